@@ -1,0 +1,54 @@
+# Every daily command. `make` alone lists them.
+
+# Programs of the system live where a user's PATH may not look.
+export PATH := $(PATH):/usr/sbin:/sbin
+ARGS ?=
+NODES ?= 2
+DATA_DIR ?= /var/lib/berth
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test lint deny advisories bench generate clean-lab cargo
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make run ARGS=--exit-when-ready     proves that it works, and ends"
+	@echo "  make run NODES=3                    see target/release/berth up --help"
+
+cargo:
+	@command -v cargo >/dev/null || { echo "Rust is missing: install rustup from https://rustup.rs; it then follows rust-toolchain.toml"; exit 1; }
+
+run: cargo ## Install what is missing, build, run the whole system on this host (as root)
+	berth/host/install.sh
+	cargo build --release --package berth
+	target/release/berth up --nodes $(NODES) --data-dir $(DATA_DIR) $(ARGS)
+
+build: cargo ## Build everything, optimised
+	berth/host/install.sh
+	cargo build --workspace --release
+
+test: cargo ## Install what tests need, then formatting, lints and every test (as root)
+	tests/run.sh
+
+lint: cargo ## Formatting, clippy and documentation, all without warnings
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
+
+deny: cargo ## Licences, duplicates and sources of dependencies (needs cargo-deny)
+	cargo deny --offline check licenses bans sources
+
+advisories: cargo ## Known vulnerabilities of dependencies (needs cargo-deny and github.com)
+	cargo deny check advisories
+
+bench: cargo ## Measure: figures on stdout (as root)
+	berth/host/install.sh tests
+	cargo build --workspace --release
+	cargo bench --package benches
+
+generate: cargo ## Write manifests/crds from the types
+	cargo run --package crds --bin crdgen -- manifests/crds
+
+clean-lab: cargo ## Remove what a killed `berth up` left (as root); data stay
+	cargo build --package berth
+	target/debug/berth clean --data-dir $(DATA_DIR)
