@@ -1,0 +1,13 @@
+//! The vocabulary every layer speaks.
+//!
+//! MAC addresses, address ranges and dual-stack pairs as types that can only
+//! hold valid values, and the one place where the names that OVN, Open vSwitch
+//! and libvirt know a VM by are derived from its namespace and name. No I/O, no
+//! async, no Kubernetes, no policy.
+
+mod cidr;
+mod mac;
+pub mod names;
+
+pub use cidr::{AddrRange, Cidrs, ParseCidrsError, ParseRangeError};
+pub use mac::{MacAddr, ParseMacError};
