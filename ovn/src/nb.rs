@@ -1,0 +1,100 @@
+//! The northbound database: rows as observed, rows as desired.
+//!
+//! Each table has one type for what the replica holds, read by one function, and,
+//! where we write it, one `…Want` for what a caller wants of it. Names and columns
+//! are Kube-OVN's, so that a cluster can change over: router = VPC, switch =
+//! subnet, port = VM network.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use crate::ovsdb::{Replica, Row};
+
+mod acl;
+mod dhcp_options;
+mod global;
+mod port;
+mod router;
+mod router_port;
+mod static_route;
+mod switch;
+mod want;
+
+pub use acl::{Acl, AclWant};
+pub use dhcp_options::{DhcpOptions, DhcpOptionsWant};
+pub use global::Global;
+pub use port::{LogicalSwitchPort, PortWant, address_line};
+pub use router::{LogicalRouter, RouterWant};
+pub use router_port::{LogicalRouterPort, RouterPortWant};
+pub use static_route::{StaticRoute, StaticRouteWant};
+pub use switch::{LogicalSwitch, SwitchWant};
+pub use want::{Desired, Ours, ours};
+
+/// The database's name.
+pub const DATABASE: &str = "OVN_Northbound";
+
+/// `external_ids:vendor` of every row we own. Rows without it are never deleted.
+pub const VENDOR: &str = "berth";
+
+/// The key of the marker.
+pub const VENDOR_KEY: &str = "vendor";
+
+/// A table of the northbound schema as one of our types.
+pub trait Table: Sized {
+    /// The table's name in the schema.
+    const TABLE: &'static str;
+    /// The columns we use, also those that only newer schemas have.
+    const COLUMNS: &'static [&'static str];
+
+    /// The row as a value: every column named, every default filled in.
+    fn from_row(uuid: Uuid, row: &Row) -> Self;
+
+    /// The row with this name, in constant time.
+    #[must_use]
+    fn by_name(replica: &Replica, name: &str) -> Option<Self> {
+        replica.by_name(Self::TABLE, name).map(|(uuid, row)| Self::from_row(uuid, row))
+    }
+
+    /// The row with this identity.
+    #[must_use]
+    fn by_uuid(replica: &Replica, uuid: Uuid) -> Option<Self> {
+        replica.row(Self::TABLE, uuid).map(|row| Self::from_row(uuid, row))
+    }
+
+    /// Every row of the table, in no order.
+    fn all(replica: &Replica) -> impl Iterator<Item = Self> {
+        replica.rows(Self::TABLE).map(|(uuid, row)| Self::from_row(uuid, row))
+    }
+}
+
+/// The tables and columns that everything in this module needs, for
+/// [`Config::tables`](crate::ovsdb::Config::tables).
+#[must_use]
+pub fn tables() -> Vec<(String, Vec<String>)> {
+    fn of<T: Table>() -> (String, Vec<String>) {
+        (T::TABLE.to_owned(), T::COLUMNS.iter().map(|&column| column.to_owned()).collect())
+    }
+    vec![
+        of::<Acl>(),
+        of::<DhcpOptions>(),
+        of::<Global>(),
+        of::<LogicalRouter>(),
+        of::<LogicalRouterPort>(),
+        of::<LogicalSwitch>(),
+        of::<LogicalSwitchPort>(),
+        of::<StaticRoute>(),
+    ]
+}
+
+/// Whether these `external_ids` carry our marker.
+#[must_use]
+pub fn is_ours(external_ids: &BTreeMap<String, String>) -> bool {
+    external_ids.get(VENDOR_KEY).is_some_and(|vendor| vendor == VENDOR)
+}
+
+/// Text pairs as a map, for the `…Want` types.
+#[must_use]
+pub fn pairs<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String> {
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}

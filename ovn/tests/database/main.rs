@@ -1,0 +1,14 @@
+//! The crate against a real ovsdb-server with the northbound schema.
+
+// Helpers are tests too, though the lint knows only functions marked so.
+#![allow(clippy::unwrap_used, unreachable_pub)]
+
+mod apply;
+mod cluster;
+mod crash;
+mod random;
+mod relay;
+mod replicate;
+mod schema;
+mod server;
+mod wants;
