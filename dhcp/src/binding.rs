@@ -1,0 +1,162 @@
+//! What one port's guest is told: its address, its name, its router.
+//!
+//! A binding is plain data, complete in itself: whoever holds it can answer
+//! the guest while everything else is down. It is kept on disk as JSON, so
+//! unknown fields are refused and new ones come with a default.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnetwork::{Ipv4Network, Ipv6Network};
+use net::MacAddr;
+use serde::{Deserialize, Serialize};
+
+/// A lease or lifetime that never ends, in seconds (RFC 2131 §3.3, RFC 9915 §7.7).
+pub const INFINITE: u32 = u32::MAX;
+
+/// Everything the guest behind one port is told.
+///
+/// The port is the identity: whatever arrives on it is answered from its
+/// binding, or not at all. Client identifiers and DUIDs are echoed and never
+/// looked up, because guests cloned from one image share them.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Binding {
+    /// The MAC address of the guest's interface. Frames from any other are ignored.
+    pub mac: MacAddr,
+    /// The name the guest should take: DHCPv4 option 12 (RFC 2132 §3.14).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// What DHCPv4 answers; `None` leaves DHCPv4 unanswered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub v4: Option<V4>,
+    /// What DHCPv6 answers; `None` leaves DHCPv6 unanswered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub v6: Option<V6>,
+    /// What router advertisements say; `None` sends none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ra: Option<Ra>,
+}
+
+/// The DHCPv4 side of a binding (RFC 2131, RFC 2132).
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct V4 {
+    /// The guest's address.
+    pub address: Ipv4Addr,
+    /// The prefix length of its subnet, 0–32: the subnet mask, option 1.
+    pub prefix: u8,
+    /// The default router, option 3, and the default route of option 121. Outside
+    /// the prefix it is made reachable by a route of its own in option 121.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<Ipv4Addr>,
+    /// The server identifier, option 54, and the source address of answers: the
+    /// router's address, or 169.254.0.254. The same on every node.
+    pub server: Ipv4Addr,
+    /// Name servers, best first: option 6.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<Ipv4Addr>,
+    /// The guest's domain: option 15.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    /// The domain search list: option 119 (RFC 3397).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub search: Vec<String>,
+    /// The interface MTU in bytes: option 26.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
+    /// Routes besides the default one: option 121 (RFC 3442).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route4>,
+    /// The lease in seconds, option 51, or [`INFINITE`]. The guest renews at half of it
+    /// (T1) and rebinds at seven eighths (T2). A finite lease is how changed options reach a guest.
+    pub lease: u32,
+}
+
+/// One classless static route (RFC 3442).
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route4 {
+    /// The destination. Host bits are ignored.
+    pub to: Ipv4Network,
+    /// The next hop; 0.0.0.0 where the destination is on the link.
+    pub via: Ipv4Addr,
+}
+
+/// The DHCPv6 side of a binding (RFC 9915).
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct V6 {
+    /// The guest's address, a /128 as DHCPv6 gives it.
+    pub address: Ipv6Addr,
+    /// Name servers, best first: option 23 (RFC 3646).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<Ipv6Addr>,
+    /// The domain search list: option 24 (RFC 3646).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub search: Vec<String>,
+    /// The valid lifetime in seconds, or [`INFINITE`]. The preferred lifetime is five
+    /// eighths of it; T1 and T2 are 0.5 and 0.8 of the preferred one (RFC 9915 §21.4).
+    pub lease: u32,
+}
+
+/// What router advertisements say (RFC 4861, RFC 8106).
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ra {
+    /// The router port's MAC address: ethernet source, source link-layer address
+    /// option, and by its link-local address the guest's default router.
+    pub router_mac: MacAddr,
+    /// Prefix information options.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prefixes: Vec<Prefix>,
+    /// M: addresses come from DHCPv6.
+    pub managed: bool,
+    /// O: other configuration comes from DHCPv6.
+    pub other: bool,
+    /// The MTU option in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// Recursive DNS servers (RFC 8106 §5.1).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rdnss: Vec<Ipv6Addr>,
+    /// The DNS search list (RFC 8106 §5.2).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dnssl: Vec<String>,
+    /// The router lifetime in seconds; 0 says that this router is no default router.
+    pub lifetime: u16,
+    /// The least time between periodic advertisements, seconds (RFC 4861: at least 3).
+    pub min_interval: u16,
+    /// The most time between periodic advertisements, seconds; 0 sends only solicited ones.
+    pub max_interval: u16,
+}
+
+/// One prefix information option (RFC 4861 §4.6.2).
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prefix {
+    /// The prefix. Host bits are ignored.
+    pub network: Ipv6Network,
+    /// L: the prefix is on the link.
+    pub on_link: bool,
+    /// A: the guest may form addresses in it (SLAAC); the prefix should then be a /64.
+    pub autonomous: bool,
+}
+
+impl Binding {
+    /// The MAC address that answers come from: the router's, or one derived from
+    /// the server's identity, the same on every node.
+    #[must_use]
+    pub fn server_mac(&self) -> MacAddr {
+        if let Some(ra) = &self.ra {
+            return ra.router_mac;
+        }
+        let identity: IpAddr = match (&self.v4, &self.v6) {
+            (Some(v4), _) => v4.server.into(),
+            (None, Some(v6)) => {
+                Ipv6Addr::from_bits(v6.address.to_bits() & !u128::from(u64::MAX)).into()
+            }
+            (None, None) => Ipv4Addr::UNSPECIFIED.into(),
+        };
+        MacAddr::derived_from(&["dhcp-server", &identity.to_string()])
+    }
+}

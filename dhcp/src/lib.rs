@@ -1,0 +1,78 @@
+//! DHCPv4, DHCPv6 and router advertisements for the ports of one host: a pure
+//! responder and one socket file.
+//!
+//! ```text
+//!             guest                     │ host
+//!  udhcpc, dhclient, kernel ─── tap ────┼──────────────> bridge, datapath
+//!                                ▲      │
+//!             filter in kernel   │      │
+//!   ┌ TapSocket ─────────────────┘      │   set_port(name, interface, Binding)
+//!   │ frame                             │        │
+//!   ▼                                   │        ▼
+//! Responder::answer(binding, frame) <── Server: one task for all ports
+//!   │                                        │ periodic advertisements,
+//!   └─ Send(frame) | Ignore(reason) ────────>│ counters, PortReports
+//! ```
+//!
+//! A port has one guest, and a guest has one [`Binding`]. **The port is the
+//! identity:** what arrives on a tap is answered from that tap's binding or not at
+//! all. Ethernet source and `chaddr` must be the binding's MAC address; client
+//! identifiers and DUIDs are echoed and never looked up. Leases imply nothing that
+//! would have to be remembered: the address is the guest's for as long as the
+//! binding says so. Hence an answer depends on binding and frame alone, is the
+//! same on every node, and needs neither clock, disk, controller nor OVN.
+//!
+//! # What is answered
+//!
+//! | message | answer | rules |
+//! |---|---|---|
+//! | DHCPDISCOVER | OFFER | RFC 2131 §4.3.1 |
+//! | DHCPREQUEST in SELECTING, INIT-REBOOT, RENEWING, REBINDING | ACK, or NAK for a foreign address | RFC 2131 §4.3.2 |
+//! | DHCPINFORM | ACK without address and lease | RFC 2131 §4.3.5 |
+//! | Solicit | Advertise, or Reply with Rapid Commit | RFC 9915 §18.3.1 |
+//! | Request, Renew, Rebind | Reply | RFC 9915 §18.3.2, §18.3.4, §18.3.5 |
+//! | Confirm | Reply: Success or NotOnLink | RFC 9915 §18.3.3 |
+//! | Release, Decline | Reply: Success | RFC 9915 §18.3.7, §18.3.8 |
+//! | Information-request | Reply with options | RFC 9915 §18.3.6 |
+//! | router solicitation | advertisement, at once | RFC 4861 §6.2.6 |
+//!
+//! Options: DHCPv4 1, 3, 6, 12, 15, 26, 28, 51, 53, 54, 56, 58, 59, 61 (RFC 6842), 119
+//! (RFC 3397), 121 and 249 (RFC 3442), over `file` and `sname` (52) where a short
+//! datagram needs it; DHCPv6 1, 2, 3, 5, 7, 13, 14, 23, 24, 25 (refused), 32, 82, 83; in
+//! advertisements source link-layer address, MTU, prefixes, RDNSS and DNSSL (RFC 8106).
+//! What the guest asks for is sent in its order; see [`V4`], [`V6`] and [`Ra`].
+//!
+//! # What is ignored
+//!
+//! Everything else, each with a reason ([`Ignored`]) that is counted: foreign MAC
+//! addresses, relayed messages (`giaddr`, Relay-forward: a guest is no relay), what
+//! servers send, requests to another server, VLAN tags, fragments, BOOTP, unicast
+//! DHCPv6 (RFC 9915 §16), malformed messages. DHCPRELEASE and DHCPDECLINE have no
+//! answer; a decline is reported on the port, as someone else must be using the address.
+//! UDP checksums are not verified: guests leave them to hardware that a tap lacks.
+//!
+//! # Not here
+//!
+//! FORCERENEW and Reconfigure (changed options arrive with the next renewal, changed
+//! advertisements at once), prefix delegation, relays, DHCPv4 Rapid Commit, DNS updates.
+
+mod answer;
+mod binding;
+mod codec;
+mod frame;
+mod labels;
+mod limit;
+mod metrics;
+mod poller;
+pub mod ra;
+mod responder;
+mod server;
+mod socket;
+mod v4;
+mod v6;
+
+pub use answer::{Answer, Ignored, Kind};
+pub use binding::{Binding, INFINITE, Prefix, Ra, Route4, V4, V6};
+pub use limit::Limit;
+pub use responder::Responder;
+pub use server::{PortReport, Server, StartError};

@@ -1,0 +1,173 @@
+//! Router advertisements for one port (RFC 4861, RFC 8106), written by hand.
+//!
+//! The guest's default router is the sender of the advertisement, so everything
+//! about it is the router port's: ethernet source, link-local source, source
+//! link-layer address option. A guest that migrates sees no difference.
+
+#[cfg(test)]
+mod tests;
+
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use net::MacAddr;
+
+use crate::answer::{Ignored, Kind};
+use crate::binding::{Binding, Prefix, Ra};
+use crate::frame::{self, Route};
+use crate::labels;
+
+const ROUTER_ADVERTISEMENT: u8 = 134;
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+/// The ethernet address of [`ALL_NODES`] (RFC 2464 §7).
+const ALL_NODES_MAC: MacAddr = MacAddr::new([0x33, 0x33, 0, 0, 0, 1]);
+const CURRENT_HOP_LIMIT: u8 = 64;
+/// AdvValidLifetime and AdvPreferredLifetime, seconds (RFC 4861 §6.2.1).
+const VALID_LIFETIME: u32 = 2_592_000;
+const PREFERRED_LIFETIME: u32 = 604_800;
+/// MAX_INITIAL_RTR_ADVERTISEMENTS and MAX_INITIAL_RTR_ADVERT_INTERVAL (RFC 4861 §10).
+const INITIAL_ADVERTISEMENTS: u64 = 3;
+const INITIAL_INTERVAL: Duration = Duration::from_secs(16);
+/// MIN_DELAY_BETWEEN_RAS (RFC 4861 §10).
+const LEAST_INTERVAL: Duration = Duration::from_secs(3);
+
+/// What to send for this router solicitation, as a whole frame: at once, and to
+/// the guest alone unless it has no address yet.
+pub(crate) fn respond(
+    binding: &Binding,
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    hop_limit: u8,
+    message: &[u8],
+) -> Result<(Vec<u8>, Kind), Ignored> {
+    validate(source, hop_limit, message)?;
+    let ra = binding.ra.as_ref().ok_or(Ignored::NoBinding)?;
+    if destination != ALL_ROUTERS && destination != ra.router_mac.link_local() {
+        return Err(Ignored::OtherDestination);
+    }
+    if !frame::icmp_checksum_holds(source, destination, message) {
+        return Err(Ignored::Checksum);
+    }
+    let frame = if source.is_unspecified() {
+        advertisement(ra)
+    } else {
+        advertise(ra, ra.lifetime, (binding.mac, source))
+    };
+    Ok((frame, Kind::RouterAdvertisement))
+}
+
+/// An advertisement to all nodes, which is the guest: the periodic one.
+#[must_use]
+pub fn advertisement(ra: &Ra) -> Vec<u8> {
+    advertise(ra, ra.lifetime, (ALL_NODES_MAC, ALL_NODES))
+}
+
+/// The last advertisement of a router that is no longer the guest's: lifetime 0
+/// (RFC 4861 §6.2.5). For a changed binding, never for a guest that moves away.
+#[must_use]
+pub fn withdrawal(ra: &Ra) -> Vec<u8> {
+    advertise(ra, 0, (ALL_NODES_MAC, ALL_NODES))
+}
+
+/// How long to wait for the next periodic advertisement after `sent` of them;
+/// `None` where only solicitations are answered.
+///
+/// `random` spreads the ports of a host: any number, a new one each time. The first
+/// few come quickly, for guests that missed one while booting (RFC 4861 §6.2.4).
+#[must_use]
+pub fn interval(ra: &Ra, sent: u64, random: u64) -> Option<Duration> {
+    if ra.max_interval == 0 {
+        return None;
+    }
+    let most = Duration::from_secs(ra.max_interval.into()).max(LEAST_INTERVAL);
+    let least = Duration::from_secs(ra.min_interval.into()).clamp(LEAST_INTERVAL, most);
+    let spread = u64::try_from((most - least).as_millis()).expect("seconds in 16 bits");
+    let interval = least + Duration::from_millis(random % (spread + 1));
+    Some(if sent < INITIAL_ADVERTISEMENTS { interval.min(INITIAL_INTERVAL) } else { interval })
+}
+
+/// The rules for received solicitations (RFC 4861 §6.1.1), but for the checksum.
+fn validate(source: Ipv6Addr, hop_limit: u8, message: &[u8]) -> Result<(), Ignored> {
+    const SOURCE_LINK_LAYER_ADDRESS: u8 = 1;
+    if hop_limit != 255 || source.is_multicast() {
+        return Err(Ignored::Invalid);
+    }
+    // Type, code, checksum, reserved.
+    let mut options = message.get(8..).ok_or(Ignored::Malformed)?;
+    if message[1] != 0 {
+        return Err(Ignored::Invalid);
+    }
+    while let [kind, length, ..] = options {
+        if *length == 0 || (*kind == SOURCE_LINK_LAYER_ADDRESS && source.is_unspecified()) {
+            return Err(Ignored::Invalid);
+        }
+        options = options.get(usize::from(*length) * 8..).ok_or(Ignored::Malformed)?;
+    }
+    if options.is_empty() { Ok(()) } else { Err(Ignored::Malformed) }
+}
+
+fn advertise(ra: &Ra, lifetime: u16, (mac, destination): (MacAddr, Ipv6Addr)) -> Vec<u8> {
+    let route = Route {
+        source_mac: ra.router_mac,
+        destination_mac: mac,
+        source: ra.router_mac.link_local(),
+        destination,
+    };
+    route.icmp(message(ra, lifetime))
+}
+
+/// ```text
+/// type code checksum | hop limit, M O, router lifetime | reachable | retransmit | options
+/// ```
+fn message(ra: &Ra, lifetime: u16) -> Vec<u8> {
+    let flags = u8::from(ra.managed) << 7 | u8::from(ra.other) << 6;
+    let mut bytes = vec![ROUTER_ADVERTISEMENT, 0, 0, 0, CURRENT_HOP_LIMIT, flags];
+    bytes.extend_from_slice(&lifetime.to_be_bytes());
+    // Reachable time and retransmit timer: unspecified.
+    bytes.extend_from_slice(&[0; 8]);
+    option(&mut bytes, 1, &ra.router_mac.octets());
+    if let Some(mtu) = ra.mtu {
+        option(&mut bytes, 5, &[&[0; 2][..], &mtu.to_be_bytes()].concat());
+    }
+    for prefix in &ra.prefixes {
+        option(&mut bytes, 3, &prefix_information(prefix));
+    }
+    let dns_lifetime = dns_lifetime(ra).to_be_bytes();
+    if !ra.rdnss.is_empty() {
+        let servers: Vec<u8> = ra.rdnss.iter().flat_map(Ipv6Addr::octets).collect();
+        option(&mut bytes, 25, &[&[0; 2], &dns_lifetime[..], &servers].concat());
+    }
+    let search = labels::encode(&ra.dnssl);
+    if !search.is_empty() {
+        option(&mut bytes, 31, &[&[0; 2], &dns_lifetime[..], &search].concat());
+    }
+    bytes
+}
+
+/// Appends an option: type, length in units of eight octets, body, zeros. One too
+/// long for its length field is left out.
+fn option(bytes: &mut Vec<u8>, kind: u8, body: &[u8]) {
+    let units = (2 + body.len()).div_ceil(8);
+    let Ok(length) = u8::try_from(units) else { return };
+    let end = bytes.len() + units * 8;
+    bytes.extend_from_slice(&[kind, length]);
+    bytes.extend_from_slice(body);
+    bytes.resize(end, 0);
+}
+
+/// Prefix length, L and A flags, lifetimes, prefix (RFC 4861 §4.6.2).
+fn prefix_information(prefix: &Prefix) -> Vec<u8> {
+    let flags = u8::from(prefix.on_link) << 7 | u8::from(prefix.autonomous) << 6;
+    let mut body = vec![prefix.network.prefix(), flags];
+    body.extend_from_slice(&VALID_LIFETIME.to_be_bytes());
+    body.extend_from_slice(&PREFERRED_LIFETIME.to_be_bytes());
+    body.extend_from_slice(&[0; 4]);
+    body.extend_from_slice(&prefix.network.network().octets());
+    body
+}
+
+/// At least three times the longest interval (RFC 8106 §5.1), and as long as the router itself.
+fn dns_lifetime(ra: &Ra) -> u32 {
+    (3 * u32::from(ra.max_interval)).max(ra.lifetime.into())
+}

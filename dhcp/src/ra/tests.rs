@@ -1,0 +1,226 @@
+//! The rules of RFC 4861 and RFC 8106, one sentence each.
+
+use super::*;
+use crate::answer::Answer;
+use crate::responder::Responder;
+
+const MAC: MacAddr = MacAddr::new([2, 0, 0x5e, 0x10, 0, 5]);
+const ROUTER_MAC: MacAddr = MacAddr::new([2, 0, 0x5e, 0, 0, 1]);
+
+fn ra() -> Ra {
+    Ra {
+        router_mac: ROUTER_MAC,
+        prefixes: vec![Prefix {
+            network: "fd00:0:0:1::/64".parse().unwrap(),
+            on_link: true,
+            autonomous: false,
+        }],
+        managed: true,
+        other: true,
+        mtu: Some(1400),
+        rdnss: vec!["fd00::53".parse().unwrap(), "fd00::54".parse().unwrap()],
+        dnssl: vec!["example.com".to_owned()],
+        lifetime: 1800,
+        min_interval: 200,
+        max_interval: 600,
+    }
+}
+
+fn binding() -> Binding {
+    Binding { mac: MAC, hostname: None, v4: None, v6: None, ra: Some(ra()) }
+}
+
+/// A solicitation with these options, from the guest's link-local address.
+fn solicitation(options: &[u8]) -> Vec<u8> {
+    solicitation_from(MAC.link_local(), options)
+}
+
+fn solicitation_from(source: Ipv6Addr, options: &[u8]) -> Vec<u8> {
+    let route = Route {
+        source_mac: MAC,
+        destination_mac: MacAddr::new([0x33, 0x33, 0, 0, 0, 2]),
+        source,
+        destination: ALL_ROUTERS,
+    };
+    route.icmp([&[133, 0, 0, 0, 0, 0, 0, 0][..], options].concat())
+}
+
+#[track_caller]
+fn answered(frame: &[u8]) -> Vec<u8> {
+    match Responder::answer(&binding(), frame) {
+        Answer::Send(frame, Kind::RouterAdvertisement) => frame,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[track_caller]
+fn ignored(frame: &[u8]) -> Ignored {
+    match Responder::answer(&binding(), frame) {
+        Answer::Ignore(reason) => reason,
+        Answer::Send(..) => panic!("answered"),
+    }
+}
+
+fn address(frame: &[u8], at: usize) -> Ipv6Addr {
+    Ipv6Addr::from_octets(frame[at..at + 16].try_into().unwrap())
+}
+
+/// The bodies of the options of this type, without type and length.
+fn options(frame: &[u8], kind: u8) -> Vec<&[u8]> {
+    let mut found = Vec::new();
+    let mut rest = &frame[54 + 16..];
+    while let [have, length, ..] = rest {
+        let (option, after) = rest.split_at(usize::from(*length) * 8);
+        if *have == kind {
+            found.push(&option[2..]);
+        }
+        rest = after;
+    }
+    found
+}
+
+#[test]
+fn rfc4861_6_2_6_a_guest_with_an_address_is_answered_alone_and_at_once() {
+    let frame = answered(&solicitation(&[]));
+    assert_eq!((&frame[..6], address(&frame, 38)), (&MAC.octets()[..], MAC.link_local()));
+}
+
+#[test]
+fn rfc4861_6_2_6_a_guest_without_an_address_is_answered_to_all_nodes() {
+    let frame = answered(&solicitation_from(Ipv6Addr::UNSPECIFIED, &[]));
+    assert_eq!(frame[..6], [0x33, 0x33, 0, 0, 0, 1]);
+    assert_eq!(address(&frame, 38), "ff02::1".parse::<Ipv6Addr>().unwrap());
+}
+
+#[test]
+fn rfc4861_4_2_the_sender_is_the_router_in_every_layer() {
+    for frame in [answered(&solicitation(&[])), advertisement(&ra()), withdrawal(&ra())] {
+        assert_eq!(frame[6..12], ROUTER_MAC.octets());
+        assert_eq!(address(&frame, 22), ROUTER_MAC.link_local());
+        assert_eq!(frame[21], 255, "hop limit");
+        assert_eq!(options(&frame, 1), [ROUTER_MAC.octets()]);
+        assert!(frame::icmp_checksum_holds(address(&frame, 22), address(&frame, 38), &frame[54..]));
+    }
+}
+
+#[test]
+fn rfc4861_4_2_the_flags_and_the_lifetime_are_those_of_the_binding() {
+    let frame = advertisement(&ra());
+    assert_eq!(
+        frame[54..70],
+        [134, 0, frame[56], frame[57], 64, 0xc0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0]
+    );
+    let neither = advertisement(&Ra { managed: false, other: false, ..ra() });
+    assert_eq!(neither[59], 0);
+    assert_eq!(advertisement(&Ra { managed: false, ..ra() })[59], 0x40);
+}
+
+#[test]
+fn rfc4861_6_2_5_a_withdrawn_router_has_no_lifetime() {
+    assert_eq!(withdrawal(&ra())[60..62], [0, 0]);
+}
+
+#[test]
+fn rfc4861_4_6_2_a_prefix_has_its_flags_and_no_host_bits() {
+    let frame = advertisement(&ra());
+    let [prefix] = options(&frame, 3)[..] else { panic!("no prefix") };
+    assert_eq!(prefix[..2], [64, 0x80]);
+    assert_eq!(prefix[2..6], 2_592_000_u32.to_be_bytes());
+    assert_eq!(prefix[6..10], 604_800_u32.to_be_bytes());
+    assert_eq!(prefix[14..], "fd00:0:0:1::".parse::<Ipv6Addr>().unwrap().octets());
+
+    let network = "fd00:0:0:1::77/64".parse().unwrap();
+    let slaac = Prefix { network, on_link: false, autonomous: true };
+    let frame = advertisement(&Ra { prefixes: vec![slaac], ..ra() });
+    let [prefix] = options(&frame, 3)[..] else { panic!("no prefix") };
+    assert_eq!(
+        (prefix[1], &prefix[14..]),
+        (0x40, &"fd00:0:0:1::".parse::<Ipv6Addr>().unwrap().octets()[..])
+    );
+}
+
+#[test]
+fn rfc4861_4_6_4_the_mtu_is_announced() {
+    assert_eq!(options(&advertisement(&ra()), 5), [[0, 0, 0, 0, 5, 120]]);
+    assert!(options(&advertisement(&Ra { mtu: None, ..ra() }), 5).is_empty());
+}
+
+#[test]
+fn rfc8106_5_1_several_dns_servers_share_one_option_and_outlive_three_intervals() {
+    let frame = advertisement(&ra());
+    let [servers] = options(&frame, 25)[..] else { panic!("no RDNSS") };
+    assert_eq!(servers.len(), 6 + 32);
+    assert_eq!(servers[2..6], 1800_u32.to_be_bytes());
+    assert_eq!(address(servers, 22), "fd00::54".parse::<Ipv6Addr>().unwrap());
+    let frame = advertisement(&Ra { lifetime: 0, ..ra() });
+    assert_eq!(options(&frame, 25)[0][2..6], 1800_u32.to_be_bytes());
+}
+
+#[test]
+fn rfc8106_5_2_the_search_list_is_padded_to_eight_octets() {
+    let frame = advertisement(&ra());
+    let [search] = options(&frame, 31)[..] else { panic!("no DNSSL") };
+    assert_eq!((search.len() + 2) % 8, 0);
+    assert!(search[6..].starts_with(b"\x07example\x03com\0"));
+    assert!(search[6 + 13..].iter().all(|octet| *octet == 0));
+}
+
+#[test]
+fn what_the_binding_does_not_say_is_not_advertised() {
+    let bare = Ra { prefixes: vec![], mtu: None, rdnss: vec![], dnssl: vec![], ..ra() };
+    assert_eq!(advertisement(&bare).len(), 54 + 16 + 8);
+    assert_eq!(
+        Responder::answer(&Binding { ra: None, ..binding() }, &solicitation(&[])),
+        Answer::Ignore(Ignored::NoBinding)
+    );
+}
+
+#[test]
+fn rfc4861_6_1_1_a_solicitation_from_beyond_the_link_is_discarded() {
+    let mut frame = solicitation(&[]);
+    frame[21] = 254;
+    assert_eq!(ignored(&frame), Ignored::Invalid);
+}
+
+#[test]
+fn rfc4861_6_1_1_a_wrong_checksum_or_code_is_discarded() {
+    let mut frame = solicitation(&[]);
+    frame[56] ^= 1;
+    assert_eq!(ignored(&frame), Ignored::Checksum);
+    let mut frame = solicitation(&[]);
+    frame[55] = 1;
+    assert_eq!(ignored(&frame), Ignored::Invalid);
+}
+
+#[test]
+fn rfc4861_6_1_1_options_must_have_a_length_and_end_with_the_message() {
+    assert_eq!(ignored(&solicitation(&[1, 0, 0, 0, 0, 0, 0, 0])), Ignored::Invalid);
+    assert_eq!(ignored(&solicitation(&[1, 2, 0, 0, 0, 0, 0, 0])), Ignored::Malformed);
+    assert_eq!(ignored(&solicitation(&[1])), Ignored::Malformed);
+    answered(&solicitation(&[1, 1, 2, 0, 0x5e, 0x10, 0, 5]));
+}
+
+#[test]
+fn rfc4861_6_1_1_a_guest_without_an_address_names_no_link_layer_address() {
+    let frame = solicitation_from(Ipv6Addr::UNSPECIFIED, &[1, 1, 2, 0, 0x5e, 0x10, 0, 5]);
+    assert_eq!(ignored(&frame), Ignored::Invalid);
+}
+
+#[test]
+fn rfc4861_6_2_4_intervals_lie_within_their_bounds_and_the_first_ones_are_short() {
+    for random in [0, 1, 17, u64::MAX / 3, u64::MAX] {
+        let early = interval(&ra(), 1, random).unwrap();
+        assert!(early <= INITIAL_INTERVAL && early >= LEAST_INTERVAL);
+        let later = interval(&ra(), 3, random).unwrap();
+        assert!((200..=600).contains(&later.as_secs()), "{later:?}");
+    }
+    assert_eq!(interval(&ra(), 9, 0), Some(Duration::from_secs(200)));
+    assert_ne!(interval(&ra(), 9, 1000), interval(&ra(), 9, 0));
+}
+
+#[test]
+fn an_interval_of_zero_leaves_only_answers_and_silly_bounds_are_mended() {
+    assert_eq!(interval(&Ra { max_interval: 0, ..ra() }, 0, 5), None);
+    let inverted = Ra { min_interval: 900, max_interval: 1, ..ra() };
+    assert_eq!(interval(&inverted, 9, 12345), Some(LEAST_INTERVAL));
+}

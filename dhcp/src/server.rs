@@ -1,0 +1,166 @@
+//! The server for every port of this host: one task, and handles on it.
+//!
+//! ```text
+//! set_port, remove_port ──> wanted ports ──wake──> task: sockets, responder, periodic RAs
+//! ports() <───────────────── reports <──────────────┘
+//! ```
+//!
+//! Handles change what is wanted and wake the task, which makes it so; setting
+//! the same twice is setting it once. The task ends with the last handle.
+
+mod port;
+mod task;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use tokio::sync::mpsc;
+
+use crate::binding::Binding;
+use crate::limit::Limit;
+use crate::metrics::Metrics;
+use crate::poller::Poller;
+
+/// A handle on the server; clones serve the same ports.
+#[derive(Clone, Debug)]
+pub struct Server {
+    shared: Arc<Shared>,
+    wake: mpsc::Sender<()>,
+}
+
+/// What is known about one port.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct PortReport {
+    /// The name the port was set by.
+    pub name: String,
+    /// The interface it is served on.
+    pub ifname: String,
+    /// Whether the interface is there and its socket open.
+    pub open: bool,
+    /// When the guest's first DHCPACK left, since this server knows the port.
+    pub first_ack_v4: Option<SystemTime>,
+    /// When the first DHCPv6 Reply with the address left.
+    pub first_ack_v6: Option<SystemTime>,
+    /// How often the guest declined its address, in either family: a sign that someone else uses it.
+    pub declines: u64,
+    /// Router advertisements sent, solicited or not.
+    pub ra_sent: u64,
+}
+
+/// Why the server could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A metric of the same name is registered already.
+    #[error("the metrics cannot be registered")]
+    Metrics(#[from] prometheus::Error),
+    /// The kernel refused what waiting for frames takes.
+    #[error("the server cannot wait for frames")]
+    Io(#[from] io::Error),
+}
+
+/// Memory that handles and task share; locked briefly, never across an await.
+#[derive(Debug, Default)]
+struct Shared(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    wanted: BTreeMap<String, Wanted>,
+    /// The names whose entry in `wanted` came, changed or went since the task last looked.
+    changed: BTreeSet<String>,
+    /// One for each of `wanted`.
+    reports: BTreeMap<String, PortReport>,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Wanted {
+    ifname: String,
+    binding: Binding,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change under the lock is a single insertion or removal.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Server {
+    /// Starts the server on the current tokio runtime and registers its metrics.
+    ///
+    /// Interfaces are those of the network namespace of the runtime's threads.
+    ///
+    /// # Errors
+    /// A metric of the same name is registered already, or the kernel gave no epoll instance.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn start(metrics: &prometheus::Registry) -> Result<Self, StartError> {
+        Self::start_limited(metrics, Limit::default())
+    }
+
+    /// Like [`start`](Self::start), with another limit on what each port may send.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn start_limited(metrics: &prometheus::Registry, limit: Limit) -> Result<Self, StartError> {
+        let metrics = Metrics::register(metrics)?;
+        let poller = Poller::new()?;
+        let shared = Arc::new(Shared::default());
+        // One waiting wake-up stands for all: the task then looks at everything that changed.
+        let (wake, wakes) = mpsc::channel(1);
+        let task = task::Task::new(Arc::clone(&shared), metrics, limit, poller);
+        tokio::spawn(task.run(wakes));
+        Ok(Self { shared, wake })
+    }
+
+    /// Serves `binding` on the interface `ifname` from now on, replacing what the port had.
+    ///
+    /// Returns at once. An interface that does not exist yet, or goes and comes
+    /// back, is served as soon as it is there. The same again changes nothing; other
+    /// advertisements than before are sent at once, the report goes on.
+    pub fn set_port(&self, name: &str, ifname: &str, binding: Binding) {
+        let wanted = Wanted { ifname: ifname.to_owned(), binding };
+        let mut state = self.shared.lock();
+        if state.wanted.get(name) == Some(&wanted) {
+            return;
+        }
+        state.wanted.insert(name.to_owned(), wanted);
+        let report = state.reports.entry(name.to_owned()).or_default();
+        (report.name, report.ifname) = (name.to_owned(), ifname.to_owned());
+        self.announce(state, name);
+    }
+
+    /// Stops serving the port and forgets its report. Unknown names are fine.
+    ///
+    /// The guest is told nothing: it may be on its way to another node.
+    pub fn remove_port(&self, name: &str) {
+        let mut state = self.shared.lock();
+        state.wanted.remove(name);
+        state.reports.remove(name);
+        self.announce(state, name);
+    }
+
+    /// What is known about each port, by name.
+    #[must_use]
+    pub fn ports(&self) -> Vec<PortReport> {
+        self.shared.lock().reports.values().cloned().collect()
+    }
+
+    /// Returns when the server's task has ended, which it does only by a panic
+    /// as long as there is a handle: to be watched by whoever depends on it.
+    pub async fn ended(&self) {
+        self.wake.closed().await;
+    }
+
+    fn announce(&self, mut state: MutexGuard<'_, State>, name: &str) {
+        state.changed.insert(name.to_owned());
+        drop(state);
+        // Full: the task is about to look. Closed: it has panicked, see `ended`.
+        let _ = self.wake.try_send(());
+    }
+}

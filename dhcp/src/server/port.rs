@@ -1,0 +1,102 @@
+//! One port as the task serves it: its binding, its socket, its clock.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::binding::Ra;
+use crate::limit::{Bucket, Limit};
+use crate::ra;
+use crate::socket::{Links, TapSocket};
+
+use super::Wanted;
+
+/// A port that is wanted, with a socket while its interface is there.
+#[derive(Debug)]
+pub(super) struct Port {
+    pub(super) name: String,
+    pub(super) wanted: Wanted,
+    pub(super) socket: Option<TapSocket>,
+    pub(super) bucket: Bucket,
+    /// When the next periodic advertisement is due; only with a socket.
+    pub(super) due: Option<Instant>,
+    /// Periodic advertisements since the socket was opened.
+    advertised: u64,
+}
+
+/// Whether a look at the interfaces changed a port's socket.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Attached {
+    /// The socket is as it was, there or not.
+    Same,
+    /// The socket is a new one and must be waited for.
+    Opened,
+    /// The interface is gone, and the socket with it.
+    Closed,
+}
+
+impl Port {
+    pub(super) fn new(name: String, wanted: Wanted, limit: Limit, now: Instant) -> Self {
+        let bucket = Bucket::full(limit, now);
+        Self { name, wanted, socket: None, bucket, due: None, advertised: 0 }
+    }
+
+    /// Opens, keeps or closes the socket so that it is on the interface of the wanted name.
+    pub(super) fn attach(&mut self, links: &Links, now: Instant) -> io::Result<Attached> {
+        let Some(link) = links.get(&self.wanted.ifname) else {
+            let had_one = self.socket.is_some();
+            self.detach();
+            return Ok(if had_one { Attached::Closed } else { Attached::Same });
+        };
+        if self.socket.as_ref().is_some_and(|socket| socket.is_on(link)) {
+            return Ok(Attached::Same);
+        }
+        self.detach();
+        self.socket = Some(TapSocket::open(link)?);
+        self.advertise_from(now);
+        Ok(Attached::Opened)
+    }
+
+    /// Closes the socket, if there is one.
+    pub(super) fn detach(&mut self) {
+        self.due = None;
+        self.socket = None;
+    }
+
+    /// Takes on other wishes. Returns the old router's farewell, where the router is
+    /// another one; it goes out on the socket that there is.
+    pub(super) fn change(&mut self, wanted: Wanted, now: Instant) -> Option<Vec<u8>> {
+        let old = std::mem::replace(&mut self.wanted, wanted);
+        let (before, after) = (old.binding.ra.as_ref(), self.wanted.binding.ra.as_ref());
+        if before == after {
+            return None;
+        }
+        let router = |ra: &Ra| ra.router_mac;
+        let farewell = before.filter(|_| before.map(router) != after.map(router));
+        let farewell = farewell.map(ra::withdrawal);
+        self.advertise_from(now);
+        farewell
+    }
+
+    /// The periodic advertisement that is due, which sets the next one.
+    pub(super) fn take_advertisement(&mut self, now: Instant) -> Option<Vec<u8>> {
+        let ra = self.wanted.binding.ra.as_ref()?;
+        self.advertised += 1;
+        // Keyed anew each time by the standard library: random enough to spread the ports.
+        let random = RandomState::new().hash_one(self.advertised);
+        self.due = ra::interval(ra, self.advertised, random).map(|wait| now + wait);
+        Some(ra::advertisement(ra))
+    }
+
+    /// Starts the periodic advertisements anew, the first of them now.
+    fn advertise_from(&mut self, now: Instant) {
+        let periodic = self.wanted.binding.ra.as_ref().is_some_and(|ra| ra.max_interval != 0);
+        self.due = (periodic && self.socket.is_some()).then_some(now);
+        self.advertised = 0;
+    }
+}
+
+/// How soon to look again for interfaces: soon while one is missing.
+pub(super) fn recheck_after(missing: bool) -> Duration {
+    if missing { Duration::from_millis(200) } else { Duration::from_secs(1) }
+}

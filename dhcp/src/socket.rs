@@ -1,0 +1,153 @@
+//! The packet socket on one tap: the only I/O with guests.
+//!
+//! A packet socket on the host side of a tap sees what the guest sends before any
+//! bridge or datapath does, and what is written to it reaches the guest. It sees
+//! everything else on the tap, too: a filter in the kernel lets only the guest's
+//! own DHCP and router solicitations through.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{LinkAddr, bind, recvfrom};
+use socket2::{Domain, Protocol, SockFilter, Socket, Type};
+
+use crate::frame::{
+    ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTOCOL_ICMPV6, PROTOCOL_UDP, ROUTER_SOLICITATION, V4_PORTS,
+    V6_PORTS,
+};
+
+/// All protocols (linux/if_ether.h).
+const ETH_P_ALL: u16 = 3;
+/// Room for a burst of messages, not for a flood.
+const RECEIVE_BUFFER: usize = 128 * 1024;
+
+/// A socket on one interface, known by its index.
+#[derive(Debug)]
+pub(crate) struct TapSocket {
+    socket: Socket,
+    ifindex: usize,
+}
+
+/// The interfaces of this network namespace by name, as addresses to bind to.
+///
+/// An address to bind to cannot be made from an index in safe code; the list of
+/// interface addresses has one for each.
+#[derive(Debug, Default)]
+pub(crate) struct Links(HashMap<String, LinkAddr>);
+
+impl Links {
+    pub(crate) fn list() -> io::Result<Self> {
+        let all = nix::ifaddrs::getifaddrs()?;
+        let link = |found: nix::ifaddrs::InterfaceAddress| {
+            let address = found.address?.as_link_addr().copied()?;
+            Some((found.interface_name, address))
+        };
+        Ok(Self(all.filter_map(link).collect()))
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&LinkAddr> {
+        self.0.get(name)
+    }
+}
+
+impl TapSocket {
+    /// Opens a socket that receives what the guest behind this interface sends.
+    pub(crate) fn open(link: &LinkAddr) -> io::Result<Self> {
+        let protocol = Protocol::from(i32::from(ETH_P_ALL.to_be()));
+        let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), Some(protocol))?;
+        socket.attach_filter(&filter())?;
+        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+        // The address names no protocol, so the socket's own stays.
+        bind(socket.as_raw_fd(), link)?;
+        Ok(Self { socket, ifindex: link.ifindex() })
+    }
+
+    /// Whether this is the interface that the socket is bound to.
+    pub(crate) fn is_on(&self, link: &LinkAddr) -> bool {
+        self.ifindex == link.ifindex()
+    }
+
+    /// The next frame from the guest, in `buffer`; `None` when there is none now.
+    pub(crate) fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<&'a [u8]>> {
+        loop {
+            match recvfrom::<LinkAddr>(self.socket.as_raw_fd(), buffer) {
+                // Between its creation and its binding the socket heard all interfaces.
+                Ok((_, from)) if from.is_none_or(|from| from.ifindex() != self.ifindex) => {}
+                Ok((length, _)) => return Ok(Some(&buffer[..length.min(buffer.len())])),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Writes a frame to the guest.
+    pub(crate) fn send(&self, frame: &[u8]) -> io::Result<()> {
+        self.socket.send(frame).map(drop)
+    }
+}
+
+impl AsFd for TapSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// The kernel filter (classic BPF):
+///
+/// ```text
+/// not sent by this host, no VLAN tag, and
+///   IPv4, first fragment, UDP to port 67, or
+///   IPv6, UDP to port 547, or
+///   IPv6, ICMPv6 type 133
+/// ```
+fn filter() -> Vec<SockFilter> {
+    // linux/filter.h: loads relative to the frame, ancillary data, jumps, return.
+    const LD_W: u16 = 0x20;
+    const LD_H: u16 = 0x28;
+    const LD_B: u16 = 0x30;
+    const LD_H_INDEXED: u16 = 0x48;
+    const LDX_IP_HEADER_LENGTH: u16 = 0xb1;
+    const JEQ: u16 = 0x15;
+    const JSET: u16 = 0x45;
+    const RET: u16 = 0x06;
+    const PACKET_TYPE: u32 = 0xffff_f000 + 4;
+    const VLAN_TAG_PRESENT: u32 = 0xffff_f000 + 48;
+    const PACKET_OUTGOING: u32 = 4;
+    const FRAGMENT_OFFSET: u32 = 0x1fff;
+    // Where the program ends: the last two instructions.
+    const DROP: u8 = 22;
+    const TAKE: u8 = 21;
+    // Jumps count from the next instruction on.
+    let jump = |code, at: u8, value: u32, yes: u8, no: u8| {
+        SockFilter::new(code, yes - at - 1, no - at - 1, value)
+    };
+    let load = |code, offset| SockFilter::new(code, 0, 0, offset);
+    vec![
+        /*  0 */ load(LD_W, PACKET_TYPE),
+        /*  1 */ jump(JEQ, 1, PACKET_OUTGOING, DROP, 2),
+        /*  2 */ load(LD_W, VLAN_TAG_PRESENT),
+        /*  3 */ jump(JEQ, 3, 0, 4, DROP),
+        /*  4 */ load(LD_H, 12),
+        /*  5 */ jump(JEQ, 5, ETHERTYPE_IPV4.into(), 6, 13),
+        /*  6 */ load(LD_B, 23),
+        /*  7 */ jump(JEQ, 7, PROTOCOL_UDP.into(), 8, DROP),
+        /*  8 */ load(LD_H, 20),
+        /*  9 */ jump(JSET, 9, FRAGMENT_OFFSET, DROP, 10),
+        /* 10 */ load(LDX_IP_HEADER_LENGTH, 14),
+        /* 11 */ load(LD_H_INDEXED, 16),
+        /* 12 */ jump(JEQ, 12, V4_PORTS.0.into(), TAKE, DROP),
+        /* 13 */ jump(JEQ, 13, ETHERTYPE_IPV6.into(), 14, DROP),
+        /* 14 */ load(LD_B, 20),
+        /* 15 */ jump(JEQ, 15, PROTOCOL_ICMPV6.into(), 19, 16),
+        /* 16 */ jump(JEQ, 16, PROTOCOL_UDP.into(), 17, DROP),
+        /* 17 */ load(LD_H, 56),
+        /* 18 */ jump(JEQ, 18, V6_PORTS.0.into(), TAKE, DROP),
+        /* 19 */ load(LD_B, 54),
+        /* 20 */ jump(JEQ, 20, ROUTER_SOLICITATION.into(), TAKE, DROP),
+        /* 21 */ SockFilter::new(RET, 0, 0, 0xffff),
+        /* 22 */ SockFilter::new(RET, 0, 0, 0),
+    ]
+}

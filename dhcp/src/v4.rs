@@ -1,0 +1,205 @@
+//! DHCPv4 for one port (RFC 2131): which answer a request gets, and where it goes.
+//!
+//! ```text
+//! DISCOVER                                     -> OFFER
+//! REQUEST, server id ours,     50 = address    -> ACK      SELECTING
+//! REQUEST, no server id,       50 = address    -> ACK      INIT-REBOOT
+//! REQUEST, no server id,   ciaddr = address    -> ACK      RENEWING, REBINDING
+//! REQUEST for any other address                -> NAK      broadcast
+//! REQUEST, server id of another server         -> silence
+//! INFORM                                       -> ACK without an address
+//! RELEASE, DECLINE                             -> silence, counted
+//! ```
+//!
+//! The port has one guest and one address, so there is nothing to remember
+//! between messages, and a wrong address can always be refused: the server knows.
+
+mod layout;
+mod options;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::net::Ipv4Addr;
+
+use net::MacAddr;
+
+pub(crate) use options::Opt;
+
+use crate::answer::{Ignored, Kind};
+use crate::binding::{Binding, V4};
+use crate::codec;
+use crate::frame::Route;
+
+/// The message types that clients and we exchange (RFC 2132 §9.6).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Type {
+    Discover,
+    Offer,
+    Request,
+    Decline,
+    Ack,
+    Nak,
+    Release,
+    Inform,
+}
+
+/// A client's message, as far as it matters here.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Request {
+    pub(crate) kind: Type,
+    pub(crate) xid: u32,
+    pub(crate) flags: u16,
+    pub(crate) ciaddr: Ipv4Addr,
+    pub(crate) giaddr: Ipv4Addr,
+    pub(crate) chaddr: MacAddr,
+    /// Option 50.
+    pub(crate) requested: Option<Ipv4Addr>,
+    /// Option 54.
+    pub(crate) server: Option<Ipv4Addr>,
+    /// Option 61, echoed.
+    pub(crate) client_id: Option<Vec<u8>>,
+    /// Option 55, in the client's order.
+    pub(crate) wanted: Option<Vec<u8>>,
+    /// Option 57: the longest datagram that the client takes, in bytes.
+    pub(crate) max_size: Option<u16>,
+}
+
+/// Our message, before its options are laid out.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Reply {
+    pub(crate) kind: Type,
+    pub(crate) xid: u32,
+    pub(crate) flags: u16,
+    pub(crate) ciaddr: Ipv4Addr,
+    pub(crate) yiaddr: Ipv4Addr,
+    pub(crate) chaddr: MacAddr,
+    /// In the order in which they are sent; the first that do not fit are the last dropped.
+    pub(crate) options: Vec<Opt>,
+}
+
+const BROADCAST_FLAG: u16 = 0x8000;
+
+/// What to send for this datagram to port 67, as a whole frame.
+pub(crate) fn respond(
+    binding: &Binding,
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+    payload: &[u8],
+) -> Result<(Vec<u8>, Kind), Ignored> {
+    let request = codec::decode_v4(payload)?;
+    if request.chaddr != binding.mac {
+        return Err(Ignored::ForeignMac);
+    }
+    if request.giaddr != Ipv4Addr::UNSPECIFIED {
+        return Err(Ignored::Relayed);
+    }
+    let v4 = binding.v4.as_ref().ok_or(Ignored::NoBinding)?;
+    if !is_ours(v4, destination) {
+        return Err(Ignored::OtherDestination);
+    }
+    let (reply, kind) = decide(v4, binding.hostname.as_deref(), &request)?;
+    let (destination, broadcast) = destination_of(&reply, source);
+    let route = Route {
+        source_mac: binding.server_mac(),
+        destination_mac: if broadcast { MacAddr::BROADCAST } else { binding.mac },
+        source: v4.server,
+        destination,
+    };
+    let message = layout::message(&reply, layout::limit(request.max_size, v4.mtu));
+    Ok((route.dhcp(&message), kind))
+}
+
+/// The heart: what a request gets.
+fn decide(v4: &V4, hostname: Option<&str>, request: &Request) -> Result<(Reply, Kind), Ignored> {
+    match request.kind {
+        Type::Discover => Ok((lease(v4, hostname, request, Type::Offer), Kind::Offer)),
+        Type::Request if request.server.is_some_and(|server| server != v4.server) => {
+            Err(Ignored::OtherServer)
+        }
+        Type::Request => match wanted_address(request) {
+            // Neither option 50 nor ciaddr: against the RFC, and yet it can only mean this
+            // server's offer. Kea acknowledges it too.
+            None => Ok((lease(v4, hostname, request, Type::Ack), Kind::Ack)),
+            Some(wanted) if wanted == v4.address => {
+                Ok((lease(v4, hostname, request, Type::Ack), Kind::Ack))
+            }
+            Some(_) => Ok((nak(v4, request), Kind::Nak)),
+        },
+        Type::Inform => Ok((inform(v4, hostname, request), Kind::InformAck)),
+        Type::Release => Err(Ignored::Release),
+        Type::Decline => Err(Ignored::Decline),
+        Type::Offer | Type::Ack | Type::Nak => Err(Ignored::FromServer),
+    }
+}
+
+/// The address that a REQUEST is about: option 50 in SELECTING and INIT-REBOOT,
+/// `ciaddr` in RENEWING and REBINDING (RFC 2131 §4.3.2).
+fn wanted_address(request: &Request) -> Option<Ipv4Addr> {
+    let ciaddr = Some(request.ciaddr).filter(|address| *address != Ipv4Addr::UNSPECIFIED);
+    request.requested.or(ciaddr)
+}
+
+/// An OFFER or ACK with the address and its lease.
+fn lease(v4: &V4, hostname: Option<&str>, request: &Request, kind: Type) -> Reply {
+    // An OFFER has no ciaddr, an ACK that of the request (RFC 2131 §4.3.1, table 3).
+    let ciaddr = if kind == Type::Ack { request.ciaddr } else { Ipv4Addr::UNSPECIFIED };
+    let mut options = options::head(v4, request, kind);
+    options.extend(options::times(v4.lease));
+    options.extend(options::configuration(v4, hostname, request));
+    Reply { ciaddr, yiaddr: v4.address, options, ..blank(request, kind) }
+}
+
+/// An ACK to an INFORM: configuration, but neither address nor times (RFC 2131 §4.3.5).
+fn inform(v4: &V4, hostname: Option<&str>, request: &Request) -> Reply {
+    let mut options = options::head(v4, request, Type::Ack);
+    options.extend(options::configuration(v4, hostname, request));
+    Reply { ciaddr: request.ciaddr, options, ..blank(request, Type::Ack) }
+}
+
+/// A NAK: no addresses, no lease, but a server identifier (RFC 2131 §4.3.1, table 3).
+fn nak(v4: &V4, request: &Request) -> Reply {
+    let mut options = options::head(v4, request, Type::Nak);
+    options.push(Opt::Message("not the address of this port".to_owned()));
+    Reply { options, ..blank(request, Type::Nak) }
+}
+
+fn blank(request: &Request, kind: Type) -> Reply {
+    Reply {
+        kind,
+        xid: request.xid,
+        flags: request.flags,
+        ciaddr: Ipv4Addr::UNSPECIFIED,
+        yiaddr: Ipv4Addr::UNSPECIFIED,
+        chaddr: request.chaddr,
+        options: Vec::new(),
+    }
+}
+
+/// Where a reply goes, and whether the frame is a broadcast (RFC 2131 §4.1).
+///
+/// `source` is the client's IP source address: an INFORM without `ciaddr` shows
+/// there which address it uses.
+fn destination_of(reply: &Reply, source: Ipv4Addr) -> (Ipv4Addr, bool) {
+    let unicast = |address| (address, false);
+    if reply.kind == Type::Nak {
+        return (Ipv4Addr::BROADCAST, true);
+    }
+    if reply.ciaddr != Ipv4Addr::UNSPECIFIED {
+        return unicast(reply.ciaddr);
+    }
+    if reply.flags & BROADCAST_FLAG != 0 {
+        return (Ipv4Addr::BROADCAST, true);
+    }
+    match (reply.yiaddr, source) {
+        (Ipv4Addr::UNSPECIFIED, Ipv4Addr::UNSPECIFIED) => (Ipv4Addr::BROADCAST, true),
+        (Ipv4Addr::UNSPECIFIED, source) => unicast(source),
+        (address, _) => unicast(address),
+    }
+}
+
+/// Clients broadcast, or unicast to the server identifier when they renew.
+fn is_ours(v4: &V4, destination: Ipv4Addr) -> bool {
+    destination == Ipv4Addr::BROADCAST
+        || destination == v4.server
+        || options::broadcast(v4).is_some_and(|broadcast| destination == broadcast)
+}

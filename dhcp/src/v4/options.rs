@@ -1,0 +1,155 @@
+//! The DHCPv4 options that are sent, typed, and which of them a request gets.
+
+use std::net::Ipv4Addr;
+
+use ipnetwork::Ipv4Network;
+
+use super::{Request, Type};
+use crate::binding::{INFINITE, Route4, V4};
+
+/// An option of a reply. Text and lists are not empty.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Opt {
+    /// 1
+    Mask(Ipv4Addr),
+    /// 3
+    Router(Ipv4Addr),
+    /// 6
+    Dns(Vec<Ipv4Addr>),
+    /// 12
+    Hostname(String),
+    /// 15
+    Domain(String),
+    /// 26, bytes
+    Mtu(u16),
+    /// 28
+    Broadcast(Ipv4Addr),
+    /// 51, seconds
+    Lease(u32),
+    /// 53
+    Type(Type),
+    /// 54
+    Server(Ipv4Addr),
+    /// 56
+    Message(String),
+    /// 58 (T1), seconds
+    Renewal(u32),
+    /// 59 (T2), seconds
+    Rebinding(u32),
+    /// 61, as the client sent it (RFC 6842)
+    ClientId(Vec<u8>),
+    /// 119, as RFC 1035 labels (RFC 3397)
+    Search(Vec<u8>),
+    /// 121 (RFC 3442), or 249 as older Windows asks for it
+    Routes(RoutesCode, Vec<Route4>),
+}
+
+/// The two codes under which clients know classless routes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum RoutesCode {
+    Standard,
+    Microsoft,
+}
+
+impl RoutesCode {
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Standard => 121,
+            Self::Microsoft => 249,
+        }
+    }
+}
+
+/// What every reply starts with: its type, who answers, whom (RFC 6842).
+pub(super) fn head(v4: &V4, request: &Request, kind: Type) -> Vec<Opt> {
+    let mut options = vec![Opt::Type(kind), Opt::Server(v4.server)];
+    options.extend(request.client_id.clone().map(Opt::ClientId));
+    options
+}
+
+/// The lease and its times. The lease a client asks for changes nothing: the
+/// address is its own for good, and a shorter lease would only renew more often.
+pub(super) fn times(lease: u32) -> Vec<Opt> {
+    if lease == INFINITE {
+        return vec![Opt::Lease(lease)];
+    }
+    let seven_eighths = lease - lease / 8;
+    vec![Opt::Lease(lease), Opt::Renewal(lease / 2), Opt::Rebinding(seven_eighths)]
+}
+
+/// What configures the guest: the mask always, then what it asked for in its own
+/// order (RFC 2131 §4.3.1), or everything where it did not say.
+pub(super) fn configuration(v4: &V4, hostname: Option<&str>, request: &Request) -> Vec<Opt> {
+    // Everything there is, the most needed first: what is last falls off a short datagram.
+    const EVERYTHING: [u8; 9] = [121, 3, 6, 26, 12, 15, 119, 28, 249];
+    // The mask must come before the router (RFC 2132 §3.3).
+    let mut options = vec![Opt::Mask(mask(v4.prefix))];
+    let mut seen = vec![1];
+    let without_microsoft = EVERYTHING.len() - 1;
+    let codes = request.wanted.as_deref().unwrap_or(&EVERYTHING[..without_microsoft]);
+    for code in codes {
+        if !seen.contains(code) {
+            seen.push(*code);
+            options.extend(option(v4, hostname, *code));
+        }
+    }
+    options
+}
+
+/// The option with this code, if the binding has something to say there.
+fn option(v4: &V4, hostname: Option<&str>, code: u8) -> Option<Opt> {
+    match code {
+        3 => v4.gateway.map(Opt::Router),
+        6 => non_empty(v4.dns.clone()).map(Opt::Dns),
+        12 => text(hostname).map(Opt::Hostname),
+        15 => text(v4.domain.as_deref()).map(Opt::Domain),
+        26 => v4.mtu.map(Opt::Mtu),
+        28 => broadcast(v4).map(Opt::Broadcast),
+        119 => non_empty(crate::labels::encode(&v4.search)).map(Opt::Search),
+        121 => non_empty(routes(v4)).map(|list| Opt::Routes(RoutesCode::Standard, list)),
+        249 => non_empty(routes(v4)).map(|list| Opt::Routes(RoutesCode::Microsoft, list)),
+        _ => None,
+    }
+}
+
+/// The routes of option 121. A client that takes them ignores option 3 (RFC 3442),
+/// so the default route is among them, and so is a route to a router off the link.
+fn routes(v4: &V4) -> Vec<Route4> {
+    let on_link = v4.gateway.is_none_or(|gateway| {
+        Ipv4Network::new(v4.address, v4.prefix).is_ok_and(|subnet| subnet.contains(gateway))
+    });
+    if v4.routes.is_empty() && on_link {
+        return Vec::new();
+    }
+    let host = |address| Ipv4Network::from(address);
+    let everywhere = Ipv4Network::new(Ipv4Addr::UNSPECIFIED, 0).expect("zero bits are a prefix");
+    let mut routes = v4.routes.clone();
+    if let Some(gateway) = v4.gateway {
+        if !on_link {
+            routes.insert(0, Route4 { to: host(gateway), via: Ipv4Addr::UNSPECIFIED });
+        }
+        if !routes.iter().any(|route| route.to.prefix() == 0) {
+            routes.push(Route4 { to: everywhere, via: gateway });
+        }
+    }
+    routes
+}
+
+/// The subnet's broadcast address, where it has one (RFC 3021: not for /31 and /32).
+pub(super) fn broadcast(v4: &V4) -> Option<Ipv4Addr> {
+    let subnet = Ipv4Network::new(v4.address, v4.prefix).ok()?;
+    (v4.prefix < 31).then(|| subnet.broadcast())
+}
+
+fn mask(prefix: u8) -> Ipv4Addr {
+    let host_bits = 32 - u32::from(prefix.min(32));
+    Ipv4Addr::from_bits(u32::MAX.checked_shl(host_bits).unwrap_or(0))
+}
+
+fn non_empty<T>(list: Vec<T>) -> Option<Vec<T>> {
+    (!list.is_empty()).then_some(list)
+}
+
+fn text(text: Option<&str>) -> Option<String> {
+    text.filter(|text| !text.is_empty() && text.len() <= 255).map(str::to_owned)
+}

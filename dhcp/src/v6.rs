@@ -1,0 +1,279 @@
+//! DHCPv6 for one port (RFC 9915): which reply a message gets.
+//!
+//! ```text
+//! Solicit                -> Advertise; Reply with Rapid Commit
+//! Request, Renew, Rebind -> Reply with the address, other addresses at lifetime 0
+//! Confirm                -> Reply: Success for the port's address, else NotOnLink
+//! Release, Decline       -> Reply: Success, NoBinding for foreign addresses
+//! Information-request    -> Reply: options
+//! relayed, from servers, breaking the rules of section 16 -> silence
+//! ```
+//!
+//! A port has one address. In a message with several IAs it goes to the one
+//! that names it already, else to the first; the others learn that there is
+//! nothing for them. So nothing needs to be remembered between messages.
+
+mod associations;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::net::Ipv6Addr;
+
+use net::MacAddr;
+
+use crate::answer::{Ignored, Kind};
+use crate::binding::{Binding, V6};
+use crate::codec;
+use crate::frame::Route;
+
+/// The messages that clients send (RFC 9915 §7.3).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Type {
+    Solicit,
+    Request,
+    Confirm,
+    Renew,
+    Rebind,
+    Release,
+    Decline,
+    InformationRequest,
+}
+
+/// A client's message, as far as it matters here.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Request {
+    pub(crate) kind: Type,
+    pub(crate) xid: [u8; 3],
+    /// Option 1, echoed.
+    pub(crate) client: Option<Vec<u8>>,
+    /// Option 2.
+    pub(crate) server: Option<Vec<u8>>,
+    /// Options 3 and 25, in the order received. IA_TA is obsolete and skipped.
+    pub(crate) associations: Vec<Association>,
+    /// Option 6.
+    pub(crate) wanted: Option<Vec<u16>>,
+    /// Option 14.
+    pub(crate) rapid_commit: bool,
+}
+
+/// An identity association of the client.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Association {
+    pub(crate) family: Family,
+    /// The IAID; 0 is as good as any.
+    pub(crate) id: u32,
+    pub(crate) addresses: Vec<Ipv6Addr>,
+}
+
+/// What an association is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Family {
+    /// IA_NA.
+    Address,
+    /// IA_PD, which is never given.
+    Prefix,
+}
+
+/// Our message.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Reply {
+    pub(crate) kind: ReplyType,
+    pub(crate) xid: [u8; 3],
+    pub(crate) options: Vec<Opt>,
+}
+
+/// The messages that we send.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum ReplyType {
+    Advertise,
+    Reply,
+}
+
+/// An option of a reply.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Opt {
+    /// 1
+    Client(Vec<u8>),
+    /// 2
+    Server(Vec<u8>),
+    /// 3 (IA_NA)
+    Address { id: u32, t1: u32, t2: u32, leases: Vec<Lease>, status: Option<Status> },
+    /// 25 (IA_PD)
+    Prefix { id: u32, status: Status },
+    /// 7
+    Preference(u8),
+    /// 13
+    Status(Status),
+    /// 14
+    RapidCommit,
+    /// 23
+    Dns(Vec<Ipv6Addr>),
+    /// 24, as RFC 1035 labels
+    Search(Vec<u8>),
+    /// 32, seconds
+    RefreshTime(u32),
+    /// 82, seconds
+    SolMaxRt(u32),
+    /// 83, seconds
+    InfMaxRt(u32),
+}
+
+/// An address and for how long, in seconds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Lease {
+    pub(crate) address: Ipv6Addr,
+    pub(crate) preferred: u32,
+    pub(crate) valid: u32,
+}
+
+/// The status codes in use (RFC 9915 §21.13).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Status {
+    Success,
+    NoAddrsAvail,
+    NoBinding,
+    NotOnLink,
+    NoPrefixAvail,
+}
+
+/// `All_DHCP_Relay_Agents_and_Servers`: the only address that clients may send to.
+const SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
+/// SOL_MAX_RT and INF_MAX_RT, seconds: the defaults of RFC 9915 §7.6.
+const MAX_RT: u32 = 3600;
+/// IRT_MINIMUM, seconds (RFC 9915 §7.6).
+const LEAST_REFRESH: u32 = 600;
+
+impl Request {
+    pub(crate) fn new(kind: Type, xid: [u8; 3]) -> Self {
+        let associations = Vec::new();
+        let (client, server, wanted) = (None, None, None);
+        Self { kind, xid, client, server, associations, wanted, rapid_commit: false }
+    }
+}
+
+/// What to send for this datagram to port 547, as a whole frame.
+pub(crate) fn respond(
+    binding: &Binding,
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    payload: &[u8],
+) -> Result<(Vec<u8>, Kind), Ignored> {
+    // A query to a unicast address is discarded (RFC 9915 §16).
+    if destination != SERVERS {
+        return Err(Ignored::OtherDestination);
+    }
+    if source.is_unspecified() || source.is_multicast() {
+        return Err(Ignored::Invalid);
+    }
+    let request = codec::decode_v6(payload)?;
+    let v6 = binding.v6.as_ref().ok_or(Ignored::NoBinding)?;
+    let server_mac = binding.server_mac();
+    let (reply, kind) = decide(binding, v6, &duid(server_mac), &request)?;
+    let route = Route {
+        source_mac: server_mac,
+        destination_mac: binding.mac,
+        source: server_mac.link_local(),
+        destination: source,
+    };
+    Ok((route.dhcp(&codec::encode_v6(&reply)), kind))
+}
+
+/// The server's DUID: type DUID-LL over the router's MAC address, so that it is the
+/// same on every node and a migrated guest finds the server it knows.
+pub(crate) fn duid(server_mac: MacAddr) -> Vec<u8> {
+    const DUID_LL: u16 = 3;
+    const ETHERNET: u16 = 1;
+    let mut duid = [DUID_LL.to_be_bytes(), ETHERNET.to_be_bytes()].concat();
+    duid.extend_from_slice(&server_mac.octets());
+    duid
+}
+
+/// The heart: what a message gets.
+fn decide(
+    binding: &Binding,
+    v6: &V6,
+    duid: &[u8],
+    request: &Request,
+) -> Result<(Reply, Kind), Ignored> {
+    validate(request, duid)?;
+    let mut options: Vec<Opt> = request.client.clone().map(Opt::Client).into_iter().collect();
+    options.push(Opt::Server(duid.to_vec()));
+    let reply = match request.kind {
+        Type::Solicit if !request.rapid_commit => ReplyType::Advertise,
+        _ => ReplyType::Reply,
+    };
+    let kind = match request.kind {
+        Type::Solicit | Type::Request | Type::Renew | Type::Rebind => {
+            if request.kind == Type::Solicit {
+                options.push(Opt::Preference(u8::MAX));
+                options.extend(request.rapid_commit.then_some(Opt::RapidCommit));
+            }
+            let (answers, given) = associations::answer(binding, v6, request);
+            options.extend(answers);
+            options.extend(configuration(v6, request));
+            match (reply, given) {
+                (ReplyType::Advertise, _) => Kind::Advertise,
+                (ReplyType::Reply, true) => Kind::Reply,
+                (ReplyType::Reply, false) => Kind::ReplyNothing,
+            }
+        }
+        Type::Confirm => {
+            options.push(Opt::Status(associations::confirm(v6, request)?));
+            Kind::Confirmed
+        }
+        Type::Release | Type::Decline => {
+            options.push(Opt::Status(Status::Success));
+            options.extend(associations::foreign(v6, request));
+            if request.kind == Type::Release { Kind::Released } else { Kind::Declined }
+        }
+        Type::InformationRequest => {
+            options.extend(configuration(v6, request));
+            Kind::Information
+        }
+    };
+    Ok((Reply { kind: reply, xid: request.xid, options }, kind))
+}
+
+/// The validation rules for what servers receive (RFC 9915 §16.2–16.12).
+fn validate(request: &Request, duid: &[u8]) -> Result<(), Ignored> {
+    let needs_client = request.kind != Type::InformationRequest;
+    if needs_client && request.client.is_none() {
+        return Err(Ignored::Invalid);
+    }
+    match (request.kind, request.server.as_deref()) {
+        (Type::Solicit | Type::Confirm | Type::Rebind, Some(_)) => Err(Ignored::Invalid),
+        (Type::Request | Type::Renew | Type::Release | Type::Decline, None) => {
+            Err(Ignored::Invalid)
+        }
+        (_, Some(server)) if server != duid => Err(Ignored::OtherServer),
+        (Type::InformationRequest, _) if !request.associations.is_empty() => Err(Ignored::Invalid),
+        _ => Ok(()),
+    }
+}
+
+/// What the client asked for, or all there is where it did not say.
+fn configuration(v6: &V6, request: &Request) -> Vec<Opt> {
+    const DNS: u16 = 23;
+    const SEARCH: u16 = 24;
+    let wanted = request.wanted.as_deref().unwrap_or(&[DNS, SEARCH]);
+    let option = |code: &u16| match *code {
+        DNS if !v6.dns.is_empty() => Some(Opt::Dns(v6.dns.clone())),
+        SEARCH => {
+            let labels = crate::labels::encode(&v6.search);
+            (!labels.is_empty()).then_some(Opt::Search(labels))
+        }
+        32 if request.kind == Type::InformationRequest => {
+            Some(Opt::RefreshTime(v6.lease.max(LEAST_REFRESH)))
+        }
+        82 => Some(Opt::SolMaxRt(MAX_RT)),
+        83 => Some(Opt::InfMaxRt(MAX_RT)),
+        _ => None,
+    };
+    let mut options: Vec<Opt> = Vec::new();
+    for option in wanted.iter().filter_map(option) {
+        if !options.contains(&option) {
+            options.push(option);
+        }
+    }
+    options
+}

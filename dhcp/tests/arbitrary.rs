@@ -1,0 +1,201 @@
+//! Whatever a guest sends, the responder survives it, and no answer ever goes to
+//! or is drawn out by a foreign MAC address.
+
+// The whole file is a test, its helpers too.
+#![allow(clippy::unwrap_used)]
+
+use dhcp::{Answer, Binding, Ignored, Responder};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use serde_json::json;
+
+const MAC: [u8; 6] = [2, 0, 0x5e, 0x10, 0, 5];
+const MULTICAST: [[u8; 6]; 2] = [[0xff; 6], [0x33, 0x33, 0, 0, 0, 1]];
+
+fn binding() -> Binding {
+    serde_json::from_value(json!({
+        "mac": "02:00:5e:10:00:05",
+        "hostname": "web",
+        "v4": {
+            "address": "10.0.0.5", "prefix": 24, "gateway": "10.0.0.1", "server": "169.254.0.254",
+            "dns": ["10.0.0.53"], "domain": "example.com", "search": ["example.com"], "mtu": 1400,
+            "routes": [{"to": "192.0.2.0/24", "via": "10.0.0.2"}], "lease": 3600,
+        },
+        "v6": {"address": "fd00::5", "dns": ["fd00::53"], "search": ["example.com"], "lease": 3600},
+        "ra": {
+            "router_mac": "02:00:5e:00:00:01", "managed": true, "other": true, "mtu": 1400,
+            "prefixes": [{"network": "fd00::/64", "on_link": true, "autonomous": false}],
+            "rdnss": ["fd00::53"], "dnssl": ["example.com"],
+            "lifetime": 1800, "min_interval": 200, "max_interval": 600,
+        },
+    }))
+    .unwrap()
+}
+
+fn ethernet(ethertype: u16) -> Vec<u8> {
+    [&[0xff; 6][..], &MAC, &ethertype.to_be_bytes()].concat()
+}
+
+fn length(bytes: usize) -> [u8; 2] {
+    u16::try_from(bytes).unwrap().to_be_bytes()
+}
+
+/// DHCPv4 with these options, right up to the options.
+fn v4_frame(options: &[u8]) -> Vec<u8> {
+    let mut message = vec![1, 1, 6, 0, 9, 9, 9, 9];
+    message.resize(28, 0);
+    message.extend(MAC);
+    message.resize(236, 0);
+    message.extend([99, 130, 83, 99]);
+    message.extend(options);
+    let mut frame = ethernet(0x0800);
+    frame.extend([0x45, 0]);
+    frame.extend(length(28 + message.len()));
+    frame.extend([0, 0, 0, 0, 64, 17, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 0, 68, 0, 67]);
+    frame.extend(length(8 + message.len()));
+    frame.extend([0, 0]);
+    frame.extend(message);
+    frame
+}
+
+/// An IPv6 packet from the guest's link-local address.
+fn v6_frame(protocol: u8, hop_limit: u8, destination: &str, payload: &[u8]) -> Vec<u8> {
+    let mut frame = ethernet(0x86dd);
+    frame.extend([0x60, 0, 0, 0]);
+    frame.extend(length(payload.len()));
+    frame.extend([protocol, hop_limit]);
+    frame.extend("fe80::5eff:fe10:5".parse::<std::net::Ipv6Addr>().unwrap().octets());
+    frame.extend(destination.parse::<std::net::Ipv6Addr>().unwrap().octets());
+    frame.extend(payload);
+    frame
+}
+
+fn dhcp6_frame(message: &[u8]) -> Vec<u8> {
+    let udp = [&[2, 34, 2, 35][..], &length(8 + message.len()), &[0, 0], message].concat();
+    v6_frame(17, 1, "ff02::1:2", &udp)
+}
+
+/// A code and a value, in DHCPv4's form.
+fn v4_option() -> impl Strategy<Value = Vec<u8>> {
+    let code = prop_oneof![Just(50), Just(52), Just(54), Just(55), Just(57), Just(61), any::<u8>()];
+    (code, vec(any::<u8>(), 0..40)).prop_map(|(code, value)| {
+        [&[code, u8::try_from(value.len()).unwrap()][..], &value].concat()
+    })
+}
+
+/// A code and a value, in DHCPv6's form.
+fn v6_option() -> impl Strategy<Value = Vec<u8>> {
+    let code = prop_oneof![Just(1), Just(2), Just(3), Just(6), Just(14), Just(25), any::<u16>()];
+    (code, vec(any::<u8>(), 0..60))
+        .prop_map(|(code, value)| [&code.to_be_bytes()[..], &length(value.len()), &value].concat())
+}
+
+/// Frames that get far: right in their outer layers, anything within.
+fn plausible() -> impl Strategy<Value = Vec<u8>> {
+    let v4 = (0..9_u8, vec(v4_option(), 0..8)).prop_map(|(kind, options)| {
+        v4_frame(&[&[53, 1, kind][..], &options.concat(), &[255]].concat())
+    });
+    let v6 = (0..14_u8, vec(v6_option(), 0..8)).prop_map(|(kind, options)| {
+        let client = [0, 1, 0, 4, 0, 3, 0, 1];
+        dhcp6_frame(&[&[kind, 1, 2, 3][..], &client, &options.concat()].concat())
+    });
+    let solicitation = vec(any::<u8>(), 0..40).prop_map(|options| {
+        let message = [&[133, 0, 0, 0, 0, 0, 0, 0][..], &options].concat();
+        v6_frame(58, 255, "ff02::2", &message)
+    });
+    prop_oneof![v4, v6, solicitation]
+}
+
+/// A plausible frame with some octets overwritten, cut or prolonged.
+fn mutated() -> impl Strategy<Value = Vec<u8>> {
+    let changes = vec((any::<prop::sample::Index>(), any::<u8>()), 0..6);
+    (plausible(), changes, any::<prop::sample::Index>(), vec(any::<u8>(), 0..20), any::<bool>())
+        .prop_map(|(mut frame, changes, cut, tail, whole)| {
+            for (at, octet) in changes {
+                let at = at.index(frame.len());
+                frame[at] = octet;
+            }
+            if !whole {
+                frame.truncate(cut.index(frame.len()));
+                frame.extend(tail);
+            }
+            frame
+        })
+}
+
+/// What holds for every answer to every frame.
+fn check(frame: &[u8]) {
+    let answer = Responder::answer(&binding(), frame);
+    let from_guest = frame.get(6..12) == Some(&MAC[..]);
+    match answer {
+        Answer::Send(reply, kind) => {
+            assert!(from_guest, "a foreign MAC address was answered with {kind:?}");
+            let to: [u8; 6] = reply[..6].try_into().unwrap();
+            assert!(to == MAC || MULTICAST.contains(&to), "{kind:?} went to {to:?}");
+            assert!(reply.len() <= 14 + 1400, "{kind:?} of {} bytes", reply.len());
+        }
+        Answer::Ignore(reason) if frame.len() >= 14 => {
+            assert!(reason != Ignored::ForeignMac || !from_guest || is_dhcp4(frame));
+        }
+        Answer::Ignore(reason) => assert_eq!(reason, Ignored::Malformed),
+    }
+}
+
+/// Only DHCPv4 has a second place where a MAC address could be foreign.
+fn is_dhcp4(frame: &[u8]) -> bool {
+    frame[12..14] == [8, 0]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn any_bytes_are_survived(frame in vec(any::<u8>(), 0..700)) {
+        check(&frame);
+    }
+
+    #[test]
+    fn any_bytes_from_the_guest_are_survived(
+        ethertype in prop_oneof![Just(0x0800), Just(0x86dd), any::<u16>()],
+        payload in vec(any::<u8>(), 0..700),
+    ) {
+        check(&[ethernet(ethertype), payload].concat());
+    }
+
+    #[test]
+    fn plausible_frames_are_survived(frame in plausible()) {
+        check(&frame);
+    }
+
+    #[test]
+    fn mutated_frames_are_survived(frame in mutated()) {
+        check(&frame);
+    }
+
+    #[test]
+    fn a_plausible_frame_from_a_foreign_mac_is_never_answered(
+        mut frame in plausible(),
+        mac in any::<[u8; 6]>().prop_filter("foreign", |mac| *mac != MAC),
+    ) {
+        frame[6..12].copy_from_slice(&mac);
+        assert_eq!(Responder::answer(&binding(), &frame), Answer::Ignore(Ignored::ForeignMac));
+    }
+}
+
+#[test]
+fn the_plausible_frames_are_ones_that_are_answered() {
+    let discover = v4_frame(&[53, 1, 1, 255]);
+    assert!(matches!(Responder::answer(&binding(), &discover), Answer::Send(..)));
+    let solicit = dhcp6_frame(&[1, 1, 2, 3, 0, 1, 0, 2, 7, 7]);
+    assert!(matches!(Responder::answer(&binding(), &solicit), Answer::Send(..)));
+}
+
+#[test]
+fn a_binding_survives_the_way_to_disk_and_back() {
+    let text = serde_json::to_string(&binding()).unwrap();
+    assert_eq!(serde_json::from_str::<Binding>(&text).unwrap(), binding());
+    let bare: Binding = serde_json::from_value(json!({"mac": "02:00:5e:10:00:05"})).unwrap();
+    assert!(bare.v4.is_none() && bare.v6.is_none() && bare.ra.is_none());
+    let misspelt = json!({"mac": "02:00:5e:10:00:05", "v44": {}});
+    serde_json::from_value::<Binding>(misspelt).unwrap_err();
+}

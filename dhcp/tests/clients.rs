@@ -1,0 +1,334 @@
+//! Real clients against the real server, over a veth pair whose far end plays
+//! the guest. Everything happens in network namespaces of the test's own.
+//!
+//! These tests need root and iproute2, busybox, isc-dhcp-client and ndisc6; where
+//! one is missing they fail and say which.
+
+// The whole file is a test, its helpers too.
+#![allow(clippy::unwrap_used)]
+
+#[path = "clients/lab.rs"]
+mod lab;
+
+use std::net::Ipv6Addr;
+
+use dhcp::{Binding, Prefix, Ra, Route4, V4, V6};
+use lab::{Lab, eventually};
+
+const MAC: &str = "02:00:5e:10:00:05";
+const ROUTER_MAC: &str = "02:00:5e:00:00:01";
+
+fn binding() -> Binding {
+    Binding {
+        mac: MAC.parse().unwrap(),
+        hostname: Some("web".to_owned()),
+        v4: Some(V4 {
+            address: [10, 66, 0, 5].into(),
+            prefix: 24,
+            gateway: Some([10, 66, 0, 1].into()),
+            server: [169, 254, 0, 254].into(),
+            dns: vec![[10, 66, 0, 53].into(), [10, 66, 0, 54].into()],
+            domain: Some("example.com".to_owned()),
+            search: vec!["example.com".to_owned(), "eng.example.com".to_owned()],
+            mtu: Some(1400),
+            routes: vec![Route4 {
+                to: "192.0.2.0/24".parse().unwrap(),
+                via: [10, 66, 0, 2].into(),
+            }],
+            lease: 3600,
+        }),
+        v6: Some(V6 {
+            address: "fd66::5".parse().unwrap(),
+            dns: vec!["fd66::53".parse().unwrap()],
+            search: vec!["example.com".to_owned(), "eng.example.com".to_owned()],
+            lease: 3600,
+        }),
+        ra: Some(Ra {
+            router_mac: ROUTER_MAC.parse().unwrap(),
+            prefixes: vec![Prefix {
+                network: "fd66::/64".parse().unwrap(),
+                on_link: true,
+                autonomous: false,
+            }],
+            managed: true,
+            other: true,
+            mtu: Some(1400),
+            rdnss: vec!["fd66::53".parse().unwrap()],
+            dnssl: vec!["example.com".to_owned()],
+            lifetime: 1800,
+            min_interval: 3,
+            max_interval: 4,
+        }),
+    }
+}
+
+fn router() -> Ipv6Addr {
+    ROUTER_MAC.parse::<net::MacAddr>().unwrap().link_local()
+}
+
+/// A client's script that leaves what it was told, one `name=value` a line, in `$OUT`.
+const SCRIPT: &str = "#!/bin/sh\ncase \"$1$reason\" in bound|BOUND|BOUND6|RENEW6|REBIND6) env > \"$OUT.new\"; mv \"$OUT.new\" \"$OUT\";; esac\nexit 0\n";
+
+fn udhcpc(lab: &Lab, more: &str) -> bool {
+    let script = lab.script("udhcpc.sh", SCRIPT);
+    lab.guest(&format!(
+        "OUT={out} busybox udhcpc -f -q -n -t 5 -T 1 -i eth0 -s {script} {more}",
+        out = lab.path("udhcpc.out"),
+    ))
+    .ok
+}
+
+fn dhclient(lab: &Lab, family: &str) -> String {
+    let script = lab.script("dhclient.sh", SCRIPT);
+    let out = lab.path(&format!("dhclient{family}.out"));
+    let conf = lab.script(
+        "dhclient.conf",
+        "timeout 15; retry 1;\n\
+         option rfc3442 code 121 = array of unsigned integer 8;\n\
+         request subnet-mask, routers, domain-name-servers, domain-name, domain-search, host-name,\n\
+         interface-mtu, rfc3442, dhcp6.name-servers, dhcp6.domain-search;\n",
+    );
+    let (leases, pid) = (lab.path("dhclient.leases"), lab.path("dhclient.pid"));
+    let run = lab.guest(&format!(
+        "dhclient {family} -1 -d -v -cf {conf} -lf {leases}{family} -pf {pid}{family} \
+         -sf {script} -e OUT={out} eth0 2> {out}.log & client=$!; \
+         for i in $(seq 150); do [ -s {out} ] && break; sleep 0.1; done; \
+         kill $client; wait $client; cat {out}.log >&2; [ -s {out} ]"
+    ));
+    assert!(run.ok, "dhclient {family} got no lease:\n{}", run.output);
+    std::fs::read_to_string(out).unwrap()
+}
+
+#[track_caller]
+fn told(environment: &str, line: &str) {
+    assert!(environment.lines().any(|have| have == line), "no {line:?} in:\n{environment}");
+}
+
+#[test]
+fn udhcpc_is_told_all_of_its_binding() {
+    let lab = Lab::start(binding());
+    assert!(udhcpc(&lab, "-O search -O mtu -O staticroutes -O hostname"), "{}", lab.state());
+    let environment = std::fs::read_to_string(lab.path("udhcpc.out")).unwrap();
+    for line in [
+        "ip=10.66.0.5",
+        "subnet=255.255.255.0",
+        "mask=24",
+        "router=10.66.0.1",
+        "dns=10.66.0.53 10.66.0.54",
+        "domain=example.com",
+        "search=example.com eng.example.com",
+        "hostname=web",
+        "mtu=1400",
+        "lease=3600",
+        "serverid=169.254.0.254",
+        "staticroutes=192.0.2.0/24 10.66.0.2 0.0.0.0/0 10.66.0.1",
+    ] {
+        told(&environment, line);
+    }
+    let report = lab.report();
+    assert!(report.first_ack_v4.is_some() && report.first_ack_v6.is_none(), "{report:?}");
+    assert_eq!(lab.counter("berth_dhcp_messages_total", "ack"), 1.0);
+}
+
+#[test]
+fn a_client_that_asks_for_a_foreign_address_ends_with_its_own() {
+    let lab = Lab::start(binding());
+    // udhcpc asks for it in its DISCOVER and takes what the OFFER says.
+    assert!(udhcpc(&lab, "-r 10.66.0.77"), "{}", lab.state());
+    told(&std::fs::read_to_string(lab.path("udhcpc.out")).unwrap(), "ip=10.66.0.5");
+}
+
+#[test]
+fn dhclient_takes_its_dhcpv4_lease() {
+    let lab = Lab::start(binding());
+    let environment = dhclient(&lab, "-4");
+    for line in [
+        "new_ip_address=10.66.0.5",
+        "new_subnet_mask=255.255.255.0",
+        "new_routers=10.66.0.1",
+        "new_domain_name_servers=10.66.0.53 10.66.0.54",
+        "new_domain_name=example.com",
+        "new_domain_search=example.com. eng.example.com.",
+        "new_host_name=web",
+        "new_interface_mtu=1400",
+        "new_dhcp_lease_time=3600",
+        "new_dhcp_renewal_time=1800",
+        "new_dhcp_rebinding_time=3150",
+        "new_dhcp_server_identifier=169.254.0.254",
+        "new_rfc3442=24 192 0 2 10 66 0 2 0 10 66 0 1",
+    ] {
+        told(&environment, line);
+    }
+}
+
+#[test]
+fn a_rebooting_dhclient_with_a_foreign_lease_is_refused_and_starts_anew() {
+    let lab = Lab::start(binding());
+    lab.script(
+        "dhclient.leases-4",
+        "lease { interface \"eth0\"; fixed-address 10.66.0.77; option subnet-mask 255.255.255.0;\n\
+         option dhcp-lease-time 86400; option dhcp-message-type 5;\n\
+         option dhcp-server-identifier 169.254.0.254;\n\
+         renew never; rebind never; expire never; }\n",
+    );
+    told(&dhclient(&lab, "-4"), "new_ip_address=10.66.0.5");
+    assert_eq!(lab.counter("berth_dhcp_messages_total", "nak"), 1.0);
+}
+
+#[test]
+fn dhclient_renews_by_unicast_through_its_kernel() {
+    let mut short = binding();
+    // T1 after 5 seconds, T2 after 9: the second ACK comes from the renewal.
+    short.v4.as_mut().unwrap().lease = 10;
+    let lab = Lab::start(short);
+    let configure = lab.script(
+        "configure.sh",
+        "#!/bin/sh\n[ \"$reason\" = BOUND ] || exit 0\n\
+         ip address add 10.66.0.5/24 dev eth0\n\
+         ip neighbour replace 169.254.0.254 lladdr 02:00:5e:00:00:01 dev eth0\n\
+         ip route replace 169.254.0.254 dev eth0\n",
+    );
+    let (leases, pid) = (lab.path("renewing.leases"), lab.path("renewing.pid"));
+    let acks = lab.guest(&format!(
+        "timeout 8 dhclient -4 -1 -d -v -cf /dev/null -lf {leases} -pf {pid} -sf {configure} eth0"
+    ));
+    let to_server =
+        acks.output.matches("DHCPREQUEST for 10.66.0.5 on eth0 to 169.254.0.254").count();
+    assert_eq!(to_server, 1, "{}", acks.output);
+    assert_eq!(lab.counter("berth_dhcp_messages_total", "ack"), 2.0, "{}", acks.output);
+}
+
+#[test]
+fn dhclient_takes_its_dhcpv6_lease() {
+    let lab = Lab::start(binding());
+    let environment = dhclient(&lab, "-6");
+    for line in [
+        "new_ip6_address=fd66::5",
+        "new_max_life=3600",
+        "new_preferred_life=2250",
+        "new_renew=1125",
+        "new_rebind=1800",
+        "new_dhcp6_name_servers=fd66::53",
+        "new_dhcp6_domain_search=example.com. eng.example.com.",
+        "new_dhcp6_server_id=0:3:0:1:2:0:5e:0:0:1",
+    ] {
+        told(&environment, line);
+    }
+    let report = lab.report();
+    assert!(report.first_ack_v6.is_some() && report.first_ack_v4.is_none(), "{report:?}");
+}
+
+#[test]
+fn rdisc6_gets_the_router_it_solicits() {
+    let mut quiet = binding();
+    quiet.ra.as_mut().unwrap().max_interval = 0;
+    let lab = Lab::start(quiet);
+    let run = lab.guest("rdisc6 -1 -r 5 -w 1000 eth0");
+    assert!(run.ok, "{}\n{}", run.output, lab.state());
+    let lines: Vec<String> = run
+        .output
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    for line in [
+        "Hop limit : 64 ( 0x40)",
+        "Stateful address conf. : Yes",
+        "Stateful other conf. : Yes",
+        "Router lifetime : 1800 (0x00000708) seconds",
+        "Prefix : fd66::/64",
+        "On-link : Yes",
+        "Autonomous address conf.: No",
+        "MTU : 1400 bytes (valid)",
+        "Source link-layer address: 02:00:5E:00:00:01",
+        "Recursive DNS server : fd66::53",
+        "DNS search list : example.com",
+        &format!("from {}", router()),
+    ] {
+        assert!(lines.iter().any(|have| have == line), "no {line:?} in:\n{}", run.output);
+    }
+    // The kernel solicits as well, when the interface comes up.
+    assert!(lab.report().ra_sent >= 1, "{:?}", lab.report());
+}
+
+#[test]
+fn the_guests_kernel_takes_its_default_route_from_the_periodic_advertisement() {
+    let lab = Lab::start_with(binding(), "sysctl -qw net.ipv6.conf.eth0.accept_ra=2");
+    let wanted = format!("default via {} dev eth0", router());
+    eventually("a default route", || {
+        lab.guest("ip -6 route show default").output.contains(&wanted)
+    });
+    assert!(lab.guest("ip -6 route show default").output.contains("mtu 1400"));
+    // M=1 and A=0: the prefix is on the link, and no address is made up in it.
+    assert!(lab.guest("ip -6 route").output.contains("fd66::/64 dev eth0"));
+    assert!(!lab.guest("ip -6 address show dev eth0").output.contains("fd66:"));
+    let before = lab.report().ra_sent;
+    eventually("another advertisement", || lab.report().ra_sent > before);
+}
+
+#[test]
+fn a_withdrawn_router_is_forgotten_at_once() {
+    let lab = Lab::start_with(binding(), "sysctl -qw net.ipv6.conf.eth0.accept_ra=2");
+    let has_route = || lab.guest("ip -6 route show default").output.contains("default via");
+    eventually("a default route", has_route);
+    lab.set(Binding { ra: None, ..binding() });
+    eventually("no default route", || !has_route());
+}
+
+#[test]
+fn a_guest_with_another_mac_address_gets_nothing() {
+    let lab = Lab::start(binding());
+    assert!(lab.guest("ip link set eth0 down && ip link set eth0 address 02:00:5e:10:00:66 && ip link set eth0 up").ok);
+    assert!(!udhcpc(&lab, ""), "a foreign MAC address got a lease");
+    assert!(lab.counter("berth_dhcp_ignored_total", "foreign_mac") > 0.0);
+    assert_eq!(lab.counter("berth_dhcp_messages_total", "offer"), 0.0);
+}
+
+#[test]
+fn an_interface_that_is_made_anew_is_served_again() {
+    let lab = Lab::start(binding());
+    assert!(udhcpc(&lab, ""), "{}", lab.state());
+    lab.unplug();
+    eventually("the port to be closed", || !lab.report().open);
+    lab.plug("true");
+    eventually("the port to be open", || lab.report().open);
+    assert!(udhcpc(&lab, ""), "{}", lab.state());
+}
+
+#[test]
+fn a_port_set_before_its_interface_is_served_when_it_comes() {
+    let lab = Lab::without_interface(binding());
+    assert!(!lab.report().open);
+    lab.plug("true");
+    eventually("the port to be open", || lab.report().open);
+    assert!(udhcpc(&lab, ""), "{}", lab.state());
+}
+
+#[test]
+fn a_removed_port_is_silent_until_it_is_set_again() {
+    let lab = Lab::start(binding());
+    lab.remove();
+    assert!(!udhcpc(&lab, ""), "a removed port got a lease");
+    lab.set(binding());
+    eventually("the port to be open", || lab.report().open);
+    assert!(udhcpc(&lab, ""), "{}", lab.state());
+}
+
+#[test]
+fn a_port_removed_and_set_in_one_breath_goes_on_with_a_new_report() {
+    let lab = Lab::start(binding());
+    assert!(udhcpc(&lab, ""), "{}", lab.state());
+    lab.remove();
+    lab.set(binding());
+    eventually("the port to be open", || lab.report().open);
+    assert_eq!(lab.report().first_ack_v4, None);
+    assert!(udhcpc(&lab, ""), "{}", lab.state());
+}
+
+#[test]
+fn a_flood_is_cut_to_the_ports_limit() {
+    let lab = Lab::start(binding());
+    // As fast as it can: a client that asks and asks.
+    lab.guest("for i in 1 2 3 4; do rdisc6 -r 200 -w 1 -n eth0 > /dev/null 2>&1 & done; wait");
+    let sent = lab.report().ra_sent;
+    assert!(lab.counter("berth_dhcp_rate_limited_total", "") > 0.0, "{sent} advertisements");
+}
