@@ -1,0 +1,36 @@
+//! Annotation, label and finalizer names, each written once.
+//!
+//! The `*.kubernetes.io` ones are Kube-OVN's and KubeVirt's. On a VM template
+//! users set [`LOGICAL_SWITCH`], [`IP_ADDRESS`] and [`MAC_ADDRESS`]; on a VMI the
+//! controller writes what it allocated, in the same vocabulary that Kube-OVN uses
+//! on a launcher pod.
+
+/// Subnet of a network.
+pub const LOGICAL_SWITCH: &str = "logical_switch";
+/// Address or addresses, one per family, comma between.
+pub const IP_ADDRESS: &str = "ip_address";
+/// Ethernet address.
+pub const MAC_ADDRESS: &str = "mac_address";
+/// Networks of the subnet, comma between.
+pub const CIDR: &str = "cidr";
+/// Gateways of the subnet, comma between.
+pub const GATEWAY: &str = "gateway";
+/// `"true"` once address and port are committed.
+pub const ALLOCATED: &str = "allocated";
+
+/// The full annotation key of `field` for a network of `provider`:
+/// `ovn.kubernetes.io/ip_address`, `net2.default.ovn.kubernetes.io/ip_address`.
+#[must_use]
+pub fn key(provider: &str, field: &str) -> String {
+    format!("{provider}.kubernetes.io/{field}")
+}
+
+/// Label on an IP object: its subnet.
+pub const SUBNET_LABEL: &str = "ovn.kubernetes.io/subnet";
+/// Label on an IP object: the node its VM was last placed on.
+pub const NODE_NAME_LABEL: &str = "ovn.kubernetes.io/node-name";
+/// Annotation on an IP object: the uid of the VM that owns the addresses.
+pub const OWNER_UID: &str = "berth.io/owner-uid";
+
+/// Label on a VMI: the VM it belongs to.
+pub const VMI_VM_LABEL: &str = "vm.kubevirt.io/name";

@@ -1,0 +1,190 @@
+//! The virtual hardware of an instance, but for its devices.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Devices, Opaque, Quantity, Rest};
+
+/// The virtual hardware.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DomainSpec {
+    /// Topology and model of the processors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Cpu>,
+    /// Memory of the guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Memory>,
+    /// What is taken from the node; memory and processors of the guest where
+    /// `memory` and `cpu` do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+    /// Machine type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Machine>,
+    /// UUID, serial number, boot loader.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<Firmware>,
+    /// Clock and timers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<Opaque>,
+    /// Hypervisor features.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<Opaque>,
+    /// SMBIOS chassis strings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chassis: Option<Opaque>,
+    /// `shared`, `auto` or `supplementalPool`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_threads_policy: Option<String>,
+    /// `Reboot` (the default) or `Terminate`: what a guest's reboot does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reboot_policy: Option<String>,
+    /// Disks, interfaces and the rest of the devices.
+    pub devices: Devices,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// Processors.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Cpu {
+    /// Cores per socket, 1 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cores: Option<u32>,
+    /// Sockets, 1 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sockets: Option<u32>,
+    /// Threads per core, 1 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threads: Option<u32>,
+    /// Sockets that may be plugged in while the guest runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_sockets: Option<u32>,
+    /// A model libvirt knows, `host-model` or `host-passthrough`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Features to add or take away.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<CpuFeature>,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// One processor feature.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CpuFeature {
+    /// libvirt's name of it.
+    pub name: String,
+    /// `force`, `require` (the default), `optional`, `disable` or `forbid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+}
+
+/// Memory of the guest.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Memory {
+    /// What the guest sees.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest: Option<Quantity>,
+    /// Up to which it may grow while the guest runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_guest: Option<Quantity>,
+    /// Whether it comes from huge pages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hugepages: Option<Hugepages>,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// Huge pages of the node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Hugepages {
+    /// `2Mi` or `1Gi`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page_size: Option<String>,
+}
+
+/// Requests and limits, by resource name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Resources {
+    /// What must be free on the node.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub requests: BTreeMap<String, Quantity>,
+    /// What may at most be used.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<String, Quantity>,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// The emulated mainboard.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Machine {
+    /// `q35` or a version of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub r#type: Option<String>,
+}
+
+/// What the guest's firmware says and does.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Firmware {
+    /// SMBIOS UUID, also cloud-init's instance id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// SMBIOS serial number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// BIOS or EFI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bootloader: Option<Bootloader>,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// BIOS (the default) or EFI.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Bootloader {
+    /// SeaBIOS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bios: Option<Bios>,
+    /// OVMF.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub efi: Option<Efi>,
+}
+
+/// SeaBIOS.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Bios {
+    /// Whether it speaks on the serial port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub use_serial: Option<bool>,
+}
+
+/// OVMF.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Efi {
+    /// Whether only signed loaders start, true if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secure_boot: Option<bool>,
+    /// Whether its variables outlive the instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistent: Option<bool>,
+}

@@ -1,0 +1,189 @@
+//! Where an instance's disks come from.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Quantity, Rest};
+
+/// One volume: a name and exactly one source. A disk of the same name puts it
+/// before the guest.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Volume {
+    /// The name a disk refers to.
+    pub name: String,
+    /// An image in a registry; changes are lost when the instance ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_disk: Option<ContainerDisk>,
+    /// An ISO labelled `cidata` for cloud-init.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud_init_no_cloud: Option<CloudInit>,
+    /// An ISO labelled `config-2` for cloud-init.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud_init_config_drive: Option<CloudInit>,
+    /// An empty disk that lives as long as the instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub empty_disk: Option<EmptyDisk>,
+    /// A file of the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_disk: Option<HostDisk>,
+    /// A persistent volume claim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistent_volume_claim: Option<ClaimSource>,
+    /// The claim that a DataVolume fills.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_volume: Option<DataVolumeSource>,
+    /// A claim under a layer that is lost when the instance ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ephemeral: Option<Ephemeral>,
+    /// The entries of a ConfigMap as files on an ISO.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map: Option<FilesSource>,
+    /// The entries of a Secret as files on an ISO.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<FilesSource>,
+    /// Sources this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// An OCI image that holds exactly one disk under `/disk`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerDisk {
+    /// The image reference.
+    pub image: String,
+    /// Path of the disk in the image; absent: the only file under `/disk`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// User data, network data, each inline, base64 or in a Secret.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CloudInit {
+    /// User data as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_data: Option<String>,
+    /// User data in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_data_base64: Option<String>,
+    /// A Secret with user data under `userdata` or `userData`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<NameReference>,
+    /// Network configuration as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_data: Option<String>,
+    /// Network configuration in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_data_base64: Option<String>,
+    /// A Secret with network configuration under `networkdata` or `networkData`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_data_secret_ref: Option<NameReference>,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// The name of an object in the same namespace.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NameReference {
+    /// The object's name.
+    #[serde(default)]
+    pub name: String,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// An empty disk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EmptyDisk {
+    /// Its size.
+    pub capacity: Quantity,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// A raw disk file on the node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HostDisk {
+    /// Absolute path on the node.
+    pub path: String,
+    /// `Disk`: must exist. `DiskOrCreate`: made sparse with `capacity` if absent.
+    pub r#type: String,
+    /// Size of a file that has to be made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<Quantity>,
+    /// Whether several instances use it at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<bool>,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// A persistent volume claim.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimSource {
+    /// The claim's name.
+    pub claim_name: String,
+    /// Whether the guest may only read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_only: Option<bool>,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// The claim of a DataVolume.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DataVolumeSource {
+    /// Name of the DataVolume and of its claim.
+    pub name: String,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// A claim under a layer of its own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Ephemeral {
+    /// The claim underneath.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistent_volume_claim: Option<ClaimSource>,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// Files from a ConfigMap (`name`) or a Secret (`secretName`).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FilesSource {
+    /// The ConfigMap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_name: Option<String>,
+    /// Whether a missing object is no error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optional: Option<bool>,
+    /// Label of the ISO, `cfgdata` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_label: Option<String>,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}

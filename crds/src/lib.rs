@@ -1,0 +1,74 @@
+//! What users write, as Rust types: the kinds of `kubeovn.io`, `kubevirt.io`
+//! and our own `berth.io`.
+//!
+//! Field names, short names, printer columns and scopes are the ecosystem's, so
+//! that YAML written for Kube-OVN and KubeVirt means the same here. The types
+//! are lenient: they hold what was written, not what is right. What it means is
+//! decided where it is used, and a bad object becomes a condition on itself.
+//!
+//! `cargo run -p crds --bin crdgen` prints the CustomResourceDefinitions; the
+//! copies in `manifests/crds/` are compared with it by a test.
+
+pub mod annotations;
+pub mod condition;
+pub mod kubeovn;
+pub mod kubevirt;
+pub mod ledger;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
+use kube::CustomResourceExt as _;
+
+/// Every definition that Berth needs installed, in the order of the files in
+/// `manifests/crds/`.
+#[must_use]
+pub fn definitions() -> Vec<CustomResourceDefinition> {
+    let mut definitions = vec![
+        ledger::AddressBlock::crd(),
+        kubeovn::Ip::crd(),
+        kubeovn::Subnet::crd(),
+        kubeovn::Vpc::crd(),
+        kubevirt::instance_definition(),
+        kubevirt::machine_definition(),
+    ];
+    for definition in &mut definitions {
+        let versions = definition.spec.versions.iter_mut();
+        for schema in versions.filter_map(|version| version.schema.as_mut()) {
+            if let Some(root) = schema.open_api_v3_schema.as_mut() {
+                allow_no_spec(root);
+                drop_foreign_formats(root);
+            }
+        }
+    }
+    definitions
+}
+
+/// An object without `spec` is as good as one with an empty one, where nothing
+/// in it is required: `kind: Vpc` and a name make a VPC upstream.
+fn allow_no_spec(root: &mut JSONSchemaProps) {
+    let Some(spec) = root.properties.as_mut().and_then(|fields| fields.get_mut("spec")) else {
+        return;
+    };
+    if spec.required.as_ref().is_none_or(Vec::is_empty) {
+        spec.default = Some(JSON(serde_json::json!({})));
+        if let Some(required) = &mut root.required {
+            required.retain(|field| field != "spec");
+        }
+    }
+}
+
+/// Rust's integer types are formats that an API server does not know, and warns
+/// about.
+fn drop_foreign_formats(schema: &mut JSONSchemaProps) {
+    if schema.format.as_ref().is_some_and(|format| format.starts_with("uint")) {
+        schema.format = None;
+    }
+    schema.properties.iter_mut().flatten().for_each(|(_, field)| drop_foreign_formats(field));
+    if let Some(JSONSchemaPropsOrArray::Schema(item)) = &mut schema.items {
+        drop_foreign_formats(item);
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(value)) = &mut schema.additional_properties {
+        drop_foreign_formats(value);
+    }
+}

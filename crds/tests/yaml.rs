@@ -1,0 +1,17 @@
+//! The definitions in `manifests/crds/` are what the types say.
+
+use std::path::Path;
+
+#[test]
+fn the_yaml_in_manifests_is_generated_from_the_types() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/crds");
+    for definition in crds::definitions() {
+        let name = definition.metadata.name.clone().unwrap();
+        let path = directory.join(format!("{name}.yaml"));
+        let kept = std::fs::read_to_string(&path).unwrap_or_default();
+        let generated = serde_norway::to_string(&definition).unwrap();
+        assert!(kept == generated, "{} is out of date: run `make generate`", path.display());
+    }
+    let files = std::fs::read_dir(&directory).unwrap().count();
+    assert_eq!(files, crds::definitions().len(), "a file in manifests/crds has no type");
+}
