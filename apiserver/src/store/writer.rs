@@ -1,0 +1,239 @@
+//! The one thread that changes anything.
+//!
+//! It takes everything that waits in the queue, decides the changes in their order, writes them
+//! as one batch with one `fsync`, publishes and answers. While the disk works, the next batch
+//! gathers; so the number of changes per second grows with the number of callers, and one caller
+//! alone waits for one `fsync`.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::error;
+
+use super::disk::{Commit, Disk};
+use super::{Event, EventKind, Key, Mode, Observer, State, Stored};
+use crate::object;
+use crate::status::ApiError;
+
+/// Changes written with one `fsync`.
+const BATCH: usize = 512;
+
+/// What a decision wants done.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// Store this. The writer gives it its version.
+    Put(Value),
+    /// Remove the object, whose last state this is.
+    Remove(Value),
+    /// Leave everything as it is: no version, no event.
+    Keep,
+}
+
+/// What was done.
+#[derive(Clone, Debug)]
+pub(crate) enum Outcome {
+    Created(Arc<Stored>),
+    Updated(Arc<Stored>),
+    Removed(Arc<Stored>),
+    /// Nothing changed; `None` when there is no object either.
+    Kept(Option<Arc<Stored>>),
+}
+
+type Decide = Box<dyn FnOnce(&View<'_>, Option<Value>) -> Result<Change, ApiError> + Send>;
+
+/// A change that waits for the writer.
+pub(super) struct Mutation {
+    pub(super) key: Key,
+    pub(super) mode: Mode,
+    pub(super) decide: Decide,
+    pub(super) reply: oneshot::Sender<Result<Outcome, ApiError>>,
+}
+
+/// The state a decision is made on: what readers see, and over it what earlier decisions of the
+/// same batch changed.
+pub(crate) struct View<'a> {
+    committed: &'a State,
+    pending: &'a HashMap<Key, Option<Arc<Stored>>>,
+}
+
+impl View<'_> {
+    pub(crate) fn get(&self, key: &Key) -> Option<Arc<Stored>> {
+        match self.pending.get(key) {
+            Some(changed) => changed.clone(),
+            None => self.committed.get(key).cloned(),
+        }
+    }
+
+    /// All objects of a collection.
+    pub(crate) fn list(&self, collection: &super::Collection) -> Vec<Arc<Stored>> {
+        let unchanged = self.committed.collections.get(collection).into_iter().flatten();
+        let unchanged = unchanged.filter(|((namespace, name), _)| {
+            let key = Key {
+                collection: collection.clone(),
+                namespace: namespace.clone(),
+                name: name.clone(),
+            };
+            !self.pending.contains_key(&key)
+        });
+        let changed = self.pending.iter().filter(|(key, _)| key.collection == *collection);
+        unchanged
+            .map(|(_, stored)| stored.clone())
+            .chain(changed.filter_map(|(_, stored)| stored.clone()))
+            .collect()
+    }
+}
+
+pub(super) struct Writer {
+    pub(super) disk: Disk,
+    pub(super) state: Arc<RwLock<State>>,
+    pub(super) announce: watch::Sender<u64>,
+    pub(super) observer: Observer,
+    pub(super) requests: mpsc::Receiver<Mutation>,
+}
+
+/// Decisions of one batch, not yet on disk.
+#[derive(Default)]
+struct Draft {
+    version: u64,
+    pending: HashMap<Key, Option<Arc<Stored>>>,
+    events: Vec<Arc<Event>>,
+    commit: Commit,
+}
+
+type Answer = (oneshot::Sender<Result<Outcome, ApiError>>, Result<Outcome, ApiError>);
+
+impl Writer {
+    /// Works until every `Store` handle is gone or the disk fails.
+    pub(super) fn run(mut self) {
+        while let Some(first) = self.requests.blocking_recv() {
+            let mut draft = Draft { version: self.state.read().version, ..Draft::default() };
+            let mut answers: Vec<Answer> = vec![];
+            let mut next = Some(first);
+            while let Some(mutation) = next {
+                let Mutation { key, mode, decide, reply } = mutation;
+                let outcome = self.decide(&mut draft, key, mode, decide);
+                answers.push((reply, outcome));
+                next = (answers.len() < BATCH).then(|| self.requests.try_recv().ok()).flatten();
+            }
+            if let Err(error) = self.publish(draft) {
+                error!(error = &error as &dyn std::error::Error, "The disk refused a write");
+                for (reply, _) in answers {
+                    reply.send(Err(ApiError::internal("the disk refused a write"))).ok();
+                }
+                return;
+            }
+            for (reply, outcome) in answers {
+                // A caller that went away does not want its answer.
+                reply.send(outcome).ok();
+            }
+        }
+    }
+
+    fn decide(
+        &self,
+        draft: &mut Draft,
+        key: Key,
+        mode: Mode,
+        decide: Decide,
+    ) -> Result<Outcome, ApiError> {
+        let state = self.state.read();
+        let view = View { committed: &state, pending: &draft.pending };
+        let current = view.get(&key);
+        let value = current.as_deref().map(Stored::value);
+        // A panic in the rules is that request's misfortune and nobody else's.
+        let change = std::panic::catch_unwind(AssertUnwindSafe(|| decide(&view, value)))
+            .unwrap_or_else(|_| Err(ApiError::internal("the object could not be handled")))?;
+        let (value, removed) = match change {
+            Change::Keep => return Ok(Outcome::Kept(current)),
+            Change::Put(value) => (value, false),
+            Change::Remove(value) => (value, true),
+        };
+        drop(state);
+        if mode == Mode::DryRun {
+            let version = current.as_ref().map_or(0, |stored| stored.version);
+            let object = Arc::new(Stored { version, json: bytes_of(&value) });
+            return Ok(outcome(object, current.is_some(), removed));
+        }
+        Ok(draft.add(key, current, value, removed))
+    }
+
+    /// Makes the draft durable, then visible.
+    fn publish(&self, draft: Draft) -> Result<(), super::DiskError> {
+        if draft.events.is_empty() {
+            return Ok(());
+        }
+        self.disk.commit(draft.commit, draft.version)?;
+        {
+            let mut state = self.state.write();
+            for (key, stored) in draft.pending {
+                match stored {
+                    Some(stored) => state.put(&key, stored),
+                    None => state.remove(&key),
+                }
+            }
+            for event in &draft.events {
+                state.log.push(event.clone());
+            }
+            state.version = draft.version;
+        }
+        (self.observer)(&draft.events, &self.state.read());
+        self.announce.send_replace(draft.version);
+        Ok(())
+    }
+}
+
+impl Draft {
+    fn add(
+        &mut self,
+        key: Key,
+        current: Option<Arc<Stored>>,
+        mut value: Value,
+        removed: bool,
+    ) -> Outcome {
+        self.version += 1;
+        object::metadata_mut(&mut value)
+            .insert("resourceVersion".to_owned(), self.version.to_string().into());
+        let object = Arc::new(Stored { version: self.version, json: bytes_of(&value) });
+        let existed = current.is_some();
+        let kind = match (existed, removed) {
+            (_, true) => EventKind::Deleted,
+            (true, false) => EventKind::Modified,
+            (false, false) => EventKind::Added,
+        };
+        let previous = current.as_ref().map_or(0, |stored| stored.json.len());
+        if removed {
+            self.commit.remove(&key, previous);
+            self.pending.insert(key.clone(), None);
+        } else {
+            self.commit.put(&key, &object.json, previous);
+            self.pending.insert(key.clone(), Some(object.clone()));
+        }
+        self.events.push(Arc::new(Event {
+            version: self.version,
+            key,
+            kind,
+            object: object.clone(),
+            previous: current,
+        }));
+        outcome(object, existed, removed)
+    }
+}
+
+fn outcome(object: Arc<Stored>, existed: bool, removed: bool) -> Outcome {
+    match (existed, removed) {
+        (_, true) => Outcome::Removed(object),
+        (true, false) => Outcome::Updated(object),
+        (false, false) => Outcome::Created(object),
+    }
+}
+
+fn bytes_of(value: &Value) -> Bytes {
+    let json = serde_json::to_vec(value).expect("a JSON value can be written");
+    // Growing left up to half of the buffer unused, and objects stay for long.
+    Bytes::from(json.into_boxed_slice())
+}
