@@ -1,0 +1,33 @@
+//! The flags.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Turns VPCs, subnets and VMs into addresses, OVN rows and placed instances.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Kubeconfig of the API; without it, the environment's or the pod's own.
+    #[arg(long, value_name = "FILE", env = "KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// OVN northbound database, or several of one cluster: `unix:/path`,
+    /// `tcp:host:port`, with commas between.
+    #[arg(long, value_name = "REMOTES", default_value = "unix:/run/ovn/ovnnb_db.sock")]
+    pub ovn_nb: String,
+
+    /// Addresses live as long as their VM; otherwise as long as one start of it.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub keep_vm_ip: bool,
+
+    /// Seconds that a released address rests before another VM gets it.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub ip_quarantine: u64,
+
+    /// Seconds between comparisons of everything with everything.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    pub resync: u64,
+
+    /// Serve Prometheus metrics at this address, such as 127.0.0.1:10660.
+    #[arg(long, value_name = "ADDRESS")]
+    pub metrics_listen: Option<SocketAddr>,
+}

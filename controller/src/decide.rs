@@ -1,0 +1,485 @@
+//! What one VM's place should be: a decision over the world, without I/O.
+//!
+//! ```text
+//!  VM        instance   ledger            decision
+//!  absent    absent     holds something   give it back
+//!  absent    present    –                 delete the instance; addresses stay until it is gone
+//!  present   absent     –                 by run strategy: claim, choose a node, make an instance
+//!  present   present    holds its ports   keep rows and IP objects as they are
+//! ```
+//!
+//! A template that changed counts at the next start: while an instance is there,
+//! its ports stay as they were given.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crds::annotations;
+use crds::kubeovn::Ip;
+use crds::kubevirt::{VirtualMachine, VirtualMachineInstance};
+use ipam::Seconds;
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+use net::MacAddr;
+use tracing::warn;
+
+use crate::ledger::{AddressError, Claimant, VmKey};
+use crate::machine::{self, Step, Trouble};
+use crate::network::Network;
+use crate::placement;
+use crate::request::{Request, requests};
+use crate::rows::Port;
+use crate::world::{World, node_of};
+
+/// What is to be done for one VM.
+#[derive(Debug)]
+pub struct Decision {
+    /// Which.
+    pub vm: VmKey,
+    /// The uid of the VM that holds `ports`; none once it is gone.
+    pub uid: Option<String>,
+    /// Its ports as they should be.
+    pub ports: Vec<Port>,
+    /// What to let go of, once its rows and IP objects are gone.
+    pub release: Vec<(Claimant, String)>,
+    /// IP objects that should not be.
+    pub surplus: BTreeSet<String>,
+    /// The VM is to start, whether or not it can.
+    pub starting: bool,
+    /// The instance to make.
+    pub create: Option<Box<VirtualMachineInstance>>,
+    /// The instance to delete, by uid.
+    pub delete: Option<String>,
+    /// What keeps the VM from its place.
+    pub trouble: Option<Trouble>,
+    /// Look again then, whatever happens.
+    pub again_at: Option<Timestamp>,
+}
+
+/// How a decision is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// Addresses live as long as their VM, not as long as one start of it.
+    pub keep_vm_ip: bool,
+}
+
+/// Decides for `key`, noting claims in the world's ledger. They count once the
+/// ledger is committed; until then nothing of the decision may be carried out.
+pub fn decide(world: &mut World, key: &VmKey, policy: Policy, now: Timestamp) -> Decision {
+    let vm = world.machines.get(key).cloned();
+    let instance = world.instances.get(key).cloned();
+    let mut decision = Decision {
+        vm: key.clone(),
+        uid: vm.as_ref().and_then(|vm| vm.uid()),
+        ports: Vec::new(),
+        release: Vec::new(),
+        surplus: BTreeSet::new(),
+        starting: false,
+        create: None,
+        delete: None,
+        trouble: None,
+        again_at: None,
+    };
+    reserve(world, key, unix(now));
+    match (vm, instance) {
+        (Some(vm), instance) => present(world, &mut decision, &vm, instance, policy, now),
+        (None, Some(instance)) => {
+            // Its VM was deleted: the instance follows, and what it uses stays
+            // held until the agent has cleaned up.
+            if instance.metadata.deletion_timestamp.is_none() && is_of_a_vm(&instance) {
+                decision.delete = instance.uid();
+            }
+            decision.uid = owner_uid(&instance);
+        }
+        (None, None) => {}
+    }
+    settle_holdings(world, &mut decision, policy);
+    decision
+}
+
+fn present(
+    world: &mut World,
+    decision: &mut Decision,
+    vm: &Arc<VirtualMachine>,
+    instance: Option<Arc<VirtualMachineInstance>>,
+    policy: Policy,
+    now: Timestamp,
+) {
+    let foreign = instance.as_ref().filter(|instance| !machine::owns(vm, instance));
+    if let Some(foreign) = foreign {
+        // Of an earlier VM of this name, or made by hand. The former goes.
+        if is_of_a_vm(foreign) {
+            decision.delete =
+                foreign.uid().filter(|_| foreign.metadata.deletion_timestamp.is_none());
+        } else {
+            decision.trouble = Some(Trouble {
+                reason: "InstanceInTheWay",
+                message: format!(
+                    "VirtualMachineInstance {} is not this VM's: delete it",
+                    decision.vm
+                ),
+            });
+        }
+        return;
+    }
+    let step = machine::next(vm, instance.as_deref(), now);
+    match step {
+        Step::Rest => {}
+        Step::Delete => decision.delete = instance.as_ref().and_then(|instance| instance.uid()),
+        Step::CreateAt(then) => decision.again_at = Some(then),
+        Step::Create => {}
+    }
+    let uid = vm.uid().unwrap_or_default();
+    if instance.as_ref().is_some_and(|instance| holds_all(world, &decision.vm, &uid, instance)) {
+        return;
+    }
+    let starting = step == Step::Create;
+    decision.starting = starting;
+    let asked = match requests(vm, world.ledger.networks()) {
+        Ok(asked) => asked,
+        Err(error) => {
+            decision.trouble =
+                Some(Trouble { reason: machine::INVALID_NETWORK, message: error.to_string() });
+            return;
+        }
+    };
+    let reserve = policy.keep_vm_ip && asked.iter().any(|request| !request.addresses.is_empty());
+    // An instance without holdings has lost its blocks: they are claimed again.
+    let lost = instance.is_some() && !asked.is_empty();
+    if !starting && !reserve && !lost {
+        return;
+    }
+    if let Err((trouble, again_at)) = claim_all(world, decision, vm, &asked, now) {
+        decision.trouble = Some(trouble);
+        decision.again_at = again_at;
+        return;
+    }
+    if starting {
+        start(world, decision, vm, asked, now);
+    }
+}
+
+/// Whether the ledger has every address that is written on the instance.
+fn holds_all(world: &World, vm: &VmKey, uid: &str, instance: &VirtualMachineInstance) -> bool {
+    let held: BTreeSet<IpAddr> = world
+        .ledger
+        .held_for(vm)
+        .iter()
+        .filter(|(claimant, _)| claimant.uid == uid)
+        .flat_map(|(claimant, subnet)| world.ledger.addresses(subnet, claimant))
+        .collect();
+    let suffix = format!(".kubernetes.io/{}", annotations::IP_ADDRESS);
+    let noted = instance.annotations().iter().filter(|(key, _)| key.ends_with(&suffix));
+    noted
+        .flat_map(|(_, text)| text.split(','))
+        .filter_map(|part| part.trim().parse().ok())
+        .all(|address: IpAddr| held.contains(&address))
+}
+
+/// Claims an address of each family for each network, all or none, and lets go
+/// of ports and subnets that the template no longer asks for.
+fn claim_all(
+    world: &mut World,
+    decision: &mut Decision,
+    vm: &VirtualMachine,
+    asked: &[Request],
+    now: Timestamp,
+) -> Result<(), (Trouble, Option<Timestamp>)> {
+    let uid = vm.uid().unwrap_or_default();
+    let seconds = unix(now);
+    let mut fresh: Vec<(&str, Claimant)> = Vec::new();
+    for request in asked {
+        if let Some(mac) = request.mac
+            && let Some(other) = other_with_mac(world, request, mac)
+        {
+            let message =
+                format!("MAC address {mac} is used by {other} in the same vpc: choose another");
+            give_back(world, &fresh, seconds);
+            return Err((Trouble { reason: machine::ADDRESS_NOT_AVAILABLE, message }, None));
+        }
+        let claimant = claimant(&request.port, &decision.vm, &uid);
+        adopt_reservation(world, request, &claimant, seconds);
+        if world.ledger.addresses(&request.subnet, &claimant).is_empty() {
+            fresh.push((&request.subnet, claimant.clone()));
+        }
+        let remembered = remembered(world, request, &claimant);
+        let outcome = world
+            .ledger
+            .claim(
+                &request.subnet,
+                &claimant,
+                remembered.as_ref().unwrap_or(&request.addresses),
+                seconds,
+            )
+            .or_else(|error| match remembered {
+                Some(_) => {
+                    world.ledger.claim(&request.subnet, &claimant, &request.addresses, seconds)
+                }
+                None => Err(error),
+            });
+        if let Err(error) = outcome {
+            give_back(world, &fresh, seconds);
+            let again_at = match &error {
+                AddressError::Resting { seconds, .. } => {
+                    let wait = i64::try_from(*seconds).unwrap_or(60).max(1);
+                    now.checked_add(jiff::SignedDuration::from_secs(wait)).ok()
+                }
+                _ => None,
+            };
+            let message = error.to_string();
+            return Err((Trouble { reason: machine::ADDRESS_NOT_AVAILABLE, message }, again_at));
+        }
+    }
+    let wanted = |claimant: &Claimant, subnet: &String| {
+        asked.iter().any(|request| request.port == claimant.port && request.subnet == *subnet)
+    };
+    let held = world.ledger.held_for(&decision.vm);
+    let dropped = held
+        .into_iter()
+        .filter(|(claimant, subnet)| claimant.uid == uid && !wanted(claimant, subnet));
+    decision.release.extend(dropped);
+    Ok(())
+}
+
+/// The addresses that a port had before the ledger lost them, as far as its
+/// instance or its IP object still says.
+fn remembered(world: &World, request: &Request, claimant: &Claimant) -> Option<Vec<IpAddr>> {
+    let network = world.ledger.networks().get(&request.subnet)?;
+    let held = world.ledger.addresses(&request.subnet, claimant);
+    if held.len() == network.cidrs.iter().count() {
+        return None;
+    }
+    let key = annotations::key(&request.provider, annotations::IP_ADDRESS);
+    let running = world.instances.get(&claimant.vm);
+    let noted = running
+        .filter(|instance| owner_uid(instance).as_deref() == Some(&claimant.uid))
+        .and_then(|instance| instance.annotations().get(&key));
+    let ip = world.ips.get(&claimant.port).filter(|ip| {
+        owned_by(ip, &claimant.uid)
+            && ip.spec.subnet == request.subnet
+            && request.addresses.is_empty()
+    });
+    let text = noted.or_else(|| ip.map(|ip| &ip.spec.ip_address))?;
+    let addresses: Vec<IpAddr> =
+        text.split(',').filter_map(|part| part.trim().parse().ok()).collect();
+    let fit = !addresses.is_empty() && addresses.iter().all(|one| network.cidrs.contains(*one));
+    fit.then_some(addresses)
+}
+
+/// A VM's networks are claimed all or none.
+fn give_back(world: &mut World, fresh: &[(&str, Claimant)], now: Seconds) {
+    for (subnet, claimant) in fresh {
+        world.ledger.release(subnet, claimant, now);
+    }
+}
+
+/// Claims what IP objects made by people reserve for this VM.
+fn reserve(world: &mut World, key: &VmKey, now: Seconds) {
+    let reservations: Vec<Arc<Ip>> =
+        world.ips_of(key).filter(|ip| !has_owner(ip)).map(Arc::clone).collect();
+    for ip in reservations {
+        let reservation = claimant(&ip.name_any(), key, "");
+        let held = world.ledger.held_for(key);
+        if held.iter().any(|(claimant, _)| claimant.port == reservation.port) {
+            continue;
+        }
+        let written = [&ip.spec.v4_ip_address, &ip.spec.v6_ip_address, &ip.spec.ip_address];
+        let named: Vec<IpAddr> = written
+            .into_iter()
+            .flat_map(|text| text.split(','))
+            .filter_map(|text| text.trim().parse().ok())
+            .collect();
+        if let Err(error) = world.ledger.claim(&ip.spec.subnet, &reservation, &named, now) {
+            warn!(ip = ip.name_any(), %error, "A reservation cannot be had");
+        }
+    }
+}
+
+/// A reservation for this port, made before the VM, is the VM's now.
+fn adopt_reservation(world: &mut World, request: &Request, to: &Claimant, now: Seconds) {
+    let reservation = Claimant { uid: String::new(), ..to.clone() };
+    if world.ledger.addresses(&request.subnet, to).is_empty()
+        && !world.ledger.addresses(&request.subnet, &reservation).is_empty()
+    {
+        world.ledger.adopt(&request.subnet, &reservation, to, now);
+    }
+}
+
+fn start(
+    world: &mut World,
+    decision: &mut Decision,
+    vm: &VirtualMachine,
+    asked: Vec<Request>,
+    now: Timestamp,
+) {
+    let selector = vm.spec.template.spec.node_selector.as_ref();
+    let mut nodes: Vec<_> = world.nodes.iter().map(|(_, node)| &**node).collect();
+    nodes.sort_by_key(|node| node.name_any());
+    let node = match placement::choose(nodes, selector, |node| world.load(node)) {
+        Ok(node) => node,
+        Err(message) => {
+            decision.trouble = Some(Trouble { reason: machine::UNSCHEDULABLE, message });
+            return;
+        }
+    };
+    let uid = vm.uid().unwrap_or_default();
+    let mut places: Vec<(Request, Port, &Network)> = Vec::new();
+    for request in asked {
+        let Some(network) = world.ledger.networks().get(&request.subnet) else { return };
+        let claimant = claimant(&request.port, &decision.vm, &uid);
+        let port = Port {
+            mac: request.mac.unwrap_or_else(|| kept_mac(world, &claimant, network)),
+            addresses: world.ledger.addresses(&request.subnet, &claimant),
+            name: claimant.port,
+            uid: uid.clone(),
+            vm: decision.vm.clone(),
+            subnet: request.subnet.clone(),
+            node: Some(node.clone()),
+        };
+        places.push((request, port, network));
+    }
+    decision.create = Some(Box::new(crate::objects::instance(vm, &node, &places, now)));
+    decision.ports = places.into_iter().map(|(_, port, _)| port).collect();
+    world.expect_on(&node);
+}
+
+/// Completes the decision with what the ledger holds in the VM's name: ports to
+/// keep, and what nobody owns any more.
+fn settle_holdings(world: &World, decision: &mut Decision, policy: Policy) {
+    let instance = world.instances.get(&decision.vm);
+    let alive_uid = instance.and_then(|instance| owner_uid(instance));
+    for (claimant, subnet) in world.ledger.held_for(&decision.vm) {
+        let decided = decision.uid.as_deref() == Some(&claimant.uid)
+            && decision
+                .ports
+                .iter()
+                .any(|port| port.name == claimant.port && port.subnet == subnet);
+        if decided || decision.release.contains(&(claimant.clone(), subnet.clone())) {
+            continue;
+        }
+        let in_use = alive_uid.as_deref() == Some(&claimant.uid);
+        let of_vm = world.machines.get(&decision.vm).and_then(|vm| vm.uid()).as_deref()
+            == Some(&claimant.uid)
+            && (policy.keep_vm_ip || decision.starting);
+        let reserved = claimant.uid.is_empty() && is_reservation(world, &claimant.port);
+        if in_use || of_vm {
+            decision.ports.extend(kept_port(world, &claimant, &subnet));
+        } else if !reserved {
+            decision.release.push((claimant, subnet));
+        }
+    }
+    let keep: BTreeSet<&String> = decision.ports.iter().map(|port| &port.name).collect();
+    let released = decision.release.iter().map(|(claimant, _)| claimant.port.clone());
+    let surplus: BTreeSet<String> = released.filter(|port| !keep.contains(port)).collect();
+    // Written for a VM that is gone and of which the ledger knows nothing.
+    let present = decision.uid.as_deref();
+    let orphans = world.ips_of(&decision.vm).filter(|ip| {
+        let owner = ip.annotations().get(annotations::OWNER_UID);
+        owner.is_some_and(|owner| Some(owner.as_str()) != present) && !keep.contains(&ip.name_any())
+    });
+    decision.surplus = orphans.map(|ip| ip.name_any()).chain(surplus).collect();
+}
+
+fn kept_port(world: &World, claimant: &Claimant, subnet: &str) -> Option<Port> {
+    let network = world.ledger.networks().get(subnet)?;
+    Some(Port {
+        name: claimant.port.clone(),
+        uid: claimant.uid.clone(),
+        vm: claimant.vm.clone(),
+        subnet: subnet.to_owned(),
+        mac: kept_mac(world, claimant, network),
+        addresses: world.ledger.addresses(subnet, claimant),
+        node: world
+            .instances
+            .get(&claimant.vm)
+            .and_then(|instance| node_of(instance))
+            .map(str::to_owned),
+    })
+}
+
+/// The MAC that a port has had; a new one only if nobody knows of it.
+fn kept_mac(world: &World, claimant: &Claimant, network: &Network) -> MacAddr {
+    let ip =
+        world.ips.get(&claimant.port).filter(|ip| owned_by(ip, &claimant.uid) || !has_owner(ip));
+    if let Some(mac) = ip.and_then(|ip| ip.spec.mac_address.parse().ok()) {
+        return mac;
+    }
+    let key = annotations::key(&network.provider, annotations::MAC_ADDRESS);
+    let running = world
+        .instances
+        .get(&claimant.vm)
+        .filter(|instance| owner_uid(instance).as_deref() == Some(&claimant.uid));
+    let noted = running.and_then(|instance| instance.annotations().get(&key)?.parse().ok());
+    noted.unwrap_or_else(|| fresh_mac(world, claimant, network))
+}
+
+/// Derived from VPC, port and uid, so that it is the same however often it is
+/// asked for; the attempt number steps over one that is in use.
+fn fresh_mac(world: &World, claimant: &Claimant, network: &Network) -> MacAddr {
+    (0_u32..)
+        .map(|attempt| {
+            let attempt = attempt.to_string();
+            MacAddr::derived_from(&[&network.vpc, &claimant.port, &claimant.uid, &attempt])
+        })
+        .find(|mac| {
+            *mac != network.router_mac()
+                && world.others_with_mac(&mac.to_string(), &claimant.port).next().is_none()
+        })
+        .expect("there are more addresses than ports")
+}
+
+fn other_with_mac(world: &mut World, request: &Request, mac: MacAddr) -> Option<String> {
+    let text = mac.to_string();
+    let vpc_of = |subnet: &str| world.ledger.networks().get(subnet).map(|network| &network.vpc);
+    let vpc = vpc_of(&request.subnet)?;
+    let vpc = vpc.clone();
+    let here = |port: &&str| {
+        let ip = world.ips.get(&(*port).to_owned());
+        ip.is_some_and(|ip| vpc_of(&ip.spec.subnet) == Some(&vpc))
+    };
+    let other = world.others_with_mac(&text, &request.port).find(here).map(str::to_owned);
+    if other.is_some() {
+        return other;
+    }
+    world.expect_mac(&vpc, &text, &request.port)
+}
+
+fn claimant(port: &str, vm: &VmKey, uid: &str) -> Claimant {
+    Claimant { port: port.to_owned(), vm: vm.clone(), uid: uid.to_owned() }
+}
+
+/// Whether `ip` was written for the VM with this uid.
+#[must_use]
+pub fn owned_by(ip: &Ip, uid: &str) -> bool {
+    ip.annotations().get(annotations::OWNER_UID).is_some_and(|owner| owner == uid)
+}
+
+/// Whether there is an IP object of this name that a person made: it reserves
+/// its addresses.
+fn is_reservation(world: &World, port: &str) -> bool {
+    world.ips.get(&port.to_owned()).is_some_and(|ip| !has_owner(ip))
+}
+
+fn has_owner(ip: &Ip) -> bool {
+    ip.annotations().contains_key(annotations::OWNER_UID)
+}
+
+/// The VM whose instance this is.
+fn owner_uid(instance: &VirtualMachineInstance) -> Option<String> {
+    let owners = instance.metadata.owner_references.iter().flatten();
+    owners.into_iter().find(|owner| owner.kind == "VirtualMachine").map(|owner| owner.uid.clone())
+}
+
+fn is_of_a_vm(instance: &VirtualMachineInstance) -> bool {
+    owner_uid(instance).is_some()
+}
+
+/// Whole seconds of Unix time.
+#[must_use]
+pub fn unix(now: Timestamp) -> Seconds {
+    Seconds::try_from(now.as_second()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

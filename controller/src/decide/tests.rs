@@ -1,0 +1,378 @@
+use crds::kubeovn::{Subnet, SubnetSpec, Vpc, VpcSpec};
+use serde_json::json;
+
+use super::*;
+use crate::world::{Event, Seen};
+
+fn now() -> Timestamp {
+    "2026-01-01T00:00:00Z".parse().unwrap()
+}
+
+fn key(name: &str) -> VmKey {
+    VmKey { namespace: "default".to_owned(), name: name.to_owned() }
+}
+
+fn vm(name: &str, uid: &str, strategy: &str, address: Option<&str>) -> VirtualMachine {
+    let annotations = address.map(|ip| json!({ "ovn.kubernetes.io/ip_address": ip }));
+    serde_json::from_value(json!({
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachine",
+        "metadata": { "name": name, "namespace": "default", "uid": uid, "resourceVersion": "1" },
+        "spec": { "runStrategy": strategy, "template": {
+            "metadata": { "annotations": annotations },
+            "spec": { "domain": { "devices": {} } },
+        } },
+    }))
+    .unwrap()
+}
+
+/// A world in which every kind has been listed: one subnet, one node.
+fn world() -> World {
+    let mut world = World::new(60);
+    let spec = SubnetSpec {
+        cidr_block: "10.0.0.0/29,fd00::/64".to_owned(),
+        namespaces: vec!["default".to_owned()],
+        vpc: "v".to_owned(),
+        ..SubnetSpec::default()
+    };
+    world.apply(Event::Subnet(Seen::All(vec![Subnet::new("s", spec)])));
+    let node =
+        json!({ "metadata": { "name": "n1", "labels": { "kubevirt.io/schedulable": "true" } } });
+    world.apply(Event::Node(Seen::All(vec![serde_json::from_value(node).unwrap()])));
+    world.apply(Event::Vpc(Seen::All(vec![Vpc::new("v", VpcSpec::default())])));
+    world.apply(Event::Ip(Seen::All(vec![])));
+    world.apply(Event::Machine(Seen::All(vec![])));
+    world.apply(Event::Instance(Seen::All(vec![])));
+    world.apply(Event::Block(Seen::All(vec![])));
+    assert!(world.is_complete());
+    world.take_dirty();
+    world
+}
+
+fn put(world: &mut World, vm: VirtualMachine) {
+    world.apply(Event::Machine(Seen::Now(Box::new(vm))));
+}
+
+fn remove(world: &mut World, vm: VirtualMachine) {
+    world.apply(Event::Machine(Seen::Gone(Box::new(vm))));
+}
+
+fn decided(world: &mut World, name: &str) -> Decision {
+    world.take_dirty();
+    decide(world, &key(name), Policy { keep_vm_ip: true }, now())
+}
+
+/// Decides, and puts the instance in as if it had been written.
+fn started(world: &mut World, name: &str) -> Decision {
+    let decision = decided(world, name);
+    let mut instance = (**decision.create.as_ref().expect("the VM starts")).clone();
+    instance.metadata.uid = Some(format!("vmi-of-{name}"));
+    instance.metadata.resource_version = Some("2".to_owned());
+    world.put_instance(instance);
+    decision
+}
+
+fn gone(world: &mut World, name: &str) {
+    let instance = world.instances.get(&key(name)).unwrap().as_ref().clone();
+    world.apply(Event::Instance(Seen::Gone(Box::new(instance))));
+}
+
+fn addresses(decision: &Decision) -> Vec<String> {
+    decision.ports.iter().flat_map(|port| &port.addresses).map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_vm_that_runs_gets_addresses_a_node_and_an_instance() {
+    let mut world = world();
+    put(&mut world, vm("web", "u1", "Always", Some("10.0.0.5")));
+    let decision = decided(&mut world, "web");
+    assert_eq!(addresses(&decision), ["10.0.0.5", "fd00::2"]);
+    let instance = decision.create.unwrap();
+    assert_eq!(node_of(&instance), Some("n1"));
+    assert_eq!(instance.annotations()["ovn.kubernetes.io/ip_address"], "10.0.0.5,fd00::2");
+    assert_eq!(instance.annotations()["ovn.kubernetes.io/gateway"], "10.0.0.1,fd00::1");
+    assert_eq!(instance.spec.domain.firmware.as_ref().unwrap().uuid.as_deref(), Some("u1"));
+}
+
+#[test]
+fn stop_and_start_keep_address_and_mac() {
+    let mut world = world();
+    put(&mut world, vm("web", "u1", "Always", None));
+    let first = started(&mut world, "web");
+    let mut halted = vm("web", "u1", "Halted", None);
+    halted.metadata.resource_version = Some("3".to_owned());
+    put(&mut world, halted);
+    assert_eq!(decided(&mut world, "web").delete.as_deref(), Some("vmi-of-web"));
+    gone(&mut world, "web");
+    let stopped = decided(&mut world, "web");
+    assert!(stopped.release.is_empty());
+    let mut again = vm("web", "u1", "Always", None);
+    again.metadata.resource_version = Some("4".to_owned());
+    put(&mut world, again);
+    let second = decided(&mut world, "web");
+    assert_eq!(addresses(&second), addresses(&first));
+    assert_eq!(second.ports[0].mac, first.ports[0].mac);
+}
+
+#[test]
+fn without_keep_vm_ip_a_stopped_vm_gives_its_addresses_back() {
+    let mut world = world();
+    put(&mut world, vm("web", "u1", "Always", None));
+    started(&mut world, "web");
+    gone(&mut world, "web");
+    let mut halted = vm("web", "u1", "Halted", None);
+    halted.metadata.resource_version = Some("3".to_owned());
+    put(&mut world, halted);
+    world.take_dirty();
+    let decision = decide(&mut world, &key("web"), Policy { keep_vm_ip: false }, now());
+    assert_eq!(decision.release.len(), 1);
+    assert!(decision.surplus.contains("web.default"));
+}
+
+#[test]
+fn a_deleted_vm_keeps_its_addresses_until_its_instance_is_gone() {
+    let mut world = world();
+    put(&mut world, vm("web", "u1", "Always", None));
+    started(&mut world, "web");
+    remove(&mut world, vm("web", "u1", "Always", None));
+    let going = decided(&mut world, "web");
+    assert_eq!(going.delete.as_deref(), Some("vmi-of-web"));
+    assert!(going.release.is_empty());
+    assert_eq!(going.ports.len(), 1);
+    gone(&mut world, "web");
+    let over = decided(&mut world, "web");
+    assert_eq!(over.release.len(), 1);
+    assert!(over.surplus.contains("web.default"));
+}
+
+#[test]
+fn a_vm_made_anew_under_an_old_name_inherits_nothing() {
+    let mut world = world();
+    put(&mut world, vm("web", "u1", "Always", None));
+    let first = started(&mut world, "web");
+    remove(&mut world, vm("web", "u1", "Always", None));
+    put(&mut world, vm("web", "u2", "Always", None));
+    let waiting = decided(&mut world, "web");
+    assert!(waiting.create.is_none(), "the old instance is in the way");
+    assert_eq!(waiting.delete.as_deref(), Some("vmi-of-web"));
+    gone(&mut world, "web");
+    let second = decided(&mut world, "web");
+    assert_ne!(addresses(&second), addresses(&first));
+    assert_eq!(second.release[0].0.uid, "u1");
+    assert!(second.surplus.is_empty(), "the port of the same name is the new VM's");
+}
+
+#[test]
+fn an_address_that_is_held_is_refused_with_its_holder_and_harms_nobody_else() {
+    let mut world = world();
+    put(&mut world, vm("web", "u1", "Always", Some("10.0.0.5")));
+    started(&mut world, "web");
+    put(&mut world, vm("thief", "u2", "Always", Some("10.0.0.5")));
+    let refused = decided(&mut world, "thief");
+    let trouble = refused.trouble.unwrap();
+    assert_eq!(trouble.reason, machine::ADDRESS_NOT_AVAILABLE);
+    assert!(trouble.message.contains("held by web.default"), "{}", trouble.message);
+    assert!(refused.create.is_none());
+    put(&mut world, vm("other", "u3", "Always", None));
+    assert!(decided(&mut world, "other").create.is_some());
+}
+
+#[test]
+fn a_full_subnet_says_so() {
+    let mut world = world();
+    for index in 0..5 {
+        let name = format!("vm{index}");
+        put(&mut world, vm(&name, &name, "Always", None));
+        started(&mut world, &name);
+    }
+    put(&mut world, vm("late", "late", "Always", None));
+    let decision = decided(&mut world, "late");
+    assert!(decision.trouble.unwrap().message.contains("no free address in 10.0.0.0/29"));
+    assert!(world.ledger.held_for(&key("late")).is_empty());
+}
+
+#[test]
+fn a_named_address_is_held_from_the_vms_creation_and_others_from_the_first_start() {
+    let mut world = world();
+    put(&mut world, vm("named", "u1", "Halted", Some("10.0.0.6")));
+    put(&mut world, vm("any", "u2", "Halted", None));
+    assert_eq!(addresses(&decided(&mut world, "named"))[0], "10.0.0.6");
+    assert!(decided(&mut world, "any").ports.is_empty());
+}
+
+#[test]
+fn a_template_that_changes_counts_at_the_next_start() {
+    let mut world = world();
+    put(&mut world, vm("web", "u1", "Always", Some("10.0.0.5")));
+    started(&mut world, "web");
+    let mut changed = vm("web", "u1", "Always", Some("10.0.0.6"));
+    changed.metadata.resource_version = Some("3".to_owned());
+    put(&mut world, changed);
+    assert_eq!(addresses(&decided(&mut world, "web"))[0], "10.0.0.5");
+    gone(&mut world, "web");
+    assert_eq!(addresses(&decided(&mut world, "web"))[0], "10.0.0.6");
+}
+
+#[test]
+fn without_a_node_the_vm_says_why() {
+    let mut world = world();
+    world.apply(Event::Node(Seen::All(vec![])));
+    put(&mut world, vm("web", "u1", "Always", None));
+    let decision = decided(&mut world, "web");
+    assert_eq!(decision.trouble.unwrap().reason, machine::UNSCHEDULABLE);
+    assert!(decision.create.is_none());
+}
+
+#[test]
+fn a_mac_in_use_in_the_vpc_is_refused_with_its_holder() {
+    let mut world = world();
+    put(&mut world, vm("web", "u1", "Always", None));
+    let decision = started(&mut world, "web");
+    world.put_ip(crate::objects::ip(&decision.ports[0]));
+    let mut thief = vm("thief", "u2", "Always", None);
+    let mac = decision.ports[0].mac.to_string();
+    thief.spec.template.metadata.as_mut().unwrap().annotations =
+        Some([("ovn.kubernetes.io/mac_address".to_owned(), mac)].into());
+    put(&mut world, thief);
+    let trouble = decided(&mut world, "thief").trouble.unwrap();
+    assert!(trouble.message.contains("used by web.default"), "{}", trouble.message);
+}
+
+#[test]
+fn several_vms_of_one_round_spread_over_the_nodes() {
+    let mut world = world();
+    let node = |name: &str| {
+        let node = json!({ "metadata": { "name": name, "labels": { "kubevirt.io/schedulable": "true" } } });
+        serde_json::from_value(node).unwrap()
+    };
+    world.apply(Event::Node(Seen::All(vec![node("n1"), node("n2")])));
+    put(&mut world, vm("a", "u1", "Always", None));
+    put(&mut world, vm("b", "u2", "Always", None));
+    let (dirty, _) = world.take_dirty();
+    let policy = Policy { keep_vm_ip: true };
+    let nodes: Vec<_> = dirty
+        .iter()
+        .filter_map(|key| decide(&mut world, key, policy, now()).create)
+        .map(|instance| node_of(&instance).unwrap().to_owned())
+        .collect();
+    assert_eq!(nodes, ["n1", "n2"]);
+}
+
+#[test]
+fn addresses_that_the_ledger_lost_are_claimed_again_as_the_instance_has_them() {
+    let mut world = world();
+    put(&mut world, vm("first", "u0", "Always", None));
+    put(&mut world, vm("web", "u1", "Always", None));
+    started(&mut world, "first");
+    let before = started(&mut world, "web");
+    let instances = std::mem::take(&mut world.instances);
+    let mut anew = self::world();
+    put(&mut anew, vm("web", "u1", "Always", None));
+    for (_, instance) in instances.iter() {
+        anew.put_instance(instance.as_ref().clone());
+    }
+    assert_eq!(addresses(&decided(&mut anew, "web")), addresses(&before));
+}
+
+#[test]
+fn a_subnet_edited_into_nonsense_stays_in_force_for_the_vms_that_are_there() {
+    let mut world = world();
+    put(&mut world, vm("web", "u1", "Always", None));
+    let before = started(&mut world, "web");
+    for block in world.ledger.as_if_committed() {
+        world.apply(Event::Block(Seen::Now(Box::new(block))));
+    }
+    let mut broken = world.subnets.get(&"s".to_owned()).unwrap().as_ref().clone();
+    broken.spec.cidr_block = "nonsense".to_owned();
+    broken.metadata.resource_version = Some("9".to_owned());
+    world.apply(Event::Subnet(Seen::Now(Box::new(broken))));
+    assert_eq!(addresses(&decided(&mut world, "web")), addresses(&before));
+    assert!(world.refused.contains_key("s"));
+}
+
+#[test]
+fn an_ip_object_made_beforehand_is_its_vms_and_nobody_elses() {
+    let mut world = world();
+    let spec = crds::kubeovn::IpSpec {
+        pod_name: "web".to_owned(),
+        namespace: "default".to_owned(),
+        subnet: "s".to_owned(),
+        v4_ip_address: "10.0.0.5".to_owned(),
+        mac_address: "02:00:00:00:00:55".to_owned(),
+        ..Default::default()
+    };
+    world.put_ip(Ip::new("web.default", spec));
+    decided(&mut world, "web");
+    put(&mut world, vm("thief", "u2", "Always", Some("10.0.0.5")));
+    assert!(decided(&mut world, "thief").trouble.unwrap().message.contains("web.default"));
+    put(&mut world, vm("web", "u1", "Always", None));
+    let decision = decided(&mut world, "web");
+    assert_eq!(addresses(&decision)[0], "10.0.0.5");
+    assert_eq!(decision.ports[0].mac.to_string(), "02:00:00:00:00:55");
+    assert!(decision.release.is_empty());
+}
+
+#[test]
+fn a_reservation_that_is_deleted_gives_its_addresses_back() {
+    let mut world = world();
+    let spec = crds::kubeovn::IpSpec {
+        pod_name: "web".to_owned(),
+        namespace: "default".to_owned(),
+        subnet: "s".to_owned(),
+        ..Default::default()
+    };
+    world.put_ip(Ip::new("web.default", spec));
+    assert!(decided(&mut world, "web").release.is_empty());
+    world.remove_ip("web.default");
+    assert_eq!(decided(&mut world, "web").release.len(), 1);
+}
+
+#[test]
+fn a_subnet_cannot_be_moved_away_from_the_addresses_that_are_held() {
+    let mut world = world();
+    put(&mut world, vm("web", "u1", "Always", Some("10.0.0.5")));
+    started(&mut world, "web");
+    for block in world.ledger.as_if_committed() {
+        world.apply(Event::Block(Seen::Now(Box::new(block))));
+    }
+    let mut moved = world.subnets.get(&"s".to_owned()).unwrap().as_ref().clone();
+    moved.spec.cidr_block = "10.1.0.0/24".to_owned();
+    moved.metadata.resource_version = Some("9".to_owned());
+    world.apply(Event::Subnet(Seen::Now(Box::new(moved))));
+    decided(&mut world, "web");
+    assert!(world.refused["s"].to_string().contains("would fall out"));
+    assert_eq!(world.ledger.networks()["s"].cidrs.to_string(), "10.0.0.0/29,fd00::/64");
+}
+
+#[test]
+fn a_subnet_deleted_in_use_keeps_its_network_from_others() {
+    let mut world = world();
+    put(&mut world, vm("web", "u1", "Always", Some("10.0.0.5")));
+    started(&mut world, "web");
+    for block in world.ledger.as_if_committed() {
+        world.apply(Event::Block(Seen::Now(Box::new(block))));
+    }
+    let old = world.subnets.get(&"s".to_owned()).unwrap().as_ref().clone();
+    let mut twin = old.clone();
+    twin.metadata.name = Some("twin".to_owned());
+    world.apply(Event::Subnet(Seen::Gone(Box::new(old))));
+    world.apply(Event::Subnet(Seen::Now(Box::new(twin))));
+    assert_eq!(addresses(&decided(&mut world, "web"))[0], "10.0.0.5");
+    assert!(world.refused["twin"].to_string().contains("overlaps"));
+}
+
+#[test]
+fn two_vms_of_one_round_cannot_have_one_mac() {
+    let mut world = world();
+    for (name, uid) in [("a", "u1"), ("b", "u2")] {
+        let mut twin = vm(name, uid, "Always", None);
+        twin.spec.template.metadata.as_mut().unwrap().annotations = Some(
+            [("ovn.kubernetes.io/mac_address".to_owned(), "02:00:00:00:00:01".to_owned())].into(),
+        );
+        put(&mut world, twin);
+    }
+    let (dirty, _) = world.take_dirty();
+    let policy = Policy { keep_vm_ip: true };
+    let made = dirty.iter().filter(|key| decide(&mut world, key, policy, now()).create.is_some());
+    assert_eq!(made.count(), 1);
+}

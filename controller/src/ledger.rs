@@ -1,0 +1,697 @@
+//! The address ledger: which address belongs to whom.
+//!
+//! ```text
+//!  watch ─► observe ─► blocks ─► pools ◄─ claim, release      (memory)
+//!                        ▲          │ edits
+//!                        └─ commit ◄┘ one write per block, resourceVersion as read
+//! ```
+//!
+//! [`AddressBlock`] objects are the only home of the fact. Pools are rebuilt from
+//! them and from nothing else; a claim or release changes a pool and notes an
+//! edit, and counts only once [`Ledger::commit`] has written the block that it
+//! belongs to with the `resourceVersion` that was read. When that fails, the block
+//! is read again, the pools are rebuilt, and the owner asks anew. Two writers
+//! therefore never both succeed, however late either of them wakes up.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
+
+use crds::ledger::{AddressBlock, AddressBlockSpec, Holder, block_name, first_of_block};
+use futures::StreamExt as _;
+use ipam::{AllocateError, ClaimError, Owner, Pool, Seconds};
+use kube::ResourceExt as _;
+use kube::api::{Api, DeleteParams, PostParams, Preconditions};
+use tracing::{error, info, warn};
+
+use crate::network::Network;
+
+/// Writes in flight at once.
+const PARALLEL_WRITES: usize = 16;
+
+/// What a VM is called: namespace and name.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct VmKey {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl std::fmt::Display for VmKey {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// One port of one VM, as the ledger knows it.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Claimant {
+    /// The port.
+    pub port: String,
+    /// The VM.
+    pub vm: VmKey,
+    /// The VM's uid; empty for a reservation.
+    pub uid: String,
+}
+
+impl Claimant {
+    /// The name by which the pools know it.
+    fn owner(&self) -> Owner {
+        Owner::from(format!("{}/{}", self.port, self.uid).as_str())
+    }
+
+    fn from_holder(holder: &Holder) -> Self {
+        let (namespace, name) = holder.vm.split_once('/').unwrap_or(("", &holder.vm));
+        Self {
+            port: holder.port.clone(),
+            vm: VmKey { namespace: namespace.to_owned(), name: name.to_owned() },
+            uid: holder.uid.clone(),
+        }
+    }
+
+    fn holder(&self) -> Holder {
+        Holder { port: self.port.clone(), vm: self.vm.to_string(), uid: self.uid.clone() }
+    }
+}
+
+/// Why a port has no address: what its author must change, or what to wait for.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum AddressError {
+    /// The address named is held.
+    #[error(
+        "{address} of subnet {subnet:?} is held by {holder}: choose another address, or delete what holds it"
+    )]
+    Held {
+        /// The address.
+        address: IpAddr,
+        /// The subnet.
+        subnet: String,
+        /// The holder's port.
+        holder: String,
+    },
+    /// The address named can never be had.
+    #[error("{address} of subnet {subnet:?} is the gateway's or the network's own: choose another")]
+    Forbidden {
+        /// The address.
+        address: IpAddr,
+        /// The subnet.
+        subnet: String,
+    },
+    /// No address is left.
+    #[error(
+        "subnet {subnet:?} has no free address in {network}: delete VMs or use a larger subnet"
+    )]
+    Exhausted {
+        /// The subnet.
+        subnet: String,
+        /// The network.
+        network: String,
+    },
+    /// A released address rests. Worth asking again.
+    #[error(
+        "subnet {subnet:?}: the address was released a short while ago and rests; it is asked for again"
+    )]
+    Resting {
+        /// The subnet.
+        subnet: String,
+        /// For how long.
+        seconds: u64,
+    },
+    /// The subnet is not known. Worth asking again.
+    #[error("subnet {0:?} does not exist or is not ready")]
+    NoSubnet(String),
+}
+
+/// Blocks, pools and the edits between them.
+#[derive(Debug)]
+pub struct Ledger {
+    rest: Seconds,
+    networks: BTreeMap<String, Network>,
+    /// By subnet; IPv4 first.
+    pools: HashMap<String, Vec<Pool>>,
+    blocks: BTreeMap<String, AddressBlock>,
+    /// What is held, by VM; follows `blocks` and the edits.
+    by_vm: HashMap<VmKey, BTreeMap<Claimant, BTreeSet<(String, IpAddr)>>>,
+    /// By block: what the next commit changes.
+    edits: BTreeMap<String, Edit>,
+    /// Subnets whose pools no longer follow from the blocks.
+    stale: BTreeSet<String>,
+}
+
+#[derive(Debug)]
+struct Edit {
+    subnet: String,
+    first: IpAddr,
+    changes: BTreeMap<IpAddr, Change>,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Hold(Claimant),
+    Release(Claimant, Seconds),
+}
+
+impl Change {
+    const fn claimant(&self) -> &Claimant {
+        match self {
+            Self::Hold(claimant) | Self::Release(claimant, _) => claimant,
+        }
+    }
+}
+
+impl Ledger {
+    /// An empty ledger; a released address rests for `rest`.
+    #[must_use]
+    pub fn new(rest: Seconds) -> Self {
+        Self {
+            rest,
+            networks: BTreeMap::new(),
+            pools: HashMap::new(),
+            blocks: BTreeMap::new(),
+            by_vm: HashMap::new(),
+            edits: BTreeMap::new(),
+            stale: BTreeSet::new(),
+        }
+    }
+
+    /// Makes the pools follow the blocks again. To be called after a batch of
+    /// observations and before the first claim or release.
+    pub fn settle(&mut self) {
+        for subnet in std::mem::take(&mut self.stale) {
+            self.rebuild(&subnet);
+        }
+    }
+
+    /// The subnets that are in force.
+    #[must_use]
+    pub const fn networks(&self) -> &BTreeMap<String, Network> {
+        &self.networks
+    }
+
+    /// Takes a block as the store has it. A version that is not newer than the
+    /// one held, the echo of a write of ours, changes nothing. Returns the VMs
+    /// that hold less than they did.
+    pub fn observe(&mut self, block: AddressBlock) -> Vec<VmKey> {
+        let name = block.name_any();
+        let newer = |held: &AddressBlock| version(held) < version(&block);
+        if !self.blocks.get(&name).is_none_or(newer) {
+            return Vec::new();
+        }
+        self.replace(name, block)
+    }
+
+    /// Takes note that a block is gone, with all that it said.
+    pub fn forget(&mut self, name: &str) -> Vec<VmKey> {
+        let Some(block) = self.blocks.remove(name) else { return Vec::new() };
+        warn!(block = name, "An address block was deleted; its holders claim it again");
+        self.unindex(&block.spec);
+        self.edits.remove(name);
+        let holders = block.spec.held.values().map(|holder| Claimant::from_holder(holder).vm);
+        let holders = holders.collect();
+        self.stale.insert(block.spec.subnet);
+        holders
+    }
+
+    /// Forgets every block not named, after a full list.
+    pub fn retain_blocks(&mut self, names: &BTreeSet<String>) -> Vec<VmKey> {
+        let gone: Vec<_> =
+            self.blocks.keys().filter(|name| !names.contains(*name)).cloned().collect();
+        gone.iter().flat_map(|name| self.forget(name)).collect()
+    }
+
+    /// Hands what `from` holds in `subnet` to `to`: a reservation to the VM that it
+    /// was made for.
+    pub fn adopt(&mut self, subnet: &str, from: &Claimant, to: &Claimant, now: Seconds) {
+        for address in self.addresses(subnet, from) {
+            if let Some(pool) = self.pool_mut(subnet, address) {
+                pool.release(&from.owner(), now);
+                if let Err(error) = pool.restore_held(&to.owner(), address) {
+                    warn!(subnet, %address, port = to.port, %error, "A reservation was not handed over");
+                }
+            }
+            self.note(subnet, address, Change::Release(from.clone(), now));
+            self.note(subnet, address, Change::Hold(to.clone()));
+        }
+    }
+
+    /// Puts a subnet in force, or changes it.
+    pub fn set_network(&mut self, network: Network) {
+        let name = network.name.clone();
+        if self.networks.get(&name) != Some(&network) {
+            self.networks.insert(name.clone(), network);
+            self.stale.insert(name);
+        }
+    }
+
+    /// Takes a subnet out of force. What is held in it stays held.
+    pub fn drop_network(&mut self, name: &str) {
+        self.networks.remove(name);
+        self.pools.remove(name);
+    }
+
+    /// The addresses that `claimant` holds in `subnet`, IPv4 first.
+    #[must_use]
+    pub fn addresses(&self, subnet: &str, claimant: &Claimant) -> Vec<IpAddr> {
+        let held = self.by_vm.get(&claimant.vm).and_then(|claims| claims.get(claimant));
+        let here = |(name, address): &(String, IpAddr)| (name == subnet).then_some(*address);
+        held.into_iter().flatten().filter_map(here).collect()
+    }
+
+    /// All that is held in the name of `vm`, by whatever uid.
+    #[must_use]
+    pub fn held_for(&self, vm: &VmKey) -> Vec<(Claimant, String)> {
+        let Some(claims) = self.by_vm.get(vm) else { return Vec::new() };
+        let mut held = Vec::new();
+        for (claimant, addresses) in claims {
+            let subnets: BTreeSet<_> = addresses.iter().map(|(subnet, _)| subnet.clone()).collect();
+            held.extend(subnets.into_iter().map(|subnet| (claimant.clone(), subnet)));
+        }
+        held
+    }
+
+    /// Every VM in whose name something is held.
+    pub fn vms(&self) -> impl Iterator<Item = &VmKey> {
+        self.by_vm.keys()
+    }
+
+    /// Every port that holds something.
+    pub fn held_ports(&self) -> impl Iterator<Item = &str> {
+        self.by_vm.values().flat_map(BTreeMap::keys).map(|claimant| claimant.port.as_str())
+    }
+
+    /// The held addresses of one subnet.
+    pub fn held_in(&self, subnet: &str) -> impl Iterator<Item = IpAddr> {
+        let blocks = self.blocks.values().filter(move |block| block.spec.subnet == subnet);
+        blocks.flat_map(|block| block.spec.held.keys().copied())
+    }
+
+    /// Every subnet of which something is held.
+    pub fn held_subnets(&self) -> impl Iterator<Item = &str> {
+        let blocks = self.blocks.values().filter(|block| !block.spec.held.is_empty());
+        blocks.map(|block| block.spec.subnet.as_str())
+    }
+
+    /// Deletes the blocks of subnets that are gone and of which nothing is held,
+    /// each as it was read or not at all.
+    pub async fn prune(&mut self, api: &Api<AddressBlock>, exists: impl Fn(&str) -> bool) {
+        let over = |block: &AddressBlock| block.spec.held.is_empty() && !exists(&block.spec.subnet);
+        let over: Vec<_> = self.blocks.iter().filter(|(_, block)| over(block)).collect();
+        let mut deleted = Vec::new();
+        for (name, block) in over {
+            let as_read =
+                Preconditions { uid: block.uid(), resource_version: block.resource_version() };
+            let params = DeleteParams::default().preconditions(as_read);
+            match api.delete(name, &params).await {
+                Ok(_) => deleted.push(name.clone()),
+                Err(error) => info!(block = name, %error, "An address block was not deleted"),
+            }
+        }
+        deleted.iter().for_each(|name| drop(self.blocks.remove(name)));
+    }
+
+    /// Held and free addresses of a subnet's IPv4 and IPv6 pools.
+    #[must_use]
+    pub fn counts(&self, subnet: &str) -> [(u64, u128); 2] {
+        let mut counts = [(0, 0); 2];
+        let Some(network) = self.networks.get(subnet) else { return counts };
+        let pools = self.pools.get(subnet).into_iter().flatten();
+        for (cidr, pool) in network.cidrs.iter().zip(pools) {
+            counts[usize::from(cidr.is_ipv6())] = (pool.held(), pool.available());
+        }
+        counts
+    }
+
+    /// Gives `claimant` one address of each family of `subnet`: those `named`,
+    /// those it holds, or else free ones. All or none.
+    ///
+    /// # Errors
+    /// When one of them cannot be had; then nothing has changed.
+    pub fn claim(
+        &mut self,
+        subnet: &str,
+        claimant: &Claimant,
+        named: &[IpAddr],
+        now: Seconds,
+    ) -> Result<Vec<IpAddr>, AddressError> {
+        let network =
+            self.networks.get(subnet).ok_or_else(|| AddressError::NoSubnet(subnet.to_owned()))?;
+        let owner = claimant.owner();
+        let pools = self.pools.get_mut(subnet).into_iter().flatten();
+        let mut given = Vec::new();
+        let mut fresh: Vec<IpAddr> = Vec::new();
+        let mut changed = false;
+        let mut failure = None;
+        for (cidr, pool) in network.cidrs.iter().zip(pools) {
+            let before = pool.address_of(&owner);
+            let wanted = named.iter().copied().find(|address| address.is_ipv4() == cidr.is_ipv4());
+            match take(pool, &owner, wanted, now) {
+                Ok(address) => {
+                    given.push(address);
+                    if before != Some(address) {
+                        fresh.push(address);
+                    }
+                }
+                Err(error) => {
+                    changed |= pool.address_of(&owner) != before;
+                    failure = Some(error.explain(subnet, cidr, now));
+                    break;
+                }
+            }
+        }
+        if let Some(error) = failure {
+            if changed || !fresh.is_empty() {
+                self.rebuild(subnet);
+            }
+            return Err(error);
+        }
+        // Also what lies outside the pools, since the subnet was changed.
+        for address in self.addresses(subnet, claimant) {
+            if !given.contains(&address) {
+                self.note(subnet, address, Change::Release(claimant.clone(), now));
+            }
+        }
+        for address in fresh {
+            self.note(subnet, address, Change::Hold(claimant.clone()));
+        }
+        Ok(given)
+    }
+
+    /// Lets go of all that `claimant` holds in `subnet`.
+    pub fn release(&mut self, subnet: &str, claimant: &Claimant, now: Seconds) {
+        for address in self.addresses(subnet, claimant) {
+            if let Some(pool) = self.pool_mut(subnet, address) {
+                pool.release(&claimant.owner(), now);
+            }
+            self.note(subnet, address, Change::Release(claimant.clone(), now));
+        }
+    }
+
+    /// Writes every block with edits, each guarded by the version that was read.
+    ///
+    /// Returns the VMs whose edits did not get through: the ledger has forgotten
+    /// those edits, and they must decide again.
+    pub async fn commit(&mut self, api: &Api<AddressBlock>) -> HashSet<VmKey> {
+        let edits = std::mem::take(&mut self.edits);
+        let writes = edits.into_iter().map(|(name, edit)| {
+            let current = self.blocks.get(&name).cloned();
+            async move {
+                let outcome = write(api, &name, current, &edit).await;
+                (name, edit, outcome)
+            }
+        });
+        let outcomes: Vec<_> =
+            futures::stream::iter(writes).buffer_unordered(PARALLEL_WRITES).collect().await;
+        let mut failed = HashSet::new();
+        let mut suspect = BTreeSet::new();
+        for (name, edit, outcome) in outcomes {
+            match outcome {
+                Outcome::Written(block) => {
+                    // The indexes were changed when the edits were noted.
+                    self.blocks.insert(name, *block);
+                }
+                Outcome::Lost(block) => {
+                    failed.extend(edit.changes.values().map(|change| change.claimant().vm.clone()));
+                    suspect.insert(edit.subnet);
+                    if let Some(block) = block {
+                        self.blocks.insert(name, *block);
+                    }
+                }
+            }
+        }
+        if !suspect.is_empty() {
+            self.reindex();
+            for subnet in suspect {
+                self.rebuild(&subnet);
+            }
+        }
+        failed
+    }
+
+    /// The blocks as a commit would write them, for tests without a store.
+    #[cfg(test)]
+    pub(crate) fn as_if_committed(&mut self) -> Vec<AddressBlock> {
+        let edits = std::mem::take(&mut self.edits).into_iter();
+        edits
+            .map(|(name, edit)| {
+                let mut block =
+                    self.blocks.get(&name).cloned().unwrap_or_else(|| empty(&name, &edit));
+                edit.changes.iter().for_each(|(address, change)| {
+                    apply(&mut block.spec, *address, change);
+                });
+                block
+            })
+            .collect()
+    }
+
+    fn pool_mut(&mut self, subnet: &str, address: IpAddr) -> Option<&mut Pool> {
+        of_family(self.networks.get(subnet)?, self.pools.get_mut(subnet)?, address)
+    }
+
+    fn note(&mut self, subnet: &str, address: IpAddr, change: Change) {
+        let claimant = change.claimant();
+        let claims = self.by_vm.entry(claimant.vm.clone()).or_default();
+        let place = (subnet.to_owned(), address);
+        match &change {
+            Change::Hold(claimant) => {
+                claims.entry(claimant.clone()).or_default().insert(place);
+            }
+            Change::Release(claimant, _) => {
+                if let Some(held) = claims.get_mut(claimant) {
+                    held.remove(&place);
+                }
+                claims.retain(|_, held| !held.is_empty());
+            }
+        }
+        if claims.is_empty() {
+            self.by_vm.remove(&change.claimant().vm.clone());
+        }
+        let edit = self.edits.entry(block_name(subnet, address)).or_insert_with(|| Edit {
+            subnet: subnet.to_owned(),
+            first: first_of_block(address),
+            changes: BTreeMap::new(),
+        });
+        edit.changes.insert(address, change);
+    }
+
+    fn replace(&mut self, name: String, block: AddressBlock) -> Vec<VmKey> {
+        self.stale.insert(block.spec.subnet.clone());
+        self.index(&block.spec);
+        if let Some(mut old) = self.blocks.insert(name.clone(), block) {
+            let new = &self.blocks[&name].spec;
+            old.spec.held.retain(|address, holder| new.held.get(address) != Some(holder));
+            self.unindex(&old.spec);
+            return old.spec.held.values().map(|one| Claimant::from_holder(one).vm).collect();
+        }
+        Vec::new()
+    }
+
+    fn index(&mut self, block: &AddressBlockSpec) {
+        for (address, holder) in &block.held {
+            let claimant = Claimant::from_holder(holder);
+            let claims = self.by_vm.entry(claimant.vm.clone()).or_default();
+            claims.entry(claimant).or_default().insert((block.subnet.clone(), *address));
+        }
+    }
+
+    fn unindex(&mut self, block: &AddressBlockSpec) {
+        for (address, holder) in &block.held {
+            let claimant = Claimant::from_holder(holder);
+            if let Some(claims) = self.by_vm.get_mut(&claimant.vm) {
+                if let Some(held) = claims.get_mut(&claimant) {
+                    held.remove(&(block.subnet.clone(), *address));
+                }
+                claims.retain(|_, held| !held.is_empty());
+                if claims.is_empty() {
+                    self.by_vm.remove(&claimant.vm);
+                }
+            }
+        }
+    }
+
+    /// Makes `by_vm` anew from the blocks, after edits were lost.
+    fn reindex(&mut self) {
+        self.by_vm.clear();
+        let blocks = std::mem::take(&mut self.blocks);
+        for block in blocks.values() {
+            self.index(&block.spec);
+        }
+        self.blocks = blocks;
+    }
+
+    /// The blocks of `subnet` as they will be once the edits noted are written.
+    fn specs_of(&self, subnet: &str) -> BTreeMap<String, AddressBlockSpec> {
+        let blocks = self.blocks.iter().filter(|(_, block)| block.spec.subnet == subnet);
+        let mut specs: BTreeMap<_, _> =
+            blocks.map(|(name, block)| (name.clone(), block.spec.clone())).collect();
+        for (name, edit) in self.edits.iter().filter(|(_, edit)| edit.subnet == subnet) {
+            let spec = specs.entry(name.clone()).or_insert_with(|| empty(name, edit).spec);
+            edit.changes.iter().for_each(|(address, change)| apply(spec, *address, change));
+        }
+        specs
+    }
+
+    /// Makes the pools of `subnet` anew from its blocks and the edits noted.
+    fn rebuild(&mut self, subnet: &str) {
+        let Some(network) = self.networks.get(subnet) else { return };
+        let pools = network.cidrs.iter().map(|cidr| network.pool(cidr, self.rest));
+        let mut pools: Vec<Pool> =
+            pools.collect::<Result<_, _>>().expect("parsing the subnet has made each pool once");
+        for block in self.specs_of(subnet).values() {
+            for (address, holder) in &block.held {
+                let owner = Claimant::from_holder(holder).owner();
+                let Some(pool) = of_family(network, &mut pools, *address) else { continue };
+                if let Err(error) = pool.restore_held(&owner, *address) {
+                    warn!(subnet, %address, %owner, %error, "A held address does not fit its subnet");
+                    // Held it is all the same: never free in memory.
+                    let nobody = Owner::from(format!("{owner}@{address}").as_str());
+                    let _ = pool.restore_held(&nobody, *address);
+                }
+            }
+            for (address, released_at) in &block.resting {
+                if let Some(pool) = of_family(network, &mut pools, *address) {
+                    pool.restore_resting(*address, *released_at);
+                }
+            }
+        }
+        self.pools.insert(subnet.to_owned(), pools);
+    }
+}
+
+/// The pool of `address`'s family: pools stand in the order of the networks.
+fn of_family<'a>(
+    network: &Network,
+    pools: &'a mut [Pool],
+    address: IpAddr,
+) -> Option<&'a mut Pool> {
+    let index = network.cidrs.iter().position(|cidr| cidr.is_ipv4() == address.is_ipv4())?;
+    pools.get_mut(index)
+}
+
+enum TakeError {
+    Allocate(AllocateError),
+    Claim(IpAddr, ClaimError),
+}
+
+impl TakeError {
+    fn explain(self, subnet: &str, network: ipnetwork::IpNetwork, now: Seconds) -> AddressError {
+        let subnet = subnet.to_owned();
+        match self {
+            Self::Allocate(AllocateError::Exhausted) => {
+                AddressError::Exhausted { subnet, network: network.to_string() }
+            }
+            Self::Allocate(AllocateError::Resting { until })
+            | Self::Claim(_, ClaimError::Resting { until }) => {
+                AddressError::Resting { subnet, seconds: until.saturating_sub(now) }
+            }
+            Self::Claim(address, ClaimError::HeldBy(owner)) => {
+                let holder =
+                    owner.as_str().rsplit_once('/').map_or("", |(port, _)| port).to_owned();
+                AddressError::Held { address, subnet, holder }
+            }
+            Self::Claim(
+                address,
+                ClaimError::OutOfRange(_) | ClaimError::Forbidden(_) | ClaimError::OwnerHolds(_),
+            ) => AddressError::Forbidden { address, subnet },
+        }
+    }
+}
+
+/// The address of `owner`: the one wanted, else the one held, else a free one.
+fn take(
+    pool: &mut Pool,
+    owner: &Owner,
+    wanted: Option<IpAddr>,
+    now: Seconds,
+) -> Result<IpAddr, TakeError> {
+    let Some(wanted) = wanted else {
+        return pool.allocate(owner, now).map_err(TakeError::Allocate);
+    };
+    if let Some(held) = pool.address_of(owner).filter(|held| *held != wanted) {
+        if let Some(other) = pool.holder(wanted) {
+            return Err(TakeError::Claim(wanted, ClaimError::HeldBy(other.clone())));
+        }
+        pool.release(owner, now);
+        info!(%owner, %held, %wanted, "The address changes as the template asks");
+    }
+    pool.claim(owner, wanted, now).map_err(|error| TakeError::Claim(wanted, error))?;
+    Ok(wanted)
+}
+
+enum Outcome {
+    Written(Box<AddressBlock>),
+    /// Not written, or not known to be; with the block as it stands if it could
+    /// be read.
+    Lost(Option<Box<AddressBlock>>),
+}
+
+async fn write(
+    api: &Api<AddressBlock>,
+    name: &str,
+    current: Option<AddressBlock>,
+    edit: &Edit,
+) -> Outcome {
+    let exists = current.is_some();
+    let mut block = current.unwrap_or_else(|| empty(name, edit));
+    for (address, change) in &edit.changes {
+        if !may_change(block.spec.held.get(address), change.claimant()) {
+            error!(block = name, %address, port = change.claimant().port, "An edit would take an address from its holder; it is dropped");
+            return Outcome::Lost(exists.then(|| Box::new(block)));
+        }
+        apply(&mut block.spec, *address, change);
+    }
+    let params = PostParams::default();
+    let written = if exists {
+        api.replace(name, &params, &block).await
+    } else {
+        api.create(&params, &block).await
+    };
+    match written {
+        Ok(block) => Outcome::Written(Box::new(block)),
+        Err(error) => {
+            info!(block = name, %error, "An address block was not written; reading it again");
+            Outcome::Lost(api.get_opt(name).await.ok().flatten().map(Box::new))
+        }
+    }
+}
+
+fn empty(name: &str, edit: &Edit) -> AddressBlock {
+    AddressBlock::new(
+        name,
+        AddressBlockSpec {
+            subnet: edit.subnet.clone(),
+            first: edit.first,
+            held: BTreeMap::new(),
+            resting: BTreeMap::new(),
+        },
+    )
+}
+
+/// Whether `claimant` may write the entry of this holder: its own, a free one, or
+/// the reservation that was made for it.
+fn may_change(holder: Option<&Holder>, claimant: &Claimant) -> bool {
+    let Some(holder) = holder else { return true };
+    let held_by = Claimant::from_holder(holder);
+    held_by == *claimant || (held_by.uid.is_empty() && held_by.port == claimant.port)
+}
+
+fn apply(block: &mut AddressBlockSpec, address: IpAddr, change: &Change) {
+    match change {
+        Change::Hold(claimant) => {
+            block.held.insert(address, claimant.holder());
+            block.resting.remove(&address);
+        }
+        Change::Release(_, now) => {
+            block.held.remove(&address);
+            block.resting.insert(address, *now);
+        }
+    }
+}
+
+/// Versions are opaque by contract and numbers in fact; what is not a number is
+/// newer than everything.
+fn version(block: &AddressBlock) -> u64 {
+    block.resource_version().and_then(|version| version.parse().ok()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

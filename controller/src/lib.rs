@@ -1,0 +1,34 @@
+//! Cluster state to addresses, OVN rows and placed VMs.
+//!
+//! ```text
+//!  watches ─► world ─► dirty VMs ─► decide ─► round ─► ledger, OVN, IP objects, instances
+//!             (data)                (pure)    (edge)          │
+//!               ▲                                             │
+//!               └──────────── what the API answered ◄─────────┘
+//! ```
+//!
+//! One task owns the [`world`]: watches feed it, a [`round`] takes what is dirty,
+//! [`decide`] says what each VM's place should be, and the round carries it out
+//! for all of them together. Nothing is remembered besides: at start, and on a
+//! period, the same code runs over everything. [`ledger`] is the one place that
+//! says who holds an address, [`rows`] the one place that says what OVN should
+//! hold.
+
+mod args;
+pub mod decide;
+pub mod ledger;
+pub mod machine;
+pub mod metrics;
+pub mod network;
+pub mod objects;
+pub mod placement;
+pub mod request;
+pub mod round;
+pub mod rows;
+mod run;
+pub mod status;
+pub mod watch;
+pub mod world;
+
+pub use args::Args;
+pub use run::run;

@@ -1,0 +1,316 @@
+//! The run strategies: what a VM and its instance ask for next.
+//!
+//! [`next`] is a pure function of what is written in the two objects, so it may
+//! be asked at any time and as often as one likes. The table is KubeVirt's
+//! (`pkg/virt-controller/watch/vm/vm.go`, `syncRunStrategy`):
+//!
+//! | strategy | no instance | Failed | Succeeded | running |
+//! |---|---|---|---|---|
+//! | Always | create after back-off | delete | delete | – |
+//! | RerunOnFailure | create when newly set, or on request | delete, request a start | delete | – |
+//! | Manual | create on request | – | – | – |
+//! | Once | create | – | – | – |
+//! | Halted | – | delete | delete | delete |
+//!
+//! A stop request deletes the instance that it names, under any strategy.
+
+use crds::kubevirt::{
+    Condition, ConditionStatus, InstancePhase, PrintableStatus, Rest, RunStrategy, StartFailure,
+    StateChangeAction, StateChangeRequest, VirtualMachine, VirtualMachineInstance,
+    VirtualMachineStatus,
+};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt as _;
+
+/// What to do next for a VM.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Step {
+    /// Nothing, until something changes.
+    Rest,
+    /// Make an instance.
+    Create,
+    /// Make an instance, but not before then.
+    CreateAt(Timestamp),
+    /// Delete the instance.
+    Delete,
+}
+
+/// Delay after a first failed start; grows with the square of their number.
+const FIRST_BACK_OFF: SignedDuration = SignedDuration::from_secs(10);
+/// The longest delay between starts.
+const LONGEST_BACK_OFF: SignedDuration = SignedDuration::from_secs(300);
+
+/// What `vm` asks for, given its instance if there is one.
+///
+/// An instance that belongs to an earlier VM of the same name counts as one
+/// that is in the way: nothing is made before it is gone.
+#[must_use]
+pub fn next(
+    vm: &VirtualMachine,
+    instance: Option<&VirtualMachineInstance>,
+    now: Timestamp,
+) -> Step {
+    use RunStrategy as Strategy;
+    if vm.metadata.deletion_timestamp.is_some() {
+        return if instance.is_some_and(is_there_to_delete) { Step::Delete } else { Step::Rest };
+    }
+    let strategy = vm.spec.strategy().unwrap_or(Strategy::Halted);
+    let Some(instance) = instance else {
+        return match strategy {
+            Strategy::Always | Strategy::Once => start(vm, now),
+            Strategy::RerunOnFailure if newly_set(vm) => start(vm, now),
+            Strategy::RerunOnFailure | Strategy::Manual
+                if requested(vm) == Some(StateChangeAction::Start) =>
+            {
+                start(vm, now)
+            }
+            Strategy::RerunOnFailure
+            | Strategy::Manual
+            | Strategy::Halted
+            | Strategy::WaitAsReceiver => Step::Rest,
+        };
+    };
+    if !is_there_to_delete(instance) {
+        return Step::Rest;
+    }
+    let ended = instance.phase().is_final();
+    let unwanted = match strategy {
+        Strategy::Halted => true,
+        Strategy::Always | Strategy::RerunOnFailure => ended,
+        Strategy::Manual | Strategy::Once | Strategy::WaitAsReceiver => false,
+    } || stop_requested(vm, instance);
+    if unwanted { Step::Delete } else { Step::Rest }
+}
+
+fn is_there_to_delete(instance: &VirtualMachineInstance) -> bool {
+    instance.metadata.deletion_timestamp.is_none()
+}
+
+/// Whether `instance` is of this very VM, not of an earlier one of its name.
+#[must_use]
+pub fn owns(vm: &VirtualMachine, instance: &VirtualMachineInstance) -> bool {
+    let owners = instance.metadata.owner_references.iter().flatten();
+    vm.metadata.uid.as_ref().is_some_and(|uid| owners.into_iter().any(|owner| owner.uid == *uid))
+}
+
+fn start(vm: &VirtualMachine, now: Timestamp) -> Step {
+    let failure = vm.status.as_ref().and_then(|status| status.start_failure.as_ref());
+    match failure.and_then(|failure| failure.retry_after_timestamp.as_ref()) {
+        Some(Time(after)) if *after > now => Step::CreateAt(*after),
+        _ => Step::Create,
+    }
+}
+
+/// Whether strategy `RerunOnFailure` was set after the last status was written.
+fn newly_set(vm: &VirtualMachine) -> bool {
+    let seen = vm.status.as_ref().and_then(|status| status.run_strategy);
+    seen != Some(RunStrategy::RerunOnFailure)
+}
+
+/// Only the first request counts, as upstream.
+fn request(vm: &VirtualMachine) -> Option<&StateChangeRequest> {
+    vm.status.as_ref().and_then(|status| status.state_change_requests.first())
+}
+
+fn requested(vm: &VirtualMachine) -> Option<StateChangeAction> {
+    request(vm).map(|request| request.action)
+}
+
+fn stop_requested(vm: &VirtualMachine, instance: &VirtualMachineInstance) -> bool {
+    request(vm).is_some_and(|request| {
+        request.action == StateChangeAction::Stop
+            && request.uid.is_some()
+            && request.uid == instance.uid()
+    })
+}
+
+/// Drops requests that have been met, and adds a start after a failure under
+/// `RerunOnFailure`.
+fn requests(
+    vm: &VirtualMachine,
+    instance: Option<&VirtualMachineInstance>,
+) -> Vec<StateChangeRequest> {
+    let mut requests =
+        vm.status.as_ref().map(|status| status.state_change_requests.clone()).unwrap_or_default();
+    let lives = instance
+        .is_some_and(|instance| !instance.phase().is_final() && is_there_to_delete(instance));
+    requests.retain(|request| match request.action {
+        StateChangeAction::Start => !lives,
+        StateChangeAction::Stop => instance.is_some_and(|instance| instance.uid() == request.uid),
+    });
+    let failed = instance.is_some_and(|instance| instance.phase() == InstancePhase::Failed);
+    if failed && requests.is_empty() && vm.spec.strategy() == Some(RunStrategy::RerunOnFailure) {
+        let (data, uid, rest) = (None, None, Rest::new());
+        requests.push(StateChangeRequest { action: StateChangeAction::Start, data, uid, rest });
+    }
+    requests
+}
+
+/// The status that `vm` should show, given its instance and what kept it from
+/// being served.
+#[must_use]
+pub fn status(
+    vm: &VirtualMachine,
+    instance: Option<&VirtualMachineInstance>,
+    trouble: Option<&Trouble>,
+    now: Timestamp,
+) -> VirtualMachineStatus {
+    let mut status = vm.status.clone().unwrap_or_default();
+    status.start_failure = start_failure(&status, instance, now);
+    status.created = Some(instance.is_some());
+    status.ready = Some(instance.is_some_and(is_ready));
+    status.observed_generation = vm.metadata.generation;
+    status.state_change_requests = requests(vm, instance);
+    if instance.is_some() || vm.spec.strategy() != Some(RunStrategy::RerunOnFailure) {
+        status.run_strategy = vm.spec.strategy();
+    }
+    status.conditions = conditions(&status, instance, trouble, now);
+    status.printable_status = printable(vm, instance, trouble, &status);
+    status
+}
+
+/// What keeps a VM from having its place.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Trouble {
+    /// One word for programs.
+    pub reason: &'static str,
+    /// One sentence for people: what to change.
+    pub message: String,
+}
+
+/// No node takes the VM.
+pub const UNSCHEDULABLE: &str = "Unschedulable";
+/// Its networks cannot be served as written.
+pub const INVALID_NETWORK: &str = "InvalidNetwork";
+/// An address cannot be had.
+pub const ADDRESS_NOT_AVAILABLE: &str = "AddressNotAvailable";
+
+fn is_ready(instance: &VirtualMachineInstance) -> bool {
+    instance.status.as_ref().is_some_and(|status| Condition::holds(&status.conditions, "Ready"))
+}
+
+fn conditions(
+    status: &VirtualMachineStatus,
+    instance: Option<&VirtualMachineInstance>,
+    trouble: Option<&Trouble>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let mut wanted: Vec<Condition> = instance
+        .and_then(|instance| instance.status.as_ref())
+        .map(|status| status.conditions.clone())
+        .unwrap_or_default();
+    if instance.is_none() {
+        wanted.push(
+            Condition::new("Ready", ConditionStatus::False)
+                .because("VMINotExists", "VMI does not exist"),
+        );
+    } else if !wanted.iter().any(|condition| condition.r#type == "Ready") {
+        wanted.push(
+            Condition::new("Ready", ConditionStatus::False)
+                .because("VMIConditionMissing", "VMI is missing the Ready condition"),
+        );
+    }
+    if let Some(trouble) = trouble {
+        let kind = if trouble.reason == UNSCHEDULABLE { "PodScheduled" } else { "Failure" };
+        let value = if trouble.reason == UNSCHEDULABLE {
+            ConditionStatus::False
+        } else {
+            ConditionStatus::True
+        };
+        wanted.push(Condition::new(kind, value).because(trouble.reason, trouble.message.clone()));
+    }
+    let mut merged = status.conditions.clone();
+    merged.retain(|old| wanted.iter().any(|want| want.r#type == old.r#type));
+    for condition in wanted {
+        condition.merge_into(&mut merged, Time(now));
+    }
+    merged
+}
+
+/// KubeVirt's order, first match wins (`vm.go`, `setPrintableStatus`).
+fn printable(
+    vm: &VirtualMachine,
+    instance: Option<&VirtualMachineInstance>,
+    trouble: Option<&Trouble>,
+    status: &VirtualMachineStatus,
+) -> PrintableStatus {
+    if vm.metadata.deletion_timestamp.is_some() {
+        return PrintableStatus::Terminating;
+    }
+    let backing_off = || {
+        let failures =
+            status.start_failure.as_ref().and_then(|failure| failure.consecutive_fail_count);
+        let runs = !matches!(
+            vm.spec.strategy(),
+            None | Some(RunStrategy::Halted | RunStrategy::Manual | RunStrategy::WaitAsReceiver)
+        );
+        runs && failures.unwrap_or(0) > 0
+    };
+    let waiting = || {
+        if trouble.is_some_and(|trouble| trouble.reason == UNSCHEDULABLE) {
+            PrintableStatus::ErrorUnschedulable
+        } else if trouble.is_some() && vm.spec.strategy() != Some(RunStrategy::Halted) {
+            PrintableStatus::Provisioning
+        } else if backing_off() {
+            PrintableStatus::CrashLoopBackOff
+        } else {
+            PrintableStatus::Stopped
+        }
+    };
+    let Some(instance) = instance else { return waiting() };
+    let phase = instance.phase();
+    let paused = instance
+        .status
+        .as_ref()
+        .is_some_and(|status| Condition::holds(&status.conditions, "Paused"));
+    match phase {
+        InstancePhase::Succeeded | InstancePhase::Failed => waiting(),
+        _ if instance.metadata.deletion_timestamp.is_some() => PrintableStatus::Stopping,
+        InstancePhase::Running if paused => PrintableStatus::Paused,
+        InstancePhase::Running => PrintableStatus::Running,
+        InstancePhase::Unset
+        | InstancePhase::Pending
+        | InstancePhase::Scheduling
+        | InstancePhase::Scheduled => PrintableStatus::Starting,
+        InstancePhase::WaitingForSync => PrintableStatus::WaitingForReceiver,
+        InstancePhase::Unknown => PrintableStatus::Unknown,
+    }
+}
+
+/// Counts instances that failed before they ever ran (`vm.go`,
+/// `syncStartFailureStatus`): each once, by uid.
+fn start_failure(
+    status: &VirtualMachineStatus,
+    instance: Option<&VirtualMachineInstance>,
+    now: Timestamp,
+) -> Option<StartFailure> {
+    let Some(instance) = instance else { return status.start_failure.clone() };
+    let transitions = instance.status.iter().flat_map(|status| &status.phase_transition_timestamps);
+    let has_run = instance.phase() == InstancePhase::Running
+        || transitions.into_iter().any(|one| one.phase == InstancePhase::Running);
+    if has_run {
+        return None;
+    }
+    let old = status.start_failure.clone().unwrap_or_default();
+    let uid = instance.uid();
+    if instance.phase() != InstancePhase::Failed || old.last_failed_vmi_uid == uid {
+        return status.start_failure.clone();
+    }
+    let count = old.consecutive_fail_count.unwrap_or(0) + 1;
+    Some(StartFailure {
+        consecutive_fail_count: Some(count),
+        last_failed_vmi_uid: uid,
+        retry_after_timestamp: Some(Time(now + back_off(count))),
+        rest: old.rest,
+    })
+}
+
+/// 10 s × n², at most 300 s.
+fn back_off(failures: i64) -> SignedDuration {
+    let factor = i32::try_from(failures.saturating_mul(failures)).unwrap_or(i32::MAX);
+    FIRST_BACK_OFF.saturating_mul(factor).min(LONGEST_BACK_OFF)
+}
+
+#[cfg(test)]
+mod tests;

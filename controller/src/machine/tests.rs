@@ -1,0 +1,145 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+fn now() -> Timestamp {
+    "2026-01-01T00:00:00Z".parse().unwrap()
+}
+
+fn vm(strategy: &str, status: &Value) -> VirtualMachine {
+    serde_json::from_value(json!({
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachine",
+        "metadata": { "name": "web", "namespace": "default", "uid": "vm-1" },
+        "spec": { "runStrategy": strategy, "template": { "spec": { "domain": { "devices": {} } } } },
+        "status": status,
+    }))
+    .unwrap()
+}
+
+fn instance(phase: &str) -> VirtualMachineInstance {
+    serde_json::from_value(json!({
+        "metadata": { "name": "web", "namespace": "default", "uid": "vmi-1", "ownerReferences": [
+            { "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "name": "web", "uid": "vm-1", "controller": true },
+        ] },
+        "spec": { "domain": { "devices": {} } },
+        "status": { "phase": phase },
+    }))
+    .unwrap()
+}
+
+fn deleting(mut instance: VirtualMachineInstance) -> VirtualMachineInstance {
+    instance.metadata.deletion_timestamp = Some(Time(now()));
+    instance
+}
+
+#[test]
+fn each_strategy_does_what_kubevirts_table_says() {
+    use Step::{Create, Delete, Rest};
+    let seen = json!({ "runStrategy": "RerunOnFailure" });
+    let rows = [
+        // strategy, none, Running, Failed, Succeeded
+        ("Always", Create, Rest, Delete, Delete),
+        ("RerunOnFailure", Rest, Rest, Delete, Delete),
+        ("Manual", Rest, Rest, Rest, Rest),
+        ("Once", Create, Rest, Rest, Rest),
+        ("Halted", Rest, Delete, Delete, Delete),
+    ];
+    for (strategy, none, running, failed, succeeded) in rows {
+        let vm = vm(strategy, &seen);
+        assert_eq!(next(&vm, None, now()), none, "{strategy}, no instance");
+        for (phase, want) in [("Running", running), ("Failed", failed), ("Succeeded", succeeded)] {
+            assert_eq!(next(&vm, Some(&instance(phase)), now()), want, "{strategy}, {phase}");
+        }
+    }
+}
+
+#[test]
+fn rerun_on_failure_starts_when_newly_set() {
+    assert_eq!(next(&vm("RerunOnFailure", &json!({})), None, now()), Step::Create);
+}
+
+#[test]
+fn rerun_on_failure_starts_again_after_a_failure_and_not_after_a_power_off() {
+    let seen = json!({ "runStrategy": "RerunOnFailure" });
+    let mut vm = vm("RerunOnFailure", &seen);
+    vm.status = Some(status(&vm, Some(&instance("Succeeded")), None, now()));
+    assert_eq!(next(&vm, None, now()), Step::Rest);
+    vm.status = Some(status(&vm, Some(&instance("Failed")), None, now()));
+    let after = now() + SignedDuration::from_mins(10);
+    assert_eq!(next(&vm, None, after), Step::Create);
+    vm.status = Some(status(&vm, Some(&instance("Running")), None, now()));
+    assert!(vm.status.unwrap().state_change_requests.is_empty());
+}
+
+#[test]
+fn a_stop_request_deletes_the_instance_it_names_and_no_other() {
+    let stop = |uid: &str| json!({ "stateChangeRequests": [{ "action": "Stop", "uid": uid }] });
+    let running = instance("Running");
+    assert_eq!(next(&vm("Always", &stop("vmi-1")), Some(&running), now()), Step::Delete);
+    assert_eq!(next(&vm("Always", &stop("vmi-0")), Some(&running), now()), Step::Rest);
+}
+
+#[test]
+fn an_instance_that_is_going_is_not_deleted_again() {
+    assert_eq!(
+        next(&vm("Halted", &json!({})), Some(&deleting(instance("Running"))), now()),
+        Step::Rest
+    );
+}
+
+#[test]
+fn a_start_that_failed_is_repeated_later_each_time() {
+    let mut vm = vm("Always", &json!({}));
+    let mut waits = Vec::new();
+    for attempt in 0..7 {
+        let mut failed = instance("Failed");
+        failed.metadata.uid = Some(format!("vmi-{attempt}"));
+        vm.status = Some(status(&vm, Some(&failed), None, now()));
+        // Seen again, the same failure counts once.
+        vm.status = Some(status(&vm, Some(&failed), None, now()));
+        match next(&vm, None, now()) {
+            Step::CreateAt(at) => waits.push(at.duration_since(now()).as_secs()),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(waits, [10, 40, 90, 160, 250, 300, 300]);
+    vm.status = Some(status(&vm, Some(&instance("Running")), None, now()));
+    assert_eq!(next(&vm, None, now()), Step::Create);
+}
+
+#[test]
+fn the_printable_status_follows_instance_and_trouble() {
+    let show =
+        |strategy: &str, instance: Option<VirtualMachineInstance>, trouble: Option<Trouble>| {
+            let vm = vm(strategy, &json!({}));
+            status(&vm, instance.as_ref(), trouble.as_ref(), now()).printable_status
+        };
+    let trouble = |reason| Some(Trouble { reason, message: "because".to_owned() });
+    assert_eq!(show("Always", Some(instance("Running")), None), PrintableStatus::Running);
+    assert_eq!(show("Always", Some(instance("Scheduled")), None), PrintableStatus::Starting);
+    assert_eq!(
+        show("Always", Some(deleting(instance("Running"))), None),
+        PrintableStatus::Stopping
+    );
+    assert_eq!(show("Always", Some(instance("Failed")), None), PrintableStatus::CrashLoopBackOff);
+    assert_eq!(show("Halted", None, None), PrintableStatus::Stopped);
+    assert_eq!(show("Always", None, trouble(UNSCHEDULABLE)), PrintableStatus::ErrorUnschedulable);
+    assert_eq!(show("Always", None, trouble(INVALID_NETWORK)), PrintableStatus::Provisioning);
+}
+
+#[test]
+fn a_status_written_again_is_no_change() {
+    let mut vm = vm("Always", &json!({}));
+    vm.status = Some(status(&vm, Some(&instance("Running")), None, now()));
+    let later = now() + SignedDuration::from_mins(1);
+    assert_eq!(Some(status(&vm, Some(&instance("Running")), None, later)), vm.status);
+}
+
+#[test]
+fn an_instance_of_an_earlier_vm_is_not_owned() {
+    let mut vm = vm("Always", &json!({}));
+    assert!(owns(&vm, &instance("Running")));
+    vm.metadata.uid = Some("vm-2".to_owned());
+    assert!(!owns(&vm, &instance("Running")));
+}

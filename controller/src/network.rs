@@ -1,0 +1,356 @@
+//! A subnet as the controller thinks of it: what a user wrote, understood.
+//!
+//! [`Network::parse`] is the one place where a Subnet's spec is read. What it
+//! returns can only be right in itself; whether it agrees with other subnets is
+//! [`Network::conflict`].
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crds::kubeovn::{DEFAULT_VPC, Subnet, SubnetSpec};
+use ipnetwork::IpNetwork;
+use kube::ResourceExt as _;
+use net::{AddrRange, Cidrs, MacAddr, ParseCidrsError, ParseRangeError, names};
+
+/// The MTU of a port where the subnet names none: an Ethernet's less Geneve's
+/// headers, as Kube-OVN.
+pub const DEFAULT_MTU: u16 = 1400;
+
+/// A subnet whose spec could be understood.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Network {
+    /// The Subnet, and the logical switch.
+    pub name: String,
+    /// The Vpc, and the logical router.
+    pub vpc: String,
+    /// What a VM's network must name to use it: `ovn` for the first.
+    pub provider: String,
+    /// Its networks.
+    pub cidrs: Cidrs,
+    /// The router's IPv4 address.
+    pub gateway_v4: Option<Ipv4Addr>,
+    /// The router's IPv6 address.
+    pub gateway_v6: Option<Ipv6Addr>,
+    /// Given only to who asks for them.
+    pub excluded: Vec<AddrRange>,
+    /// Namespaces whose VMs use it unless they say otherwise.
+    pub namespaces: Vec<String>,
+    /// For VMs of every other namespace.
+    pub default: bool,
+}
+
+/// Why a Subnet cannot be in force: what its author must change.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum NetworkError {
+    /// No network at all.
+    #[error("spec.cidrBlock is empty: write a network such as 10.0.0.0/24, or one of each family")]
+    NoCidr,
+    /// The networks could not be read.
+    #[error("spec.cidrBlock: {0}")]
+    Cidr(#[from] ParseCidrsError),
+    /// The gateway could not be read.
+    #[error(
+        "spec.gateway: {0:?} is not an address: write one of each family, with a comma between"
+    )]
+    Gateway(String),
+    /// The gateway lies elsewhere.
+    #[error("spec.gateway: {0} is not in spec.cidrBlock {1}: choose an address of the subnet")]
+    GatewayOutside(IpAddr, Cidrs),
+    /// The gateway is the network's or the broadcast address.
+    #[error("spec.gateway: {0} is the network or broadcast address: choose another")]
+    GatewayNotAHost(IpAddr),
+    /// An exclusion could not be read.
+    #[error("spec.excludeIps: {0}")]
+    Exclude(#[from] ParseRangeError),
+    /// The written protocol contradicts the networks.
+    #[error("spec.protocol is {0:?} but spec.cidrBlock is {1}: leave protocol out, it follows")]
+    Protocol(String, Cidrs),
+    /// IPv6 needs at least 1280 bytes (RFC 8200, section 5).
+    #[error("spec.mtu {0} is too small: use at least 1280 with IPv6, 576 without, or leave it out")]
+    Mtu(i32),
+    /// Names of switch and router would collide.
+    #[error("the subnet and its vpc are both named {0:?}: rename one of them")]
+    NamedAsVpc(String),
+    /// The VPC is not there.
+    #[error("spec.vpc: Vpc {0:?} does not exist: create it, or leave vpc out for the default one")]
+    NoVpc(String),
+    /// An address in use would no longer belong to the subnet.
+    #[error(
+        "spec.cidrBlock: {0} is held and would fall out: keep it inside, or delete its VM first"
+    )]
+    HeldOutside(IpAddr),
+    /// An address of this network is held in a subnet that is gone or unreadable.
+    #[error(
+        "spec.cidrBlock: {address} is still held in subnet {subnet:?}, which is gone or invalid: repair that one, or delete its VMs first"
+    )]
+    HeldByLost {
+        /// The address.
+        address: IpAddr,
+        /// The subnet that holds it.
+        subnet: String,
+    },
+    /// A network that no pool can serve.
+    #[error("spec.cidrBlock: {0}")]
+    Size(#[from] ipam::PoolError),
+    /// Shares addresses with another subnet of its VPC.
+    #[error("spec.cidrBlock {mine} overlaps {theirs} of subnet {other:?} in the same vpc")]
+    Overlap {
+        /// This subnet's networks.
+        mine: Cidrs,
+        /// The other's networks.
+        theirs: Cidrs,
+        /// The other.
+        other: String,
+    },
+}
+
+impl Network {
+    /// What `subnet` says.
+    ///
+    /// # Errors
+    /// When its spec cannot be in force, whatever other objects say.
+    pub fn parse(subnet: &Subnet) -> Result<Self, NetworkError> {
+        let spec = &subnet.spec;
+        if spec.cidr_block.trim().is_empty() {
+            return Err(NetworkError::NoCidr);
+        }
+        let cidrs: Cidrs = spec.cidr_block.parse()?;
+        let vpc = if spec.vpc.is_empty() { DEFAULT_VPC } else { &spec.vpc }.to_owned();
+        let name = subnet.name_any();
+        if name == vpc {
+            return Err(NetworkError::NamedAsVpc(name));
+        }
+        check_protocol(spec, cidrs)?;
+        check_mtu(spec, cidrs)?;
+        let (gateway_v4, gateway_v6) = gateways(&spec.gateway, cidrs)?;
+        let excluded =
+            spec.exclude_ips.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+        let provider =
+            if spec.provider.is_empty() { names::DEFAULT_PROVIDER } else { &spec.provider };
+        let network = Self {
+            name,
+            vpc,
+            provider: provider.to_owned(),
+            cidrs,
+            gateway_v4,
+            gateway_v6,
+            excluded,
+            namespaces: spec.namespaces.clone(),
+            default: spec.default,
+        };
+        for cidr in cidrs.iter() {
+            network.pool(cidr, 0)?;
+        }
+        Ok(network)
+    }
+
+    /// An empty pool of the addresses of `cidr`, one of this subnet's networks.
+    ///
+    /// # Errors
+    /// When no pool can serve a network of that size.
+    pub fn pool(
+        &self,
+        cidr: IpNetwork,
+        rest: ipam::Seconds,
+    ) -> Result<ipam::Pool, ipam::PoolError> {
+        let of_family = |range: &&AddrRange| range.first().is_ipv4() == cidr.is_ipv4();
+        let gateways: Vec<AddrRange> = self.gateways().map(AddrRange::from).collect();
+        let forbidden: Vec<_> = gateways.iter().filter(of_family).copied().collect();
+        let excluded: Vec<_> = self.excluded.iter().filter(of_family).copied().collect();
+        ipam::Pool::new(cidr, &forbidden, &excluded, rest)
+    }
+
+    /// The router's addresses, IPv4 first.
+    pub fn gateways(&self) -> impl Iterator<Item = IpAddr> {
+        self.gateway_v4.map(IpAddr::V4).into_iter().chain(self.gateway_v6.map(IpAddr::V6))
+    }
+
+    /// The router's addresses with their prefix lengths, as OVN's
+    /// `Logical_Router_Port.networks` wants them.
+    #[must_use]
+    pub fn router_networks(&self) -> Vec<String> {
+        let v4 =
+            self.gateway_v4.zip(self.cidrs.v4).map(|(gw, net)| format!("{gw}/{}", net.prefix()));
+        let v6 =
+            self.gateway_v6.zip(self.cidrs.v6).map(|(gw, net)| format!("{gw}/{}", net.prefix()));
+        v4.into_iter().chain(v6).collect()
+    }
+
+    /// The gateways with a comma between, as users and annotations write them.
+    #[must_use]
+    pub fn gateway_text(&self) -> String {
+        self.gateways().map(|gateway| gateway.to_string()).collect::<Vec<_>>().join(",")
+    }
+
+    /// The MAC that the router port gets when it is made.
+    #[must_use]
+    pub fn router_mac(&self) -> MacAddr {
+        MacAddr::derived_from(&["router-port", &self.vpc, &self.name])
+    }
+
+    /// Why this subnet cannot stand beside the older ones of its VPC, if so.
+    pub fn conflict<'a>(&self, older: impl IntoIterator<Item = &'a Self>) -> Option<NetworkError> {
+        let clashes = |other: &&Self| {
+            other.name != self.name && other.vpc == self.vpc && other.cidrs.overlaps(&self.cidrs)
+        };
+        older.into_iter().find(clashes).map(|other| NetworkError::Overlap {
+            mine: self.cidrs,
+            theirs: other.cidrs,
+            other: other.name.clone(),
+        })
+    }
+}
+
+fn check_protocol(spec: &SubnetSpec, cidrs: Cidrs) -> Result<(), NetworkError> {
+    let follows = match (cidrs.v4, cidrs.v6) {
+        (Some(_), Some(_)) => "Dual",
+        (Some(_), None) => "IPv4",
+        _ => "IPv6",
+    };
+    if spec.protocol.is_empty() || spec.protocol == follows {
+        Ok(())
+    } else {
+        Err(NetworkError::Protocol(spec.protocol.clone(), cidrs))
+    }
+}
+
+fn check_mtu(spec: &SubnetSpec, cidrs: Cidrs) -> Result<(), NetworkError> {
+    let least = if cidrs.v6.is_some() { 1280 } else { 576 };
+    match spec.mtu {
+        None | Some(0) => Ok(()),
+        Some(mtu) if (least..=65_535).contains(&mtu) => Ok(()),
+        Some(mtu) => Err(NetworkError::Mtu(mtu)),
+    }
+}
+
+/// The gateway of each family: as written, else the first host address.
+fn gateways(
+    text: &str,
+    cidrs: Cidrs,
+) -> Result<(Option<Ipv4Addr>, Option<Ipv6Addr>), NetworkError> {
+    let mut v4 = cidrs.v4.and_then(|network| network.nth(1));
+    let mut v6 = cidrs.v6.map(|network| Ipv6Addr::from(u128::from(network.network()) + 1));
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let gateway: IpAddr = part.parse().map_err(|_| NetworkError::Gateway(text.to_owned()))?;
+        if !cidrs.contains(gateway) {
+            return Err(NetworkError::GatewayOutside(gateway, cidrs));
+        }
+        let edge = cidrs.v4.is_some_and(|net| {
+            gateway == IpAddr::V4(net.network()) || gateway == IpAddr::V4(net.broadcast())
+        }) || cidrs.v6.is_some_and(|net| gateway == IpAddr::V6(net.network()));
+        if edge {
+            return Err(NetworkError::GatewayNotAHost(gateway));
+        }
+        match gateway {
+            IpAddr::V4(gateway) => v4 = Some(gateway),
+            IpAddr::V6(gateway) => v6 = Some(gateway),
+        }
+    }
+    Ok((v4, v6))
+}
+
+/// The fields that are written in `spec` but have no effect yet; the user is
+/// told by a condition.
+#[must_use]
+pub fn without_effect(spec: &SubnetSpec) -> Vec<&'static str> {
+    [
+        ("gatewayType", !spec.gateway_type.is_empty() && spec.gateway_type != "distributed"),
+        ("gatewayNode", !spec.gateway_node.is_empty()),
+        ("gatewayNodeSelectors", !spec.gateway_node_selectors.is_empty()),
+        ("namespaceSelectors", !spec.namespace_selectors.is_empty()),
+        ("natOutgoing", spec.nat_outgoing),
+        ("natOutgoingPolicyRules", !spec.nat_outgoing_policy_rules.is_empty()),
+        ("externalEgressGateway", !spec.external_egress_gateway.is_empty()),
+        ("policyRoutingPriority", spec.policy_routing_priority.is_some()),
+        ("policyRoutingTableID", spec.policy_routing_table_id.is_some()),
+        ("enableEcmp", spec.enable_ecmp),
+        ("private", spec.private),
+        ("allowSubnets", !spec.allow_subnets.is_empty()),
+        ("acls", !spec.acls.is_empty()),
+        ("allowEWTraffic", spec.allow_ew_traffic),
+        ("vlan", !spec.vlan.is_empty()),
+        ("logicalGateway", spec.logical_gateway),
+        ("disableInterConnection", spec.disable_inter_connection),
+        ("u2oInterconnection", spec.u2o_interconnection),
+        ("u2oInterconnectionIP", !spec.u2o_interconnection_ip.is_empty()),
+        ("u2oFeatures", spec.u2o_features.is_some()),
+        ("vips", !spec.vips.is_empty()),
+        ("enableLb", spec.enable_lb == Some(true)),
+        ("enableMulticastSnoop", spec.enable_multicast_snoop),
+        ("enableExternalLBAddress", spec.enable_external_lb_address),
+        ("routeTable", !spec.route_table.is_empty()),
+        ("nodeNetwork", !spec.node_network.is_empty()),
+        ("ipv6RAConfigs", !spec.ipv6_ra_configs.is_empty()),
+        ("dhcpV6Options", !spec.dhcp_v6_options.is_empty()),
+    ]
+    .into_iter()
+    .filter_map(|(field, set)| set.then_some(field))
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subnet(cidr: &str) -> Subnet {
+        Subnet::new("s1", SubnetSpec { cidr_block: cidr.to_owned(), ..SubnetSpec::default() })
+    }
+
+    fn with(change: impl FnOnce(&mut SubnetSpec)) -> Result<Network, NetworkError> {
+        let mut subnet = subnet("10.0.0.0/24,fd00::/64");
+        change(&mut subnet.spec);
+        Network::parse(&subnet)
+    }
+
+    #[test]
+    fn the_first_host_of_each_family_is_the_gateway_unless_another_is_named() {
+        let network = with(|_| ()).unwrap();
+        assert_eq!(network.gateway_text(), "10.0.0.1,fd00::1");
+        assert_eq!(network.router_networks(), ["10.0.0.1/24", "fd00::1/64"]);
+        let network = with(|spec| spec.gateway = "10.0.0.254".to_owned()).unwrap();
+        assert_eq!(network.gateway_text(), "10.0.0.254,fd00::1");
+    }
+
+    #[test]
+    fn a_subnet_without_vpc_belongs_to_the_default_one() {
+        assert_eq!(with(|_| ()).unwrap().vpc, "ovn-cluster");
+    }
+
+    #[test]
+    fn what_cannot_be_in_force_is_refused_with_what_to_change() {
+        let message = |change: fn(&mut SubnetSpec)| with(change).unwrap_err().to_string();
+        assert!(message(|spec| spec.cidr_block = " ".to_owned()).contains("cidrBlock is empty"));
+        assert!(
+            message(|spec| spec.cidr_block = "10.0.0.0".to_owned())
+                .contains("write address/prefix")
+        );
+        assert!(message(|spec| spec.gateway = "ten".to_owned()).contains("not an address"));
+        assert!(
+            message(|spec| spec.gateway = "10.0.1.1".to_owned()).contains("not in spec.cidrBlock")
+        );
+        assert!(message(|spec| spec.gateway = "10.0.0.255".to_owned()).contains("broadcast"));
+        assert!(message(|spec| spec.exclude_ips = vec!["x".to_owned()]).contains("excludeIps"));
+        assert!(message(|spec| spec.protocol = "IPv4".to_owned()).contains("leave protocol out"));
+        assert!(message(|spec| spec.mtu = Some(1000)).contains("1280"));
+        assert!(message(|spec| spec.vpc = "s1".to_owned()).contains("rename one"));
+        assert!(message(|spec| spec.cidr_block = "10.0.0.0/31".to_owned()).contains("/30"));
+    }
+
+    #[test]
+    fn subnets_of_one_vpc_may_not_overlap_and_those_of_two_may() {
+        let older = Network { name: "old".to_owned(), ..with(|_| ()).unwrap() };
+        assert!(matches!(
+            with(|_| ()).unwrap().conflict([&older]),
+            Some(NetworkError::Overlap { .. })
+        ));
+        let elsewhere = Network { vpc: "other".to_owned(), ..older };
+        assert_eq!(with(|_| ()).unwrap().conflict([&elsewhere]), None);
+    }
+
+    #[test]
+    fn fields_without_effect_are_named() {
+        let mut subnet = subnet("10.0.0.0/24");
+        assert!(without_effect(&subnet.spec).is_empty());
+        subnet.spec.private = true;
+        assert_eq!(without_effect(&subnet.spec), ["private"]);
+    }
+}

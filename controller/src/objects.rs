@@ -1,0 +1,150 @@
+//! The objects that the controller writes for a VM: its IP objects and its
+//! instance. Pure.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crds::annotations;
+use crds::kubeovn::{Ip, IpSpec};
+use crds::kubevirt::{
+    DEFAULT_GRACE_PERIOD_SECONDS, Firmware, INSTANCE_FINALIZER, InstancePhase, Interface,
+    NODE_NAME_LABEL, Network as VmNetwork, Opaque, PhaseTransition, VirtualMachine,
+    VirtualMachineInstance, VirtualMachineInstanceStatus,
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::{Resource as _, ResourceExt as _};
+
+use crate::network::Network;
+use crate::request::Request;
+use crate::rows::Port;
+
+/// The IP object of `port`.
+#[must_use]
+pub fn ip(port: &Port) -> Ip {
+    let of_family = |v4: bool| {
+        let address = port.addresses.iter().find(|address| address.is_ipv4() == v4);
+        address.map(IpAddr::to_string).unwrap_or_default()
+    };
+    let node = port.node.clone().unwrap_or_default();
+    let spec = IpSpec {
+        pod_name: port.vm.name.clone(),
+        namespace: port.vm.namespace.clone(),
+        subnet: port.subnet.clone(),
+        node_name: node.clone(),
+        ip_address: joined(&port.addresses),
+        v4_ip_address: of_family(true),
+        v6_ip_address: of_family(false),
+        mac_address: port.mac.to_string(),
+        pod_type: "VirtualMachine".to_owned(),
+        ..IpSpec::default()
+    };
+    let mut ip = Ip::new(&port.name, spec);
+    ip.labels_mut().insert(annotations::SUBNET_LABEL.to_owned(), port.subnet.clone());
+    if !node.is_empty() {
+        ip.labels_mut().insert(annotations::NODE_NAME_LABEL.to_owned(), node);
+    }
+    ip.annotations_mut().insert(annotations::OWNER_UID.to_owned(), port.uid.clone());
+    ip
+}
+
+/// Whether `have` says all that `want` says. A VM that stops keeps the node it
+/// was last on, so no node wanted is no difference.
+#[must_use]
+pub fn ip_is_current(have: &Ip, want: &Ip) -> bool {
+    let mut spec = want.spec.clone();
+    if spec.node_name.is_empty() {
+        spec.node_name.clone_from(&have.spec.node_name);
+    }
+    let owner = |ip: &Ip| ip.annotations().get(annotations::OWNER_UID).cloned();
+    have.spec == spec && owner(have) == owner(want)
+}
+
+/// The addresses with a comma between.
+fn joined(addresses: &[IpAddr]) -> String {
+    addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// One start of `vm` on `node`, with its place in the network written on it.
+#[must_use]
+pub fn instance(
+    vm: &VirtualMachine,
+    node: &str,
+    places: &[(Request, Port, &Network)],
+    now: Timestamp,
+) -> VirtualMachineInstance {
+    let template = &vm.spec.template;
+    let mut spec = template.spec.clone();
+    spec.termination_grace_period_seconds =
+        spec.termination_grace_period_seconds.or(Some(DEFAULT_GRACE_PERIOD_SECONDS));
+    if spec.networks.is_empty() && spec.domain.devices.interfaces.is_empty() && !places.is_empty() {
+        spec.networks.push(VmNetwork {
+            name: "default".to_owned(),
+            pod: Some(Opaque::default()),
+            ..VmNetwork::default()
+        });
+        spec.domain.devices.interfaces.push(Interface {
+            name: "default".to_owned(),
+            bridge: Some(Opaque::default()),
+            ..Interface::default()
+        });
+    }
+    // Stable over restarts, so that cloud-init runs once per VM and not per start.
+    let firmware = spec.domain.firmware.get_or_insert_with(Firmware::default);
+    if firmware.uuid.is_none() {
+        firmware.uuid = vm.uid();
+    }
+    let mut instance = VirtualMachineInstance::new(&vm.name_any(), spec);
+    instance.metadata = metadata(vm, node, places);
+    instance.status = Some(VirtualMachineInstanceStatus {
+        phase: Some(InstancePhase::Scheduled),
+        node_name: Some(node.to_owned()),
+        phase_transition_timestamps: vec![PhaseTransition {
+            phase: InstancePhase::Scheduled,
+            phase_transition_timestamp: Time(now),
+        }],
+        ..VirtualMachineInstanceStatus::default()
+    });
+    instance
+}
+
+fn metadata(vm: &VirtualMachine, node: &str, places: &[(Request, Port, &Network)]) -> ObjectMeta {
+    let template = vm.spec.template.metadata.as_ref();
+    let mut labels = template.and_then(|meta| meta.labels.clone()).unwrap_or_default();
+    labels.insert(annotations::VMI_VM_LABEL.to_owned(), vm.name_any());
+    labels.insert(NODE_NAME_LABEL.to_owned(), node.to_owned());
+    let mut notes = template.and_then(|meta| meta.annotations.clone()).unwrap_or_default();
+    for (request, port, network) in places {
+        notes.extend(place_annotations(request, port, network));
+    }
+    ObjectMeta {
+        name: Some(vm.name_any()),
+        namespace: vm.namespace(),
+        labels: Some(labels),
+        annotations: Some(notes),
+        finalizers: Some(vec![INSTANCE_FINALIZER.to_owned()]),
+        owner_references: vm.controller_owner_ref(&()).map(|mut owner| {
+            owner.block_owner_deletion = Some(true);
+            vec![owner]
+        }),
+        ..ObjectMeta::default()
+    }
+}
+
+/// What Kube-OVN writes on a launcher pod, said of one network of a VM.
+fn place_annotations(
+    request: &Request,
+    port: &Port,
+    network: &Network,
+) -> BTreeMap<String, String> {
+    let key = |field| annotations::key(&request.provider, field);
+    [
+        (key(annotations::ALLOCATED), "true".to_owned()),
+        (key(annotations::LOGICAL_SWITCH), network.name.clone()),
+        (key(annotations::IP_ADDRESS), joined(&port.addresses)),
+        (key(annotations::MAC_ADDRESS), port.mac.to_string()),
+        (key(annotations::CIDR), network.cidrs.to_string()),
+        (key(annotations::GATEWAY), network.gateway_text()),
+    ]
+    .into()
+}

@@ -1,0 +1,296 @@
+//! What a VM asks of the network: its template, understood.
+//!
+//! A network of the template becomes a [`Request`]: which port, which subnet,
+//! which addresses and MAC if any are named. Annotations are Kube-OVN's and are
+//! read from the VM template itself, so that what is wrong with them is found
+//! when the VM is made.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crds::annotations;
+use crds::kubevirt::{Interface, Network as VmNetwork, VirtualMachine, VirtualMachineInstanceSpec};
+use kube::ResourceExt as _;
+use net::{MacAddr, ParseMacError, names};
+
+use crate::network::Network;
+
+/// One network of a VM, as asked for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Request {
+    /// The port, and the owner of the addresses.
+    pub port: String,
+    /// The network's name in the VM.
+    pub network: String,
+    /// `ovn`, or `<nad>.<namespace>.ovn`: the prefix of its annotations.
+    pub provider: String,
+    /// The subnet that serves it.
+    pub subnet: String,
+    /// Addresses named in the template, at most one of each family.
+    pub addresses: Vec<IpAddr>,
+    /// MAC named in the template.
+    pub mac: Option<MacAddr>,
+}
+
+/// Why a VM's networks cannot be served: what its author must change.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum RequestError {
+    /// No subnet for the network.
+    #[error(
+        "network {network:?} has no subnet: set annotation {key} on the VM template, or list namespace {namespace:?} in a subnet's spec.namespaces"
+    )]
+    NoSubnet {
+        /// The network's name in the VM.
+        network: String,
+        /// The annotation that would name one.
+        key: String,
+        /// The VM's namespace.
+        namespace: String,
+    },
+    /// The subnet named is not there, or not in force.
+    #[error("annotation {key}: subnet {subnet:?} does not exist or is not ready")]
+    UnknownSubnet {
+        /// The annotation.
+        key: String,
+        /// What it says.
+        subnet: String,
+    },
+    /// The subnet named serves other networks.
+    #[error(
+        "annotation {key}: subnet {subnet:?} has provider {theirs:?}, this network is of {provider:?}"
+    )]
+    OtherProvider {
+        /// The annotation.
+        key: String,
+        /// What it says.
+        subnet: String,
+        /// The subnet's provider.
+        theirs: String,
+        /// The network's provider.
+        provider: String,
+    },
+    /// An address could not be read.
+    #[error(
+        "annotation {key}: {text:?} is not an address: write 10.0.0.5, or one of each family with a comma between"
+    )]
+    Address {
+        /// The annotation.
+        key: String,
+        /// What it says.
+        text: String,
+    },
+    /// Two addresses of a family.
+    #[error("annotation {key}: {text:?} names two addresses of one family")]
+    SameFamilyTwice {
+        /// The annotation.
+        key: String,
+        /// What it says.
+        text: String,
+    },
+    /// An address of another network.
+    #[error("annotation {key}: {address} is not in {cidr} of subnet {subnet:?}")]
+    OutsideSubnet {
+        /// The annotation.
+        key: String,
+        /// The address.
+        address: IpAddr,
+        /// The subnet's networks.
+        cidr: String,
+        /// The subnet.
+        subnet: String,
+    },
+    /// A MAC could not be read.
+    #[error("{place}: {source}")]
+    Mac {
+        /// Annotation or field.
+        place: String,
+        /// What is wrong with it.
+        source: ParseMacError,
+    },
+    /// A MAC that no station may have.
+    #[error("{place}: {mac} is a multicast address: clear the lowest bit of its first octet")]
+    MulticastMac {
+        /// Annotation or field.
+        place: String,
+        /// The address.
+        mac: MacAddr,
+    },
+    /// One network attachment is used by two networks.
+    #[error(
+        "networks {first:?} and {second:?} would both be port {port:?}: use each attachment once"
+    )]
+    SamePort {
+        /// The first network.
+        first: String,
+        /// The second network.
+        second: String,
+        /// The port that both would have.
+        port: String,
+    },
+}
+
+/// The networks that `vm` asks for, in the order of its template.
+///
+/// # Errors
+/// The first thing that its author must change.
+pub fn requests(
+    vm: &VirtualMachine,
+    networks: &BTreeMap<String, Network>,
+) -> Result<Vec<Request>, RequestError> {
+    let no_annotations = BTreeMap::new();
+    let template = &vm.spec.template;
+    let reader = Reader {
+        vm: vm.name_any(),
+        namespace: vm.namespace().unwrap_or_default(),
+        annotations: template
+            .metadata
+            .as_ref()
+            .and_then(|metadata| metadata.annotations.as_ref())
+            .unwrap_or(&no_annotations),
+        interfaces: &template.spec.domain.devices.interfaces,
+        networks,
+    };
+    let mut requests: Vec<Request> = Vec::new();
+    for network in networks_of(&template.spec) {
+        let request = reader.read(&network)?;
+        if let Some(other) = requests.iter().find(|other| other.port == request.port) {
+            return Err(RequestError::SamePort {
+                first: other.network.clone(),
+                second: request.network,
+                port: request.port,
+            });
+        }
+        requests.push(request);
+    }
+    Ok(requests)
+}
+
+/// The networks of a template; without any, the one that KubeVirt adds.
+fn networks_of(spec: &VirtualMachineInstanceSpec) -> Vec<VmNetwork> {
+    let devices = &spec.domain.devices;
+    let declined = devices.autoattach_pod_interface == Some(false);
+    if spec.networks.is_empty() && devices.interfaces.is_empty() && !declined {
+        return vec![VmNetwork {
+            name: "default".to_owned(),
+            pod: Some(crds::kubevirt::Opaque::default()),
+            ..VmNetwork::default()
+        }];
+    }
+    spec.networks.clone()
+}
+
+struct Reader<'a> {
+    vm: String,
+    namespace: String,
+    annotations: &'a BTreeMap<String, String>,
+    interfaces: &'a [Interface],
+    networks: &'a BTreeMap<String, Network>,
+}
+
+impl Reader<'_> {
+    fn read(&self, network: &VmNetwork) -> Result<Request, RequestError> {
+        let provider = self.provider(network);
+        let subnet = self.subnet(&network.name, &provider)?;
+        Ok(Request {
+            port: names::port(&self.vm, &self.namespace, &provider),
+            network: network.name.clone(),
+            subnet: subnet.name.clone(),
+            addresses: self.addresses(&provider, subnet)?,
+            mac: self.mac(&network.name, &provider)?,
+            provider,
+        })
+    }
+
+    /// `ovn` for the pod network, `<nad>.<namespace>.ovn` for an attachment.
+    fn provider(&self, network: &VmNetwork) -> String {
+        match &network.multus {
+            None => names::DEFAULT_PROVIDER.to_owned(),
+            Some(multus) => {
+                let (namespace, nad) = multus
+                    .network_name
+                    .split_once('/')
+                    .unwrap_or((&self.namespace, &multus.network_name));
+                format!("{nad}.{namespace}.{}", names::DEFAULT_PROVIDER)
+            }
+        }
+    }
+
+    /// The subnet that the annotation names, else the one bound to the
+    /// namespace, else the default one.
+    fn subnet(&self, network: &str, provider: &str) -> Result<&Network, RequestError> {
+        let key = annotations::key(provider, annotations::LOGICAL_SWITCH);
+        if let Some(name) = self.annotations.get(&key) {
+            let subnet = self.networks.get(name.trim()).ok_or_else(|| {
+                RequestError::UnknownSubnet { key: key.clone(), subnet: name.clone() }
+            })?;
+            return if subnet.provider == provider {
+                Ok(subnet)
+            } else {
+                Err(RequestError::OtherProvider {
+                    key,
+                    subnet: name.clone(),
+                    theirs: subnet.provider.clone(),
+                    provider: provider.to_owned(),
+                })
+            };
+        }
+        let serving = || self.networks.values().filter(|subnet| subnet.provider == provider);
+        let attachment = provider != names::DEFAULT_PROVIDER;
+        serving()
+            .find(|subnet| subnet.namespaces.contains(&self.namespace))
+            .or_else(|| serving().find(|subnet| subnet.default || attachment))
+            .ok_or_else(|| RequestError::NoSubnet {
+                network: network.to_owned(),
+                key,
+                namespace: self.namespace.clone(),
+            })
+    }
+
+    fn addresses(&self, provider: &str, subnet: &Network) -> Result<Vec<IpAddr>, RequestError> {
+        let key = annotations::key(provider, annotations::IP_ADDRESS);
+        let Some(text) = self.annotations.get(&key) else { return Ok(Vec::new()) };
+        let mut addresses: Vec<IpAddr> = Vec::new();
+        for part in text.split(',').map(str::trim) {
+            let address: IpAddr = part
+                .parse()
+                .map_err(|_| RequestError::Address { key: key.clone(), text: text.clone() })?;
+            if addresses.iter().any(|other| other.is_ipv4() == address.is_ipv4()) {
+                return Err(RequestError::SameFamilyTwice { key, text: text.clone() });
+            }
+            if !subnet.cidrs.contains(address) {
+                return Err(RequestError::OutsideSubnet {
+                    key,
+                    address,
+                    cidr: subnet.cidrs.to_string(),
+                    subnet: subnet.name.clone(),
+                });
+            }
+            addresses.push(address);
+        }
+        Ok(addresses)
+    }
+
+    /// The annotation wins over the interface's field.
+    fn mac(&self, network: &str, provider: &str) -> Result<Option<MacAddr>, RequestError> {
+        let key = annotations::key(provider, annotations::MAC_ADDRESS);
+        let annotation = self.annotations.get(&key).map(|text| (format!("annotation {key}"), text));
+        let field = self
+            .interfaces
+            .iter()
+            .find(|interface| interface.name == network)
+            .and_then(|interface| interface.mac_address.as_ref())
+            .map(|text| (format!("interface {network:?}: macAddress"), text));
+        let Some((place, text)) = annotation.or(field) else { return Ok(None) };
+        let mac: MacAddr = text
+            .trim()
+            .parse()
+            .map_err(|source| RequestError::Mac { place: place.clone(), source })?;
+        if mac.is_multicast() {
+            return Err(RequestError::MulticastMac { place, mac });
+        }
+        Ok(Some(mac))
+    }
+}
+
+#[cfg(test)]
+mod tests;

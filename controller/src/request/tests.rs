@@ -1,0 +1,121 @@
+use crds::kubeovn::{Subnet, SubnetSpec};
+use serde_json::json;
+
+use super::*;
+
+fn subnet(name: &str, cidr: &str, change: impl FnOnce(&mut SubnetSpec)) -> (String, Network) {
+    let mut spec = SubnetSpec { cidr_block: cidr.to_owned(), ..SubnetSpec::default() };
+    change(&mut spec);
+    (name.to_owned(), Network::parse(&Subnet::new(name, spec)).unwrap())
+}
+
+fn subnets() -> BTreeMap<String, Network> {
+    [
+        subnet("s1", "10.0.0.0/24,fd00::/64", |spec| spec.namespaces = vec!["default".to_owned()]),
+        subnet("s2", "10.1.0.0/24", |_| ()),
+        subnet("s3", "10.2.0.0/24", |spec| spec.provider = "net2.default.ovn".to_owned()),
+    ]
+    .into()
+}
+
+fn vm(annotations: &serde_json::Value, spec: &serde_json::Value) -> VirtualMachine {
+    let mut template = json!({ "metadata": { "annotations": annotations }, "spec": { "domain": { "devices": {} } } });
+    if let (Some(template), Some(spec)) = (template["spec"].as_object_mut(), spec.as_object()) {
+        template.extend(spec.clone());
+    }
+    serde_json::from_value(json!({
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachine",
+        "metadata": { "name": "web", "namespace": "default" },
+        "spec": { "runStrategy": "Always", "template": template },
+    }))
+    .unwrap()
+}
+
+fn asked(annotations: &serde_json::Value) -> Result<Vec<Request>, RequestError> {
+    requests(&vm(annotations, &json!({})), &subnets())
+}
+
+#[test]
+fn a_vm_that_says_nothing_gets_a_port_in_its_namespaces_subnet() {
+    let requests = asked(&json!({})).unwrap();
+    assert_eq!(requests.len(), 1);
+    assert_eq!(requests[0].port, "web.default");
+    assert_eq!(requests[0].subnet, "s1");
+    assert!(requests[0].addresses.is_empty());
+}
+
+#[test]
+fn annotations_choose_subnet_addresses_and_mac() {
+    let requests = asked(&json!({
+        "ovn.kubernetes.io/logical_switch": "s1",
+        "ovn.kubernetes.io/ip_address": "10.0.0.9, fd00::9",
+        "ovn.kubernetes.io/mac_address": "02:00:00:00:00:09",
+    }))
+    .unwrap();
+    assert_eq!(requests[0].addresses.len(), 2);
+    assert_eq!(requests[0].mac.unwrap().to_string(), "02:00:00:00:00:09");
+}
+
+#[test]
+fn a_mac_in_the_interface_counts() {
+    let vm = vm(
+        &json!({}),
+        &json!({
+            "domain": { "devices": { "interfaces": [{ "name": "default", "macAddress": "02:00:00:00:00:0a" }] } },
+            "networks": [{ "name": "default", "pod": {} }],
+        }),
+    );
+    let requests = requests(&vm, &subnets()).unwrap();
+    assert_eq!(requests[0].mac.unwrap().to_string(), "02:00:00:00:00:0a");
+}
+
+#[test]
+fn an_attachment_is_served_by_the_subnet_of_its_provider() {
+    let vm = vm(
+        &json!({}),
+        &json!({ "networks": [
+            { "name": "default", "pod": {} },
+            { "name": "second", "multus": { "networkName": "net2" } },
+        ] }),
+    );
+    let requests = requests(&vm, &subnets()).unwrap();
+    assert_eq!(requests[1].port, "web.default.net2.default.ovn");
+    assert_eq!(requests[1].subnet, "s3");
+}
+
+#[test]
+fn a_vm_without_interfaces_that_declines_the_pod_network_has_none() {
+    let vm =
+        vm(&json!({}), &json!({ "domain": { "devices": { "autoattachPodInterface": false } } }));
+    assert_eq!(requests(&vm, &subnets()), Ok(vec![]));
+}
+
+#[test]
+fn what_cannot_be_served_is_refused_with_what_to_change() {
+    let message = |annotations| asked(&annotations).unwrap_err().to_string();
+    let ip = |text: &str| message(json!({ "ovn.kubernetes.io/ip_address": text }));
+    assert!(ip("ten").contains("not an address"));
+    assert!(ip("10.0.0.5,10.0.0.6").contains("two addresses of one family"));
+    assert!(ip("10.9.0.5").contains("not in 10.0.0.0/24"));
+    assert!(
+        message(json!({ "ovn.kubernetes.io/logical_switch": "none" })).contains("does not exist")
+    );
+    assert!(message(json!({ "ovn.kubernetes.io/logical_switch": "s3" })).contains("provider"));
+    assert!(
+        message(json!({ "ovn.kubernetes.io/mac_address": "01:00:00:00:00:01" }))
+            .contains("multicast")
+    );
+    assert!(message(json!({ "ovn.kubernetes.io/mac_address": "1" })).contains("six hexadecimal"));
+    let elsewhere = requests(&vm(&json!({}), &json!({})), &BTreeMap::new()).unwrap_err();
+    assert!(elsewhere.to_string().contains("logical_switch"));
+}
+
+#[test]
+fn one_attachment_cannot_be_two_ports() {
+    let vm = vm(
+        &json!({}),
+        &json!({ "networks": [{ "name": "a", "pod": {} }, { "name": "b", "pod": {} }] }),
+    );
+    assert!(matches!(requests(&vm, &subnets()), Err(RequestError::SamePort { .. })));
+}

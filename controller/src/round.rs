@@ -1,0 +1,503 @@
+//! One round: everything that is dirty, decided together and carried out in the
+//! order that loses nothing.
+//!
+//! ```text
+//!  decide ─► commit claims ─► OVN, one transaction ─► IP objects ─► commit releases
+//!                                                   └► instances ─► statuses
+//! ```
+//!
+//! An address is written to the ledger before anything uses it, and given back
+//! only after its port and IP object are gone. Whatever fails makes its VM dirty
+//! again, later each time; nothing else waits for it. A round that finds nothing
+//! to do writes nothing.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use jiff::Timestamp;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Client, ResourceExt as _};
+use ovn::nb::{self, Desired};
+use ovn::ovsdb::TransactError;
+use ovn::plan::{self, Scope};
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use crds::kubeovn::{Ip, Subnet, Vpc};
+use crds::kubevirt::{PrintableStatus, VirtualMachine, VirtualMachineInstance};
+use crds::ledger::AddressBlock;
+
+use crate::decide::{Decision, Policy, decide, owned_by, unix};
+use crate::ledger::VmKey;
+use crate::metrics::Metrics;
+use crate::world::World;
+use crate::{machine, objects, rows, status};
+
+/// API writes in flight at once.
+const PARALLEL_WRITES: usize = 48;
+/// Delay before a failed VM is looked at again; doubles up to the next.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+/// The longest such delay.
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+/// Delay before everything is compared after OVN refused a plan.
+const REPAIR_AFTER: Duration = Duration::from_millis(500);
+/// A start that takes no longer than this shows only its end in the VM's
+/// status, which saves a write for each.
+const STARTING_UNSEEN: jiff::SignedDuration = jiff::SignedDuration::from_secs(3);
+/// Subnet and Vpc statuses follow their facts at most this often.
+const STATUS_EVERY: Duration = Duration::from_secs(1);
+
+/// What a round may touch.
+#[derive(Clone)]
+pub struct Edge {
+    /// The Kubernetes API.
+    pub client: Client,
+    /// The northbound database.
+    pub ovn: ovn::ovsdb::Client,
+    /// Counters.
+    pub metrics: Metrics,
+    /// How to decide.
+    pub policy: Policy,
+}
+
+impl std::fmt::Debug for Edge {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Edge").field("policy", &self.policy).finish_non_exhaustive()
+    }
+}
+
+/// The world, the edge, and what to do later.
+#[derive(Debug)]
+pub struct Rounds {
+    /// The cluster as data.
+    pub world: World,
+    edge: Edge,
+    /// VMs to look at again, and how often they failed.
+    later: HashMap<VmKey, (Instant, u32)>,
+    /// VMs that something keeps from their place; a released address may be it.
+    waiting: BTreeSet<VmKey>,
+    /// Everything is looked at again then.
+    resync_at: Option<Instant>,
+    statuses_due: Option<Instant>,
+}
+
+impl Rounds {
+    /// Rounds over this world.
+    #[must_use]
+    pub fn new(world: World, edge: Edge) -> Self {
+        Self {
+            world,
+            edge,
+            later: HashMap::new(),
+            waiting: BTreeSet::new(),
+            resync_at: None,
+            statuses_due: None,
+        }
+    }
+
+    /// Has the next round compare everything, also what OVN holds for nobody.
+    pub fn resync(&mut self) {
+        self.world.look_at_all();
+    }
+
+    /// Whether a round can do anything: every kind is listed and OVN is there.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.world.is_complete() && self.edge.ovn.is_synced()
+    }
+
+    /// When something is to be done though nothing changes. Nothing is due
+    /// before a round could do it.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Instant> {
+        if !self.is_ready() {
+            return None;
+        }
+        self.later.values().map(|(at, _)| *at).chain(self.statuses_due).chain(self.resync_at).min()
+    }
+
+    /// Carries out one round.
+    pub async fn round(&mut self) {
+        if !self.is_ready() {
+            return;
+        }
+        let now = Timestamp::now();
+        if self.resync_at.is_some_and(|at| at <= Instant::now()) {
+            self.resync_at = None;
+            self.resync();
+        }
+        self.wake_due();
+        let (dirty, topology) = self.world.take_dirty();
+        let timer = self.edge.metrics.round_started();
+        let policy = self.edge.policy;
+        let mut decisions: Vec<Decision> =
+            dirty.iter().map(|key| decide(&mut self.world, key, policy, now)).collect();
+
+        let blocks: Api<AddressBlock> = Api::all(self.edge.client.clone());
+        let lost = self.world.ledger.commit(&blocks).await;
+        self.drop_lost(&mut decisions, &lost);
+
+        if let Err(error) = self.write_rows(&decisions, topology).await {
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "OVN did not take the plan; trying again"
+            );
+            decisions.into_iter().for_each(|decision| self.fail(decision.vm));
+            // More than what was asked for may differ from what is there.
+            self.resync_at = Some(Instant::now() + REPAIR_AFTER);
+            return;
+        }
+        let failed = self.write_ips(&decisions).await;
+        self.drop_lost(&mut decisions, &failed);
+
+        let lost = self.release(&decisions, &blocks, now).await;
+        // No instance before the place it had before is given back.
+        self.drop_lost(&mut decisions, &lost);
+
+        if topology {
+            let subnets = &self.world.subnets;
+            let exists = |name: &str| subnets.get(&name.to_owned()).is_some();
+            self.world.ledger.prune(&blocks, exists).await;
+        }
+        let failed = self.write_instances(&mut decisions).await;
+        self.drop_lost(&mut decisions, &failed);
+        self.write_machine_statuses(&decisions, now).await;
+        if topology || !decisions.is_empty() {
+            self.statuses_due.get_or_insert_with(|| Instant::now() + STATUS_EVERY);
+        }
+        if self.statuses_due.is_some_and(|due| topology || due <= Instant::now()) {
+            self.write_network_statuses(now).await;
+        }
+        timer.finished(decisions.len());
+    }
+
+    /// Gives back addresses whose ports and IP objects are gone, and has those
+    /// who may be waiting for one ask again.
+    async fn release(
+        &mut self,
+        decisions: &[Decision],
+        blocks: &Api<AddressBlock>,
+        now: Timestamp,
+    ) -> HashSet<VmKey> {
+        let mut released = HashSet::new();
+        for decision in decisions {
+            for (claimant, subnet) in &decision.release {
+                self.world.ledger.release(subnet, claimant, unix(now));
+                released.insert(&decision.vm);
+            }
+            if decision.trouble.is_some() {
+                self.waiting.insert(decision.vm.clone());
+            } else {
+                self.waiting.remove(&decision.vm);
+            }
+        }
+        if released.is_empty() {
+            return HashSet::new();
+        }
+        let lost = self.world.ledger.commit(blocks).await;
+        let others = self.waiting.iter().filter(|key| !released.contains(key));
+        others.for_each(|key| self.world.look_at(key.clone()));
+        lost
+    }
+
+    fn wake_due(&mut self) {
+        let now = Instant::now();
+        let due = self.later.iter().filter(|(_, (at, _))| *at <= now);
+        for key in due.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
+            if let Some((at, _)) = self.later.get_mut(&key) {
+                // Stays, so that a failure in a row counts on; removed on success.
+                *at = now + LONGEST_RETRY;
+            }
+            self.world.look_at(key);
+        }
+    }
+
+    fn fail(&mut self, key: VmKey) {
+        let tries = self.later.get(&key).map_or(0, |(_, tries)| *tries);
+        let delay = FIRST_RETRY.saturating_mul(1 << tries.min(10)).min(LONGEST_RETRY);
+        debug!(vm = %key, ?delay, "Trying again later");
+        self.later.insert(key, (Instant::now() + delay, tries + 1));
+    }
+
+    /// Takes the decisions of `lost` out of the round, to be made anew.
+    fn drop_lost(&mut self, decisions: &mut Vec<Decision>, lost: &HashSet<VmKey>) {
+        decisions.retain(|decision| !lost.contains(&decision.vm));
+        lost.iter().for_each(|key| self.fail(key.clone()));
+    }
+
+    /// One transaction for all rows of the round. Where VPCs or subnets changed
+    /// everything is compared, and what is marked as ours and nobody's goes.
+    async fn write_rows(
+        &mut self,
+        decisions: &[Decision],
+        topology: bool,
+    ) -> Result<(), TransactError> {
+        let mut desired = Desired::default();
+        let mut scope = Scope::default();
+        if topology {
+            let vpcs: BTreeSet<&String> = self
+                .world
+                .ledger
+                .networks()
+                .values()
+                .map(|network| &network.vpc)
+                .chain(self.world.vpcs.iter().map(|(name, _)| name))
+                .collect();
+            vpcs.into_iter().for_each(|vpc| desired.extend(rows::vpc(vpc)));
+            let networks = self.world.ledger.networks().values();
+            networks.for_each(|network| desired.extend(rows::subnet(network)));
+        }
+        for decision in decisions {
+            decision.ports.iter().for_each(|port| desired.extend(rows::port(port)));
+            scope = scope.and(Scope::ports(&decision.surplus));
+        }
+        let plan = self.edge.ovn.read(|replica| {
+            if topology {
+                scope = scope.and(Scope::from(rows::ownerless(nb::ours(replica), &self.world)));
+            }
+            plan::between(replica, &scope, &desired)
+        });
+        if !plan.is_empty() {
+            let operations = plan.len();
+            self.edge.ovn.transact(plan).await?;
+            self.edge.metrics.ovn_transactions.inc();
+            info!(operations, vms = decisions.len(), "Wrote to OVN");
+        }
+        Ok(())
+    }
+
+    /// Makes IP objects say what the ledger says. Returns the VMs for which that
+    /// failed.
+    async fn write_ips(&mut self, decisions: &[Decision]) -> HashSet<VmKey> {
+        let api: Api<Ip> = Api::all(self.edge.client.clone());
+        let mut wanted = Vec::new();
+        let mut surplus = Vec::new();
+        for decision in decisions {
+            for port in &decision.ports {
+                let want = objects::ip(port);
+                let have = self.world.ips.get(&port.name).cloned();
+                if !have.as_ref().is_some_and(|have| objects::ip_is_current(have, &want)) {
+                    wanted.push((decision.vm.clone(), have, want));
+                }
+            }
+            let gone = decision.surplus.iter().filter_map(|name| self.world.ips.get(name));
+            surplus.extend(gone.map(|ip| (decision.vm.clone(), ip.name_any())));
+        }
+        let mut failed = HashSet::new();
+        let writes = wanted.into_iter().map(|(vm, have, want)| {
+            let api = &api;
+            async move { (vm, write_ip(api, have.as_deref(), want).await) }
+        });
+        let mut writes = futures::stream::iter(writes).buffer_unordered(PARALLEL_WRITES);
+        while let Some((vm, outcome)) = writes.next().await {
+            self.edge.metrics.api_writes.inc();
+            match outcome {
+                Ok(ip) => self.world.put_ip(ip),
+                Err(error) => {
+                    warn!(%vm, %error, "An IP object was not written");
+                    failed.insert(vm);
+                }
+            }
+        }
+        let deletes = surplus.into_iter().map(|(vm, name)| {
+            let api = &api;
+            async move {
+                let outcome = gone_is_fine(api.delete(&name, &DeleteParams::default()).await);
+                (vm, name, outcome)
+            }
+        });
+        let mut deletes = futures::stream::iter(deletes).buffer_unordered(PARALLEL_WRITES);
+        while let Some((vm, name, outcome)) = deletes.next().await {
+            self.edge.metrics.api_writes.inc();
+            match outcome {
+                Ok(()) => self.world.remove_ip(&name),
+                Err(error) => {
+                    warn!(%vm, %error, "An IP object was not deleted");
+                    failed.insert(vm);
+                }
+            }
+        }
+        failed
+    }
+
+    async fn write_instances(&mut self, decisions: &mut [Decision]) -> HashSet<VmKey> {
+        let client = &self.edge.client;
+        let writes = decisions.iter_mut().filter_map(|decision| {
+            let (create, delete) = (decision.create.take(), decision.delete.take());
+            let vm = decision.vm.clone();
+            if create.is_none() && delete.is_none() {
+                return None;
+            }
+            Some(async move {
+                let api: Api<VirtualMachineInstance> =
+                    Api::namespaced(client.clone(), &vm.namespace);
+                let created = match create {
+                    Some(instance) => api.create(&PostParams::default(), &instance).await.map(Some),
+                    None => Ok(None),
+                };
+                let outcome = match (created, delete) {
+                    (Ok(None), Some(uid)) => {
+                        delete_instance(&api, &vm.name, uid).await.map(|()| None)
+                    }
+                    (created, _) => created,
+                };
+                (vm, outcome)
+            })
+        });
+        let mut failed = HashSet::new();
+        let outcomes: Vec<_> =
+            futures::stream::iter(writes).buffer_unordered(PARALLEL_WRITES).collect().await;
+        for (vm, outcome) in outcomes {
+            self.edge.metrics.api_writes.inc();
+            match outcome {
+                Ok(Some(instance)) => {
+                    info!(%vm, node = crate::world::node_of(&instance), "Placed");
+                    self.world.put_instance(instance);
+                }
+                Ok(None) => info!(%vm, "Stopping"),
+                Err(error) => {
+                    warn!(%vm, %error, "An instance was not written");
+                    failed.insert(vm);
+                }
+            }
+        }
+        failed
+    }
+
+    async fn write_machine_statuses(&mut self, decisions: &[Decision], now: Timestamp) {
+        let mut writes = Vec::new();
+        for decision in decisions {
+            match decision.again_at {
+                Some(at) => {
+                    let wait = Duration::try_from(at.duration_since(now)).unwrap_or_default();
+                    self.later.insert(decision.vm.clone(), (Instant::now() + wait, 0));
+                }
+                None => drop(self.later.remove(&decision.vm)),
+            }
+            let Some(vm) = self.world.machines.get(&decision.vm) else { continue };
+            let instance = self.world.instances.get(&decision.vm);
+            let instance = instance.filter(|instance| machine::owns(vm, instance));
+            let status =
+                machine::status(vm, instance.map(|one| &**one), decision.trouble.as_ref(), now);
+            if vm.status.as_ref() == Some(&status) {
+                continue;
+            }
+            let begun = instance.and_then(|instance| instance.creation_timestamp());
+            if status.printable_status == PrintableStatus::Starting
+                && let Some(left) = begun.map(|begun| STARTING_UNSEEN - now.duration_since(begun.0))
+                && left.is_positive()
+            {
+                let wait = Duration::try_from(left).unwrap_or_default();
+                self.later.insert(decision.vm.clone(), (Instant::now() + wait, 0));
+                continue;
+            }
+            let mut written = (**vm).clone();
+            written.status = Some(status);
+            writes.push((decision.vm.clone(), written));
+        }
+        let client = &self.edge.client;
+        // Whole and guarded by the version that was read: a merge cannot clear what
+        // is left out, and must not undo a request that came in between.
+        let writes = writes.into_iter().map(|(vm, written)| async move {
+            let api: Api<VirtualMachine> = Api::namespaced(client.clone(), &vm.namespace);
+            (api.replace_status(&vm.name, &PostParams::default(), &written).await, vm)
+        });
+        let outcomes: Vec<_> =
+            futures::stream::iter(writes).buffer_unordered(PARALLEL_WRITES).collect().await;
+        for (outcome, vm) in outcomes {
+            self.edge.metrics.api_writes.inc();
+            match outcome {
+                Ok(written) => self.world.put_machine(written),
+                Err(error) if is_not_found(&error) => {}
+                Err(error) => {
+                    warn!(%vm, %error, "A VM's status was not written");
+                    self.fail(vm);
+                }
+            }
+        }
+    }
+
+    async fn write_network_statuses(&mut self, now: Timestamp) {
+        self.statuses_due = None;
+        let mac_of = |router_port: &str| {
+            self.edge.ovn.read(|replica| {
+                use nb::Table as _;
+                let port = nb::LogicalRouterPort::by_name(replica, router_port)?;
+                port.mac.map(|mac| mac.to_string())
+            })
+        };
+        let subnets = status::subnets(&self.world, mac_of, now);
+        let vpcs = status::vpcs(&self.world, now);
+        let api: Api<Subnet> = Api::all(self.edge.client.clone());
+        for (name, wanted) in subnets {
+            let patch = Patch::Merge(StatusOnly { status: wanted });
+            self.edge.metrics.api_writes.inc();
+            match api.patch_status(&name, &PatchParams::default(), &patch).await {
+                Ok(subnet) => self.world.put_subnet(subnet),
+                Err(error) if is_not_found(&error) => {}
+                Err(error) => self.status_failed(&name, &error),
+            }
+        }
+        let api: Api<Vpc> = Api::all(self.edge.client.clone());
+        for (name, wanted) in vpcs {
+            let patch = Patch::Merge(StatusOnly { status: wanted });
+            self.edge.metrics.api_writes.inc();
+            match api.patch_status(&name, &PatchParams::default(), &patch).await {
+                Ok(vpc) => self.world.put_vpc(vpc),
+                Err(error) if is_not_found(&error) => {}
+                Err(error) => self.status_failed(&name, &error),
+            }
+        }
+    }
+
+    fn status_failed(&mut self, name: &str, error: &kube::Error) {
+        warn!(name, %error, "A status was not written");
+        self.statuses_due = Some(Instant::now() + STATUS_EVERY);
+    }
+}
+
+/// A merge patch of nothing but a status.
+#[derive(Debug, serde::Serialize)]
+struct StatusOnly<S> {
+    status: S,
+}
+
+async fn write_ip(api: &Api<Ip>, have: Option<&Ip>, want: Ip) -> Result<Ip, kube::Error> {
+    let name = want.name_any();
+    let Some(have) = have else {
+        return api.create(&PostParams::default(), &want).await;
+    };
+    let uid = want.annotations().get(crds::annotations::OWNER_UID).cloned().unwrap_or_default();
+    let mut want = want;
+    if want.spec.node_name.is_empty() && owned_by(have, &uid) {
+        want.spec.node_name.clone_from(&have.spec.node_name);
+    }
+    let patch = serde_json::json!({
+        "metadata": { "labels": want.metadata.labels, "annotations": want.metadata.annotations },
+        "spec": want.spec,
+    });
+    api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await
+}
+
+/// Deletes this very instance, not a successor of the same name.
+async fn delete_instance(
+    api: &Api<VirtualMachineInstance>,
+    name: &str,
+    uid: String,
+) -> Result<(), kube::Error> {
+    let this = Preconditions { uid: Some(uid), ..Preconditions::default() };
+    let params = DeleteParams::default().preconditions(this);
+    gone_is_fine(api.delete(name, &params).await)
+}
+
+fn gone_is_fine<T>(outcome: Result<T, kube::Error>) -> Result<(), kube::Error> {
+    match outcome {
+        Err(error) if !is_not_found(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn is_not_found(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404)
+}

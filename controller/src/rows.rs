@@ -1,0 +1,113 @@
+//! The rows that VPCs, subnets and ports want of OVN. Pure.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use net::{MacAddr, names};
+use ovn::nb::{self, AclWant, Desired, Ours, PortWant, RouterPortWant, RouterWant, SwitchWant};
+
+use crate::ledger::VmKey;
+use crate::network::Network;
+use crate::world::World;
+
+/// A VM's port, as decided.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Port {
+    /// The port, everywhere.
+    pub name: String,
+    /// The VM.
+    pub vm: VmKey,
+    /// The uid of the VM that holds it.
+    pub uid: String,
+    /// The subnet.
+    pub subnet: String,
+    /// Its Ethernet address.
+    pub mac: MacAddr,
+    /// Its addresses, IPv4 first.
+    pub addresses: Vec<IpAddr>,
+    /// The node its VM was given, if any.
+    pub node: Option<String>,
+}
+
+/// The router of a VPC.
+#[must_use]
+pub fn vpc(name: &str) -> Desired {
+    let want = RouterWant {
+        options: nb::pairs([
+            ("always_learn_from_arp_request", "false"),
+            ("dynamic_neigh_routers", "true"),
+            ("mac_binding_age_threshold", "300"),
+        ]),
+        ..RouterWant::default()
+    };
+    Desired { routers: [(name.to_owned(), want)].into(), ..Desired::default() }
+}
+
+/// The switch of a subnet and its link to the VPC's router.
+#[must_use]
+pub fn subnet(network: &Network) -> Desired {
+    let Network { name, vpc, .. } = network;
+    let router_side = names::router_side(vpc, name);
+    let switch_side = names::switch_side(name, vpc);
+    let switch = SwitchWant { acls: guards(&switch_side), ..SwitchWant::default() };
+    let gateway = RouterPortWant::gateway(vpc, network.router_mac(), network.router_networks());
+    Desired {
+        switches: [(name.clone(), switch)].into(),
+        ports: [(switch_side, PortWant::router(name, &router_side))].into(),
+        router_ports: [(router_side, gateway)].into(),
+        ..Desired::default()
+    }
+}
+
+/// What no guest may send: answers of a DHCP server and router advertisements,
+/// which would make it everyone's router; and DHCP requests, which the agent on
+/// its node has answered already.
+fn guards(router_side: &str) -> BTreeSet<AclWant> {
+    [
+        "udp.src == 67",
+        "udp.dst == 67",
+        "ip6 && udp.src == 547",
+        "ip6 && udp.dst == 547",
+        "icmp6.type == 134",
+    ]
+    .into_iter()
+    .map(|what| {
+        let matches = format!("inport != \"{router_side}\" && {what}");
+        AclWant::new("from-lport", 32_000, &matches, "drop")
+    })
+    .collect()
+}
+
+/// A VM's port: what it may receive and send is its own addresses.
+#[must_use]
+pub fn port(port: &Port) -> Desired {
+    let want =
+        PortWant::vm(&port.subnet, &port.vm.namespace, &port.vm.name, port.mac, &port.addresses)
+            .on_chassis(port.node.as_slice());
+    Desired { ports: [(port.name.clone(), want)].into(), ..Desired::default() }
+}
+
+/// Of the rows marked as ours, those that a sweep may delete when nobody wants
+/// them.
+///
+/// A subnet that was edited into something that cannot be, or deleted while its
+/// addresses are held, is not wanted any more by anyone who could say how; its
+/// rows stay as they are, for the VMs on it.
+#[must_use]
+pub fn ownerless(mut ours: Ours, world: &World) -> Ours {
+    let held: BTreeSet<_> = world.ledger.held_ports().collect();
+    ours.ports.retain(|port| !held.contains(port.as_str()));
+    let unclear: BTreeSet<_> =
+        world.refused.keys().map(String::as_str).chain(world.ledger.held_subnets()).collect();
+    let unclear: Vec<_> =
+        unclear.into_iter().filter(|name| !world.ledger.networks().contains_key(*name)).collect();
+    if !unclear.is_empty() {
+        ours.switches.retain(|switch| !unclear.contains(&switch.as_str()));
+        // Which router such a subnet was on, nobody knows.
+        let of_one = |name: &str| unclear.iter().any(|subnet| name.contains(subnet));
+        ours.ports.retain(|port| !of_one(port));
+        ours.router_ports.retain(|port| !of_one(port));
+        ours.routers.clear();
+    }
+    ours
+}

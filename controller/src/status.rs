@@ -1,0 +1,148 @@
+//! What Subnets and Vpcs show of themselves. Pure: facts in, statuses that
+//! differ from what is written out.
+
+use std::sync::Arc;
+
+use crds::condition::{self, Condition};
+use crds::kubeovn::{Count, DEFAULT_VPC, Subnet, SubnetStatus, Vpc, VpcStatus};
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+use net::names;
+
+use crate::network;
+use crate::world::World;
+
+/// The Subnet statuses to write; `mac_of` tells the MAC of a router port.
+pub fn subnets(
+    world: &World,
+    mac_of: impl Fn(&str) -> Option<String>,
+    now: Timestamp,
+) -> Vec<(String, SubnetStatus)> {
+    let now = now.to_string();
+    let wanted = |(name, subnet): (&String, &Arc<Subnet>)| {
+        let old = subnet.status.clone().unwrap_or_default();
+        let refusal = world.refused.get(name).map(ToString::to_string);
+        let ignored = network::without_effect(&subnet.spec);
+        let mut status = old.clone();
+        status.conditions = conditions(
+            &old.conditions,
+            refusal.as_deref(),
+            &ignored,
+            subnet.metadata.generation,
+            &now,
+        );
+        let [v4, v6] = world.ledger.counts(name);
+        (status.v4_using, status.v4_available) = (Count::from(v4.0), Count(v4.1));
+        (status.v6_using, status.v6_available) = (Count::from(v6.0), Count(v6.1));
+        if let Some(network) = world.ledger.networks().get(name) {
+            let port = names::router_side(&network.vpc, name);
+            status.gateway_mac = mac_of(&port).unwrap_or(status.gateway_mac);
+        }
+        (subnet.status.as_ref() != Some(&status) && !same_counts_as_doubles(&old, &status))
+            .then(|| (name.clone(), status))
+    };
+    world.subnets.iter().filter_map(wanted).collect()
+}
+
+/// Counts beyond 2^53 come back from an API server rounded; that is no change.
+fn same_counts_as_doubles(old: &SubnetStatus, new: &SubnetStatus) -> bool {
+    #[expect(clippy::cast_precision_loss, reason = "compares what a double keeps")]
+    let same = |old: Count, new: Count| (old.0 as f64).to_bits() == (new.0 as f64).to_bits();
+    let mut like = new.clone();
+    let counts = [
+        (&mut like.v4_available, old.v4_available),
+        (&mut like.v4_using, old.v4_using),
+        (&mut like.v6_available, old.v6_available),
+        (&mut like.v6_using, old.v6_using),
+    ];
+    for (new, old) in counts {
+        if same(old, *new) {
+            *new = old;
+        }
+    }
+    like == *old
+}
+
+/// The Vpc statuses to write.
+#[must_use]
+pub fn vpcs(world: &World, now: Timestamp) -> Vec<(String, VpcStatus)> {
+    let now = now.to_string();
+    let wanted = |(name, vpc): (&String, &Arc<Vpc>)| {
+        let old = vpc.status.clone().unwrap_or_default();
+        let networks = world.ledger.networks().values();
+        let status = VpcStatus {
+            conditions: conditions(
+                &old.conditions,
+                None,
+                &without_effect(vpc),
+                vpc.metadata.generation,
+                &now,
+            ),
+            standby: true,
+            default: *name == DEFAULT_VPC,
+            default_logical_switch: vpc.spec.default_subnet.clone(),
+            router: vpc.name_any(),
+            subnets: networks
+                .filter(|network| network.vpc == *name)
+                .map(|network| network.name.clone())
+                .collect(),
+            ..VpcStatus::default()
+        };
+        (vpc.status.as_ref() != Some(&status)).then(|| (name.clone(), status))
+    };
+    world.vpcs.iter().filter_map(wanted).collect()
+}
+
+fn without_effect(vpc: &Vpc) -> Vec<&'static str> {
+    let spec = &vpc.spec;
+    [
+        ("defaultSubnet", !spec.default_subnet.is_empty()),
+        ("namespaces", !spec.namespaces.is_empty()),
+        ("staticRoutes", !spec.static_routes.is_empty()),
+        ("policyRoutes", !spec.policy_routes.is_empty()),
+        ("vpcPeerings", !spec.vpc_peerings.is_empty()),
+        ("enableExternal", spec.enable_external),
+        ("extraExternalSubnets", !spec.extra_external_subnets.is_empty()),
+        ("enableBfd", spec.enable_bfd),
+        ("bfdPort", spec.bfd_port.is_some()),
+    ]
+    .into_iter()
+    .filter_map(|(field, set)| set.then_some(field))
+    .collect()
+}
+
+fn conditions(
+    old: &[Condition],
+    refusal: Option<&str>,
+    ignored: &[&str],
+    generation: Option<i64>,
+    now: &str,
+) -> Vec<Condition> {
+    let one = |kind: &str, holds: bool, reason: &str, message: &str| Condition {
+        r#type: kind.to_owned(),
+        status: if holds { "True" } else { "False" }.to_owned(),
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+        observed_generation: generation,
+        ..Condition::default()
+    };
+    let mut wanted = match refusal {
+        None => vec![
+            one(condition::VALIDATED, true, "Valid", ""),
+            one(condition::READY, true, "InForce", ""),
+            one(condition::ERROR, false, "NoError", ""),
+        ],
+        Some(why) => vec![
+            one(condition::VALIDATED, false, "ValidateLogicalSwitchFailed", why),
+            one(condition::READY, false, "ValidateLogicalSwitchFailed", why),
+            one(condition::ERROR, true, "ValidateLogicalSwitchFailed", why),
+        ],
+    };
+    if !ignored.is_empty() {
+        let fields: Vec<_> = ignored.iter().map(|field| format!("spec.{field}")).collect();
+        let message =
+            format!("these fields are kept but have no effect yet: {}", fields.join(", "));
+        wanted.push(one(condition::FIELDS_WITHOUT_EFFECT, true, "NotImplemented", &message));
+    }
+    condition::merged(old, wanted, now)
+}

@@ -1,0 +1,528 @@
+//! The cluster as plain data, and what of it must be looked at again.
+//!
+//! Watches feed [`World::apply`]; nothing here awaits. An object goes in as the
+//! API has it, and the VMs whose place might depend on it become dirty. What we
+//! write ourselves is put in at once from the API's answer, so that the next
+//! decision need not wait for the watch to echo it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crds::condition;
+use crds::kubeovn::{DEFAULT_VPC, Ip, Subnet, Vpc};
+use crds::kubevirt::{VirtualMachine, VirtualMachineInstance};
+use crds::ledger::AddressBlock;
+use k8s_openapi::api::core::v1::Node;
+use kube::{Resource, ResourceExt};
+
+use crate::ledger::{Ledger, VmKey};
+use crate::network::{Network, NetworkError};
+
+/// Something that a watch saw.
+#[derive(Debug)]
+pub enum Event {
+    /// Of a Vpc.
+    Vpc(Seen<Vpc>),
+    /// Of a Subnet.
+    Subnet(Seen<Subnet>),
+    /// Of an IP.
+    Ip(Seen<Ip>),
+    /// Of a VM.
+    Machine(Seen<VirtualMachine>),
+    /// Of a VMI.
+    Instance(Seen<VirtualMachineInstance>),
+    /// Of a Node.
+    Node(Seen<Node>),
+    /// Of an address block.
+    Block(Seen<AddressBlock>),
+}
+
+/// What a watch says of one kind.
+#[derive(Debug)]
+pub enum Seen<K> {
+    /// All that there is; what is not named is gone.
+    All(Vec<K>),
+    /// One object as it now is.
+    Now(Box<K>),
+    /// One object is gone.
+    Gone(Box<K>),
+}
+
+/// Objects of one kind by key, with those of ours that a watch has yet to echo.
+#[derive(Debug)]
+pub struct Shelf<Key, K> {
+    objects: HashMap<Key, Arc<K>>,
+    synced: bool,
+}
+
+impl<Key, K> Default for Shelf<Key, K> {
+    fn default() -> Self {
+        Self { objects: HashMap::new(), synced: false }
+    }
+}
+
+/// An object before and after; one of the two may be absent.
+type Change<Key, K> = (Key, Option<Arc<K>>, Option<Arc<K>>);
+
+impl<Key: Clone + Eq + std::hash::Hash, K: Resource> Shelf<Key, K> {
+    /// The object with this key.
+    pub fn get(&self, key: &Key) -> Option<&Arc<K>> {
+        self.objects.get(key)
+    }
+
+    /// All of them, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Arc<K>)> {
+        self.objects.iter()
+    }
+
+    fn apply(&mut self, seen: Seen<K>, key_of: impl Fn(&K) -> Key) -> Vec<Change<Key, K>> {
+        match seen {
+            Seen::Now(object) => self.put(key_of(&object), *object).into_iter().collect(),
+            Seen::Gone(object) => {
+                let key = key_of(&object);
+                // A successor of the same name may have been put in already.
+                let same = |held: &Arc<K>| held.meta().uid == object.meta().uid;
+                if !self.objects.get(&key).is_some_and(same) {
+                    return Vec::new();
+                }
+                let old = self.objects.remove(&key);
+                vec![(key, old, None)]
+            }
+            Seen::All(objects) => {
+                self.synced = true;
+                let mut old = std::mem::take(&mut self.objects);
+                let mut changes = Vec::new();
+                for object in objects {
+                    let key = key_of(&object);
+                    let object = Arc::new(object);
+                    let before = old.remove(&key);
+                    self.objects.insert(key.clone(), Arc::clone(&object));
+                    changes.push((key, before, Some(object)));
+                }
+                changes.extend(old.into_iter().map(|(key, object)| (key, Some(object), None)));
+                changes
+            }
+        }
+    }
+
+    /// Puts in one object unless it is older than the one held.
+    fn put(&mut self, key: Key, object: K) -> Option<Change<Key, K>> {
+        let old = self.objects.get(&key).cloned();
+        if old.as_ref().is_some_and(|old| version(&**old) >= version(&object)) {
+            return None;
+        }
+        let object = Arc::new(object);
+        self.objects.insert(key.clone(), Arc::clone(&object));
+        Some((key, old, Some(object)))
+    }
+}
+
+/// Versions are opaque by contract and numbers in fact.
+fn version<K: Resource>(object: &K) -> u64 {
+    object.meta().resource_version.as_ref().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// The cluster, and what to look at again.
+#[derive(Debug)]
+pub struct World {
+    /// By name.
+    pub vpcs: Shelf<String, Vpc>,
+    /// By name.
+    pub subnets: Shelf<String, Subnet>,
+    /// By name, which is the port's.
+    pub ips: Shelf<String, Ip>,
+    /// VMs.
+    pub machines: Shelf<VmKey, VirtualMachine>,
+    /// Their instances.
+    pub instances: Shelf<VmKey, VirtualMachineInstance>,
+    /// By name.
+    pub nodes: Shelf<String, Node>,
+    /// Which address belongs to whom.
+    pub ledger: Ledger,
+    /// Subnets that cannot be in force, and why.
+    pub refused: BTreeMap<String, NetworkError>,
+    blocks_synced: bool,
+    dirty: BTreeSet<VmKey>,
+    topology: bool,
+    /// Ports by the MAC of their IP object.
+    macs: HashMap<String, BTreeSet<String>>,
+    /// VPC and MAC of ports that are decided in this round.
+    expected_macs: HashMap<(String, String), String>,
+    /// IP objects by the VM that they are of.
+    ips_of: HashMap<VmKey, BTreeSet<String>>,
+    /// Instances by node.
+    load: HashMap<String, usize>,
+    /// Instances by node that this round is about to make.
+    expected: HashMap<String, usize>,
+}
+
+impl World {
+    /// An empty one; released addresses rest for `rest` seconds.
+    #[must_use]
+    pub fn new(rest: ipam::Seconds) -> Self {
+        Self {
+            vpcs: Shelf::default(),
+            subnets: Shelf::default(),
+            ips: Shelf::default(),
+            machines: Shelf::default(),
+            instances: Shelf::default(),
+            nodes: Shelf::default(),
+            ledger: Ledger::new(rest),
+            refused: BTreeMap::new(),
+            blocks_synced: false,
+            dirty: BTreeSet::new(),
+            topology: false,
+            macs: HashMap::new(),
+            expected_macs: HashMap::new(),
+            ips_of: HashMap::new(),
+            load: HashMap::new(),
+            expected: HashMap::new(),
+        }
+    }
+
+    /// Whether every kind has been listed: nothing may be decided before, since
+    /// what is not yet known looks as if it were gone.
+    #[must_use]
+    pub const fn is_complete(&self) -> bool {
+        self.vpcs.synced
+            && self.subnets.synced
+            && self.ips.synced
+            && self.machines.synced
+            && self.instances.synced
+            && self.nodes.synced
+            && self.blocks_synced
+    }
+
+    /// Takes in what a watch saw.
+    pub fn apply(&mut self, event: Event) {
+        match event {
+            Event::Vpc(seen) => {
+                for (_, old, new) in self.vpcs.apply(seen, ResourceExt::name_any) {
+                    let spec = |vpc: &Option<Arc<Vpc>>| vpc.as_ref().map(|vpc| vpc.spec.clone());
+                    self.topology |= spec(&old) != spec(&new);
+                }
+            }
+            Event::Subnet(seen) => {
+                for (_, old, new) in self.subnets.apply(seen, ResourceExt::name_any) {
+                    let same = match (&old, &new) {
+                        (Some(old), Some(new)) => {
+                            old.spec == new.spec
+                                && old.metadata.deletion_timestamp
+                                    == new.metadata.deletion_timestamp
+                        }
+                        _ => false,
+                    };
+                    self.topology |= !same;
+                }
+            }
+            Event::Ip(seen) => {
+                for change in self.ips.apply(seen, ResourceExt::name_any) {
+                    self.ip_changed(change);
+                }
+            }
+            Event::Machine(seen) => {
+                for (key, ..) in self.machines.apply(seen, vm_key) {
+                    self.dirty.insert(key);
+                }
+            }
+            Event::Instance(seen) => {
+                for change in self.instances.apply(seen, vm_key) {
+                    self.instance_changed(change);
+                }
+            }
+            Event::Node(seen) => {
+                // Only what placement looks at; a heartbeat is no news.
+                for (_, old, new) in self.nodes.apply(seen, ResourceExt::name_any) {
+                    let facts = |node: &Option<Arc<Node>>| {
+                        node.as_ref().map(|node| (node.metadata.labels.clone(), node.spec.clone()))
+                    };
+                    if facts(&old) != facts(&new) {
+                        self.look_at_waiting();
+                    }
+                }
+            }
+            Event::Block(seen) => self.block_seen(seen),
+        }
+    }
+
+    /// Puts in an IP as the API answered it.
+    pub fn put_ip(&mut self, ip: Ip) {
+        if let Some(change) = self.ips.put(ip.name_any(), ip) {
+            self.ip_changed(change);
+        }
+    }
+
+    /// Takes out an IP that the API said is deleted.
+    pub fn remove_ip(&mut self, name: &str) {
+        if let Some(old) = self.ips.objects.remove(name) {
+            self.ip_changed((name.to_owned(), Some(old), None));
+        }
+    }
+
+    /// Puts in an instance as the API answered it.
+    pub fn put_instance(&mut self, instance: VirtualMachineInstance) {
+        if let Some(change) = self.instances.put(vm_key(&instance), instance) {
+            self.instance_changed(change);
+        }
+    }
+
+    /// Puts in a VM as the API answered it; it does not become dirty for that.
+    pub fn put_machine(&mut self, vm: VirtualMachine) {
+        self.machines.put(vm_key(&vm), vm);
+    }
+
+    /// Puts in a Subnet as the API answered it after a status of ours.
+    pub fn put_subnet(&mut self, subnet: Subnet) {
+        self.subnets.put(subnet.name_any(), subnet);
+    }
+
+    /// Puts in a Vpc as the API answered it after a status of ours.
+    pub fn put_vpc(&mut self, vpc: Vpc) {
+        self.vpcs.put(vpc.name_any(), vpc);
+    }
+
+    /// Has this VM looked at again.
+    pub fn look_at(&mut self, key: VmKey) {
+        self.dirty.insert(key);
+    }
+
+    /// Has everything looked at again.
+    pub fn look_at_all(&mut self) {
+        self.topology = true;
+    }
+
+    fn look_at_waiting(&mut self) {
+        let waiting = self.machines.iter().filter(|(key, _)| self.instances.get(key).is_none());
+        let waiting: Vec<_> = waiting.map(|(key, _)| key.clone()).collect();
+        self.dirty.extend(waiting);
+    }
+
+    /// Whether there is anything to look at.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        self.topology || !self.dirty.is_empty()
+    }
+
+    /// Brings subnets and pools up to date and hands out what is dirty: the VMs,
+    /// and whether VPCs and subnets must be looked at too.
+    pub fn take_dirty(&mut self) -> (Vec<VmKey>, bool) {
+        self.expected.clear();
+        self.expected_macs.clear();
+        let topology = std::mem::take(&mut self.topology);
+        if topology {
+            self.understand_subnets();
+            self.dirty.extend(self.machines.iter().map(|(key, _)| key.clone()));
+            self.dirty.extend(self.instances.iter().map(|(key, _)| key.clone()));
+            self.dirty.extend(self.ledger.vms().cloned());
+            self.dirty.extend(self.ips.iter().filter_map(|(_, ip)| ip_key(ip)));
+        }
+        self.ledger.settle();
+        let mut dirty: Vec<_> = std::mem::take(&mut self.dirty).into_iter().collect();
+        // Who runs keeps what it uses, then who was there first is served first.
+        dirty.sort_by_cached_key(|key| {
+            let created = self.machines.get(key).and_then(|vm| vm.creation_timestamp());
+            (self.instances.get(key).is_none(), created)
+        });
+        (dirty, topology)
+    }
+
+    /// Reads every subnet; the older of two that disagree is in force.
+    fn understand_subnets(&mut self) {
+        let mut subnets: Vec<_> =
+            self.subnets.iter().map(|(_, subnet)| Arc::clone(subnet)).collect();
+        // Of two that disagree the one that is in force stays so, also over a
+        // restart; else the older one. Creation times have whole seconds only.
+        subnets.sort_by_cached_key(|subnet| {
+            let name = subnet.name_any();
+            let in_force = self.ledger.networks().contains_key(&name);
+            (!in_force, !was_ready(subnet), subnet.creation_timestamp(), name)
+        });
+        let mut understood: BTreeMap<String, Network> = BTreeMap::new();
+        // What was in force stays so while something is held in it: an edit that
+        // cannot be, or a deletion, must not cut off the VMs that are there, nor
+        // give their addresses to another subnet.
+        let held: BTreeSet<String> = self.ledger.held_subnets().map(str::to_owned).collect();
+        let in_force = self.ledger.networks().values();
+        let mut kept: Vec<Network> = in_force
+            .filter(|network| {
+                held.contains(&network.name) && self.subnets.get(&network.name).is_none()
+            })
+            .cloned()
+            .collect();
+        let ghosts: Vec<&String> = held
+            .iter()
+            .filter(|name| !self.ledger.networks().contains_key(*name))
+            .filter(|name| self.subnets.get(name).is_none_or(|one| Network::parse(one).is_err()))
+            .collect();
+        self.refused.clear();
+        for subnet in subnets {
+            let name = subnet.name_any();
+            match self.understand(&subnet, understood.values().chain(&kept), &ghosts) {
+                Ok(network) => drop(understood.insert(name, network)),
+                Err(error) => {
+                    if held.contains(&name) {
+                        kept.extend(self.ledger.networks().get(&name).cloned());
+                    }
+                    self.refused.insert(name, error);
+                }
+            }
+        }
+        let gone: Vec<_> = self
+            .ledger
+            .networks()
+            .keys()
+            .filter(|name| !understood.contains_key(*name) && !held.contains(name.as_str()))
+            .cloned()
+            .collect();
+        for name in gone {
+            self.ledger.drop_network(&name);
+        }
+        for network in understood.into_values() {
+            self.ledger.set_network(network);
+        }
+    }
+
+    /// What `subnet` says, if it can stand beside `others` and still has room for
+    /// what is held in it.
+    fn understand<'a>(
+        &self,
+        subnet: &Subnet,
+        others: impl IntoIterator<Item = &'a Network>,
+        ghosts: &[&String],
+    ) -> Result<Network, NetworkError> {
+        let network = Network::parse(subnet)?;
+        if network.vpc != DEFAULT_VPC && self.vpcs.get(&network.vpc).is_none() {
+            return Err(NetworkError::NoVpc(network.vpc));
+        }
+        let outside =
+            self.ledger.held_in(&network.name).find(|held| !network.cidrs.contains(*held));
+        if let Some(address) = outside {
+            return Err(NetworkError::HeldOutside(address));
+        }
+        // Of subnets that nobody can say any more where they were.
+        for ghost in ghosts.iter().filter(|ghost| ***ghost != network.name) {
+            let address = self.ledger.held_in(ghost).find(|held| network.cidrs.contains(*held));
+            if let Some(address) = address {
+                let subnet = (*ghost).clone();
+                return Err(NetworkError::HeldByLost { address, subnet });
+            }
+        }
+        network.conflict(others).map_or(Ok(network), Err)
+    }
+
+    /// The ports that use this MAC, other than `port`.
+    pub fn others_with_mac<'a>(
+        &'a self,
+        mac: &str,
+        port: &'a str,
+    ) -> impl Iterator<Item = &'a str> {
+        let ports = self.macs.get(mac).into_iter().flatten();
+        ports.map(String::as_str).filter(move |other| *other != port)
+    }
+
+    /// The IP objects of a VM.
+    pub fn ips_of(&self, key: &VmKey) -> impl Iterator<Item = &Arc<Ip>> {
+        self.ips_of.get(key).into_iter().flatten().filter_map(|name| self.ips.get(name))
+    }
+
+    /// How many instances are on `node`, or about to be.
+    #[must_use]
+    pub fn load(&self, node: &str) -> usize {
+        let count = |of: &HashMap<String, usize>| of.get(node).copied().unwrap_or(0);
+        count(&self.load) + count(&self.expected)
+    }
+
+    /// Takes a MAC for `port` until the next round, which sees its IP object. Says
+    /// who has it if somebody else does.
+    pub fn expect_mac(&mut self, vpc: &str, mac: &str, port: &str) -> Option<String> {
+        let place = (vpc.to_owned(), mac.to_owned());
+        let holder = self.expected_macs.entry(place).or_insert_with(|| port.to_owned());
+        (holder != port).then(|| holder.clone())
+    }
+
+    /// Counts an instance on `node` until the next round, which sees it there.
+    pub fn expect_on(&mut self, node: &str) {
+        *self.expected.entry(node.to_owned()).or_default() += 1;
+    }
+
+    fn block_seen(&mut self, seen: Seen<AddressBlock>) {
+        let robbed = match seen {
+            Seen::All(blocks) => {
+                self.blocks_synced = true;
+                let names = blocks.iter().map(ResourceExt::name_any).collect();
+                let mut robbed = self.ledger.retain_blocks(&names);
+                for block in blocks {
+                    robbed.extend(self.ledger.observe(block));
+                }
+                robbed
+            }
+            Seen::Now(block) => self.ledger.observe(*block),
+            Seen::Gone(block) => self.ledger.forget(&block.name_any()),
+        };
+        self.dirty.extend(robbed);
+    }
+
+    fn ip_changed(&mut self, (name, old, new): Change<String, Ip>) {
+        if let Some(old) = &old {
+            forget(&mut self.macs, &old.spec.mac_address.to_lowercase(), &name);
+            ip_key(old).iter().for_each(|key| forget(&mut self.ips_of, key, &name));
+        }
+        if let Some(new) = &new {
+            self.macs.entry(new.spec.mac_address.to_lowercase()).or_default().insert(name.clone());
+            if let Some(key) = ip_key(new) {
+                self.ips_of.entry(key).or_default().insert(name);
+            }
+        }
+        self.dirty.extend([old, new].iter().flatten().filter_map(|ip| ip_key(ip)));
+    }
+
+    fn instance_changed(&mut self, (key, old, new): Change<VmKey, VirtualMachineInstance>) {
+        if let Some(node) = old.as_deref().and_then(node_of)
+            && let Some(load) = self.load.get_mut(node)
+        {
+            *load = load.saturating_sub(1);
+        }
+        if let Some(node) = new.as_deref().and_then(node_of) {
+            *self.load.entry(node.to_owned()).or_default() += 1;
+        }
+        self.dirty.insert(key);
+    }
+}
+
+/// Whether the status says that the subnet was in force.
+fn was_ready(subnet: &Subnet) -> bool {
+    let conditions = subnet.status.iter().flat_map(|status| &status.conditions);
+    conditions.into_iter().any(|one| one.r#type == condition::READY && one.status == "True")
+}
+
+/// Takes `name` out of the set at `key`, and the set out when it is empty.
+fn forget<Key: Eq + std::hash::Hash>(
+    index: &mut HashMap<Key, BTreeSet<String>>,
+    key: &Key,
+    name: &str,
+) {
+    if let Some(names) = index.get_mut(key) {
+        names.remove(name);
+        if names.is_empty() {
+            index.remove(key);
+        }
+    }
+}
+
+/// The node that an instance was given.
+#[must_use]
+pub fn node_of(instance: &VirtualMachineInstance) -> Option<&str> {
+    instance.status.as_ref().and_then(|status| status.node_name.as_deref())
+}
+
+/// Namespace and name of a VM or its instance.
+pub fn vm_key<K: Resource>(object: &K) -> VmKey {
+    VmKey { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
+}
+
+/// The VM that an IP object is of.
+fn ip_key(ip: &Ip) -> Option<VmKey> {
+    let crds::kubeovn::IpSpec { namespace, pod_name, .. } = &ip.spec;
+    let key = || VmKey { namespace: namespace.clone(), name: pod_name.clone() };
+    (!pod_name.is_empty()).then(key)
+}
