@@ -1,0 +1,93 @@
+//! The flags.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, ValueEnum};
+use ovn::ovsdb::Remote;
+
+use crate::domain::Emulation;
+
+/// Run the VMs of one node.
+///
+/// Runs inside the network namespace that holds the node's taps.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct Args {
+    /// Name of this node: VMIs labelled kubevirt.io/nodeName=<NODE> run here.
+    #[arg(long)]
+    pub node: String,
+    /// The Kubernetes API and how to log in there.
+    #[arg(long)]
+    pub kubeconfig: PathBuf,
+    /// The libvirt daemon of this node.
+    #[arg(long, default_value = "qemu:///system")]
+    pub libvirt_uri: String,
+    /// The OVSDB of this node's Open vSwitch.
+    #[arg(long, default_value = "unix:/run/openvswitch/db.sock")]
+    pub ovsdb: Remote,
+    /// The bridge that taps are plugged into.
+    #[arg(long, default_value = "br-int")]
+    pub bridge: String,
+    /// Kept over restarts: VMs' files, unpacked images, DHCP bindings.
+    #[arg(long, default_value = "/var/lib/berth")]
+    pub state_dir: PathBuf,
+    /// Sockets: consoles of VMs, admin.sock. At most about 60 characters, since
+    /// the path of a socket has no more than 107.
+    #[arg(long, default_value = "/run/berth")]
+    pub run_dir: PathBuf,
+    /// An OCI image layout in which containerDisk images are looked up.
+    #[arg(long, default_value = "/var/lib/berth/image-layout")]
+    pub image_dir: PathBuf,
+    /// Who executes the guests' instructions.
+    #[arg(long, value_enum, default_value_t = EmulationChoice::Auto)]
+    pub emulation: EmulationChoice,
+    /// What runs the guests; `fake` runs none and only pretends, for tests.
+    #[arg(long, value_enum, default_value_t = HypervisorChoice::Libvirt)]
+    pub hypervisor: HypervisorChoice,
+    /// Address for Prometheus to read /metrics from.
+    #[arg(long)]
+    pub metrics_listen: Option<SocketAddr>,
+}
+
+/// Who executes the guests' instructions.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum EmulationChoice {
+    /// KVM where the processor offers it and /dev/kvm opens, else software.
+    Auto,
+    /// The processor.
+    Kvm,
+    /// QEMU's translator: slow, and works anywhere.
+    Software,
+}
+
+/// What runs the guests.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum HypervisorChoice {
+    /// libvirt.
+    Libvirt,
+    /// Nothing.
+    Fake,
+}
+
+impl EmulationChoice {
+    /// The choice made. A /dev/kvm that opens and yet cannot run a guest is not
+    /// found out here: say `software` then.
+    #[must_use]
+    pub fn decide(self) -> Emulation {
+        match self {
+            Self::Kvm => Emulation::Kvm,
+            Self::Software => Emulation::Software,
+            Self::Auto => {
+                let kvm = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm");
+                let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+                let virtual_machine_extensions =
+                    cpu.split_ascii_whitespace().any(|flag| flag == "vmx" || flag == "svm");
+                if kvm.is_ok() && virtual_machine_extensions {
+                    Emulation::Kvm
+                } else {
+                    Emulation::Software
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! From a VMI to the libvirt domain that runs it; pure.
+//!
+//! The guest gets what KubeVirt would give it: q35, virtio where asked for, a
+//! serial console, a display, a channel for the guest agent. Two things differ.
+//!
+//! **UUIDs.** KubeVirt lets libvirt take the domain's uuid from the firmware's.
+//! Its libvirt serves one VM; ours serves a node, where two VMs may have the
+//! same firmware uuid. So the domain's uuid is the VMI's uid, which is also how
+//! the hypervisor tells one start of a VM from the next, and the guest's SMBIOS
+//! uuid goes past libvirt, which refuses a `<sysinfo>` that differs.
+//!
+//! **Interfaces** are of type `ethernet`: libvirt makes the tap and the agent
+//! plugs it into OVS. libvirt could plug it itself, but takes only a uuid as
+//! `interfaceid`, and after each restart of libvirtd writes that uuid over the
+//! port name that OVN binds by.
+//!
+//! What users write and nothing here acts on is listed by [`ignored`].
+
+mod devices;
+mod disks;
+mod firmware;
+mod ignored;
+mod interfaces;
+mod sizing;
+mod writer;
+
+use std::path::PathBuf;
+
+use crds::kubevirt::VirtualMachineInstance;
+use net::MacAddr;
+
+pub use self::firmware::firmware_uuid;
+pub use self::ignored::ignored;
+use self::writer::Element;
+use crate::hypervisor::METADATA_NAMESPACE;
+use crate::volumes::DiskFile;
+
+/// The longest path that fits a unix socket's address, without the final zero.
+const MAX_SOCKET_PATH: usize = 107;
+
+/// Who executes the guest's instructions.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Emulation {
+    /// The processor, through KVM.
+    Kvm,
+    /// QEMU's translator: slow, and works anywhere.
+    Software,
+}
+
+/// What the node has prepared for a domain.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub emulation: Emulation,
+    /// Whether frames with partial checksums survive on the way out of the
+    /// tap: false with OVS's userspace datapath.
+    pub checksum_offload: bool,
+    /// Where QEMU listens for the serial console.
+    pub serial_socket: PathBuf,
+    /// Where QEMU listens for VNC.
+    pub vnc_socket: PathBuf,
+    /// Where everything the console prints is kept.
+    pub console_log: PathBuf,
+    /// As [`crate::volumes::prepare`] returned them.
+    pub disks: Vec<DiskFile>,
+    /// One interface each, in this order.
+    pub ports: Vec<Port>,
+}
+
+/// One network port of the VM.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Port {
+    /// The network in the spec, and the interface on it.
+    pub network: String,
+    /// The logical port, [`net::names::port`].
+    pub name: String,
+    /// The tap device that libvirt makes, [`net::names::tap`].
+    pub tap: String,
+    pub mac: MacAddr,
+    /// Bytes; offered to the guest's driver and set on the tap.
+    pub mtu: u32,
+}
+
+/// Why a VMI describes no domain.
+///
+/// Trying again does not help: the VMI, and so the template it came from, must
+/// change. The text says what, in KubeVirt's words where it has some.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum DomainError {
+    /// The object lacks what the API server always sets.
+    #[error("the instance has no {0}")]
+    Metadata(&'static str),
+    #[error(
+        "no memory requested, at least one of 'spec.domain.memory.guest', \
+         'spec.domain.memory.hugepages.size' or 'spec.domain.resources.requests.memory' must be set"
+    )]
+    NoMemory,
+    /// A value that is none of those possible.
+    #[error("{field} is not supported: {value} (allowed values: {allowed})")]
+    NotSupported { field: String, value: String, allowed: &'static str },
+    /// A name that refers to nothing.
+    #[error("{field} '{name}' not found.")]
+    Dangling { field: String, name: String },
+    /// Anything else; the rule says how the field's value breaks it.
+    #[error("{field} {rule}")]
+    Invalid { field: String, rule: String },
+    /// The namespace, the name and the node's directories are too long together.
+    #[error(
+        "the socket path {} is longer than {MAX_SOCKET_PATH} bytes: \
+         give the VM a shorter name", .0.display()
+    )]
+    PathTooLong(PathBuf),
+}
+
+impl DomainError {
+    fn invalid(field: impl Into<String>, rule: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), rule: rule.into() }
+    }
+}
+
+/// The domain of a VMI at a place, as XML.
+///
+/// The same input gives the same text. Addresses of devices are left to
+/// libvirt.
+///
+/// # Errors
+/// When the VMI asks for what cannot be; see [`DomainError`].
+pub fn xml(vmi: &VirtualMachineInstance, place: &Place) -> Result<String, DomainError> {
+    if let Some(other) =
+        vmi.spec.architecture.as_deref().filter(|name| !matches!(*name, "" | "amd64"))
+    {
+        return Err(DomainError::NotSupported {
+            field: "spec.architecture".into(),
+            value: other.to_owned(),
+            allowed: "amd64",
+        });
+    }
+    let spec = &vmi.spec.domain;
+    let namespace = vmi.metadata.namespace.as_deref().ok_or(DomainError::Metadata("namespace"))?;
+    let name = vmi.metadata.name.as_deref().ok_or(DomainError::Metadata("name"))?;
+    let uid = vmi.metadata.uid.as_deref().ok_or(DomainError::Metadata("uid"))?;
+    let topology = sizing::topology(spec)?;
+    let identity = Element::new("berth:vmi")
+        .attr("xmlns:berth", METADATA_NAMESPACE)
+        .attr("uid", uid)
+        .attr("namespace", namespace)
+        .attr("name", name);
+    let devices = Element::new("devices")
+        .children(devices::controllers(spec)?)
+        .children(disks::elements(&vmi.spec, &place.disks, topology)?)
+        .children(interfaces::elements(spec, place, topology)?)
+        .children(devices::console(spec, place)?)
+        .children(devices::display(spec, place)?)
+        .children(devices::extras(spec)?);
+    let kind = match place.emulation {
+        Emulation::Kvm => "kvm",
+        Emulation::Software => "qemu",
+    };
+    let domain = Element::new("domain")
+        .attr("type", kind)
+        .attr("xmlns:qemu", "http://libvirt.org/schemas/domain/qemu/1.0")
+        .child(Element::text("name", net::names::domain(namespace, name)))
+        .child(Element::text("uuid", uid))
+        .child(Element::new("metadata").child(identity))
+        .children(sizing::memory(spec)?)
+        .child(sizing::vcpus(topology))
+        .child(firmware::sysinfo(spec))
+        .child(firmware::os(spec)?)
+        .child(firmware::features(spec, place.emulation))
+        .child(sizing::cpu(spec, place.emulation, topology)?)
+        .child(firmware::clock(spec, place.emulation)?)
+        .child(Element::text("on_poweroff", "destroy"))
+        .child(Element::text("on_reboot", firmware::on_reboot(spec)?))
+        .child(Element::text("on_crash", "destroy"))
+        .child(devices)
+        .child(firmware::smbios_uuid(vmi)?);
+    Ok(domain.to_string())
+}
+
+/// The guest's host name: the spec's, or the VMI's name up to its first dot.
+#[must_use]
+pub fn hostname(vmi: &VirtualMachineInstance) -> String {
+    let name = vmi.spec.hostname.as_deref().or(vmi.metadata.name.as_deref()).unwrap_or_default();
+    name.split('.').next().unwrap_or_default().to_owned()
+}
+
+/// A field of the spec that holds a number of bytes or CPUs.
+fn quantity(field: &str, value: &crds::kubevirt::Quantity) -> Result<u64, DomainError> {
+    value.units().map_err(|error| DomainError::invalid(field, format!("is wrong: {error}")))
+}
+
+/// The bus of a disk, `sata` without one, as KubeVirt's on amd64.
+fn disk_bus(disk: &crds::kubevirt::Disk) -> crds::kubevirt::DiskBus {
+    let device = disk.disk.as_ref().or(disk.cdrom.as_ref()).or(disk.lun.as_ref());
+    device.and_then(|device| device.bus).unwrap_or(crds::kubevirt::DiskBus::Sata)
+}

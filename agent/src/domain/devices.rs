@@ -1,0 +1,129 @@
+//! Everything else in the machine: controllers, console, display, small devices.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crds::kubevirt::{DiskBus, DomainSpec};
+use serde_json::Value;
+
+use super::writer::Element;
+use super::{DomainError, MAX_SOCKET_PATH, Place, disk_bus};
+
+/// USB and SCSI controllers where something needs one; and, since both disks
+/// and interfaces take part in it, the check of the boot order.
+pub(super) fn controllers(spec: &DomainSpec) -> Result<Vec<Element>, DomainError> {
+    check_boot_order(spec)?;
+    let devices = &spec.devices;
+    let has = |bus| devices.disks.iter().any(|disk| disk_bus(disk) == bus);
+    let usb_input = devices.inputs.iter().any(|input| input.bus.as_deref() != Some("virtio"));
+    let controller = |kind: &str| Element::new("controller").attr("type", kind);
+    let usb = if has(DiskBus::Usb) || usb_input { "qemu-xhci" } else { "none" };
+    let scsi = has(DiskBus::Scsi)
+        .then(|| controller("scsi").attr("index", 0).attr("model", "virtio-scsi"));
+    Ok([controller("usb").attr("model", usb)].into_iter().chain(scsi).collect())
+}
+
+fn check_boot_order(spec: &DomainSpec) -> Result<(), DomainError> {
+    let disks = spec.devices.disks.iter().enumerate();
+    let disks = disks.map(|(at, disk)| (format!("disks[{at}]"), disk.boot_order));
+    let interfaces = spec.devices.interfaces.iter().enumerate();
+    let interfaces =
+        interfaces.map(|(at, interface)| (format!("interfaces[{at}]"), interface.boot_order));
+    let mut taken = BTreeMap::new();
+    for (device, order) in disks.chain(interfaces) {
+        let Some(order) = order else { continue };
+        let field = format!("spec.domain.devices.{device}.bootOrder");
+        if order == 0 {
+            let rule = "must have a boot order > 0, if supplied";
+            return Err(DomainError::invalid(field, rule));
+        }
+        if let Some(other) = taken.insert(order, device) {
+            let rule = format!("{order} is already set for {other}");
+            return Err(DomainError::invalid(field, rule));
+        }
+    }
+    Ok(())
+}
+
+/// `serial0` as a unix socket with a log, and the channel for a guest agent.
+pub(super) fn console(spec: &DomainSpec, place: &Place) -> Result<Vec<Element>, DomainError> {
+    let mut elements = Vec::new();
+    if spec.devices.autoattach_serial_console.unwrap_or(true) {
+        let source = Element::new("source")
+            .attr("mode", "bind")
+            .attr("path", socket_path(&place.serial_socket)?);
+        let log =
+            Element::new("log").attr("file", place.console_log.display()).attr("append", "on");
+        let target = Element::new("target").attr("port", 0);
+        let serial = Element::new("serial").attr("type", "unix");
+        elements.push(serial.child(source).child(log).child(target));
+    }
+    // Its socket is libvirt's own, which also shortens the path as needed.
+    let target =
+        Element::new("target").attr("type", "virtio").attr("name", "org.qemu.guest_agent.0");
+    elements.push(Element::new("channel").attr("type", "unix").child(target));
+    Ok(elements)
+}
+
+/// A VGA adapter and VNC on a unix socket.
+pub(super) fn display(spec: &DomainSpec, place: &Place) -> Result<Vec<Element>, DomainError> {
+    if !spec.devices.autoattach_graphics_device.unwrap_or(true) {
+        let model = Element::new("model").attr("type", "none");
+        return Ok(vec![Element::new("video").child(model)]);
+    }
+    let listen = Element::new("listen")
+        .attr("type", "socket")
+        .attr("socket", socket_path(&place.vnc_socket)?);
+    let model = Element::new("model").attr("type", "vga").attr("vram", 16384).attr("heads", 1);
+    Ok(vec![
+        Element::new("graphics").attr("type", "vnc").child(listen),
+        Element::new("video").child(model),
+    ])
+}
+
+/// Tablets, generator, balloon, watchdog, TPM.
+pub(super) fn extras(spec: &DomainSpec) -> Result<Vec<Element>, DomainError> {
+    let devices = &spec.devices;
+    let mut elements = Vec::new();
+    for input in &devices.inputs {
+        let bus = input.bus.as_deref().filter(|bus| !bus.is_empty()).unwrap_or("usb");
+        elements.push(Element::new("input").attr("type", &input.r#type).attr("bus", bus));
+    }
+    if devices.rng.is_some() {
+        let backend = Element::text("backend", "/dev/urandom").attr("model", "random");
+        elements.push(Element::new("rng").attr("model", "virtio").child(backend));
+    }
+    let balloon = Element::new("memballoon");
+    elements.push(if devices.autoattach_mem_balloon.unwrap_or(true) {
+        let stats = Element::new("stats").attr("period", 10);
+        balloon.attr("model", "virtio").attr("freePageReporting", "on").child(stats)
+    } else {
+        balloon.attr("model", "none")
+    });
+    if let Some(watchdog) = devices.watchdog.as_ref().and_then(|dog| dog.i6300esb.as_ref()) {
+        let action = watchdog.0.get("action").and_then(Value::as_str).unwrap_or("reset");
+        if !matches!(action, "reset" | "poweroff" | "shutdown") {
+            return Err(DomainError::NotSupported {
+                field: "spec.domain.devices.watchdog.i6300esb.action".into(),
+                value: action.to_owned(),
+                allowed: "reset, poweroff, shutdown",
+            });
+        }
+        elements.push(Element::new("watchdog").attr("model", "i6300esb").attr("action", action));
+    }
+    if let Some(tpm) = &devices.tpm {
+        let on = |key: &str, default| tpm.0.get(key).and_then(Value::as_bool).unwrap_or(default);
+        if on("enabled", true) {
+            let backend = Element::new("backend").attr("type", "emulator").attr("version", "2.0");
+            elements.push(Element::new("tpm").attr("model", "tpm-crb").child(backend));
+        }
+    }
+    Ok(elements)
+}
+
+fn socket_path(path: &Path) -> Result<String, DomainError> {
+    if path.as_os_str().len() > MAX_SOCKET_PATH {
+        return Err(DomainError::PathTooLong(path.to_owned()));
+    }
+    Ok(path.display().to_string())
+}

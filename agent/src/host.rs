@@ -1,0 +1,202 @@
+//! What all VMs of this node share, and how a domain is built here.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crds::kubevirt::VirtualMachineInstance;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client, ResourceExt as _};
+use tokio::sync::Notify;
+
+use crate::domain::{self, Emulation, Place};
+use crate::hypervisor::Hypervisor;
+use crate::leases::Port;
+use crate::metrics::Metrics;
+use crate::ports::{DetachError, Ports};
+use crate::vm::Trouble;
+use crate::volumes::{self, Dirs, DiskFile, Format, Secrets, VolumeError};
+
+/// The node as its VMs see it; a cheap handle.
+#[derive(Clone)]
+pub struct Host {
+    /// The node's name.
+    pub node: String,
+    /// The API that VMs' objects are read from and written to.
+    pub client: Client,
+    pub hypervisor: Hypervisor,
+    pub ports: Ports,
+    pub metrics: Metrics,
+    /// Where images come from and files go.
+    pub dirs: Dirs,
+    /// Where QEMU's sockets are.
+    pub run_dir: PathBuf,
+    pub emulation: Emulation,
+    /// Rung by those who changed something, heard by who lists domains.
+    pub look: Arc<Notify>,
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Host").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+impl Host {
+    /// Asks for a list of domains soon: something was done.
+    pub fn look_again(&self) {
+        self.look.notify_one();
+    }
+
+    /// Waits until [`look_again`](Self::look_again) is called.
+    pub async fn look_asked(&self) {
+        self.look.notified().await;
+    }
+
+    /// Makes the files of a VM's disks.
+    ///
+    /// # Errors
+    /// What the user has to change, or what may pass.
+    pub async fn prepare(&self, vmi: &VirtualMachineInstance) -> Result<Vec<DiskFile>, Trouble> {
+        if self.is_fake() {
+            // Nothing will read them.
+            let file = |name: &String| DiskFile {
+                volume: name.clone(),
+                path: "/dev/null".into(),
+                format: Format::Raw,
+            };
+            return Ok(vmi.spec.volumes.iter().map(|volume| file(&volume.name)).collect());
+        }
+        let secrets = self.secrets(vmi).await?;
+        volumes::prepare(vmi, &self.dirs, &secrets).await.map_err(|error| Trouble {
+            reason: if error.is_about_the_image() { "ErrImagePull" } else { "VolumeNotReady" },
+            message: chain(&error),
+            hopeless: !error.is_retryable(),
+        })
+    }
+
+    /// The VM's domain.
+    ///
+    /// # Errors
+    /// What the user has to change; or Open vSwitch does not answer.
+    pub async fn xml(
+        &self,
+        vmi: &VirtualMachineInstance,
+        ports: &[Port],
+        disks: Vec<DiskFile>,
+    ) -> Result<String, Trouble> {
+        let checksum_offload = if ports.is_empty() {
+            false
+        } else {
+            let answer = self.ports.checksum_offload().await;
+            answer.map_err(|error| Trouble::of("NetworkNotReady", error))?
+        };
+        let domain = net::names::domain(&vmi.namespace().unwrap_or_default(), &vmi.name_any());
+        let place = Place {
+            emulation: self.emulation,
+            checksum_offload,
+            serial_socket: self.socket(&domain, "serial"),
+            vnc_socket: self.socket(&domain, "vnc"),
+            console_log: self.dirs.of_domain(&domain).join("console.log"),
+            disks,
+            ports: ports.iter().map(domain::Port::from).collect(),
+        };
+        domain::xml(vmi, &place).map_err(|error| Trouble {
+            reason: "InvalidSpec",
+            message: error.to_string(),
+            hopeless: true,
+        })
+    }
+
+    /// Removes the files of a domain.
+    ///
+    /// # Errors
+    /// The disk. May be repeated.
+    pub async fn remove_files(&self, domain: &str) -> Result<(), Trouble> {
+        for kind in ["serial", "vnc"] {
+            // Sockets in a directory of sockets: what stays is in nobody's way.
+            let _ = tokio::fs::remove_file(self.socket(domain, kind)).await;
+        }
+        let removed = volumes::remove(domain, &self.dirs).await;
+        removed.map_err(|error| Trouble::of("FilesNotRemoved", chain(&error)))
+    }
+
+    /// Removes files, bindings and OVS ports of all domains but these.
+    ///
+    /// # Errors
+    /// The first thing that could not be removed. May be repeated.
+    pub async fn remove_leftovers(&self, living: &BTreeSet<String>) -> Result<(), LeftoverError> {
+        self.ports.detach(|domain| !living.contains(domain)).await?;
+        let mut homes = match tokio::fs::read_dir(self.dirs.state.join("vms")).await {
+            Ok(homes) => homes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        while let Some(home) = homes.next_entry().await? {
+            let domain = home.file_name().to_string_lossy().into_owned();
+            if !living.contains(&domain) {
+                tracing::info!(domain, "Removing the files of a VM that is gone");
+                volumes::remove(&domain, &self.dirs).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn socket(&self, domain: &str, kind: &str) -> PathBuf {
+        self.run_dir.join(format!("{domain}.{kind}"))
+    }
+
+    const fn is_fake(&self) -> bool {
+        matches!(self.hypervisor, Hypervisor::Fake(_))
+    }
+
+    /// The secrets that the VM's volumes name. One that does not exist is left
+    /// out: the volume says whether that matters.
+    async fn secrets(&self, vmi: &VirtualMachineInstance) -> Result<Secrets, Trouble> {
+        let mut secrets = Secrets::default();
+        let api: Api<Secret> =
+            Api::namespaced(self.client.clone(), &vmi.namespace().unwrap_or_default());
+        for name in volumes::secret_names(vmi) {
+            let secret = api.get_opt(&name).await.map_err(|error| {
+                Trouble::of("SecretNotRead", format!("secret {name} cannot be read: {error}"))
+            })?;
+            if let Some(secret) = secret {
+                let data = secret.data.unwrap_or_default();
+                secrets.insert(name, data.into_iter().map(|(key, value)| (key, value.0)).collect());
+            }
+        }
+        Ok(secrets)
+    }
+}
+
+/// Why something of a VM that is gone is still there.
+#[derive(Debug, thiserror::Error)]
+pub enum LeftoverError {
+    #[error(transparent)]
+    Ports(#[from] DetachError),
+    #[error("a directory of files cannot be read: {0}")]
+    Directory(#[from] io::Error),
+    #[error(transparent)]
+    Files(#[from] VolumeError),
+}
+
+impl From<&Port> for domain::Port {
+    fn from(port: &Port) -> Self {
+        let Port { network, name, tap, mac, mtu, addresses: _, binding: _ } = port;
+        Self {
+            network: network.clone(),
+            name: name.clone(),
+            tap: tap.clone(),
+            mac: *mac,
+            mtu: u32::from(*mtu),
+        }
+    }
+}
+
+/// The error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

@@ -1,0 +1,205 @@
+//! What a VM's driver asks of the hypervisor: six verbs and one list.
+//!
+//! ```text
+//!            define          start            shutdown, destroy,
+//!   (none) ─────────► ShutOff ─────► Running ── guest, crash ────► ShutOff(reason)
+//!      ▲                 │                                            │
+//!      └──── undefine ───┴────────────────── undefine ────────────────┘
+//! ```
+//!
+//! Domains are persistent, so that the reason of a shut-off can still be read
+//! by an agent that was away when it happened. Every verb may be repeated: one
+//! that finds its effect already there succeeds, except `start`, whose caller
+//! wants to know.
+//!
+//! There are no events: the `virt` crate offers no safe subscription, and a
+//! list that is read on a period is needed anyway.
+
+pub mod fake;
+pub mod libvirt;
+mod metadata;
+
+pub use fake::Fake;
+pub use libvirt::Libvirt;
+pub use metadata::Identity;
+
+/// The namespace of the element in `<metadata>` by which a domain is ours.
+pub const METADATA_NAMESPACE: &str = "https://berth.io/domain/1";
+
+/// The hypervisor of this node; a cheap handle.
+#[derive(Clone, Debug)]
+pub enum Hypervisor {
+    Libvirt(Libvirt),
+    Fake(Fake),
+}
+
+/// Why a verb did not have its effect.
+///
+/// `Disconnected` is worth repeating as it is. `Refused` needs another
+/// definition, or another state of the host, before it can succeed.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum HypervisorError {
+    /// No domain has this name.
+    #[error("there is no domain {0}")]
+    NotFound(String),
+    /// The domain asked to start runs already.
+    #[error("the domain {0} is already running")]
+    AlreadyRunning(String),
+    /// The hypervisor cannot be reached, or went away before it answered. The
+    /// effect is unknown.
+    #[error("the hypervisor cannot be reached: {0}")]
+    Disconnected(String),
+    /// The hypervisor said no; the text is its own.
+    #[error("the hypervisor refused: {0}")]
+    Refused(String),
+}
+
+/// One of our domains as the hypervisor sees it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Observed {
+    /// The domain's name, [`net::names::domain`].
+    pub domain: String,
+    /// The uid of the VMI it was made for, from the metadata.
+    pub uid: String,
+    /// The VMI's namespace, from the metadata.
+    pub namespace: String,
+    /// The VMI's name, from the metadata.
+    pub name: String,
+    pub state: DomainState,
+}
+
+/// What a domain is doing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DomainState {
+    /// Running, blocked on a resource, or suspended by its own power
+    /// management: KubeVirt calls all three running.
+    Running,
+    /// Its vCPUs stand still.
+    Paused(PauseReason),
+    /// The guest is on its way down; `ShutOff` follows.
+    ShuttingDown,
+    /// No process of it exists.
+    ShutOff(ShutOffReason),
+}
+
+/// Why a domain is paused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PauseReason {
+    User,
+    /// A disk returned an error and its policy is to stop.
+    IoError,
+    /// One side of a live migration.
+    Migration,
+    /// The migration broke after the switch-over: the guest is lost.
+    PostCopyFailed,
+    /// Start-up, snapshot, dump and what else passes by itself.
+    Other,
+}
+
+/// Why a domain is shut off.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ShutOffReason {
+    /// The guest powered itself off, asked to or not.
+    Shutdown,
+    /// `destroy` was called.
+    Destroyed,
+    /// The guest panicked, or its process died.
+    Crashed,
+    /// It never came up.
+    Failed,
+    /// It went on elsewhere.
+    Migrated,
+    /// Its state was saved to disk.
+    Saved,
+    /// It was reverted to a snapshot of a shut-off domain.
+    FromSnapshot,
+    /// The daemon gave it up.
+    Daemon,
+    /// Defined and not started since, or shut off before the daemon itself
+    /// was restarted, which forgets the reason.
+    Unknown,
+}
+
+impl ShutOffReason {
+    /// Whether the VMI ends as `Failed` rather than `Succeeded`, as KubeVirt
+    /// decides it.
+    ///
+    /// `Destroyed` counts as success here; who destroyed a domain because its
+    /// grace period ran out knows better. A forgotten reason counts as failure.
+    #[must_use]
+    pub fn is_failure(self) -> bool {
+        match self {
+            Self::Crashed | Self::Failed | Self::Daemon | Self::Unknown => true,
+            Self::Shutdown
+            | Self::Destroyed
+            | Self::Migrated
+            | Self::Saved
+            | Self::FromSnapshot => false,
+        }
+    }
+}
+
+/// Delegates one verb to whichever hypervisor this is.
+macro_rules! either {
+    ($self:ident, $verb:ident ( $($arg:expr),* )) => {
+        match $self {
+            Self::Libvirt(libvirt) => libvirt.$verb($($arg),*).await,
+            Self::Fake(fake) => fake.$verb($($arg),*).await,
+        }
+    };
+}
+
+impl Hypervisor {
+    /// Makes the domain known, or replaces the definition of one of the same
+    /// name and uuid; a running domain keeps running as it is.
+    ///
+    /// # Errors
+    /// `Refused` when the XML is not accepted, or when the name is taken by a
+    /// domain of another uuid.
+    pub async fn define(&self, xml: &str) -> Result<(), HypervisorError> {
+        either!(self, define(xml))
+    }
+
+    /// Starts a defined domain.
+    ///
+    /// # Errors
+    /// `NotFound`, `AlreadyRunning`, or `Refused` with what QEMU printed.
+    pub async fn start(&self, domain: &str) -> Result<(), HypervisorError> {
+        either!(self, start(domain))
+    }
+
+    /// Presses the guest's power button, and returns without waiting for it.
+    /// A domain that is shut off is left so.
+    ///
+    /// # Errors
+    /// `NotFound`, or `Refused`.
+    pub async fn shutdown(&self, domain: &str) -> Result<(), HypervisorError> {
+        either!(self, shutdown(domain))
+    }
+
+    /// Ends the domain's process, giving QEMU the time to flush its disks. A
+    /// domain that is shut off is left so, with its reason.
+    ///
+    /// # Errors
+    /// `NotFound`, or `Refused` when the process does not go away.
+    pub async fn destroy(&self, domain: &str) -> Result<(), HypervisorError> {
+        either!(self, destroy(domain))
+    }
+
+    /// Forgets a shut-off domain, with its NVRAM and TPM state.
+    ///
+    /// # Errors
+    /// `NotFound` when there is nothing left to forget.
+    pub async fn undefine(&self, domain: &str) -> Result<(), HypervisorError> {
+        either!(self, undefine(domain))
+    }
+
+    /// All our domains, running or not, by name. Domains without our metadata
+    /// are somebody else's and do not appear.
+    ///
+    /// # Errors
+    /// `Disconnected`; never half a list.
+    pub async fn list(&self) -> Result<Vec<Observed>, HypervisorError> {
+        either!(self, list())
+    }
+}

@@ -1,0 +1,264 @@
+//! A hypervisor in memory: for tests, and for an agent that shall run nothing.
+//!
+//! Guests do at once what they are asked, unless told otherwise: a test makes
+//! them deaf to the power button, crashes them, or lets a verb fail.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::metadata::{self, Identity};
+use super::{DomainState, HypervisorError, Observed, ShutOffReason};
+
+/// The in-memory hypervisor; a cheap handle on shared state.
+#[derive(Clone, Debug, Default)]
+pub struct Fake {
+    host: Arc<Mutex<Host>>,
+}
+
+/// The verbs, for what is to fail and what was called.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verb {
+    Define,
+    Start,
+    Shutdown,
+    Destroy,
+    Undefine,
+    List,
+}
+
+#[derive(Debug, Default)]
+struct Host {
+    domains: BTreeMap<String, Guest>,
+    /// What the next calls of a verb answer instead of acting, in order.
+    failures: VecDeque<(Verb, HypervisorError)>,
+    /// Every verb but `list`, with its domain, in the order of arrival.
+    calls: Vec<(Verb, String)>,
+    /// How long every verb takes.
+    delay: Duration,
+    /// Whether guests ignore the power button.
+    deaf: bool,
+}
+
+#[derive(Debug)]
+struct Guest {
+    xml: String,
+    identity: Option<Identity>,
+    state: DomainState,
+}
+
+impl Fake {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lets the next call of `verb` answer `error` without acting.
+    pub fn fail_next(&self, verb: Verb, error: HypervisorError) {
+        self.host().failures.push_back((verb, error));
+    }
+
+    /// Makes every verb take this long.
+    pub fn delay(&self, delay: Duration) {
+        self.host().delay = delay;
+    }
+
+    /// Whether guests ignore the power button from now on.
+    pub fn ignore_shutdown(&self, deaf: bool) {
+        self.host().deaf = deaf;
+    }
+
+    /// Kills the domain's process.
+    pub fn crash(&self, domain: &str) {
+        self.stop(domain, ShutOffReason::Crashed);
+    }
+
+    /// Lets the guest power itself off.
+    pub fn power_off(&self, domain: &str) {
+        self.stop(domain, ShutOffReason::Shutdown);
+    }
+
+    /// The definition of a domain, if there is one.
+    #[must_use]
+    pub fn xml(&self, domain: &str) -> Option<String> {
+        self.host().domains.get(domain).map(|guest| guest.xml.clone())
+    }
+
+    /// Every verb called so far but `list`, with its domain.
+    #[must_use]
+    pub fn calls(&self) -> Vec<(Verb, String)> {
+        self.host().calls.clone()
+    }
+
+    pub(super) async fn define(&self, xml: &str) -> Result<(), HypervisorError> {
+        let name = metadata::text(xml, "name")
+            .ok_or_else(|| HypervisorError::Refused("missing domain name".into()))?;
+        let mut host = self.enter(Verb::Define, name).await?;
+        let identity = Identity::of_domain(xml);
+        match host.domains.get_mut(name) {
+            Some(guest) if guest.identity != identity => Err(HypervisorError::Refused(format!(
+                "domain '{name}' already exists with another uuid"
+            ))),
+            Some(guest) => {
+                xml.clone_into(&mut guest.xml);
+                Ok(())
+            }
+            None => {
+                let state = DomainState::ShutOff(ShutOffReason::Unknown);
+                host.domains
+                    .insert(name.to_owned(), Guest { xml: xml.to_owned(), identity, state });
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) async fn start(&self, domain: &str) -> Result<(), HypervisorError> {
+        let mut host = self.enter(Verb::Start, domain).await?;
+        let guest = host.guest(domain)?;
+        if !matches!(guest.state, DomainState::ShutOff(_)) {
+            return Err(HypervisorError::AlreadyRunning(domain.to_owned()));
+        }
+        guest.state = DomainState::Running;
+        Ok(())
+    }
+
+    pub(super) async fn shutdown(&self, domain: &str) -> Result<(), HypervisorError> {
+        let mut host = self.enter(Verb::Shutdown, domain).await?;
+        let deaf = host.deaf;
+        let guest = host.guest(domain)?;
+        if !deaf {
+            guest.stop(ShutOffReason::Shutdown);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn destroy(&self, domain: &str) -> Result<(), HypervisorError> {
+        self.enter(Verb::Destroy, domain).await?.guest(domain)?.stop(ShutOffReason::Destroyed);
+        Ok(())
+    }
+
+    pub(super) async fn undefine(&self, domain: &str) -> Result<(), HypervisorError> {
+        let mut host = self.enter(Verb::Undefine, domain).await?;
+        host.guest(domain)?;
+        host.domains.remove(domain);
+        Ok(())
+    }
+
+    pub(super) async fn list(&self) -> Result<Vec<Observed>, HypervisorError> {
+        let host = self.enter(Verb::List, "").await?;
+        Ok(host.domains.iter().filter_map(|(name, guest)| guest.observed(name)).collect())
+    }
+
+    fn host(&self) -> MutexGuard<'_, Host> {
+        self.host.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stop(&self, domain: &str, reason: ShutOffReason) {
+        if let Ok(guest) = self.host().guest(domain) {
+            guest.stop(reason);
+        }
+    }
+
+    /// Waits as configured, notes the call, and fails it if it is to fail.
+    async fn enter(
+        &self,
+        verb: Verb,
+        domain: &str,
+    ) -> Result<MutexGuard<'_, Host>, HypervisorError> {
+        let delay = self.host().delay;
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        let mut host = self.host();
+        if verb != Verb::List {
+            host.calls.push((verb, domain.to_owned()));
+        }
+        match host.failures.iter().position(|(failing, _)| *failing == verb) {
+            Some(at) => Err(host.failures.remove(at).expect("the position was just found").1),
+            None => Ok(host),
+        }
+    }
+}
+
+impl Host {
+    fn guest(&mut self, domain: &str) -> Result<&mut Guest, HypervisorError> {
+        self.domains.get_mut(domain).ok_or_else(|| HypervisorError::NotFound(domain.to_owned()))
+    }
+}
+
+impl Guest {
+    /// Shuts off what is not shut off; the first reason stays.
+    fn stop(&mut self, reason: ShutOffReason) {
+        if !matches!(self.state, DomainState::ShutOff(_)) {
+            self.state = DomainState::ShutOff(reason);
+        }
+    }
+
+    fn observed(&self, domain: &str) -> Option<Observed> {
+        let Identity { uid, namespace, name } = self.identity.clone()?;
+        Some(Observed { domain: domain.to_owned(), uid, namespace, name, state: self.state })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const XML: &str = "<domain><name>default_web</name><metadata><berth:vmi \
+        xmlns:berth='https://berth.io/domain/1' uid='u1' namespace='default' name='web'/>\
+        </metadata></domain>";
+
+    async fn running() -> Fake {
+        let fake = Fake::new();
+        fake.define(XML).await.unwrap();
+        fake.start("default_web").await.unwrap();
+        fake
+    }
+
+    async fn state(fake: &Fake) -> DomainState {
+        fake.list().await.unwrap()[0].state
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_honours_the_power_button_is_shut_off_by_it() {
+        let fake = running().await;
+        fake.shutdown("default_web").await.unwrap();
+        assert_eq!(state(&fake).await, DomainState::ShutOff(ShutOffReason::Shutdown));
+    }
+
+    #[tokio::test]
+    async fn a_deaf_guest_runs_on_until_it_is_destroyed() {
+        let fake = running().await;
+        fake.ignore_shutdown(true);
+        fake.shutdown("default_web").await.unwrap();
+        assert_eq!(state(&fake).await, DomainState::Running);
+        fake.destroy("default_web").await.unwrap();
+        assert_eq!(state(&fake).await, DomainState::ShutOff(ShutOffReason::Destroyed));
+    }
+
+    #[tokio::test]
+    async fn destroying_a_crashed_guest_keeps_the_reason() {
+        let fake = running().await;
+        fake.crash("default_web");
+        fake.destroy("default_web").await.unwrap();
+        assert_eq!(state(&fake).await, DomainState::ShutOff(ShutOffReason::Crashed));
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_answered_once() {
+        let fake = running().await;
+        let lost = HypervisorError::Disconnected("restarting".into());
+        fake.fail_next(Verb::Undefine, lost.clone());
+        assert_eq!(fake.undefine("default_web").await, Err(lost));
+        fake.undefine("default_web").await.unwrap();
+        let gone = HypervisorError::NotFound("default_web".into());
+        assert_eq!(fake.undefine("default_web").await, Err(gone));
+    }
+
+    #[tokio::test]
+    async fn the_name_of_a_domain_of_another_uid_is_refused() {
+        let fake = running().await;
+        let refused = fake.define(&XML.replace("'u1'", "'u2'")).await;
+        assert!(matches!(refused, Err(HypervisorError::Refused(_))), "{refused:?}");
+    }
+}

@@ -1,0 +1,133 @@
+//! libvirt behind channels: its calls block, so they run on threads of their own.
+//!
+//! ```text
+//!   define start shutdown destroy undefine ──► queue ──► worker × 4 ─┐
+//!   list ────────────────────────────────────► queue ──► reader ─────┴─► libvirtd
+//! ```
+//!
+//! Each thread holds a connection of its own, opened when first needed and
+//! again after libvirtd went away. A call that lost its connection is made once
+//! more on a new one; the verbs are written so that the second attempt accepts
+//! what the first may have done. The list has a thread to itself, so that a
+//! slow start does not make the node look frozen.
+//!
+//! The threads end when the last handle is dropped.
+
+mod session;
+mod verbs;
+
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use virt::connect::Connect;
+
+use self::session::{Attempt, Session};
+use super::{HypervisorError, Observed};
+
+/// How many calls that change something run at once. A start takes QEMU about
+/// half a second, most of it waiting.
+const WORKERS: usize = 4;
+
+/// How long an answer is awaited: longer than libvirt's own limit of thirty
+/// seconds for a domain that is busy.
+const REPLY_LIMIT: Duration = Duration::from_secs(120);
+
+type Job = Box<dyn FnOnce(&mut Session) + Send>;
+
+/// A handle on one libvirtd.
+#[derive(Clone, Debug)]
+pub struct Libvirt {
+    changes: mpsc::Sender<Job>,
+    reads: mpsc::Sender<Job>,
+}
+
+impl Libvirt {
+    /// Starts the threads for the libvirtd at `uri`. Nothing is opened yet:
+    /// an unreachable libvirtd shows at the first call.
+    ///
+    /// # Errors
+    /// When a thread cannot be created.
+    pub fn spawn(uri: &str) -> std::io::Result<Self> {
+        // Errors are returned; libvirt would print each of them as well.
+        virt::error::clear_error_callback();
+        let (changes, queue) = mpsc::channel();
+        let queue = Arc::new(Mutex::new(queue));
+        for _ in 0..WORKERS {
+            serve("libvirt-change", uri, Arc::clone(&queue))?;
+        }
+        let (reads, queue) = mpsc::channel();
+        serve("libvirt-list", uri, Arc::new(Mutex::new(queue)))?;
+        Ok(Self { changes, reads })
+    }
+
+    pub(super) async fn define(&self, xml: &str) -> Result<(), HypervisorError> {
+        let xml = xml.to_owned();
+        call(&self.changes, move |session| session.run(|on, _| verbs::define(on, &xml))).await
+    }
+
+    pub(super) async fn start(&self, domain: &str) -> Result<(), HypervisorError> {
+        self.change(domain, verbs::start).await
+    }
+
+    pub(super) async fn shutdown(&self, domain: &str) -> Result<(), HypervisorError> {
+        self.change(domain, verbs::shutdown).await
+    }
+
+    pub(super) async fn destroy(&self, domain: &str) -> Result<(), HypervisorError> {
+        self.change(domain, verbs::destroy).await
+    }
+
+    pub(super) async fn undefine(&self, domain: &str) -> Result<(), HypervisorError> {
+        self.change(domain, verbs::undefine).await
+    }
+
+    pub(super) async fn list(&self) -> Result<Vec<Observed>, HypervisorError> {
+        call(&self.reads, Session::list).await
+    }
+
+    async fn change(&self, domain: &str, verb: Verb) -> Result<(), HypervisorError> {
+        let domain = domain.to_owned();
+        call(&self.changes, move |session| session.run(|on, attempt| verb(on, &domain, attempt)))
+            .await
+    }
+}
+
+type Verb = fn(&Connect, &str, Attempt) -> Result<(), HypervisorError>;
+
+/// Puts a job on a queue and awaits its answer.
+async fn call<T: Send + 'static>(
+    queue: &mpsc::Sender<Job>,
+    job: impl FnOnce(&mut Session) -> Result<T, HypervisorError> + Send + 'static,
+) -> Result<T, HypervisorError> {
+    let (reply, answer) = oneshot::channel();
+    let job: Job = Box::new(move |session| {
+        // Who no longer listens has given up; the effect stands all the same.
+        let _ = reply.send(job(session));
+    });
+    let ended = || HypervisorError::Disconnected("the libvirt thread has ended".into());
+    queue.send(job).map_err(|_| ended())?;
+    match tokio::time::timeout(REPLY_LIMIT, answer).await {
+        Ok(answer) => answer.map_err(|_| ended())?,
+        Err(_) => Err(HypervisorError::Disconnected(format!(
+            "libvirt did not answer within {} s",
+            REPLY_LIMIT.as_secs()
+        ))),
+    }
+}
+
+/// Starts a thread that works through the queue until all senders are gone.
+fn serve(name: &str, uri: &str, queue: Arc<Mutex<mpsc::Receiver<Job>>>) -> std::io::Result<()> {
+    let mut session = Session::new(uri);
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        loop {
+            let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            match job {
+                Ok(job) => job(&mut session),
+                Err(mpsc::RecvError) => return,
+            }
+        }
+    })?;
+    Ok(())
+}

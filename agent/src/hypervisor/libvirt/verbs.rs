@@ -1,0 +1,161 @@
+//! The verbs over an open connection, and libvirt's words in ours.
+
+use virt::connect::Connect;
+use virt::domain::{
+    Domain, DomainPausedReason as Paused, DomainShutoffReason as Shutoff, DomainState as State,
+    DomainStateReason as Reason,
+};
+use virt::enumutil::Enum;
+use virt::error::{Error, ErrorNumber};
+use virt::sys;
+
+use super::session::Attempt;
+use crate::hypervisor::{DomainState, HypervisorError, PauseReason, ShutOffReason};
+
+pub(super) fn define(connection: &Connect, xml: &str) -> Result<(), HypervisorError> {
+    let validate = sys::VIR_DOMAIN_DEFINE_VALIDATE;
+    connection.define_domain_xml_flags(xml, validate).map(drop).map_err(|error| refused(&error))
+}
+
+pub(super) fn start(
+    connection: &Connect,
+    name: &str,
+    attempt: Attempt,
+) -> Result<(), HypervisorError> {
+    let domain = lookup(connection, name)?;
+    let started = domain.create().map_err(|error| refused(&error));
+    // libvirt has one code for everything a state does not allow, so the state
+    // is asked rather than the text compared.
+    match started {
+        Err(_) if is_active(&domain) => match attempt {
+            Attempt::First => Err(HypervisorError::AlreadyRunning(name.to_owned())),
+            Attempt::Repeated => Ok(()),
+        },
+        started => started,
+    }
+}
+
+pub(super) fn shutdown(
+    connection: &Connect,
+    name: &str,
+    _: Attempt,
+) -> Result<(), HypervisorError> {
+    let domain = lookup(connection, name)?;
+    // The default mode prefers a guest agent that answers, else presses the button.
+    unless_inactive(&domain, domain.shutdown())
+}
+
+pub(super) fn destroy(
+    connection: &Connect,
+    name: &str,
+    attempt: Attempt,
+) -> Result<(), HypervisorError> {
+    let domain = match (lookup(connection, name), attempt) {
+        (Err(HypervisorError::NotFound(_)), Attempt::Repeated) => return Ok(()),
+        (found, _) => found?,
+    };
+    // SIGTERM, and SIGKILL only when that did not help within some seconds.
+    unless_inactive(&domain, domain.destroy())
+}
+
+pub(super) fn undefine(
+    connection: &Connect,
+    name: &str,
+    attempt: Attempt,
+) -> Result<(), HypervisorError> {
+    let flags = sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+        | sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+        | sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+        | sys::VIR_DOMAIN_UNDEFINE_NVRAM
+        | sys::VIR_DOMAIN_UNDEFINE_TPM;
+    let undefined = lookup(connection, name)
+        .and_then(|domain| domain.undefine_flags(flags).map_err(|error| refused(&error)));
+    match (undefined, attempt) {
+        (Err(HypervisorError::NotFound(_)), Attempt::Repeated) => Ok(()),
+        (undefined, _) => undefined,
+    }
+}
+
+/// What the domain is doing; `None` when it cannot be said, as for one that
+/// was undefined since it was listed.
+pub(super) fn state(domain: &Domain) -> Option<DomainState> {
+    let (state, reason) = domain.state().ok()?;
+    Some(match state.known()? {
+        State::Running | State::Blocked | State::PMSuspended | State::NoState => {
+            DomainState::Running
+        }
+        State::Shutdown => DomainState::ShuttingDown,
+        State::Paused => DomainState::Paused(match reason {
+            Enum::Known(Reason::Paused(reason)) => {
+                reason.known().map_or(PauseReason::Other, paused)
+            }
+            _ => PauseReason::Other,
+        }),
+        State::Shutoff => DomainState::ShutOff(match reason {
+            Enum::Known(Reason::Shutoff(reason)) => {
+                reason.known().map_or(ShutOffReason::Unknown, shut_off)
+            }
+            _ => ShutOffReason::Unknown,
+        }),
+        State::Crashed => DomainState::ShutOff(ShutOffReason::Crashed),
+    })
+}
+
+fn paused(reason: Paused) -> PauseReason {
+    match reason {
+        Paused::User => PauseReason::User,
+        Paused::IOError => PauseReason::IoError,
+        Paused::Migration | Paused::PostCopy => PauseReason::Migration,
+        Paused::PostCopyFailed => PauseReason::PostCopyFailed,
+        Paused::Unknown
+        | Paused::Save
+        | Paused::Dump
+        | Paused::Watchdog
+        | Paused::FromSnapshot
+        | Paused::ShuttingDown
+        | Paused::Snapshot
+        | Paused::Crashed
+        | Paused::StartingUp
+        | Paused::APIError => PauseReason::Other,
+    }
+}
+
+fn shut_off(reason: Shutoff) -> ShutOffReason {
+    match reason {
+        Shutoff::Unknown => ShutOffReason::Unknown,
+        Shutoff::Shutdown => ShutOffReason::Shutdown,
+        Shutoff::Destroyed => ShutOffReason::Destroyed,
+        Shutoff::Crashed => ShutOffReason::Crashed,
+        Shutoff::Migrated => ShutOffReason::Migrated,
+        Shutoff::Saved => ShutOffReason::Saved,
+        Shutoff::Failed => ShutOffReason::Failed,
+        Shutoff::FromSnapshot => ShutOffReason::FromSnapshot,
+        Shutoff::Daemon => ShutOffReason::Daemon,
+    }
+}
+
+fn lookup(connection: &Connect, name: &str) -> Result<Domain, HypervisorError> {
+    connection.lookup_domain_by_name(name).map_err(|error| match error.code().known() {
+        Some(ErrorNumber::NoDomain) => HypervisorError::NotFound(name.to_owned()),
+        _ => refused(&error),
+    })
+}
+
+/// Takes a failure for success when the domain is shut off anyway.
+fn unless_inactive<T>(domain: &Domain, done: Result<T, Error>) -> Result<(), HypervisorError> {
+    match done {
+        Ok(_) => Ok(()),
+        Err(_) if matches!(domain.is_active(), Ok(false)) => Ok(()),
+        Err(error) => Err(refused(&error)),
+    }
+}
+
+fn is_active(domain: &Domain) -> bool {
+    domain.is_active().unwrap_or(false)
+}
+
+/// An error in libvirt's own words. Whether the connection broke is seen by
+/// the session, which then asks again or says so.
+pub(super) fn refused(error: &Error) -> HypervisorError {
+    HypervisorError::Refused(error.message().to_owned())
+}

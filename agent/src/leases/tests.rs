@@ -1,0 +1,162 @@
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn vmi() -> Value {
+    json!({
+        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
+        "metadata": {
+            "name": "web", "namespace": "default",
+            "annotations": {
+                "ovn.kubernetes.io/allocated": "true",
+                "ovn.kubernetes.io/ip_address": "10.0.0.5,fd00::5",
+                "ovn.kubernetes.io/mac_address": "02:00:00:00:00:05",
+                "ovn.kubernetes.io/cidr": "10.0.0.0/24,fd00::/64",
+                "ovn.kubernetes.io/gateway": "10.0.0.1,fd00::1",
+                "ovn.kubernetes.io/logical_switch": "s1",
+                "net2.default.ovn.kubernetes.io/ip_address": "10.1.0.9",
+                "net2.default.ovn.kubernetes.io/mac_address": "02:00:00:00:01:09",
+                "net2.default.ovn.kubernetes.io/cidr": "10.1.0.0/24",
+                "net2.default.ovn.kubernetes.io/logical_switch": "s2",
+            },
+        },
+        "spec": {
+            "hostname": "www",
+            "domain": { "devices": { "interfaces": [
+                { "name": "default", "masquerade": {} },
+                { "name": "second", "bridge": {} },
+            ] } },
+            "networks": [
+                { "name": "default", "pod": {} },
+                { "name": "second", "multus": { "networkName": "net2" } },
+            ],
+        },
+    })
+}
+
+fn subnets() -> Subnets {
+    let subnet = |name: &str, spec: Value, status: Value| {
+        let object = json!({
+            "apiVersion": "kubeovn.io/v1", "kind": "Subnet",
+            "metadata": { "name": name }, "spec": spec, "status": status,
+        });
+        (name.to_owned(), serde_json::from_value(object).unwrap())
+    };
+    Subnets::from([
+        subnet(
+            "s1",
+            json!({
+                "cidrBlock": "10.0.0.0/24,fd00::/64",
+                "dhcpV4Options": "lease_time=600,dns_server=10.0.0.53;1.1.1.1,domain_name=\"example.org\",\
+                    classless_static_route={10.9.0.0/16,10.0.0.2, 10.8.0.0/16,10.0.0.3}",
+                "dhcpV6Options": "dns_server=fd00::53",
+                "ipv6RAConfigs": "address_mode=dhcpv6_stateful,max_interval=60,min_interval=20",
+            }),
+            json!({ "gatewayMAC": "02:00:5e:00:00:01" }),
+        ),
+        subnet("s2", json!({ "cidrBlock": "10.1.0.0/24", "mtu": 8900 }), json!({})),
+    ])
+}
+
+fn typed(vmi: Value) -> VirtualMachineInstance {
+    serde_json::from_value(vmi).unwrap()
+}
+
+fn changed(pointer: &str, value: Value) -> VirtualMachineInstance {
+    let mut vmi = vmi();
+    *vmi.pointer_mut(pointer).unwrap() = value;
+    typed(vmi)
+}
+
+fn first(subnets: &Subnets) -> Port {
+    ports(&typed(vmi()), subnets).unwrap().remove(0)
+}
+
+/// `BERTH_REWRITE_GOLDEN=1` writes the file instead of comparing with it.
+#[test]
+fn two_ports_become_the_bindings_of_the_golden_file() {
+    let ports = ports(&typed(vmi()), &subnets()).unwrap();
+    let bindings: Vec<_> = ports
+        .iter()
+        .map(|port| json!({ "port": port.name, "network": port.network, "tap": port.tap, "mtu": port.mtu, "binding": port.binding }))
+        .collect();
+    let text = serde_norway::to_string(&bindings).unwrap();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/leases/tests/bindings.yaml");
+    if std::env::var_os("BERTH_REWRITE_GOLDEN").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    assert_eq!(text, std::fs::read_to_string(&path).unwrap());
+}
+
+#[test]
+fn a_subnet_that_says_no_is_not_served() {
+    let mut subnets = subnets();
+    let spec = &mut subnets.get_mut("s1").unwrap().spec;
+    spec.enable_dhcp = Some(false);
+    spec.enable_ipv6_ra = Some(false);
+    let Binding { mac: _, hostname: _, v4, v6, ra } = first(&subnets).binding;
+    assert_eq!((v4, v6, ra), (None, None, None));
+}
+
+#[test]
+fn no_router_is_advertised_before_its_mac_is_known() {
+    let mut subnets = subnets();
+    subnets.get_mut("s1").unwrap().status = None;
+    let binding = first(&subnets).binding;
+    assert_eq!(binding.ra, None);
+    assert!(binding.v6.is_some());
+}
+
+#[test]
+fn slaac_is_advertised_only_where_the_subnet_asks_for_it() {
+    let mut subnets = subnets();
+    "address_mode=slaac,send_periodic=false"
+        .clone_into(&mut subnets.get_mut("s1").unwrap().spec.ipv6_ra_configs);
+    let ra = first(&subnets).binding.ra.unwrap();
+    assert!(ra.prefixes[0].autonomous && !ra.managed && !ra.other);
+    assert_eq!(ra.max_interval, 0);
+}
+
+#[test]
+fn a_port_s_own_options_take_the_place_of_the_subnet_s() {
+    let mut vmi = vmi();
+    vmi["metadata"]["annotations"]["ovn.kubernetes.io/dhcp-v4-options"] = json!("lease_time=60");
+    let v4 = ports(&typed(vmi), &subnets()).unwrap().remove(0).binding.v4.unwrap();
+    assert_eq!((v4.lease, v4.dns), (60, vec![]));
+}
+
+#[test]
+fn a_port_is_not_known_before_its_addresses_are() {
+    let vmi = changed("/metadata/annotations/ovn.kubernetes.io~1ip_address", json!(""));
+    let error = ports(&vmi, &subnets()).unwrap_err();
+    assert_eq!(error, LeaseError::NotAllocated("default".to_owned()));
+    assert!(!error.is_hopeless());
+}
+
+#[test]
+fn a_subnet_that_is_not_there_is_named() {
+    let error = ports(&typed(vmi()), &Subnets::new()).unwrap_err();
+    assert!(error.to_string().contains("\"s1\""), "{error}");
+}
+
+#[test]
+fn an_interface_without_network_is_hopeless() {
+    let vmi = changed("/spec/networks/0/name", json!("other"));
+    assert!(ports(&vmi, &subnets()).unwrap_err().is_hopeless());
+}
+
+#[test]
+fn an_annotation_that_cannot_be_read_says_which_and_why() {
+    let vmi = changed("/metadata/annotations/ovn.kubernetes.io~1mac_address", json!("02:00"));
+    let error = ports(&vmi, &subnets()).unwrap_err().to_string();
+    assert!(error.contains("ovn.kubernetes.io/mac_address = \"02:00\""), "{error}");
+}
+
+#[test]
+fn an_interface_that_is_to_be_absent_has_no_port() {
+    let mut vmi = vmi();
+    vmi["spec"]["domain"]["devices"]["interfaces"][1]["state"] = json!("absent");
+    assert_eq!(ports(&typed(vmi), &subnets()).unwrap().len(), 1);
+}

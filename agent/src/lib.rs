@@ -1,0 +1,43 @@
+//! One node: VMs through libvirt, taps in OVS, DHCP on the taps.
+//!
+//! ```text
+//!   API: VMIs of this node, Subnets                      libvirt: domains
+//!        │ watch                                              ▲ │ list, each second
+//!        ▼                                                    │ ▼
+//!      fleet ── newest of both, to each VM ──► vm::driver ── verbs ──► hypervisor
+//!                                              │ step()         │
+//!                        phase, interfaces     │                ├──► volumes: disk files
+//!   API ◄── vm::publish ◄──────────────────────┘                ├──► domain: XML
+//!                                                               └──► ports
+//!                                    leases: annotations, Subnet     │
+//!                                            └──► Binding ───────────┤
+//!                                                          bindings (disk), dhcp, tap (OVS)
+//! ```
+//!
+//! What runs on this node is known to libvirt, and which VM it is stands in the
+//! domain's metadata. The agent keeps nothing else but DHCP bindings, so that it
+//! may be killed at any moment: the next one looks at objects, domains and files
+//! and goes on from there. No VM is ever restarted because the agent was.
+//!
+//! While the API is away, VMs run on, DHCP is answered from disk, and what is to
+//! be written is written later.
+
+pub mod admin;
+mod args;
+pub mod bindings;
+pub mod domain;
+pub mod fleet;
+pub mod host;
+pub mod hypervisor;
+pub mod leases;
+pub mod metrics;
+pub mod node;
+pub mod ports;
+mod run;
+pub mod tap;
+pub mod vm;
+pub mod volumes;
+pub mod watch;
+
+pub use args::{Args, EmulationChoice, HypervisorChoice};
+pub use run::run;

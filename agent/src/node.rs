@@ -1,0 +1,199 @@
+//! The Node object and its lease: how the cluster knows this node.
+//!
+//! Where a kubelet runs, the Node is its; only our labels are added. Where none
+//! does, the Node is made here, with a status that says it is ready, and is kept
+//! so by its lease, as a kubelet's would be.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crds::kubevirt::SCHEDULABLE_LABEL;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::api::core::v1::{Namespace, Node};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt as _};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+/// How often the lease is renewed.
+const RENEW_PERIOD: Duration = Duration::from_secs(10);
+
+/// After how many seconds without renewal the node counts as lost.
+const LEASE_SECONDS: i32 = 40;
+
+/// How long one call may take.
+const CALL_LIMIT: Duration = Duration::from_secs(8);
+
+const LEASE_NAMESPACE: &str = "kube-node-lease";
+const HOSTNAME_LABEL: &str = "kubernetes.io/hostname";
+
+/// Says in a Node's annotations that no kubelet keeps its status.
+const MADE_HERE: &str = "berth.io/registered-by-agent";
+
+/// Registers the node, then renews its lease until told to stop.
+///
+/// An API that is away is asked again at the next renewal; nothing else waits.
+pub async fn keep_alive(client: Client, node: String, shutdown: CancellationToken) {
+    let mut registered = false;
+    let mut timer = tokio::time::interval(RENEW_PERIOD);
+    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut soon = Duration::from_millis(250);
+    loop {
+        let round = async {
+            if !registered {
+                register(&client, &node).await?;
+                registered = true;
+                tracing::info!(node, "The node is registered");
+            }
+            renew(&client, &node).await
+        };
+        let outcome = tokio::time::timeout(CALL_LIMIT, round).await;
+        let failed = match outcome {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("the API does not answer".to_owned()),
+        };
+        let again = async {
+            match &failed {
+                None => {
+                    timer.tick().await;
+                }
+                Some(_) => tokio::time::sleep(soon).await,
+            }
+        };
+        if let Some(error) = &failed {
+            tracing::warn!(node, error, "The node cannot be kept registered");
+        }
+        tokio::select! {
+            () = again => {}
+            () = shutdown.cancelled() => return,
+        }
+        soon = if failed.is_some() {
+            (soon * 2).min(RENEW_PERIOD)
+        } else {
+            Duration::from_millis(250)
+        };
+    }
+}
+
+/// Makes the Node, or adds what is ours to the one that is there.
+async fn register(client: &Client, name: &str) -> Result<(), kube::Error> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let labels = BTreeMap::from([
+        (SCHEDULABLE_LABEL.to_owned(), "true".to_owned()),
+        (HOSTNAME_LABEL.to_owned(), name.to_owned()),
+        ("kubernetes.io/os".to_owned(), "linux".to_owned()),
+        ("kubernetes.io/arch".to_owned(), "amd64".to_owned()),
+    ]);
+    let found = match nodes.get_opt(name).await? {
+        Some(node) => node,
+        None => {
+            let annotations = BTreeMap::from([(MADE_HERE.to_owned(), "true".to_owned())]);
+            let metadata = ObjectMeta {
+                name: Some(name.to_owned()),
+                labels: Some(labels.clone()),
+                annotations: Some(annotations),
+                ..ObjectMeta::default()
+            };
+            let node = Node { metadata, ..Node::default() };
+            match nodes.create(&PostParams::default(), &node).await {
+                Err(error) if is_conflict(&error) => nodes.get(name).await?,
+                created => created?,
+            }
+        }
+    };
+    if !labels.iter().all(|(key, value)| found.labels().get(key) == Some(value)) {
+        let patch = json!({ "metadata": { "labels": labels } });
+        nodes.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    }
+    if found.annotations().contains_key(MADE_HERE) {
+        let status = Patch::Merge(json!({ "status": status(name) }));
+        nodes.patch_status(name, &PatchParams::default(), &status).await?;
+    }
+    Ok(())
+}
+
+/// A status as a kubelet's, as far as it is about VMs.
+fn status(name: &str) -> serde_json::Value {
+    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let memory = memory_kib();
+    let capacity = json!({
+        "cpu": cpus.to_string(),
+        "memory": format!("{memory}Ki"),
+        "pods": "0",
+        "devices.kubevirt.io/kvm": "1000",
+    });
+    json!({
+        "addresses": [{ "type": "Hostname", "address": name }],
+        "capacity": capacity,
+        "allocatable": capacity,
+        "nodeInfo": {
+            "architecture": "amd64",
+            "operatingSystem": "linux",
+            "machineID": "", "systemUUID": "", "bootID": "",
+            "kernelVersion": kernel_version(),
+            "osImage": "", "containerRuntimeVersion": "libvirt://", "kubeProxyVersion": "",
+            "kubeletVersion": concat!("berth-agent/", env!("CARGO_PKG_VERSION")),
+        },
+        "conditions": [{
+            "type": "Ready",
+            "status": "True",
+            "reason": "AgentReady",
+            "message": "berth-agent runs VMs on this node",
+            "lastHeartbeatTime": now,
+            "lastTransitionTime": now,
+        }],
+    })
+}
+
+fn memory_kib() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+fn kernel_version() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    text.trim().to_owned()
+}
+
+/// Says that the node is alive: one write.
+async fn renew(client: &Client, name: &str) -> Result<(), kube::Error> {
+    let leases: Api<Lease> = Api::namespaced(client.clone(), LEASE_NAMESPACE);
+    let spec = LeaseSpec {
+        holder_identity: Some(name.to_owned()),
+        lease_duration_seconds: Some(LEASE_SECONDS),
+        renew_time: Some(MicroTime(Timestamp::now())),
+        ..LeaseSpec::default()
+    };
+    let patch = Patch::Merge(json!({ "spec": spec }));
+    match leases.patch(name, &PatchParams::default(), &patch).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => {}
+        outcome => return outcome.map(drop),
+    }
+    make_namespace(client).await?;
+    let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+    let lease = Lease { metadata, spec: Some(spec) };
+    match leases.create(&PostParams::default(), &lease).await {
+        Err(error) if is_conflict(&error) => Ok(()),
+        outcome => outcome.map(drop),
+    }
+}
+
+async fn make_namespace(client: &Client) -> Result<(), kube::Error> {
+    let metadata = ObjectMeta { name: Some(LEASE_NAMESPACE.to_owned()), ..ObjectMeta::default() };
+    let namespace = Namespace { metadata, ..Namespace::default() };
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    match namespaces.create(&PostParams::default(), &namespace).await {
+        Err(error) if is_conflict(&error) => Ok(()),
+        outcome => outcome.map(drop),
+    }
+}
+
+/// Whether it is there already, or another made it just now.
+fn is_conflict(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 409)
+}

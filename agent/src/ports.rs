@@ -1,0 +1,194 @@
+//! What a VM's network needs on this node: DHCP answers, and taps in OVS.
+//!
+//! One handle for all of it, so that a driver says *serve*, *attach*, *detach*
+//! and no more. With the fake hypervisor there are no taps, so nothing is
+//! served and nothing plugged in; the bindings are kept all the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use dhcp::Server;
+use k8s_openapi::jiff::Timestamp;
+use net::MacAddr;
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use crate::bindings::{Bindings, BindingsError, Record};
+use crate::leases::Port;
+use crate::tap::{TapError, Taps};
+
+/// The node's ports; a cheap handle.
+#[derive(Clone, Debug)]
+pub struct Ports {
+    bindings: Bindings,
+    wires: Option<Wires>,
+    served: Arc<Mutex<BTreeMap<String, Served>>>,
+}
+
+/// What real taps need.
+#[derive(Clone, Debug)]
+pub struct Wires {
+    pub dhcp: Server,
+    pub taps: Taps,
+}
+
+/// One port as it is served now.
+#[derive(Clone, Debug)]
+struct Served {
+    tap: String,
+    record: Record,
+}
+
+/// One line of the report to people and tests: `GET /ports`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Line {
+    pub port: String,
+    pub tap: String,
+    pub mac: MacAddr,
+    pub addresses: Vec<IpAddr>,
+    /// RFC 3339; null until the guest has had its first acknowledgement.
+    pub first_ack_v4: Option<String>,
+    pub first_ack_v6: Option<String>,
+}
+
+impl Ports {
+    #[must_use]
+    pub fn new(bindings: Bindings, wires: Option<Wires>) -> Self {
+        Self { bindings, wires, served: Arc::default() }
+    }
+
+    /// Serves again what was served when the last agent ended.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn restore(&self) -> Result<usize, BindingsError> {
+        let all = self.bindings.all()?;
+        let count = all.len();
+        for (name, record) in all {
+            let tap = net::names::tap(&name);
+            self.answer(name, tap, record);
+        }
+        Ok(count)
+    }
+
+    /// Keeps and serves the bindings of a VM's ports, and of no others of it.
+    ///
+    /// # Errors
+    /// The disk. What was served before is served on.
+    pub async fn serve(&self, domain: &str, ports: &[Port]) -> Result<(), BindingsError> {
+        let wanted: BTreeSet<_> = ports.iter().map(|port| port.name.as_str()).collect();
+        let stale: Vec<_> = self
+            .names_where(|name, served| served.record.domain == domain && !wanted.contains(name));
+        self.forget(stale).await?;
+        for port in ports {
+            let record = Record { domain: domain.to_owned(), binding: port.binding.clone() };
+            self.bindings.put(&port.name, &record).await?;
+            self.answer(port.name.clone(), port.tap.clone(), record);
+        }
+        Ok(())
+    }
+
+    /// Joins the taps of a running domain to OVS.
+    ///
+    /// # Errors
+    /// See [`TapError`].
+    pub async fn attach(&self, domain: &str, ports: &[Port]) -> Result<(), TapError> {
+        match &self.wires {
+            Some(wires) => wires.taps.attach(domain, ports).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether taps may carry frames with partial checksums.
+    ///
+    /// # Errors
+    /// See [`TapError`].
+    pub async fn checksum_offload(&self) -> Result<bool, TapError> {
+        match &self.wires {
+            Some(wires) => wires.taps.checksum_offload().await,
+            None => Ok(false),
+        }
+    }
+
+    /// Removes bindings and OVS ports of every domain for which `is_dead` says so.
+    ///
+    /// # Errors
+    /// The disk, or OVS. May be repeated.
+    pub async fn detach(&self, is_dead: impl Fn(&str) -> bool) -> Result<(), DetachError> {
+        let stale = self.names_where(|_, served| is_dead(&served.record.domain));
+        self.forget(stale).await?;
+        if let Some(wires) = &self.wires {
+            wires.taps.detach(is_dead).await?;
+        }
+        Ok(())
+    }
+
+    /// Every port served, by name.
+    #[must_use]
+    pub fn report(&self) -> Vec<Line> {
+        let seen = self.wires.as_ref().map(|wires| wires.dhcp.ports()).unwrap_or_default();
+        let acks: BTreeMap<_, _> = seen
+            .into_iter()
+            .map(|port| (port.name, (port.first_ack_v4, port.first_ack_v6)))
+            .collect();
+        let served = self.served.lock();
+        served
+            .iter()
+            .map(|(name, Served { tap, record })| {
+                let (v4, v6) = acks.get(name).copied().unwrap_or_default();
+                let binding = &record.binding;
+                let first = binding.v4.iter().map(|v4| IpAddr::V4(v4.address));
+                let second = binding.v6.iter().map(|v6| IpAddr::V6(v6.address));
+                Line {
+                    port: name.clone(),
+                    tap: tap.clone(),
+                    mac: binding.mac,
+                    addresses: first.chain(second).collect(),
+                    first_ack_v4: v4.and_then(rfc3339),
+                    first_ack_v6: v6.and_then(rfc3339),
+                }
+            })
+            .collect()
+    }
+
+    fn answer(&self, name: String, tap: String, record: Record) {
+        if let Some(wires) = &self.wires {
+            wires.dhcp.set_port(&name, &tap, record.binding.clone());
+        }
+        self.served.lock().insert(name, Served { tap, record });
+    }
+
+    fn names_where(&self, which: impl Fn(&str, &Served) -> bool) -> Vec<String> {
+        let served = self.served.lock();
+        served.iter().filter(|(name, one)| which(name, one)).map(|(name, _)| name.clone()).collect()
+    }
+
+    async fn forget(&self, names: Vec<String>) -> Result<(), BindingsError> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        self.bindings.remove(&names).await?;
+        for name in names {
+            if let Some(wires) = &self.wires {
+                wires.dhcp.remove_port(&name);
+            }
+            self.served.lock().remove(&name);
+        }
+        Ok(())
+    }
+}
+
+/// Why something of a dead domain is still there.
+#[derive(Debug, thiserror::Error)]
+pub enum DetachError {
+    #[error(transparent)]
+    Bindings(#[from] BindingsError),
+    #[error(transparent)]
+    Taps(#[from] TapError),
+}
+
+fn rfc3339(time: SystemTime) -> Option<String> {
+    Timestamp::try_from(time).ok().map(|time| time.to_string())
+}

@@ -1,0 +1,139 @@
+//! Builds the parts, joins them, and ends them in order.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use dhcp::Server;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use prometheus::Registry;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{Args, HypervisorChoice};
+use crate::bindings::Bindings;
+use crate::fleet::Fleet;
+use crate::host::Host;
+use crate::hypervisor::{Fake, Hypervisor, Libvirt};
+use crate::metrics::Metrics;
+use crate::ports::{Ports, Wires};
+use crate::tap::Taps;
+use crate::volumes::Dirs;
+use crate::watch::Watched;
+use crate::{admin, node};
+
+/// Runs the agent until `shutdown`; VMs run on afterwards.
+///
+/// DHCP is answered as soon as this node's own disk is read; the API is waited
+/// for after that.
+///
+/// # Errors
+/// What the agent cannot do without: its directories, its store, its sockets,
+/// a kubeconfig. An API, libvirt or Open vSwitch that is away is no error.
+pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let Args {
+        node,
+        kubeconfig,
+        libvirt_uri,
+        ovsdb,
+        bridge,
+        state_dir,
+        run_dir,
+        image_dir,
+        emulation,
+        hypervisor,
+        metrics_listen,
+    } = args;
+    private_dir(&state_dir)?;
+    private_dir(&run_dir)?;
+    let emulation = emulation.decide();
+    tracing::info!(node, ?emulation, ?hypervisor, "Starting the agent");
+
+    let metrics = Metrics::new(Registry::new()).context("cannot register metrics")?;
+    let bindings = Bindings::open(&state_dir.join("bindings"))
+        .context("cannot open the DHCP bindings: does another agent of this node run?")?;
+    let (hypervisor, wires) = match hypervisor {
+        HypervisorChoice::Fake => (Hypervisor::Fake(Fake::new()), None),
+        HypervisorChoice::Libvirt => {
+            let libvirt = Libvirt::spawn(&libvirt_uri).context("cannot start libvirt's threads")?;
+            let dhcp = Server::start(metrics.registry()).context("cannot start the DHCP server")?;
+            let taps = Taps::start(ovsdb, bridge).context("cannot open a netlink socket")?;
+            (Hypervisor::Libvirt(libvirt), Some(Wires { dhcp, taps }))
+        }
+    };
+    let dhcp = wires.as_ref().map(|wires| wires.dhcp.clone());
+    let ports = Ports::new(bindings, wires);
+    let restored = ports.restore().context("cannot read the DHCP bindings")?;
+    tracing::info!(ports = restored, "Serving the DHCP bindings kept on disk");
+
+    let client = client(&kubeconfig).await?;
+    let host = Host {
+        node: node.clone(),
+        client: client.clone(),
+        hypervisor,
+        ports: ports.clone(),
+        metrics: metrics.clone(),
+        dirs: Dirs { state: state_dir, images: image_dir },
+        run_dir: run_dir.clone(),
+        emulation,
+        look: Arc::default(),
+    };
+    let watched = Watched::start(&client, &node);
+
+    // Whichever of these ends first ends the agent, and says so.
+    let stop = shutdown.child_token();
+    let socket = run_dir.join("admin.sock");
+    let admin = admin::serve(&socket, metrics.clone(), ports, stop.clone());
+    let listen = async {
+        match metrics_listen {
+            Some(address) => admin::serve_metrics(address, metrics, stop.clone()).await,
+            None => {
+                stop.cancelled().await;
+                Ok(())
+            }
+        }
+    };
+    let answers = async {
+        let Some(dhcp) = dhcp else { return Ok(()) };
+        tokio::select! {
+            () = dhcp.ended() => anyhow::bail!("the DHCP server has ended"),
+            () = stop.cancelled() => Ok(()),
+        }
+    };
+    let fleet = async {
+        Fleet::new(host, watched).run(stop.clone()).await;
+        stop.cancel();
+    };
+    let alive = node::keep_alive(client, node, stop.clone());
+    let serve = async {
+        let outcome = tokio::try_join!(
+            async { admin.await.context("cannot serve the admin socket") },
+            async { listen.await.context("cannot serve metrics") },
+            answers,
+        );
+        stop.cancel();
+        outcome
+    };
+    let ((), (), outcome) = tokio::join!(fleet, alive, serve);
+    tracing::info!("The agent has ended; VMs run on");
+    outcome.map(drop)
+}
+
+fn private_dir(path: &Path) -> anyhow::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("cannot make the directory {}", path.display()))
+}
+
+async fn client(path: &Path) -> anyhow::Result<Client> {
+    let text = || format!("cannot read the kubeconfig {}", path.display());
+    let kubeconfig = Kubeconfig::read_from(path).with_context(text)?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .with_context(text)?;
+    Client::try_from(config).context("cannot make a client for the API")
+}

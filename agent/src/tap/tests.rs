@@ -1,0 +1,161 @@
+//! The rows in a real ovsdb-server; taps themselves need a node of their own.
+//! Needs the packages of `berth/host/install.sh`, and no root.
+
+use std::process::{Child, Command, Stdio};
+
+use dhcp::Binding;
+use tempfile::TempDir;
+
+use super::*;
+
+const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
+
+/// The database of an Open vSwitch with `br-int`; ended by pid when dropped.
+struct Switch {
+    dir: TempDir,
+    server: Child,
+    taps: Taps,
+}
+
+impl Switch {
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        run("ovsdb-tool", &["create", &path("conf.db"), SCHEMA]);
+        let server = Command::new("ovsdb-server")
+            .arg(path("conf.db"))
+            .arg(format!("--remote=punix:{}", path("db.sock")))
+            .args([format!("--unixctl={}", path("ctl")), format!("--pidfile={}", path("pid"))])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let remote = format!("unix:{}", path("db.sock")).parse().unwrap();
+        let taps = Taps::start(remote, "br-int".to_owned()).unwrap();
+        let switch = Self { dir, server, taps };
+        switch.taps.ovsdb.synced().await;
+        switch.vsctl(&["init"]);
+        switch.vsctl(&[
+            "add-br",
+            "br-int",
+            "--",
+            "set",
+            "bridge",
+            "br-int",
+            "datapath_type=netdev",
+        ]);
+        switch
+            .until("br-int is there", |replica| replica.by_name("Bridge", "br-int").is_some())
+            .await;
+        switch
+    }
+
+    fn vsctl(&self, words: &[&str]) -> String {
+        let db = format!("--db=unix:{}", self.dir.path().join("db.sock").display());
+        run("ovs-vsctl", &[&[db.as_str(), "--no-wait"], words].concat())
+    }
+
+    fn ports(&self) -> Vec<String> {
+        self.vsctl(&["list-ports", "br-int"]).lines().map(str::to_owned).collect()
+    }
+
+    fn id(&self, tap: &str, key: &str) -> String {
+        let column = format!("external_ids:{key}");
+        self.vsctl(&["get", "Interface", tap, &column]).trim().trim_matches('"').to_owned()
+    }
+
+    async fn until(&self, what: &str, holds: impl Fn(&Replica) -> bool) {
+        let waited = tokio::time::timeout(
+            Duration::from_secs(30),
+            self.taps.ovsdb.wait_for(|replica| holds(replica).then_some(())),
+        );
+        waited.await.unwrap_or_else(|_| panic!("never: {what}"));
+    }
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+fn run(program: &str, words: &[&str]) -> String {
+    let output = Command::new(program).args(words).output().unwrap();
+    assert!(output.status.success(), "{program} {words:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn port(vm: &str) -> Port {
+    let name = net::names::port(vm, "default", "ovn");
+    let mac = "02:00:00:00:00:05".parse().unwrap();
+    Port {
+        network: "default".to_owned(),
+        tap: net::names::tap(&name),
+        name,
+        mac,
+        mtu: 1400,
+        addresses: vec![],
+        binding: Binding { mac, hostname: None, v4: None, v6: None, ra: None },
+    }
+}
+
+#[tokio::test]
+async fn a_tap_is_plugged_in_under_its_port_s_name_and_again_changes_nothing() {
+    let switch = Switch::start().await;
+    assert!(!switch.taps.checksum_offload().await.unwrap());
+    let web = port("web");
+    switch.taps.plug("default_web", std::slice::from_ref(&web)).await.unwrap();
+    assert_eq!(switch.ports(), std::slice::from_ref(&web.tap));
+    assert_eq!(switch.id(&web.tap, "iface-id"), "web.default");
+    assert_eq!(switch.id(&web.tap, "attached-mac"), "02:00:00:00:00:05");
+
+    let again = switch.taps.ovsdb.read(|replica| {
+        plan_attach(replica, "br-int", "default_web", std::slice::from_ref(&web)).unwrap()
+    });
+    assert!(again.is_empty(), "{again:?}");
+}
+
+#[tokio::test]
+async fn an_iface_id_that_someone_changed_is_put_right() {
+    let switch = Switch::start().await;
+    let web = port("web");
+    switch.taps.plug("default_web", std::slice::from_ref(&web)).await.unwrap();
+    switch.vsctl(&[
+        "set",
+        "Interface",
+        &web.tap,
+        "external_ids:iface-id=theirs",
+        "external_ids:x=y",
+    ]);
+    switch
+        .until("the change is seen", |replica| {
+            let row = replica.by_name("Interface", &web.tap);
+            row.is_some_and(|(_, row)| row.key("external_ids", "iface-id") == Some("theirs"))
+        })
+        .await;
+    switch.taps.plug("default_web", std::slice::from_ref(&web)).await.unwrap();
+    assert_eq!(switch.id(&web.tap, "iface-id"), "web.default");
+    assert_eq!(switch.id(&web.tap, "x"), "y", "what others wrote stays");
+}
+
+#[tokio::test]
+async fn the_ports_of_dead_domains_are_removed_and_no_others() {
+    let switch = Switch::start().await;
+    let (web, db) = (port("web"), port("db"));
+    switch.taps.plug("default_web", std::slice::from_ref(&web)).await.unwrap();
+    switch.taps.plug("default_db", std::slice::from_ref(&db)).await.unwrap();
+    switch.vsctl(&["add-port", "br-int", "theirs"]);
+    switch.taps.detach(|domain| domain == "default_web").await.unwrap();
+    let mut ports = switch.ports();
+    ports.sort();
+    assert_eq!(ports, [db.tap, "theirs".to_owned()]);
+}
+
+#[tokio::test]
+async fn a_bridge_that_is_not_there_is_named() {
+    let switch = Switch::start().await;
+    switch.vsctl(&["del-br", "br-int"]);
+    switch.until("br-int is gone", |replica| replica.by_name("Bridge", "br-int").is_none()).await;
+    let error = switch.taps.plug("default_web", &[port("web")]).await.unwrap_err();
+    assert!(error.to_string().contains("br-int"), "{error}");
+}

@@ -1,0 +1,214 @@
+//! The life of one VM on this node: what exists in each state, and what each
+//! event makes of it.
+//!
+//! ```text
+//!                 Unseen ◄──── the hypervisor went away: the effect is unknown
+//!  nothing there │  │  │ it runs
+//!                ▼  │  ▼
+//!   ┌─► Serving ───►│ Attaching ◄──────────────────────────┐
+//!   │   Preparing   │  │   ▲ wish or network changed       │
+//!   │   Defining    │  ▼   │                               │
+//!   │   Starting ───┼─► Running ── deleted ──► Stopping    │
+//!   │      │ failed │      │ guest ended           │ off   │
+//!   └── Waiting     │      │             time is up│       │
+//!        │ hopeless │      │   Destroying ◄────────┤       │
+//!        ▼          ▼      ▼        │              │   (runs after all)
+//!        └──────► Cleaning ◄────────┴──────────────┘
+//!                    │
+//!     guest ended    │    deleted
+//!    ┌───────────────┴───────────────┐
+//!    ▼                               ▼
+//!  Reporting (domain still known)   Undefining
+//!    ▼                               ▼
+//!  Undefining                       Reporting
+//!    └──────────► Ended ◄────────────┘
+//! ```
+//!
+//! [`step`] is pure. A driver carries out the actions one after the other and
+//! hands each outcome back as the next event, so while an action runs no other
+//! event is seen.
+//!
+//! **A crash at any point loses nothing.** A new agent begins in `Unseen` and
+//! decides from two facts: what the object says and what the hypervisor lists.
+//! That is why a guest that ended by itself stays defined until its end is
+//! written: the domain holds the reason, and there is no other copy. Of a
+//! deleted VM nobody asks for the reason, so it is undefined first, and when its
+//! object is gone so is everything else.
+//!
+//! The grace period of a stop begins anew with a new agent: rather late than
+//! with a guest cut off by two clocks that differ.
+
+pub mod driver;
+mod input;
+pub mod publish;
+mod step;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub use self::input::{Input, Seen, wish_of};
+pub use self::step::step;
+use crate::hypervisor::{DomainState, PauseReason};
+
+/// What the VM's object asks for at this moment.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Wish {
+    /// Run. `recorded`: the object says already that it does.
+    Run { recorded: bool },
+    /// It is being deleted; the guest has so long to power off.
+    Stop { grace: Duration },
+    /// It says that it ended.
+    Over,
+    /// There is no such object.
+    Gone,
+}
+
+/// What exists of the VM on this node.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum State {
+    /// Nobody knows yet: the next list will tell.
+    Unseen { attempt: u32 },
+    /// Nothing. Its DHCP answers are being put in place.
+    Serving { attempt: u32 },
+    /// DHCP answers. Its disk files are being made.
+    Preparing { attempt: u32 },
+    /// DHCP answers, files. The domain is being defined.
+    Defining { attempt: u32 },
+    /// DHCP answers, files, the domain. Its process is being started.
+    Starting { attempt: u32 },
+    /// Any of these, from a start that failed and is tried again.
+    Waiting { attempt: u32 },
+    /// The guest runs. Its taps are being joined to OVS.
+    Attaching { attempt: u32 },
+    /// The guest runs and is on the network.
+    Running { paused: Option<PauseReason> },
+    /// The guest runs, was asked to power off, and has this time left.
+    Stopping { left: Duration },
+    /// The process is being ended.
+    Destroying { end: End },
+    /// The process is gone. Files, DHCP answers and OVS ports are being removed.
+    Cleaning { end: End },
+    /// The domain's definition is left, and is being removed.
+    Undefining { end: End, reported: bool },
+    /// The end is being written to the object; `defined`: the definition is left.
+    Reporting { end: End, defined: bool },
+    /// Nothing exists and nothing is owed.
+    Ended,
+}
+
+/// How a VM ended.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum End {
+    Succeeded,
+    Failed(Trouble),
+}
+
+/// What went wrong.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Trouble {
+    /// One CamelCase word for programs.
+    pub reason: &'static str,
+    /// One sentence for the user: what to change.
+    pub message: String,
+    /// Whether it will go wrong for as long as the object is what it is.
+    pub hopeless: bool,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Event {
+    /// The wish changed, or what the network of the VM is made from.
+    Wish,
+    /// The domain in a list taken after our last action; `None`: not in it.
+    Seen(Option<DomainState>),
+    /// The last action did its work.
+    Done,
+    /// The last action failed.
+    Failed(Trouble),
+    /// The hypervisor went away during the last action.
+    Lost,
+    /// The time asked for with [`Action::Wake`] is over.
+    Tick,
+    /// The end is written, or there is no object to write it to.
+    Reported,
+}
+
+/// What the driver is to do. All but the last two end in `Done`, `Failed` or
+/// `Lost`, and a step asks for at most one of those, last.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Action {
+    /// Keep and serve the DHCP bindings of its ports.
+    Serve,
+    /// Make its disk files anew.
+    Prepare,
+    /// Make the domain known.
+    Define,
+    /// Start its process.
+    Start,
+    /// Serve its ports as they are now and join its taps to OVS.
+    Attach,
+    /// Press the power button.
+    Press,
+    /// End its process.
+    Destroy,
+    /// Remove files, DHCP bindings and OVS ports.
+    Clean,
+    /// Forget the domain.
+    Undefine,
+    /// Write this to the object, in place of what is still to be written.
+    Report(Report),
+    /// Send `Tick` after this time.
+    Wake(Duration),
+}
+
+/// What the object should say.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Report {
+    /// It does not start yet, because.
+    Waiting(Trouble),
+    /// It runs.
+    Running { paused: Option<PauseReason> },
+    /// It ended: phase, and our finalizer removed.
+    Ended(End),
+}
+
+impl State {
+    /// One word for logs and metrics.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Unseen { .. } => "unseen",
+            Self::Serving { .. } => "serving",
+            Self::Preparing { .. } => "preparing",
+            Self::Defining { .. } => "defining",
+            Self::Starting { .. } => "starting",
+            Self::Waiting { .. } => "waiting",
+            Self::Attaching { .. } => "attaching",
+            Self::Running { .. } => "running",
+            Self::Stopping { .. } => "stopping",
+            Self::Destroying { .. } => "destroying",
+            Self::Cleaning { .. } => "cleaning",
+            Self::Undefining { .. } => "undefining",
+            Self::Reporting { .. } => "reporting",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+impl Wish {
+    /// Whether a change from `self` to `new` is one to act on: that the object
+    /// now says what we wrote is none.
+    #[must_use]
+    pub fn changed_to(self, new: Self) -> bool {
+        let both_run = matches!((self, new), (Self::Run { .. }, Self::Run { .. }));
+        !both_run && self != new
+    }
+}
+
+impl Trouble {
+    /// Something that may pass.
+    pub(crate) fn of(reason: &'static str, message: impl std::fmt::Display) -> Self {
+        Self { reason, message: message.to_string(), hopeless: false }
+    }
+}

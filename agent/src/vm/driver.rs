@@ -1,0 +1,376 @@
+//! The task that owns one VM: hands events to [`step`] and carries its actions out.
+//!
+//! ```text
+//!   fleet ── Input (object, subnets, domain; newest only) ──► driver ── verbs ──► hypervisor
+//!                                                            │   ▲                ports, files
+//!                                                    Report  ▼   │ Reported
+//!                                                           publish ── patch ──► API
+//! ```
+//!
+//! Actions run one after the other, and while one runs nothing else happens to
+//! the VM here. Writing to the API is no action in that sense: it goes on beside
+//! the rest, so that an API that is away holds nothing up. A newer report takes
+//! the place of one that is not written yet.
+//!
+//! A list of domains counts only if it was begun after the last action ended:
+//! an older one may not know what we did.
+
+use std::sync::Arc;
+
+use crds::kubevirt::VirtualMachineInstance;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::{Action, Event, Input, Report, State, Trouble, Wish, publish, step, wish_of};
+use crate::host::Host;
+use crate::hypervisor::HypervisorError;
+use crate::leases::{self, LeaseError, Port, Subnets};
+use crate::volumes::DiskFile;
+
+/// One VM and the state it is in.
+#[derive(Debug)]
+pub struct Driver {
+    host: Host,
+    domain: String,
+    state: State,
+    input: watch::Receiver<Input>,
+    /// What the object asked for when last looked at.
+    wish: Wish,
+    /// The object as last seen: what the domain is made from.
+    vmi: Option<Arc<VirtualMachineInstance>>,
+    /// The subnets that `ports` was made from.
+    subnets: Arc<Subnets>,
+    /// What its network looks like from here.
+    ports: Result<Vec<Port>, LeaseError>,
+    /// From `Prepare` to `Define`.
+    disks: Vec<DiskFile>,
+    /// When the last action ended, if there was one.
+    acted: Option<Instant>,
+    /// When to send `Tick`.
+    wake: Option<Instant>,
+    /// When the VM was first seen here.
+    born: Instant,
+    report: Reporting,
+}
+
+/// What is being written to the object, if anything.
+#[derive(Default)]
+struct Reporting(Option<BoxFuture<'static, ()>>);
+
+impl std::fmt::Debug for Reporting {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(if self.0.is_some() { "Reporting" } else { "Silent" })
+    }
+}
+
+impl Driver {
+    /// A driver that knows nothing yet about the VM.
+    #[must_use]
+    pub fn new(host: Host, domain: String, mut input: watch::Receiver<Input>) -> Self {
+        let first = input.borrow_and_update().clone();
+        // What is known already is news to us: `run` looks before it waits.
+        input.mark_changed();
+        let ports = ports_of(first.vmi.as_deref(), &first.subnets);
+        let state = State::Unseen { attempt: 0 };
+        host.metrics.entered(&state);
+        let now = Instant::now();
+        Self {
+            wish: wish_of(first.vmi.as_deref()),
+            host,
+            domain,
+            state,
+            input,
+            vmi: first.vmi,
+            subnets: first.subnets,
+            ports,
+            disks: Vec::new(),
+            // Without a list to begin with, an earlier driver may have acted just now.
+            acted: first.seen.is_none().then_some(now),
+            wake: None,
+            born: now,
+            report: Reporting::default(),
+        }
+    }
+
+    /// Drives the VM until nothing of it exists and nothing is owed, or until
+    /// the fleet lets go of it. Leaves it as it is then: the next agent adopts it.
+    pub async fn run(mut self) {
+        while self.state != State::Ended {
+            let Some(events) = self.next().await else { return };
+            for event in events {
+                self.happen(event).await;
+            }
+        }
+        tracing::info!("Nothing of the VM is left on this node");
+    }
+
+    /// Waits for what happens next; `None` when the fleet is gone.
+    async fn next(&mut self) -> Option<Vec<Event>> {
+        let wake = self.wake;
+        let timer = async {
+            match wake {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let reported = async {
+            match &mut self.report.0 {
+                Some(writing) => writing.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = reported => {
+                self.report.0 = None;
+                Some(vec![Event::Reported])
+            }
+            changed = self.input.changed() => {
+                changed.ok()?;
+                Some(self.look())
+            }
+            () = timer => {
+                self.wake = None;
+                Some(vec![Event::Tick])
+            }
+        }
+    }
+
+    /// Takes in the newest input; says what in it is news.
+    fn look(&mut self) -> Vec<Event> {
+        let Input { vmi, subnets, seen } = self.input.borrow_and_update().clone();
+        let mut events = Vec::new();
+        let wish = wish_of(vmi.as_deref());
+        let known =
+            vmi.as_ref().zip(self.vmi.as_ref()).is_some_and(|(new, old)| Arc::ptr_eq(new, old))
+                && Arc::ptr_eq(&subnets, &self.subnets);
+        let ports = match &vmi {
+            Some(vmi) if !known => leases::ports(vmi, &subnets),
+            // Nothing new; or what is left was made from the object we knew.
+            _ => self.ports.clone(),
+        };
+        if self.wish.changed_to(wish) || ports != self.ports {
+            events.push(Event::Wish);
+        }
+        self.wish = wish;
+        self.ports = ports;
+        self.subnets = subnets;
+        self.vmi = vmi.or_else(|| self.vmi.take());
+        if let Some(seen) = seen.filter(|seen| self.acted.is_none_or(|acted| seen.at > acted)) {
+            events.push(Event::Seen(seen.state));
+        }
+        events
+    }
+
+    /// One event and all that directly follows from it.
+    async fn happen(&mut self, event: Event) {
+        let mut next = Some(event);
+        while let Some(event) = next.take() {
+            let before = self.state.clone();
+            let quiet = matches!(event, Event::Seen(_));
+            if let Event::Failed(trouble) = &event {
+                tracing::warn!(
+                    state = before.name(),
+                    reason = trouble.reason,
+                    why = trouble.message,
+                    "An action on a VM failed"
+                );
+            }
+            let (state, actions) = step(before.clone(), self.wish, event);
+            self.state = state;
+            self.moved(&before, quiet);
+            for action in actions {
+                next = self.carry_out(action).await;
+            }
+        }
+    }
+
+    /// Says and counts that the state changed; timers of an old state end.
+    fn moved(&mut self, before: &State, quiet: bool) {
+        let after = &self.state;
+        if std::mem::discriminant(before) == std::mem::discriminant(after) {
+            return;
+        }
+        self.wake = None;
+        self.host.metrics.left(before);
+        if *after != State::Ended {
+            self.host.metrics.entered(after);
+        }
+        match (before, after) {
+            (State::Starting { .. }, State::Attaching { .. }) => {
+                self.host.metrics.started(self.born.elapsed());
+            }
+            (_, State::Waiting { .. }) => self.host.metrics.not_started(),
+            _ => {}
+        }
+        if quiet {
+            tracing::info!(
+                from = before.name(),
+                to = after.name(),
+                "The VM was seen in another state"
+            );
+        } else {
+            tracing::debug!(from = before.name(), to = after.name(), "The VM moves on");
+        }
+    }
+
+    /// Does what was decided; the outcome, for actions that have one.
+    async fn carry_out(&mut self, action: Action) -> Option<Event> {
+        let outcome = match action {
+            Action::Wake(after) => {
+                self.wake = Some(Instant::now() + after);
+                return None;
+            }
+            Action::Report(report) => {
+                self.begin_report(report);
+                return None;
+            }
+            Action::Serve => self.serve().await,
+            Action::Prepare => self.prepare().await,
+            Action::Define => self.define().await,
+            Action::Start => self.start().await,
+            Action::Attach => self.attach().await,
+            Action::Press => fine_if_gone(self.host.hypervisor.shutdown(&self.domain).await)
+                .map_err(Failure::from),
+            Action::Destroy => fine_if_gone(self.host.hypervisor.destroy(&self.domain).await)
+                .map_err(Failure::from),
+            Action::Clean => self.clean().await,
+            Action::Undefine => fine_if_gone(self.host.hypervisor.undefine(&self.domain).await)
+                .map_err(Failure::from),
+        };
+        self.acted = Some(Instant::now());
+        self.host.look_again();
+        Some(match outcome {
+            Ok(()) => Event::Done,
+            Err(Failure::Lost) => Event::Lost,
+            Err(Failure::Trouble(trouble)) => Event::Failed(trouble),
+        })
+    }
+
+    fn begin_report(&mut self, report: Report) {
+        let Some(vmi) = self.vmi.clone().filter(|_| self.wish != Wish::Gone) else {
+            self.report.0 = Some(std::future::ready(()).boxed());
+            return;
+        };
+        let publishing = publish::publish(
+            self.host.client.clone(),
+            self.host.metrics.clone(),
+            self.host.node.clone(),
+            VirtualMachineInstance::clone(&vmi),
+            self.ports.clone().unwrap_or_default(),
+            report,
+        );
+        self.report.0 = Some(publishing.boxed());
+    }
+
+    // === the actions ===
+
+    async fn serve(&mut self) -> Result<(), Failure> {
+        let ports = self.ports.as_ref().map_err(Failure::from)?;
+        self.host
+            .ports
+            .serve(&self.domain, ports)
+            .await
+            .map_err(|error| Trouble::of("BindingNotKept", error))?;
+        Ok(())
+    }
+
+    async fn prepare(&mut self) -> Result<(), Failure> {
+        let vmi = self.vmi()?;
+        self.disks = self.host.prepare(&vmi).await?;
+        Ok(())
+    }
+
+    async fn define(&mut self) -> Result<(), Failure> {
+        let vmi = self.vmi()?;
+        let ports = self.ports.as_ref().map_err(Failure::from)?;
+        let disks = std::mem::take(&mut self.disks);
+        let xml = self.host.xml(&vmi, ports, disks).await?;
+        self.host.hypervisor.define(&xml).await?;
+        Ok(())
+    }
+
+    async fn start(&mut self) -> Result<(), Failure> {
+        match self.host.hypervisor.start(&self.domain).await {
+            Ok(()) | Err(HypervisorError::AlreadyRunning(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn attach(&mut self) -> Result<(), Failure> {
+        let ports = self.ports.as_ref().map_err(Failure::from)?;
+        // The taps first: until they are plugged in the guest waits for nothing else.
+        let attached = self.host.ports.attach(&self.domain, ports).await;
+        self.serve().await?;
+        attached.map_err(|error| Trouble::of("NetworkNotReady", error))?;
+        Ok(())
+    }
+
+    async fn clean(&mut self) -> Result<(), Failure> {
+        let domain = &self.domain;
+        let detached = self.host.ports.detach(|dead| dead == domain).await;
+        self.host.remove_files(domain).await?;
+        detached.map_err(|error| Trouble::of("NetworkNotRemoved", error))?;
+        Ok(())
+    }
+
+    fn vmi(&self) -> Result<Arc<VirtualMachineInstance>, Failure> {
+        self.vmi.clone().ok_or_else(|| {
+            Failure::Trouble(Trouble::of("ObjectGone", "the VM's object was deleted"))
+        })
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        if self.state != State::Ended {
+            self.host.metrics.left(&self.state);
+        }
+    }
+}
+
+/// Why an action had no effect.
+pub(crate) enum Failure {
+    /// Nobody knows whether it had.
+    Lost,
+    Trouble(Trouble),
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        Self::Trouble(trouble)
+    }
+}
+
+impl From<&LeaseError> for Failure {
+    fn from(error: &LeaseError) -> Self {
+        let hopeless = error.is_hopeless();
+        Self::Trouble(Trouble { hopeless, ..Trouble::of("NetworkNotReady", error) })
+    }
+}
+
+impl From<HypervisorError> for Failure {
+    fn from(error: HypervisorError) -> Self {
+        match error {
+            HypervisorError::Disconnected(_) => Self::Lost,
+            error => Self::Trouble(Trouble::of("HypervisorRefused", error)),
+        }
+    }
+}
+
+/// What is to be ended or forgotten and is not there is as it should be.
+fn fine_if_gone(outcome: Result<(), HypervisorError>) -> Result<(), HypervisorError> {
+    match outcome {
+        Err(HypervisorError::NotFound(_)) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+fn ports_of(
+    vmi: Option<&VirtualMachineInstance>,
+    subnets: &Subnets,
+) -> Result<Vec<Port>, LeaseError> {
+    vmi.map_or_else(|| Ok(Vec::new()), |vmi| leases::ports(vmi, subnets))
+}

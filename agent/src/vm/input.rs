@@ -1,0 +1,67 @@
+//! What the fleet tells a driver, and what of that the VM's object asks for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crds::kubevirt::{
+    DEFAULT_GRACE_PERIOD_SECONDS, INSTANCE_FINALIZER, InstancePhase, VirtualMachineInstance,
+};
+use kube::ResourceExt as _;
+use tokio::time::Instant;
+
+use super::Wish;
+use crate::hypervisor::DomainState;
+use crate::leases::Subnets;
+
+/// What the fleet tells a driver; only the newest counts.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// The VM's object; `None` when there is none of its uid.
+    pub vmi: Option<Arc<VirtualMachineInstance>>,
+    /// All subnets.
+    pub subnets: Arc<Subnets>,
+    /// What the last list of domains said.
+    pub seen: Option<Seen>,
+}
+
+/// The VM in one list of domains.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    /// When the list was begun.
+    pub at: Instant,
+    /// `None`: it was not in the list.
+    pub state: Option<DomainState>,
+}
+
+impl Input {
+    /// Whether both are the same objects and the same list.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let vmi = match (&self.vmi, &other.vmi) {
+            (Some(one), Some(two)) => Arc::ptr_eq(one, two),
+            (one, two) => one.is_none() && two.is_none(),
+        };
+        let at = |input: &Self| input.seen.map(|seen| seen.at);
+        vmi && Arc::ptr_eq(&self.subnets, &other.subnets) && at(self) == at(other)
+    }
+}
+
+/// What an object asks for.
+#[must_use]
+pub fn wish_of(vmi: Option<&VirtualMachineInstance>) -> Wish {
+    let Some(vmi) = vmi else { return Wish::Gone };
+    if vmi.phase().is_final() {
+        return Wish::Over;
+    }
+    if vmi.metadata.deletion_timestamp.is_some() {
+        // Who removed our finalizer has decided that the VM is no more.
+        if !vmi.finalizers().iter().any(|one| one == INSTANCE_FINALIZER) {
+            return Wish::Over;
+        }
+        let seconds =
+            vmi.spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE_PERIOD_SECONDS);
+        let grace = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        return Wish::Stop { grace };
+    }
+    Wish::Run { recorded: vmi.phase() == InstancePhase::Running }
+}

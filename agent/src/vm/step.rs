@@ -1,0 +1,306 @@
+//! What each event makes of each state; pure. The picture is in [`super`].
+
+use std::time::Duration;
+
+use super::{Action, End, Event, Report, State, Trouble, Wish};
+use crate::hypervisor::{DomainState, PauseReason, ShutOffReason};
+
+/// How often a guest is asked to power off within its grace period.
+pub(super) const PRESS_AGAIN: Duration = Duration::from_secs(5);
+
+/// The longest time between two attempts at the same thing.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// What becomes of `state` by `event`, and what to do.
+///
+/// `wish` is what the object asks for now, whether or not the event is about it.
+#[must_use]
+pub fn step(state: State, wish: Wish, event: Event) -> (State, Vec<Action>) {
+    match state {
+        State::Unseen { attempt } => match event {
+            Event::Seen(seen) => first_sight(seen, wish, attempt),
+            _ => stay(State::Unseen { attempt }),
+        },
+        State::Serving { attempt }
+        | State::Preparing { attempt }
+        | State::Defining { attempt }
+        | State::Starting { attempt } => start(state, attempt, wish, event),
+        State::Waiting { attempt } => wait(attempt, wish, event),
+        State::Attaching { attempt } => attach(attempt, wish, event),
+        State::Running { paused } => run(paused, wish, event),
+        State::Stopping { left } => stop(left, wish, event),
+        State::Destroying { end } => match event {
+            Event::Done | Event::Seen(None | Some(DomainState::ShutOff(_))) => clean(end),
+            Event::Failed(_) | Event::Lost => {
+                (State::Destroying { end }, vec![Action::Wake(pause(0))])
+            }
+            Event::Tick => (State::Destroying { end }, vec![Action::Destroy]),
+            _ => stay(State::Destroying { end }),
+        },
+        State::Cleaning { end } => match event {
+            Event::Done => cleaned(end, wish),
+            Event::Failed(_) | Event::Lost => {
+                (State::Cleaning { end }, vec![Action::Wake(pause(2))])
+            }
+            Event::Tick => clean(end),
+            _ => stay(State::Cleaning { end }),
+        },
+        State::Undefining { end, reported } => match event {
+            Event::Done if reported || wish == Wish::Gone => stay(State::Ended),
+            Event::Done => report_end(end, false),
+            Event::Failed(_) | Event::Lost => {
+                (State::Undefining { end, reported }, vec![Action::Wake(pause(0))])
+            }
+            Event::Tick => undefine(end, reported),
+            _ => stay(State::Undefining { end, reported }),
+        },
+        State::Reporting { end, defined } => match event {
+            Event::Reported => reported(end, defined),
+            Event::Wish if wish == Wish::Gone => reported(end, defined),
+            _ => stay(State::Reporting { end, defined }),
+        },
+        State::Ended => stay(State::Ended),
+    }
+}
+
+/// The first list after the beginning, or after a call whose effect is unknown.
+fn first_sight(seen: Option<DomainState>, wish: Wish, attempt: u32) -> (State, Vec<Action>) {
+    use ShutOffReason::{Failed, Unknown};
+    match (seen, wish) {
+        (Some(DomainState::ShutOff(Unknown | Failed)) | None, Wish::Run { recorded: false }) => {
+            (State::Serving { attempt }, vec![Action::Serve])
+        }
+        (Some(DomainState::ShutOff(reason)), Wish::Run { .. }) => clean(end_of(reason)),
+        (None, Wish::Run { recorded: true }) => clean(End::Failed(vanished())),
+        (Some(_), Wish::Run { .. }) => (State::Attaching { attempt: 0 }, vec![Action::Attach]),
+        (Some(DomainState::ShutOff(reason)), Wish::Stop { grace }) => {
+            clean(if reason == ShutOffReason::Destroyed && !grace.is_zero() {
+                End::Failed(killed())
+            } else {
+                stopped(reason)
+            })
+        }
+        (None | Some(DomainState::ShutOff(_)), _) => clean(End::Succeeded),
+        (Some(_), _) => close(wish),
+    }
+}
+
+/// One of the four stages of a start.
+fn start(state: State, attempt: u32, wish: Wish, event: Event) -> (State, Vec<Action>) {
+    match (state, event) {
+        (State::Starting { .. }, Event::Done) => {
+            if matches!(wish, Wish::Run { .. }) {
+                (State::Attaching { attempt: 0 }, vec![Action::Attach])
+            } else {
+                close(wish)
+            }
+        }
+        (_, Event::Done) if !matches!(wish, Wish::Run { .. }) => clean(End::Succeeded),
+        (State::Serving { .. }, Event::Done) => {
+            (State::Preparing { attempt }, vec![Action::Prepare])
+        }
+        (State::Preparing { .. }, Event::Done) => {
+            (State::Defining { attempt }, vec![Action::Define])
+        }
+        (_, Event::Done) => (State::Starting { attempt }, vec![Action::Start]),
+        (_, Event::Failed(trouble)) if trouble.hopeless => clean(End::Failed(trouble)),
+        (_, Event::Failed(trouble)) => (
+            State::Waiting { attempt: attempt.saturating_add(1) },
+            vec![Action::Report(Report::Waiting(trouble)), Action::Wake(pause(attempt))],
+        ),
+        (_, Event::Lost) => stay(State::Unseen { attempt }),
+        (state, _) => stay(state),
+    }
+}
+
+/// Between two attempts at a start.
+fn wait(attempt: u32, wish: Wish, event: Event) -> (State, Vec<Action>) {
+    let runs = matches!(wish, Wish::Run { .. });
+    match event {
+        Event::Seen(Some(seen)) if !matches!(seen, DomainState::ShutOff(_)) => {
+            if runs {
+                (State::Attaching { attempt: 0 }, vec![Action::Attach])
+            } else {
+                close(wish)
+            }
+        }
+        Event::Wish | Event::Tick if runs => (State::Serving { attempt }, vec![Action::Serve]),
+        Event::Wish | Event::Tick => clean(End::Succeeded),
+        _ => stay(State::Waiting { attempt }),
+    }
+}
+
+/// The guest runs, its network does not yet.
+fn attach(attempt: u32, wish: Wish, event: Event) -> (State, Vec<Action>) {
+    if let Some(ended) = guest_ended(&event) {
+        return ended;
+    }
+    if !matches!(wish, Wish::Run { .. }) && !matches!(event, Event::Seen(_)) {
+        return close(wish);
+    }
+    match event {
+        Event::Done => {
+            let report = Report::Running { paused: None };
+            (State::Running { paused: None }, vec![Action::Report(report)])
+        }
+        Event::Failed(trouble) => (
+            State::Attaching { attempt: attempt.saturating_add(1) },
+            vec![Action::Report(Report::Waiting(trouble)), Action::Wake(pause(attempt))],
+        ),
+        Event::Lost => (State::Attaching { attempt }, vec![Action::Wake(pause(attempt))]),
+        Event::Tick | Event::Wish => (State::Attaching { attempt }, vec![Action::Attach]),
+        Event::Seen(_) | Event::Reported => stay(State::Attaching { attempt }),
+    }
+}
+
+/// The guest runs.
+fn run(paused: Option<PauseReason>, wish: Wish, event: Event) -> (State, Vec<Action>) {
+    if let Some(ended) = guest_ended(&event) {
+        return ended;
+    }
+    match event {
+        Event::Wish if matches!(wish, Wish::Run { .. }) => {
+            (State::Attaching { attempt: 0 }, vec![Action::Attach])
+        }
+        Event::Wish => close(wish),
+        Event::Seen(Some(seen)) => {
+            let now = match seen {
+                DomainState::Paused(reason @ (PauseReason::User | PauseReason::IoError)) => {
+                    Some(reason)
+                }
+                _ => None,
+            };
+            let changed =
+                (now != paused).then_some(Action::Report(Report::Running { paused: now }));
+            (State::Running { paused: now }, changed.into_iter().collect())
+        }
+        _ => stay(State::Running { paused }),
+    }
+}
+
+/// The guest was asked to power off.
+fn stop(left: Duration, wish: Wish, event: Event) -> (State, Vec<Action>) {
+    match event {
+        Event::Seen(None) => destroy(End::Succeeded),
+        Event::Seen(Some(DomainState::ShutOff(reason))) => clean(stopped(reason)),
+        Event::Wish if matches!(wish, Wish::Over | Wish::Gone) => destroy(End::Succeeded),
+        Event::Tick => match left.saturating_sub(PRESS_AGAIN) {
+            Duration::ZERO => destroy(End::Failed(killed())),
+            left => press(left),
+        },
+        _ => stay(State::Stopping { left }),
+    }
+}
+
+/// Whether the event says that a running guest runs no more, and what then.
+fn guest_ended(event: &Event) -> Option<(State, Vec<Action>)> {
+    match event {
+        // The plug is pulled of what is not there: a list that missed a domain
+        // must not cost a running guest its files.
+        Event::Seen(None) => Some(destroy(End::Failed(vanished()))),
+        Event::Seen(Some(DomainState::ShutOff(reason))) => Some(clean(end_of(*reason))),
+        Event::Seen(Some(DomainState::Paused(PauseReason::PostCopyFailed))) => {
+            Some(destroy(End::Failed(Trouble {
+                reason: "MigrationFailed",
+                message: "the guest was lost in a migration: start the VM again".to_owned(),
+                hopeless: true,
+            })))
+        }
+        _ => None,
+    }
+}
+
+// === the ways out ===
+
+/// Ends a guest that runs, as the wish has it.
+fn close(wish: Wish) -> (State, Vec<Action>) {
+    match wish {
+        Wish::Stop { grace } if !grace.is_zero() => press(grace),
+        _ => destroy(End::Succeeded),
+    }
+}
+
+fn press(left: Duration) -> (State, Vec<Action>) {
+    let wake = Action::Wake(left.min(PRESS_AGAIN));
+    (State::Stopping { left }, vec![wake, Action::Press])
+}
+
+fn destroy(end: End) -> (State, Vec<Action>) {
+    (State::Destroying { end }, vec![Action::Destroy])
+}
+
+fn clean(end: End) -> (State, Vec<Action>) {
+    (State::Cleaning { end }, vec![Action::Clean])
+}
+
+fn cleaned(end: End, wish: Wish) -> (State, Vec<Action>) {
+    match wish {
+        Wish::Run { .. } => report_end(end, true),
+        Wish::Stop { .. } | Wish::Over | Wish::Gone => undefine(end, false),
+    }
+}
+
+fn undefine(end: End, reported: bool) -> (State, Vec<Action>) {
+    (State::Undefining { end, reported }, vec![Action::Undefine])
+}
+
+fn report_end(end: End, defined: bool) -> (State, Vec<Action>) {
+    let report = Action::Report(Report::Ended(end.clone()));
+    (State::Reporting { end, defined }, vec![report])
+}
+
+fn reported(end: End, defined: bool) -> (State, Vec<Action>) {
+    if defined { undefine(end, true) } else { stay(State::Ended) }
+}
+
+const fn stay(state: State) -> (State, Vec<Action>) {
+    (state, Vec::new())
+}
+
+/// 1 s, 2 s, 4 s … up to a minute.
+fn pause(attempt: u32) -> Duration {
+    Duration::from_secs(1 << attempt.min(6)).min(LONGEST_PAUSE)
+}
+
+// === how it ended ===
+
+/// The end of a guest that nobody asked to end.
+fn end_of(reason: ShutOffReason) -> End {
+    if !reason.is_failure() {
+        return End::Succeeded;
+    }
+    End::Failed(match reason {
+        ShutOffReason::Unknown => vanished(),
+        _ => Trouble {
+            reason: "GuestCrashed",
+            message: "the guest's process ended unexpectedly: see libvirt's log of the domain"
+                .to_owned(),
+            hopeless: true,
+        },
+    })
+}
+
+/// The end of a guest that was asked to end.
+fn stopped(reason: ShutOffReason) -> End {
+    match reason {
+        ShutOffReason::Unknown => End::Succeeded,
+        reason => end_of(reason),
+    }
+}
+
+pub(super) fn vanished() -> Trouble {
+    Trouble {
+        reason: "GuestLost",
+        message: "the guest no longer runs and nothing says why: the node may have restarted"
+            .to_owned(),
+        hopeless: true,
+    }
+}
+
+pub(super) fn killed() -> Trouble {
+    Trouble {
+        reason: "GracePeriodExceeded",
+        message: "the guest did not power off within terminationGracePeriodSeconds".to_owned(),
+        hopeless: true,
+    }
+}

@@ -1,0 +1,149 @@
+//! What cloud-init finds on its drive; pure.
+//!
+//! | | NoCloud | ConfigDrive |
+//! |---|---|---|
+//! | label | `cidata` | `config-2` |
+//! | metadata | `meta-data` | `openstack/latest/meta_data.json` |
+//! | user data | `user-data` | `openstack/latest/user_data` |
+//! | network | `network-config` | `openstack/latest/network_data.json` |
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use crds::kubevirt::{CloudInit, NameReference, VirtualMachineInstance};
+use serde_json::json;
+
+use super::VolumeError;
+use super::iso::File;
+use super::secrets::Secrets;
+use crate::domain::{firmware_uuid, hostname};
+
+/// What may be written into the spec itself, in bytes, as in KubeVirt.
+const INLINE_LIMIT: usize = 2048;
+
+/// The two layouts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    NoCloud,
+    ConfigDrive,
+}
+
+impl Kind {
+    /// The volume's field in the spec.
+    pub(super) fn field(self) -> &'static str {
+        match self {
+            Self::NoCloud => "cloudInitNoCloud",
+            Self::ConfigDrive => "cloudInitConfigDrive",
+        }
+    }
+
+    /// The label by which cloud-init finds the drive.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::NoCloud => "cidata",
+            Self::ConfigDrive => "config-2",
+        }
+    }
+}
+
+/// The files of a drive; `field` is where in the spec it is described.
+pub(super) fn files(
+    vmi: &VirtualMachineInstance,
+    kind: Kind,
+    source: &CloudInit,
+    field: &str,
+    secrets: &Secrets,
+) -> Result<Vec<File>, VolumeError> {
+    let user = Data {
+        what: "userdata",
+        hint: "UserDataSecretRef",
+        text: source.user_data.as_deref(),
+        base64: source.user_data_base64.as_deref(),
+        secret: source.secret_ref.as_ref(),
+        keys: ["userdata", "userData"],
+    };
+    let network = Data {
+        what: "networkdata",
+        hint: "NetworkDataSecretRef",
+        text: source.network_data.as_deref(),
+        base64: source.network_data_base64.as_deref(),
+        secret: source.network_data_secret_ref.as_ref(),
+        keys: ["networkdata", "networkData"],
+    };
+    let (user, network) = (user.read(field, secrets)?, network.read(field, secrets)?);
+    if user.is_none() && network.is_none() {
+        let rule = "must have one userdatasource or one networkdatasource set.";
+        return Err(VolumeError::invalid(field, rule));
+    }
+    let [meta_file, user_file, network_file] = match kind {
+        Kind::NoCloud => ["meta-data", "user-data", "network-config"],
+        Kind::ConfigDrive => [
+            "openstack/latest/meta_data.json",
+            "openstack/latest/user_data",
+            "openstack/latest/network_data.json",
+        ],
+    };
+    // NoCloud takes a drive without user data for none at all.
+    let user = File::new(user_file, user.unwrap_or_default());
+    let network = network.map(|network| File::new(network_file, network));
+    let meta = File::new(meta_file, metadata(vmi, kind).to_string());
+    Ok([meta, user].into_iter().chain(network).collect())
+}
+
+fn metadata(vmi: &VirtualMachineInstance, kind: Kind) -> serde_json::Value {
+    let (uuid, hostname) = (firmware_uuid(vmi), hostname(vmi));
+    match kind {
+        Kind::NoCloud => json!({ "instance-id": uuid, "local-hostname": hostname }),
+        Kind::ConfigDrive => {
+            let name = vmi.metadata.name.as_deref().unwrap_or_default();
+            let namespace = vmi.metadata.namespace.as_deref().unwrap_or_default();
+            json!({
+                "instance_id": format!("{name}.{namespace}"),
+                "uuid": uuid,
+                "hostname": hostname,
+                "local_hostname": hostname,
+            })
+        }
+    }
+}
+
+/// The three ways to give one piece of data.
+struct Data<'a> {
+    what: &'static str,
+    /// What to use for more than fits.
+    hint: &'static str,
+    text: Option<&'a str>,
+    base64: Option<&'a str>,
+    secret: Option<&'a NameReference>,
+    keys: [&'static str; 2],
+}
+
+impl Data<'_> {
+    fn read(&self, field: &str, secrets: &Secrets) -> Result<Option<Vec<u8>>, VolumeError> {
+        let text = self.text.filter(|text| !text.is_empty());
+        let base64 = self.base64.filter(|text| !text.is_empty());
+        let inline = match (text, base64, self.secret) {
+            (None, None, None) => return Ok(None),
+            (None, None, Some(secret)) => {
+                return secrets.value(secret, self.keys, field).map(Some);
+            }
+            (Some(text), None, None) => text.as_bytes().to_vec(),
+            (None, Some(text), None) => {
+                let compact: String = text.split_whitespace().collect();
+                let rule = |_| VolumeError::invalid(field, format!("{} is not base64", self.what));
+                STANDARD.decode(compact).map_err(rule)?
+            }
+            _ => {
+                let rule = format!("must have only one {}source set.", self.what);
+                return Err(VolumeError::invalid(field, rule));
+            }
+        };
+        if inline.len() > INLINE_LIMIT {
+            let rule = format!(
+                "{} exceeds {INLINE_LIMIT} byte limit. Should use {} for larger data.",
+                self.what, self.hint
+            );
+            return Err(VolumeError::invalid(field, rule));
+        }
+        Ok(Some(inline))
+    }
+}

@@ -1,0 +1,160 @@
+//! What this node follows in the API: its VMIs, and all Subnets.
+//!
+//! An object that cannot be read as its type is kept by its metadata: its VM
+//! runs on as it is, and hides no other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crds::kubeovn::Subnet;
+use crds::kubevirt::{NODE_NAME_LABEL, VirtualMachineInstance};
+use futures::StreamExt as _;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client, ResourceExt as _};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::leases::Subnets;
+
+type Guarded<K> = DeserializeGuard<K>;
+
+/// The objects as last seen. Dropping it ends the watches.
+#[derive(Debug)]
+pub struct Watched {
+    vmis: Store<Guarded<VirtualMachineInstance>>,
+    subnets: Store<Guarded<Subnet>>,
+    changes: watch::Receiver<u64>,
+    current: Current,
+    _watches: JoinSet<()>,
+}
+
+/// The objects as drivers get them, made anew only where one changed.
+#[derive(Debug, Default)]
+struct Current {
+    /// By uid.
+    vmis: BTreeMap<String, Arc<VirtualMachineInstance>>,
+    /// Name and version of each subnet, in order.
+    versions: Vec<(String, String)>,
+    subnets: Arc<Subnets>,
+}
+
+/// This node's VMIs.
+#[derive(Debug, Default)]
+pub struct Vmis {
+    /// By uid.
+    pub valid: BTreeMap<String, Arc<VirtualMachineInstance>>,
+    /// Uid and domain of those that cannot be read.
+    invalid: BTreeMap<String, String>,
+}
+
+impl Watched {
+    /// Begins to follow.
+    #[must_use]
+    pub fn start(client: &Client, node: &str) -> Self {
+        let (changed, changes) = watch::channel(0);
+        let mut watches = JoinSet::new();
+
+        let (vmis, writer) = reflector::store();
+        let api: Api<Guarded<VirtualMachineInstance>> = Api::all(client.clone());
+        let mine = watcher::Config::default().labels(&format!("{NODE_NAME_LABEL}={node}"));
+        let stream = watcher(api, mine).default_backoff().reflect(writer);
+        watches.spawn(follow(stream, changed.clone(), "virtualmachineinstances"));
+
+        let (subnets, writer) = reflector::store();
+        let api: Api<Guarded<Subnet>> = Api::all(client.clone());
+        let stream = watcher(api, watcher::Config::default()).default_backoff().reflect(writer);
+        watches.spawn(follow(stream, changed, "subnets"));
+
+        Self { vmis, subnets, changes, current: Current::default(), _watches: watches }
+    }
+
+    /// Waits until all objects have been seen once.
+    pub async fn synced(&self) {
+        // An error says that the watch has ended, which only dropping us does.
+        let _ = self.vmis.wait_until_ready().await;
+        let _ = self.subnets.wait_until_ready().await;
+    }
+
+    /// Waits until an object changed since the last call.
+    pub async fn changed(&mut self) {
+        if self.changes.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// This node's VMIs as they are now; the same `Arc` for each that did not change.
+    #[must_use]
+    pub fn vmis(&mut self) -> Vmis {
+        let mut vmis = Vmis::default();
+        for guarded in self.vmis.state() {
+            let uid = guarded.uid().unwrap_or_default();
+            match &guarded.0 {
+                Ok(vmi) => {
+                    let known = self.current.vmis.get(&uid);
+                    let same = known.filter(|one| one.resource_version() == vmi.resource_version());
+                    let vmi = same.map_or_else(|| Arc::new(vmi.clone()), Arc::clone);
+                    vmis.valid.insert(uid, vmi);
+                }
+                Err(_) => {
+                    let namespace = guarded.namespace().unwrap_or_default();
+                    vmis.invalid.insert(uid, net::names::domain(&namespace, &guarded.name_any()));
+                }
+            }
+        }
+        self.current.vmis.clone_from(&vmis.valid);
+        vmis
+    }
+
+    /// All subnets as they are now; the same `Arc` while none changes.
+    #[must_use]
+    pub fn subnets(&mut self) -> Arc<Subnets> {
+        let all = self.subnets.state();
+        let mut versions: Vec<_> = all
+            .iter()
+            .map(|one| (one.name_any(), one.resource_version().unwrap_or_default()))
+            .collect();
+        versions.sort_unstable();
+        if versions != self.current.versions {
+            let valid = all.iter().filter_map(|one| one.0.as_ref().ok());
+            let subnets = valid.map(|one| (one.name_any(), one.clone())).collect();
+            self.current.versions = versions;
+            self.current.subnets = Arc::new(subnets);
+        }
+        Arc::clone(&self.current.subnets)
+    }
+}
+
+impl Vmis {
+    /// Whether there is an object of this uid, readable or not.
+    #[must_use]
+    pub fn contains(&self, uid: &str) -> bool {
+        self.valid.contains_key(uid) || self.invalid.contains_key(uid)
+    }
+
+    /// The domains of all of them.
+    #[must_use]
+    pub fn domains(&self) -> BTreeSet<String> {
+        let valid = self
+            .valid
+            .values()
+            .map(|vmi| net::names::domain(&vmi.namespace().unwrap_or_default(), &vmi.name_any()));
+        valid.chain(self.invalid.values().cloned()).collect()
+    }
+}
+
+/// Keeps a store current, and says that it changed.
+async fn follow<K>(
+    stream: impl futures::Stream<Item = watcher::Result<watcher::Event<K>>>,
+    changed: watch::Sender<u64>,
+    kind: &'static str,
+) {
+    let mut stream = std::pin::pin!(stream);
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(_) => changed.send_modify(|count| *count += 1),
+            Err(error) => tracing::warn!(kind, %error, "The API cannot be watched; trying again"),
+        }
+    }
+}
