@@ -1,0 +1,119 @@
+//! The node's libvirtd: its own directories and host name through a mount and a
+//! UTS namespace, its guests, and their orderly end.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::central::wait_for_socket;
+use super::command::{run, word};
+use super::layout::{Layout, NodeLayout};
+use super::node;
+use super::process::Spec;
+
+/// How long guests have to end by themselves when the lab ends.
+const GUESTS_GRACE: Duration = Duration::from_secs(8);
+
+/// Prepares the directories and says how to run the daemon.
+pub(crate) fn libvirtd(layout: &Layout, node: &NodeLayout) -> Result<Spec> {
+    let dir = node.libvirt();
+    // What libvirt remembers of running guests is void: there are none yet.
+    let _ = fs::remove_dir_all(dir.join("run"));
+    for part in ["run", "etc/qemu", "lib", "log/qemu", "cache"] {
+        fs::create_dir_all(dir.join(part))
+            .with_context(|| format!("cannot make {}", dir.display()))?;
+    }
+    fs::write(dir.join("etc/libvirtd.conf"), daemon_conf(node))?;
+    fs::write(dir.join("etc/qemu.conf"), QEMU_CONF)?;
+
+    let words = [
+        "unshare",
+        "--mount",
+        "--uts",
+        "sh",
+        "-c",
+        include_str!("libvirtd.sh"),
+        "libvirtd",
+        word(&node.dir),
+        &node.name,
+    ];
+    let mut spec = node::spec(layout, node, "libvirtd", words.map(str::to_owned));
+    // It runs ovs-vsctl, which is to look in the private /run.
+    spec.env.clear();
+    let node = node.clone();
+    spec.prepare = Some(Arc::new(move || {
+        let node = node.clone();
+        Box::pin(async move { answers(&node).await })
+    }));
+    Ok(spec)
+}
+
+/// The socket accepts before the drivers are up; a list of domains needs both.
+async fn answers(node: &NodeLayout) -> Result<()> {
+    wait_for_socket(&node.libvirt_socket()).await?;
+    virsh(node, &["list", "--name"]).await?;
+    // Asking QEMU what it can takes seconds. The answer is kept in the cache, so
+    // ask before the first VM has to wait for it; whether it works does not matter.
+    let node = node.clone();
+    tokio::spawn(async move {
+        virsh(&node, &["domcapabilities", "--virttype", "qemu", "--machine", "q35"]).await
+    });
+    Ok(())
+}
+
+fn daemon_conf(node: &NodeLayout) -> String {
+    // A migration between daemons of one uuid is refused.
+    let uuid = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, word(&node.dir).as_bytes());
+    format!(
+        "host_uuid = \"{uuid}\"\nauth_unix_ro = \"none\"\nauth_unix_rw = \"none\"\n\
+         unix_sock_group = \"root\"\nunix_sock_rw_perms = \"0700\"\nlog_outputs = \"2:stderr\"\n"
+    )
+}
+
+const QEMU_CONF: &str = r#"stdio_handler = "file"
+security_driver = "none"
+cgroup_controllers = [ ]
+namespaces = [ ]
+remember_owner = 0
+user = "root"
+group = "root"
+"#;
+
+/// Asks every guest of the node to end, waits, and ends those that have not.
+///
+/// Their definitions and disks stay for the agent of the next run to judge.
+pub(crate) async fn end_guests(node: &NodeLayout) -> Result<()> {
+    let running = || async {
+        let names = virsh(node, &["list", "--name"]).await?;
+        anyhow::Ok(
+            names.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect::<Vec<_>>(),
+        )
+    };
+    let guests = running().await?;
+    for guest in &guests {
+        // The guest may be ending by itself right now.
+        let _ = virsh(node, &["shutdown", guest]).await;
+    }
+    let all_ended = async {
+        while !running().await?.is_empty() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        anyhow::Ok(())
+    };
+    if guests.is_empty() || tokio::time::timeout(GUESTS_GRACE, all_ended).await.is_ok() {
+        return Ok(());
+    }
+    for guest in running().await? {
+        let _ = virsh(node, &["destroy", &guest]).await;
+    }
+    Ok(())
+}
+
+async fn virsh(node: &NodeLayout, words: &[&str]) -> Result<String> {
+    let uri = node.libvirt_uri();
+    let mut all = vec!["virsh", "-q", "-c", &uri];
+    all.extend(words);
+    run(&all).await
+}
