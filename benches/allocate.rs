@@ -1,0 +1,159 @@
+//! What does it cost to give an address and to take it back?
+//!
+//! An operation is one call of `allocate`, `claim` or `release`. Every call names its
+//! owner by a text of its own, as a reconcile does, and the clock moves on. The
+//! peer's figures are those of Kube-OVN's unmodified `pkg/ipam`, run with the same
+//! sequences on a machine of the same kind; they are recorded here, not run again.
+//! The first case is charged with the pages that the system has yet to hand out.
+
+use benches::{Figure, Numbers, ns_per_op, scattered_places};
+use ipam::{Owner, Pool, Seconds};
+
+const PEER: &str = "kube-ovn";
+
+/// The usable addresses of a /16 with a gateway, as the peer's harness has it.
+const FULL: usize = 65_533;
+
+/// Addresses that are statically given at random places of a /8.
+const SCATTERED: usize = 50_000;
+
+/// Operations per second of the pool's clock.
+const PACE: usize = 64;
+
+fn main() {
+    let owners = Owners::new(2 * FULL);
+    dense(&owners);
+    fragmented(&owners, "pool_op_fragmented", "10.0.0.0/16", Some((1_269_000.0, 151_000.0)));
+    v6(&owners);
+    fragmented(&owners, "pool_op_v6_fragmented", "fd00::/112", None);
+    scattered(&owners);
+}
+
+/// Each owner's name twice: a caller that returns has its own copy of it.
+struct Owners {
+    asking: Vec<Owner>,
+    returning: Vec<Owner>,
+}
+
+impl Owners {
+    fn new(count: usize) -> Self {
+        let owners = || (0..count).map(owner).collect();
+        Self { asking: owners(), returning: owners() }
+    }
+}
+
+/// A name as the controller makes it, of a port and the uid of its VM.
+fn owner(number: usize) -> Owner {
+    format!("vm-{number}.default/3f9c2a17-b04d-4c5e-8f00-{number:012x}").as_str().into()
+}
+
+fn empty(network: &str) -> Pool {
+    let network = network.parse().expect("a network");
+    Pool::new(network, &[], &[], 0).expect("a size that is served")
+}
+
+fn full(owners: &Owners, network: &str) -> Pool {
+    let mut pool = empty(network);
+    allocate(&mut pool, &owners.asking[..FULL]);
+    pool
+}
+
+fn clock(operation: usize) -> Seconds {
+    1_000 + (operation / PACE) as Seconds
+}
+
+fn allocate<'a>(pool: &mut Pool, owners: impl IntoIterator<Item = &'a Owner>) -> u32 {
+    let mut count = 0;
+    for (operation, owner) in owners.into_iter().enumerate() {
+        pool.allocate(owner, clock(operation)).expect("there is an address");
+        count += 1;
+    }
+    count
+}
+
+fn release<'a>(pool: &mut Pool, owners: impl IntoIterator<Item = &'a Owner>) -> u32 {
+    let mut count = 0;
+    for (operation, owner) in owners.into_iter().enumerate() {
+        pool.release(owner, clock(operation)).expect("the owner holds an address");
+        count += 1;
+    }
+    count
+}
+
+/// From empty to full and back, tables growing on the way.
+fn dense(owners: &Owners) {
+    let (given, taken) = fill_and_empty(owners, "10.0.0.0/16");
+    // kube-ovn.md §3.1: fill a /16, 5.5 µs; free in order, 4.6 µs.
+    Figure::new("pool_allocate_dense", given, "ns").against(PEER, 5_500.0).print();
+    Figure::new("pool_release_dense", taken, "ns").against(PEER, 4_600.0).print();
+    Figure::new("pool_op_dense", mean(given, taken), "ns").against(PEER, 5_050.0).print();
+}
+
+fn v6(owners: &Owners) {
+    let (given, taken) = fill_and_empty(owners, "fd00::/64");
+    // kube-ovn.md §3.1: SerialIPv6AllocAddr in a /104; their free case does not run.
+    Figure::new("pool_allocate_v6", given, "ns").against(PEER, 5_408.0).print();
+    Figure::new("pool_op_v6", mean(given, taken), "ns").against(PEER, 5_408.0).print();
+}
+
+fn fill_and_empty(owners: &Owners, network: &str) -> (f64, f64) {
+    let (asking, returning) = (&owners.asking[..FULL], &owners.returning[..FULL]);
+    let given = ns_per_op(15, || empty(network), |pool| allocate(pool, asking));
+    let taken = ns_per_op(15, || full(owners, network), |pool| release(pool, returning));
+    (given, taken)
+}
+
+/// A full /16 of which a random half is released, then given to others, again and
+/// again: every address comes from a hole.
+fn fragmented(owners: &Owners, name: &str, network: &str, peer: Option<(f64, f64)>) {
+    let mut order: Vec<usize> = (0..FULL).collect();
+    Numbers::seeded(1).shuffle(&mut order);
+    let half = &order[..FULL / 2];
+    let newcomers = &owners.asking[FULL..][..half.len()];
+    let leaving: Vec<Owner> = half.iter().copied().map(owner).collect();
+    let taken = ns_per_op(15, || full(owners, network), |pool| release(pool, &leaving));
+    let holed = || {
+        let mut pool = full(owners, network);
+        release(&mut pool, &leaving);
+        pool
+    };
+    // Later than every release, so that none is at rest.
+    let given = ns_per_op(15, holed, |pool| allocate(pool, newcomers));
+    let figure = Figure::new(name, mean(given, taken), "ns");
+    // kube-ovn.md §3.1: allocate again from the 32k holes; free a random half.
+    if let Some((allocation, freeing)) = peer {
+        Figure::new("pool_allocate_fragmented", given, "ns").against(PEER, allocation).print();
+        Figure::new("pool_release_fragmented", taken, "ns").against(PEER, freeing).print();
+        figure.against(PEER, mean(allocation, freeing)).print();
+    } else {
+        figure.print();
+    }
+}
+
+/// Static addresses all over a /8, and dynamic ones between them.
+fn scattered(owners: &Owners) {
+    let places: Vec<_> = scattered_places().take(SCATTERED).collect();
+    let statics = &owners.asking[..SCATTERED];
+    let claim = |pool: &mut Pool| {
+        for (owner, place) in statics.iter().zip(&places) {
+            pool.claim(owner, *place, 1_000).expect("places are distinct");
+        }
+        u32::try_from(statics.len()).expect("few")
+    };
+    // kube-ovn.md §3.1: v4 static alloc at random places in a /8; v4 dynamic alloc
+    // in a pool with that many scattered static addresses.
+    let claimed = ns_per_op(15, || empty("10.0.0.0/8"), claim);
+    Figure::new("pool_claim_scattered", claimed, "ns").against(PEER, 232_000.0).print();
+    let prepared = || {
+        let mut pool = empty("10.0.0.0/8");
+        claim(&mut pool);
+        pool
+    };
+    let newcomers = &owners.asking[SCATTERED..][..FULL];
+    let given = ns_per_op(15, prepared, |pool| allocate(pool, newcomers));
+    Figure::new("pool_allocate_scattered", given, "ns").against(PEER, 4_078_000.0).print();
+}
+
+fn mean(one: f64, other: f64) -> f64 {
+    f64::midpoint(one, other)
+}

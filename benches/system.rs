@@ -1,0 +1,245 @@
+//! How fast the whole system is, what it weighs, and how much it writes.
+//!
+//! | figure | from | to |
+//! |---|---|---|
+//! | `ports_1000_embedded`, `ports_1000_kube` | the first of 1,000 VM objects is sent, 32 at a time | the last IP object has been seen by a watch and the last logical port is in the northbound database |
+//! | `vm_create_to_running` | one VM object is sent | a watch sees its VMI Running (median of several, the image unpacked) |
+//! | `vm_create_to_ack` | the same | the agent's time of the guest's first DHCPv4 ACK |
+//! | `rss_controller`, `rss_apiserver` | at that point, on the embedded API: 1,000 VMs | |
+//! | `rss_agent` | with one guest running | |
+//! | `api_writes_per_vm` | 50 VMs are made at once | all Running: writing requests of controller and agents, as kube-apiserver's audit log has them, refused and repeated ones included, lease renewals not |
+//!
+//! The 1,000 VMs are to run, under the fake hypervisor of one agent, so that what is
+//! timed competes with the making of their instances, as it would in life. Uses the programs beside it: `cargo build --release -p berth` comes first.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, ensure};
+use benches::{Figure, median};
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
+use kube::api::{PostParams, WatchEvent, WatchParams};
+use kube::core::DynamicObject;
+use tests::cluster::{Cluster, Flavour};
+use tests::eventually;
+use tests::kinds::{IP, Kind, SUBNET, VM, VMI, VPC};
+use tests::objects::{Subnet, Vm, vpc};
+use tests::process::resident_kib;
+use tests::suite::World as _;
+use tests::world::{Choice, Setup, World, port_of};
+
+const PORTS: usize = 1000;
+const BURST: usize = 50;
+const AT_ONCE: usize = 32;
+/// Single VMs, one after another.
+const STARTS: usize = 5;
+const LIMIT: Duration = Duration::from_secs(180);
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let mut status = ExitCode::SUCCESS;
+    for (name, outcome) in [
+        ("ports_1000_embedded", ports(Flavour::Embedded).await),
+        ("ports_1000_kube", ports(Flavour::Real).await),
+        ("vm_create_to_running", single_starts().await),
+        ("api_writes_per_vm", writes().await),
+    ] {
+        if let Err(error) = outcome {
+            eprintln!("{name}: {error:#}");
+            status = ExitCode::FAILURE;
+        }
+    }
+    status
+}
+
+async fn ports(flavour: Flavour) -> anyhow::Result<()> {
+    let choice = Choice { flavour, guests: false };
+    if let Some(reason) = World::unavailable(choice) {
+        println!("skipped: the figures of the {} API: {reason}", flavour.name());
+        return Ok(());
+    }
+    let world = World::with(Setup { nodes: 1, ..Setup::of(choice) }).await?;
+    make_subnet(&world.cluster).await?;
+    let seen = watch(&world.cluster, IP).await?;
+    let started = Instant::now();
+    let always = |n| Vm::named(&format!("port-{n}")).on("bench");
+    let creating = create(&world.cluster, PORTS, always);
+    let counting = count(seen, PORTS, |event| matches!(event, WatchEvent::Added(_)));
+    let ((), ()) = tokio::try_join!(creating, counting)?;
+    eventually("every port", LIMIT, async || {
+        let ports = world.northbound().count_vm_ports().await?;
+        ensure!(ports == PORTS, "{ports} ports");
+        Ok(())
+    })
+    .await?;
+    let seconds = started.elapsed().as_secs_f64();
+    match flavour {
+        Flavour::Embedded => {
+            Figure::new("ports_1000_embedded", seconds, "s").print();
+            Figure::new("rss_controller", mib(&world, "controller")?, "MiB").print();
+            Figure::new("rss_apiserver", mib(&world, "apiserver")?, "MiB").print();
+        }
+        Flavour::Real => Figure::new("ports_1000_kube", seconds, "s").print(),
+    }
+    world.finish().await
+}
+
+async fn single_starts() -> anyhow::Result<()> {
+    let choice = Choice { flavour: Flavour::Embedded, guests: true };
+    let world = World::with(Setup { nodes: 1, ..Setup::of(choice) }).await?;
+    make_subnet(&world.cluster).await?;
+    // The first one also unpacks the image; it is not counted.
+    start_one(&world, "warm").await?;
+    let (mut to_running, mut to_ack) = (vec![], vec![]);
+    for n in 0..STARTS {
+        let (running, ack) = start_one(&world, &format!("single-{n}")).await?;
+        to_running.push(running);
+        to_ack.push(ack);
+    }
+    Figure::new("vm_create_to_running", median(to_running), "s").print();
+    Figure::new("vm_create_to_ack", median(to_ack), "s").print();
+    world.cluster.create(VM, Vm::named("weighed").on("bench").object()).await?;
+    world.running("weighed").await?;
+    world.guest_ready("weighed", &world.place("weighed").await?).await?;
+    Figure::new("rss_agent", mib(&world, "n1/agent")?, "MiB").print();
+    world.finish().await
+}
+
+/// Seconds from the creation of a VM to Running, and to its first DHCPv4 ACK. The VM
+/// is gone again when this returns.
+async fn start_one(world: &World, name: &str) -> anyhow::Result<(f64, f64)> {
+    let seen = watch(&world.cluster, VMI).await?;
+    let (started, at) = (Instant::now(), SystemTime::now());
+    let runs = |event: &WatchEvent<DynamicObject>| match event {
+        WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+            object.metadata.name.as_deref() == Some(name)
+                && object.data["status"]["phase"] == "Running"
+        }
+        _ => false,
+    };
+    let vm = Vm::named(name).on("bench").without_grace().object();
+    world.cluster.create(VM, vm).await?;
+    count(seen, 1, runs).await?;
+    let running = started.elapsed().as_secs_f64();
+    let node = &world.lab().nodes()[0];
+    let ack = eventually("the first ACK", LIMIT, async || {
+        let ports = world.agent_ports(node).await?;
+        let port = ports.iter().find(|port| port["port"] == port_of(name)).context("no port")?;
+        let ack: Timestamp = port["first_ack_v4"].as_str().context("no ACK yet")?.parse()?;
+        Ok(SystemTime::from(ack).duration_since(at)?.as_secs_f64())
+    })
+    .await?;
+    world.cluster.delete(VM, name).await?;
+    world.cluster.gone(VM, name, LIMIT).await?;
+    Ok((running, ack))
+}
+
+async fn writes() -> anyhow::Result<()> {
+    let choice = Choice { flavour: Flavour::Real, guests: false };
+    if let Some(reason) = World::unavailable(choice) {
+        println!("skipped: api_writes_per_vm: {reason}");
+        return Ok(());
+    }
+    let world = World::with(Setup { audit: true, ..Setup::of(choice) }).await?;
+    make_subnet(&world.cluster).await?;
+    let before = audited(&world).await?;
+    let always = |n| Vm::named(&format!("burst-{n}")).on("bench");
+    create(&world.cluster, BURST, always).await?;
+    eventually("all to be Running", LIMIT, async || {
+        let instances = world.cluster.list(VMI).await?;
+        let running = instances.iter().filter(|one| one["status"]["phase"] == "Running").count();
+        ensure!(running == BURST, "{running} are");
+        // What is written because of the last change belongs to it as well.
+        for vm in world.cluster.list(VM).await? {
+            ensure!(vm["status"]["printableStatus"] == "Running", "{}", vm["status"]);
+        }
+        Ok(())
+    })
+    .await?;
+    let after = audited(&world).await?;
+    let mut total = 0;
+    for (what, count) in &after {
+        let count = count - before.get(what).unwrap_or(&0);
+        if count > 0 {
+            println!("  {count:>5} {what}");
+            total += count;
+        }
+    }
+    Figure::new("api_writes_per_vm", f64::from(total) / BURST as f64, "writes").print();
+    world.finish().await
+}
+
+/// Writing requests of our parts so far, by what they wrote.
+async fn audited(world: &World) -> anyhow::Result<BTreeMap<String, u32>> {
+    let mut counts = BTreeMap::new();
+    for request in world.cluster.audited().await? {
+        // The one kind of write that is this benchmark's own.
+        if request.verb == "create" && request.resource == "virtualmachines" {
+            continue;
+        }
+        if request.resource != "leases" {
+            *counts.entry(format!("{} {}", request.verb, request.resource)).or_default() += 1;
+        }
+    }
+    Ok(counts)
+}
+
+async fn make_subnet(cluster: &Cluster) -> anyhow::Result<()> {
+    cluster.create(VPC, vpc("bench-vpc")).await?;
+    let subnet = Subnet::named("bench").in_vpc("bench-vpc").of("10.90.0.0/16,fd90::/64");
+    cluster.create(SUBNET, subnet.object()).await?;
+    cluster.kubectl_ok(&["wait", "subnet/bench", "--for=condition=Ready", "--timeout=30s"]).await?;
+    Ok(())
+}
+
+async fn create(cluster: &Cluster, count: usize, vm: impl Fn(usize) -> Vm) -> anyhow::Result<()> {
+    let api = cluster.api(VM);
+    let objects: Result<Vec<DynamicObject>, _> =
+        (0..count).map(|n| serde_json::from_value(vm(n).object())).collect();
+    let params = PostParams::default();
+    stream::iter(objects?)
+        .map(|object| {
+            let (api, params) = (&api, &params);
+            async move { api.create(params, &object).await.map(drop) }
+        })
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<()>()
+        .await?;
+    Ok(())
+}
+
+type Events = BoxStream<'static, Result<WatchEvent<DynamicObject>, kube::Error>>;
+
+/// Everything that happens to a kind from now on.
+async fn watch(cluster: &Cluster, kind: Kind) -> anyhow::Result<Events> {
+    let api = cluster.api(kind);
+    let version = api.list(&Default::default()).await?.metadata.resource_version;
+    let version = version.context("a list has a version")?;
+    Ok(api.watch(&WatchParams::default(), &version).await?.boxed())
+}
+
+/// Reads events until `count` of them are `wanted`.
+async fn count(
+    mut events: Events,
+    count: usize,
+    wanted: impl Fn(&WatchEvent<DynamicObject>) -> bool,
+) -> anyhow::Result<()> {
+    let reading = async {
+        let mut seen = 0;
+        while seen < count {
+            let event = events.try_next().await?.context("the watch ended")?;
+            seen += usize::from(wanted(&event));
+        }
+        Ok(())
+    };
+    tokio::time::timeout(LIMIT, reading).await.context("not all events came")?
+}
+
+fn mib(world: &World, process: &str) -> anyhow::Result<f64> {
+    let pid = world.lab().pid_of(process).with_context(|| format!("{process} does not run"))?;
+    let kib = u32::try_from(resident_kib(u32::try_from(pid)?)?)?;
+    Ok(f64::from(kib) / 1024.0)
+}

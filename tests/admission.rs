@@ -1,0 +1,177 @@
+//! What cannot be served says so on its own object, and harms no other.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+use tests::cluster::Cluster;
+use tests::kinds::{IP, Kind, SUBNET, VM, VMI, VPC};
+use tests::objects::{Subnet, Vm, vpc};
+use tests::world::{World, port_of};
+use tests::{eventually, same};
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// Waits until an object carries a condition of this type and status whose reason or
+/// message contains `text`.
+async fn says(
+    cluster: &Cluster,
+    kind: Kind,
+    name: &str,
+    (condition, status): (&str, &str),
+    text: &str,
+) -> anyhow::Result<()> {
+    let what = format!("{} {name} to say {condition}={status} and {text:?}", kind.singular());
+    eventually(&what, SOON, async || {
+        let object = cluster.get(kind, name).await?;
+        let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let said = |one: &&Value| one["type"] == condition && one["status"] == status;
+        let found =
+            conditions.iter().find(said).with_context(|| format!("{}", object["status"]))?;
+        ensure!(found.to_string().contains(text), "{found}");
+        Ok(())
+    })
+    .await
+}
+
+pub(super) async fn a_wrong_subnet_says_so_and_harms_no_other(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    let cluster = &world.cluster;
+    cluster.create(VPC, vpc("rules")).await?;
+    cluster
+        .create(SUBNET, Subnet::named("right").in_vpc("rules").of("10.62.0.0/24").object())
+        .await?;
+    says(cluster, SUBNET, "right", ("Ready", "True"), "").await?;
+
+    let wrong = [
+        ("no-network", "10.300.0.0/24", None, "10.300.0.0/24"),
+        ("no-prefix", "10.63.0.0/33", None, "10.63.0.0/33"),
+        ("two-of-one", "10.64.0.0/24,10.65.0.0/24", None, "cidrBlock"),
+        ("far-gateway", "10.66.0.0/24", Some("10.67.0.1"), "10.67.0.1"),
+        ("overlapping", "10.62.0.128/25", None, "right"),
+    ];
+    for (name, cidr, gateway, _) in wrong {
+        let subnet = Subnet::named(name).in_vpc("rules").of(cidr);
+        let subnet = match gateway {
+            Some(gateway) => subnet.behind(gateway),
+            None => subnet,
+        };
+        cluster.create(SUBNET, subnet.object()).await?;
+    }
+    for (name, _, _, text) in wrong {
+        says(cluster, SUBNET, name, ("Ready", "False"), text).await?;
+    }
+    // Made after all the wrong ones, and served.
+    cluster
+        .create(SUBNET, Subnet::named("right-too").in_vpc("rules").of("fd62::/64").object())
+        .await?;
+    says(cluster, SUBNET, "right-too", ("Ready", "True"), "").await?;
+    cluster.create(VM, Vm::named("unharmed").on("right").object()).await?;
+    world.running("unharmed").await?;
+    let switches = world.northbound().names("Logical_Switch").await?;
+    for (name, ..) in wrong {
+        ensure!(!switches.contains(name), "{name} is a switch");
+    }
+
+    // Corrected, it is served like any other.
+    let cluster = &world.cluster;
+    cluster.merge(SUBNET, "no-network", json!({"spec": {"cidrBlock": "10.68.0.0/24"}})).await?;
+    says(cluster, SUBNET, "no-network", ("Ready", "True"), "").await?;
+    for name in wrong.map(|(name, ..)| name).into_iter().chain(["right-too"]) {
+        cluster.delete(SUBNET, name).await?;
+        cluster.gone(SUBNET, name, SOON).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn an_address_of_another_network_is_refused_on_that_vm(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    let cluster = &world.cluster;
+    for (name, address, text) in [
+        ("outside", "10.99.0.5", "10.99.0.5"),
+        ("no-address", "10.62.0.five", "10.62.0.five"),
+        ("gateway-thief", "10.62.0.1", "10.62.0.1"),
+    ] {
+        let vm = Vm::named(name).on("right").with_address(address);
+        cluster.create(VM, vm.object()).await?;
+        says(cluster, VM, name, ("Failure", "True"), text).await?;
+        ensure!(cluster.find(IP, &port_of(name)).await?.is_none(), "{name} has an IP object");
+        ensure!(cluster.find(VMI, name).await?.is_none(), "{name} has an instance");
+    }
+    let bad_mac = Vm::named("bad-mac").on("right").with_mac("01:00:5e:00:00:01");
+    cluster.create(VM, bad_mac.object()).await?;
+    says(cluster, VM, "bad-mac", ("Failure", "True"), "multicast").await?;
+    cluster.create(VM, Vm::named("fine").on("right").object()).await?;
+    world.running("fine").await?;
+
+    // The correction is taken without deleting anything.
+    let annotations = json!({"ovn.kubernetes.io/ip_address": "10.62.0.77"});
+    let patch = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
+    world.cluster.merge(VM, "outside", patch).await?;
+    world.running("outside").await?;
+    same("the address", world.place("outside").await?.v4.as_str(), "10.62.0.77")?;
+    let vm = world.cluster.get(VM, "outside").await?;
+    ensure!(!vm["status"]["conditions"].to_string().contains("Failure"), "{:#}", vm["status"]);
+    Ok(())
+}
+
+pub(super) async fn a_taken_address_is_refused_until_it_is_free(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    let cluster = &world.cluster;
+    cluster.create(VM, Vm::named("first").on("right").with_address("10.62.0.50").object()).await?;
+    world.running("first").await?;
+    cluster.create(VM, Vm::named("second").on("right").with_address("10.62.0.50").object()).await?;
+    says(cluster, VM, "second", ("Failure", "True"), "10.62.0.50").await?;
+    says(cluster, VM, "second", ("Failure", "True"), "first").await?;
+    same("the holder's address", world.place("first").await?.v4.as_str(), "10.62.0.50")?;
+    ensure!(world.find_place("second").await?.is_none(), "the second has an IP object");
+
+    // The second waits, and gets it once the first is gone and it has rested.
+    cluster.delete(VM, "first").await?;
+    says(cluster, VM, "second", ("Failure", "True"), "rests").await?;
+    world.running("second").await?;
+    same("the address", world.place("second").await?.v4.as_str(), "10.62.0.50")
+}
+
+pub(super) async fn a_vm_that_came_before_its_subnet_is_served_after_it(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    let cluster = &world.cluster;
+    cluster.create(VM, Vm::named("early").on("late-net").object()).await?;
+    says(cluster, VM, "early", ("Failure", "True"), "late-net").await?;
+    cluster
+        .create(SUBNET, Subnet::named("late-net").in_vpc("late-vpc").of("10.69.0.0/24").object())
+        .await?;
+    says(cluster, SUBNET, "late-net", ("Ready", "False"), "late-vpc").await?;
+    cluster.create(VPC, vpc("late-vpc")).await?;
+    world.running("early").await?;
+    Ok(())
+}
+
+pub(super) async fn a_reserved_address_is_given_to_its_vm_and_to_no_other(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    let cluster = &world.cluster;
+    let reservation = json!({
+        "apiVersion": "kubeovn.io/v1", "kind": "IP", "metadata": {"name": port_of("expected")},
+        "spec": {"podName": "expected", "namespace": "default", "subnet": "right",
+            "podType": "VirtualMachine", "v4IpAddress": "10.62.0.90",
+            "macAddress": "02:00:00:00:62:90"},
+    });
+    cluster.create(IP, reservation).await?;
+    let thief = Vm::named("thief").on("right").with_address("10.62.0.90");
+    cluster.create(VM, thief.object()).await?;
+    says(cluster, VM, "thief", ("Failure", "True"), "10.62.0.90").await?;
+    cluster.create(VM, Vm::named("expected").on("right").object()).await?;
+    world.running("expected").await?;
+    let place = world.place("expected").await?;
+    same("the address", place.v4.as_str(), "10.62.0.90")?;
+    same("the MAC", place.mac.as_str(), "02:00:00:00:62:90")
+}
+
+pub(super) async fn all_of_it_can_be_deleted(world: &mut World) -> anyhow::Result<()> {
+    super::churn::delete_everything(world).await
+}

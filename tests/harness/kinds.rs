@@ -1,0 +1,66 @@
+//! The kinds that scenarios look at, as seen from outside.
+
+use kube::core::ApiResource;
+
+/// Enough to name a kind in a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    group: &'static str,
+    version: &'static str,
+    kind: &'static str,
+    plural: &'static str,
+    /// Whether its objects live in namespaces.
+    pub namespaced: bool,
+}
+
+/// A logical router.
+pub const VPC: Kind = kind("kubeovn.io", "v1", "Vpc", "vpcs", false);
+/// A logical switch with its addresses.
+pub const SUBNET: Kind = kind("kubeovn.io", "v1", "Subnet", "subnets", false);
+/// Who has which address.
+pub const IP: Kind = kind("kubeovn.io", "v1", "IP", "ips", false);
+/// The ledger behind the IP objects.
+pub const BLOCK: Kind = kind("berth.io", "v1alpha1", "AddressBlock", "addressblocks", false);
+/// What a user wants to run.
+pub const VM: Kind = kind("kubevirt.io", "v1", "VirtualMachine", "virtualmachines", true);
+/// What runs.
+pub const VMI: Kind =
+    kind("kubevirt.io", "v1", "VirtualMachineInstance", "virtualmachineinstances", true);
+/// A machine that can run VMs.
+pub const NODE: Kind = kind("", "v1", "Node", "nodes", false);
+/// A bag of strings, for tests of the API itself.
+pub const CONFIG_MAP: Kind = kind("", "v1", "ConfigMap", "configmaps", true);
+
+impl Kind {
+    /// The kind's name in lower case, as kubectl prints it.
+    #[must_use]
+    pub fn singular(&self) -> String {
+        self.kind.to_lowercase()
+    }
+
+    /// For kube's dynamic API.
+    #[must_use]
+    pub fn resource(&self) -> ApiResource {
+        let api_version = match self.group {
+            "" => self.version.to_owned(),
+            group => format!("{group}/{}", self.version),
+        };
+        ApiResource {
+            group: self.group.to_owned(),
+            version: self.version.to_owned(),
+            api_version,
+            kind: self.kind.to_owned(),
+            plural: self.plural.to_owned(),
+        }
+    }
+}
+
+const fn kind(
+    group: &'static str,
+    version: &'static str,
+    kind: &'static str,
+    plural: &'static str,
+    namespaced: bool,
+) -> Kind {
+    Kind { group, version, kind, plural, namespaced }
+}

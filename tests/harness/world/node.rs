@@ -1,0 +1,124 @@
+//! What there is on a node: domains, taps, files, and what its agent serves.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use anyhow::{Context, bail, ensure};
+use berth::lab::NodeLayout;
+use serde_json::Value;
+use tokio::process::Command;
+
+use super::outside::link_names;
+use super::{REACH, World, port_of};
+use crate::eventually;
+
+impl World {
+    /// Runs virsh against a node's libvirtd.
+    ///
+    /// # Errors
+    /// When it fails; its stderr.
+    pub async fn virsh(&self, node: &NodeLayout, args: &[&str]) -> anyhow::Result<String> {
+        let output = Command::new("virsh")
+            .args(["-q", "-c", &node.libvirt_uri()])
+            .args(args)
+            .kill_on_drop(true)
+            .output()
+            .await?;
+        if !output.status.success() {
+            bail!("virsh {args:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The names of a node's domains, running or not.
+    ///
+    /// # Errors
+    /// When libvirtd does not answer.
+    pub async fn domains(&self, node: &NodeLayout) -> anyhow::Result<BTreeSet<String>> {
+        let names = self.virsh(node, &["list", "--all", "--name"]).await?;
+        Ok(names.split_whitespace().map(str::to_owned).collect())
+    }
+
+    /// The names of the interfaces in a node's namespace.
+    ///
+    /// # Errors
+    /// When the namespace is gone.
+    pub async fn links(&self, node: &NodeLayout) -> anyhow::Result<BTreeSet<String>> {
+        Ok(link_names(&self.lab.exec(node.number, &["ip", "-o", "link"]).await?))
+    }
+
+    /// What an agent serves: its `GET /ports`.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn agent_ports(&self, node: &NodeLayout) -> anyhow::Result<Vec<Value>> {
+        let output = Command::new("curl")
+            .args(["--silent", "--fail", "--max-time", "10", "http://agent/ports"])
+            .arg("--unix-socket")
+            .arg(node.admin())
+            .kill_on_drop(true)
+            .output()
+            .await?;
+        ensure!(output.status.success(), "the agent of {} does not answer", node.name);
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    /// The files and sockets of VMs that a node keeps.
+    ///
+    /// # Errors
+    /// When a directory cannot be read.
+    pub fn vm_files(&self, node: &NodeLayout) -> anyhow::Result<Vec<PathBuf>> {
+        let mut found = vec![];
+        for (dir, end) in [(node.state().join("vms"), ""), (node.run(), ".serial")] {
+            let entries = match std::fs::read_dir(&dir) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let paths = entries.flatten().map(|entry| entry.path());
+            found.extend(paths.filter(|path| path.to_string_lossy().ends_with(end)));
+        }
+        Ok(found)
+    }
+
+    /// Waits until a node has no domain, tap, DHCP binding of a VM any more.
+    ///
+    /// # Errors
+    /// When one of them is still there in the end.
+    pub async fn nothing_runs_of(&self, vm: &str, node: &NodeLayout) -> anyhow::Result<()> {
+        let (port, domain) = (port_of(vm), net::names::domain("default", vm));
+        let tap = net::names::tap(&port);
+        eventually(&format!("nothing to run of {vm}"), REACH, async || {
+            let domains = self.domains(node).await?;
+            ensure!(!domains.contains(&domain), "its domain is among {domains:?}");
+            let links = self.links(node).await?;
+            ensure!(!links.contains(&tap), "its tap {tap} is among {links:?}");
+            let ovs =
+                ["ovs-vsctl", "--timeout=10", &format!("--db={}", node.ovsdb()), "list-ports"];
+            let ports = self.lab.exec(node.number, &[&ovs[..], &["br-int"]].concat()).await?;
+            ensure!(!ports.lines().any(|line| line == tap), "its tap is a port of br-int");
+            let served = self.agent_ports(node).await?;
+            ensure!(served.iter().all(|one| one["port"] != port), "DHCP is served: {served:?}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// The process id of a VM's QEMU.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn qemu(&self, vm: &str) -> anyhow::Result<i32> {
+        let domain = net::names::domain("default", vm);
+        let wanted = format!("guest={domain},");
+        let node = self.node_of(vm).await?;
+        let pids = self.lab.exec(node.number, &["ip", "netns", "pids", &node.namespace]).await?;
+        pids.split_whitespace()
+            .filter_map(|pid| pid.parse().ok())
+            .find(|pid: &i32| {
+                let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                String::from_utf8_lossy(&words).contains(&wanted)
+            })
+            .with_context(|| format!("no QEMU of {domain} on {}", node.name))
+    }
+}

@@ -1,0 +1,111 @@
+//! The list of scenarios. One binary, so that it links once.
+//!
+//! `cargo test -p tests -- embedded` runs those against the embedded API,
+//! `-- vm_lifecycle` those of one file; `-- --list` names them all.
+
+mod admission;
+mod api_kubectl;
+mod api_promises;
+mod churn;
+mod layers;
+mod port_lifecycle;
+mod restarts;
+mod vm_lifecycle;
+
+use std::process::ExitCode;
+
+use tests::cluster::{Cluster, Flavour};
+use tests::stories;
+use tests::suite::{Story, Suite};
+use tests::world::{Choice, World};
+
+fn main() -> std::io::Result<ExitCode> {
+    let mut suite = Suite::new()?;
+    suite.plain(
+        "layers::each_crate_depends_only_on_the_layers_below_it",
+        layers::each_crate_depends_only_on_the_layers_below_it,
+    );
+    for flavour in [Flavour::Embedded, Flavour::Real] {
+        suite.group(&format!("api_{}", flavour.name()), flavour, api_stories());
+        let choice = Choice { flavour, guests: false };
+        suite.group(&format!("fake_{}", flavour.name()), choice, fake_stories());
+        let choice = Choice { flavour, guests: true };
+        suite.group(&format!("lab_{}", flavour.name()), choice, lab_stories());
+    }
+    Ok(suite.run())
+}
+
+/// An API by itself, with our CRDs.
+fn api_stories() -> Vec<(&'static str, Story<Cluster>)> {
+    stories![
+        api_kubectl:
+            short_names_find_our_kinds,
+            apply_creates_then_changes_then_leaves_alone,
+            apply_of_a_file_with_several_documents,
+            get_prints_the_columns_of_the_kind,
+            get_selects_by_label_and_field,
+            get_watch_shows_changes_as_they_happen,
+            get_watch_prints_tables_too,
+            wait_returns_when_the_condition_holds,
+            describe_shows_the_object_and_its_events,
+            edit_changes_what_the_editor_changed,
+            patch_works_in_each_of_its_forms,
+            a_mistake_is_refused_with_its_place,
+            a_namespace_takes_its_objects_with_it,
+            create_needs_no_file_for_kinds_that_kubectl_knows;
+        api_promises:
+            of_two_writers_with_one_version_one_loses,
+            a_name_is_taken_once,
+            status_and_spec_are_written_apart,
+            an_instance_has_no_status_subresource,
+            a_write_that_changes_nothing_is_no_event,
+            a_finalizer_holds_an_object_until_it_goes,
+            what_is_owned_goes_with_its_owner,
+            foreground_deletion_takes_the_owned_first,
+            a_delete_for_another_uid_is_refused,
+            a_watch_continues_where_a_list_ended,
+            what_was_answered_survives_kill_minus_nine;
+    ]
+}
+
+/// Controller and agents over a real northbound database, without guests.
+fn fake_stories() -> Vec<(&'static str, Story<World>)> {
+    stories![
+        admission:
+            a_wrong_subnet_says_so_and_harms_no_other,
+            an_address_of_another_network_is_refused_on_that_vm,
+            a_taken_address_is_refused_until_it_is_free,
+            a_vm_that_came_before_its_subnet_is_served_after_it,
+            a_reserved_address_is_given_to_its_vm_and_to_no_other,
+            all_of_it_can_be_deleted;
+        churn:
+            two_hundred_vms_come_and_go_and_leave_nothing,
+            a_new_vm_of_an_old_name_has_a_place_of_its_own,
+            the_same_with_kills_in_between_leaves_nothing_either,
+            subnets_and_vpcs_go_from_ovn_with_their_objects;
+    ]
+}
+
+/// The whole system with guests on two nodes.
+fn lab_stories() -> Vec<(&'static str, Story<World>)> {
+    stories![
+        port_lifecycle:
+            a_fixed_and_a_dynamic_address_reach_their_guests_by_dhcp,
+            the_instance_shows_its_interface,
+            guests_on_two_nodes_reach_each_other_over_both_families,
+            a_guest_that_takes_another_address_is_not_heard;
+        vm_lifecycle:
+            a_stopped_vm_keeps_its_place_and_starts_with_it,
+            a_rebooted_guest_keeps_place_and_instance,
+            a_killed_qemu_comes_back_with_the_same_place,
+            a_guest_that_powers_off_is_started_again,
+            a_deleted_vm_leaves_nothing_and_its_name_serves_again;
+        restarts:
+            the_controller_may_die_at_any_time,
+            an_agent_may_die_at_any_time,
+            the_northbound_database_may_die_at_any_time,
+            the_database_of_a_node_may_die_at_any_time,
+            the_api_may_die_at_any_time,
+            the_daemons_of_a_node_may_die_under_a_guest;
+    ]
+}
