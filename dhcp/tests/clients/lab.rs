@@ -6,6 +6,7 @@
 //! ```
 
 use std::fs::File;
+use std::net::{Ipv6Addr, SocketAddrV6, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -177,6 +178,23 @@ impl Lab {
         let mut shell = Command::new("timeout");
         shell.args([&limit.to_string(), "ip", "netns", "exec", &guest, "sh", "-c", command]);
         run(&mut shell)
+    }
+
+    /// Has the guest send so many DHCPv6 messages that mean nothing, without a pause.
+    pub(crate) fn flood(&self, messages: u32) {
+        let namespace = File::open(format!("/run/netns/{}", self.namespace("guest"))).unwrap();
+        let sender = std::thread::spawn(move || {
+            // For this thread alone, which ends with the flood.
+            setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+            let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 546)).unwrap();
+            let eth0 = nix::net::if_::if_nametoindex("eth0").unwrap();
+            let servers = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
+            let to = SocketAddrV6::new(servers, 547, 0, eth0);
+            for _ in 0..messages {
+                socket.send_to(&[1, 0, 0, 0], to).unwrap();
+            }
+        });
+        sender.join().unwrap();
     }
 
     /// A path in the lab's own directory.
