@@ -12,7 +12,7 @@
 //! The 1,000 VMs are to run, under the fake hypervisor of one agent, so that what is
 //! timed competes with the making of their instances, as it would in life. Uses the programs beside it: `cargo build --release -p berth` comes first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,8 +21,10 @@ use benches::{Figure, median};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
-use kube::api::{PostParams, WatchEvent, WatchParams};
+use kube::api::PostParams;
 use kube::core::DynamicObject;
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{self, Event, watcher};
 use tests::cluster::{Cluster, Flavour};
 use tests::eventually;
 use tests::kinds::{IP, Kind, SUBNET, VM, VMI, VPC};
@@ -67,7 +69,7 @@ async fn ports(flavour: Flavour) -> anyhow::Result<()> {
     let started = Instant::now();
     let always = |n| Vm::named(&format!("port-{n}")).on("bench");
     let creating = create(&world.cluster, PORTS, always);
-    let counting = count(seen, PORTS, |event| matches!(event, WatchEvent::Added(_)));
+    let counting = count(seen, PORTS, |_| true);
     let ((), ()) = tokio::try_join!(creating, counting)?;
     eventually("every port", LIMIT, async || {
         let ports = world.northbound().count_vm_ports().await?;
@@ -113,12 +115,8 @@ async fn single_starts() -> anyhow::Result<()> {
 async fn start_one(world: &World, name: &str) -> anyhow::Result<(f64, f64)> {
     let seen = watch(&world.cluster, VMI).await?;
     let (started, at) = (Instant::now(), SystemTime::now());
-    let runs = |event: &WatchEvent<DynamicObject>| match event {
-        WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-            object.metadata.name.as_deref() == Some(name)
-                && object.data["status"]["phase"] == "Running"
-        }
-        _ => false,
+    let runs = |object: &DynamicObject| {
+        object.metadata.name.as_deref() == Some(name) && object.data["status"]["phase"] == "Running"
     };
     let vm = Vm::named(name).on("bench").without_grace().object();
     world.cluster.create(VM, vm).await?;
@@ -211,31 +209,44 @@ async fn create(cluster: &Cluster, count: usize, vm: impl Fn(usize) -> Vm) -> an
     Ok(())
 }
 
-type Events = BoxStream<'static, Result<WatchEvent<DynamicObject>, kube::Error>>;
+type Objects = BoxStream<'static, Result<DynamicObject, watcher::Error>>;
 
-/// Everything that happens to a kind from now on.
-async fn watch(cluster: &Cluster, kind: Kind) -> anyhow::Result<Events> {
-    let api = cluster.api(kind);
-    let version = api.list(&Default::default()).await?.metadata.resource_version;
-    let version = version.context("a list has a version")?;
-    Ok(api.watch(&WatchParams::default(), &version).await?.boxed())
+/// Each object of a kind that comes or changes from now on. One whose watch a busy
+/// server ended is seen again with the next list.
+async fn watch(cluster: &Cluster, kind: Kind) -> anyhow::Result<Objects> {
+    let events = watcher(cluster.api(kind), watcher::Config::default());
+    let mut events = events.default_backoff().boxed();
+    while !matches!(events.try_next().await?.context("a watch goes on")?, Event::InitDone) {}
+    let objects = events.try_filter_map(async |event| {
+        Ok(match event {
+            Event::Apply(object) | Event::InitApply(object) => Some(object),
+            Event::Delete(_) | Event::Init | Event::InitDone => None,
+        })
+    });
+    Ok(objects.boxed())
 }
 
-/// Reads events until `count` of them are `wanted`.
+/// Reads until `count` different objects have been `wanted`.
 async fn count(
-    mut events: Events,
+    mut objects: Objects,
     count: usize,
-    wanted: impl Fn(&WatchEvent<DynamicObject>) -> bool,
+    wanted: impl Fn(&DynamicObject) -> bool,
 ) -> anyhow::Result<()> {
     let reading = async {
-        let mut seen = 0;
-        while seen < count {
-            let event = events.try_next().await?.context("the watch ended")?;
-            seen += usize::from(wanted(&event));
+        let mut seen = HashSet::new();
+        while seen.len() < count {
+            let object = match objects.next().await.context("a watch goes on")? {
+                Ok(object) => object,
+                // It begins anew by itself.
+                Err(_) => continue,
+            };
+            if wanted(&object) {
+                seen.insert(object.metadata.uid);
+            }
         }
-        Ok(())
+        anyhow::Ok(())
     };
-    tokio::time::timeout(LIMIT, reading).await.context("not all events came")?
+    tokio::time::timeout(LIMIT, reading).await.context("not all objects came")?
 }
 
 fn mib(world: &World, process: &str) -> anyhow::Result<f64> {
