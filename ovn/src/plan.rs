@@ -11,8 +11,9 @@
 //!   changes in one transaction, so nothing is open or unreachable in between.
 //! - In maps (`options`, `external_ids` …) only keys of ours are touched, one by one.
 //! - Only rows that carry our marker are deleted.
-//! - What a change replaces is guarded to be still as observed, and so is the
-//!   presence of the parent of a new child; a name that must be new is guarded too.
+//! - What a change replaces is guarded to be still as observed, and so is a map that
+//!   gets a new key, and the presence of the parent of a new child; a name that must
+//!   be new is guarded too.
 //!   If any of it does not hold, the whole transaction is a
 //!   [`Conflict`](crate::ovsdb::TransactError::Conflict).
 //!

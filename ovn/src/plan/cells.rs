@@ -144,6 +144,11 @@ impl Edit {
             self.mutations.push(Mutation::delete(column, keys));
             self.seen_pairs.push(Condition::includes(column, Value::map(stale)));
         }
+        if want.keys().any(|key| !has(key)) {
+            // OVSDB inserts no pair whose key is there by then, and says nothing; and it
+            // has no condition for the absence of a key but to compare the whole map.
+            self.seen.push((column, have.clone()));
+        }
         if !want.is_empty() {
             self.mutations.push(Mutation::insert(column, Value::map(want)));
         }

@@ -183,7 +183,7 @@ async fn a_changed_rule_is_swapped_in_one_transaction_and_a_foreign_one_stays() 
     let switch = desired.switches.get_mut("s1").unwrap();
     let mut rule = switch.acls.pop_first().unwrap();
     rule.action = "reject".into();
-    // A tier cannot be stored here and must not be a difference for ever.
+    // Where a tier cannot be stored it must not be a difference for ever.
     rule.tier = 2;
     switch.acls.insert(rule);
     assert_eq!(apply(&client, &Scope::switch("s1"), &desired).await, Ok(2));
@@ -245,6 +245,25 @@ async fn an_option_changed_by_another_client_meanwhile_is_a_conflict() {
     let options =
         two.read(|replica| LogicalSwitchPort::by_name(replica, "vm1.ns").unwrap().options);
     assert_eq!(options, pairs([("requested-chassis", "n3")]));
+}
+
+#[tokio::test]
+async fn an_option_added_by_another_client_meanwhile_is_a_conflict_rather_than_left_as_it_is() {
+    let server = Server::start().await;
+    let (one, two) = (server.client().await, server.client().await);
+    let on = |chassis: &[&str]| {
+        let mut desired = vms([1]);
+        let port = desired.ports.remove("vm1.ns").unwrap();
+        desired.ports.insert("vm1.ns".into(), port.on_chassis(chassis));
+        desired
+    };
+    apply(&one, &everything(), &all([vpc(), subnet(), on(&[])])).await.unwrap();
+    let late = one.read(|replica| plan::between(replica, &Scope::default(), &on(&["n1"])));
+
+    eventually(&two, |replica| LogicalSwitchPort::by_name(replica, "vm1.ns").is_some()).await;
+    apply(&two, &Scope::default(), &on(&["n2"])).await.unwrap();
+    assert_eq!(within(one.transact(late)).await, Err(TransactError::Conflict));
+    assert_eq!(port(&one, "vm1.ns").unwrap().options, pairs([("requested-chassis", "n2")]));
 }
 
 #[tokio::test]
