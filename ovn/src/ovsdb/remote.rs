@@ -24,8 +24,16 @@ pub enum Remote {
 
 /// The text names no server that can be reached.
 #[derive(Debug, Clone, Eq, PartialEq, thiserror::Error)]
-#[error("{0:?} is not a database server: write unix:<path> or tcp:<host>:<port>")]
-pub struct ParseRemoteError(String);
+pub enum ParseRemoteError {
+    /// It is in no notation of ours.
+    #[error("{0:?} is not a database server: write unix:<path> or tcp:<host>:<port>")]
+    Unknown(String),
+    /// It asks for TLS.
+    #[error(
+        "{0:?} asks for TLS, which is not supported yet: use unix:<path>, or tcp:<host>:<port> on a network that is trusted"
+    )]
+    Tls(String),
+}
 
 pub(super) type Reader = Box<dyn AsyncRead + Send + Unpin>;
 pub(super) type Writer = Box<dyn AsyncWrite + Send + Unpin>;
@@ -56,7 +64,7 @@ impl FromStr for Remote {
     type Err = ParseRemoteError;
 
     fn from_str(text: &str) -> Result<Self, ParseRemoteError> {
-        let invalid = || ParseRemoteError(text.to_owned());
+        let invalid = || ParseRemoteError::Unknown(text.to_owned());
         let (kind, rest) = text.split_once(':').ok_or_else(invalid)?;
         match kind {
             "unix" if !rest.is_empty() => Ok(Self::Unix(rest.into())),
@@ -72,6 +80,7 @@ impl FromStr for Remote {
                 }
                 Ok(Self::Tcp { host: host.to_owned(), port })
             }
+            "ssl" => Err(ParseRemoteError::Tls(text.to_owned())),
             _ => Err(invalid()),
         }
     }
@@ -100,8 +109,15 @@ mod tests {
 
     #[test]
     fn what_names_no_server_is_refused() {
-        for text in ["", "unix:", "/run/x", "tcp:h", "tcp::1", "tcp:fd00::1:6641", "ssl:h:6641"] {
-            assert_eq!(text.parse::<Remote>(), Err(ParseRemoteError(text.to_owned())));
+        for text in ["", "unix:", "/run/x", "tcp:h", "tcp::1", "tcp:fd00::1:6641", "ptcp:6641"] {
+            assert_eq!(text.parse::<Remote>(), Err(ParseRemoteError::Unknown(text.to_owned())));
         }
+    }
+
+    #[test]
+    fn tls_is_refused_by_name_also_as_one_of_several() {
+        let error = Remote::list("tcp:h:6641,ssl:h:6641").unwrap_err();
+        assert_eq!(error, ParseRemoteError::Tls("ssl:h:6641".to_owned()));
+        assert!(error.to_string().contains("not supported yet"), "{error}");
     }
 }
