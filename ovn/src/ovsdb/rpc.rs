@@ -19,6 +19,9 @@ pub(crate) struct Scanner {
     place: Place,
 }
 
+/// How large an empty buffer stays: loads are far larger than what comes after them.
+const KEPT: usize = 256 * 1024;
+
 #[derive(Clone, Copy, Debug, Default)]
 enum Place {
     #[default]
@@ -80,12 +83,14 @@ impl Scanner {
         None
     }
 
-    /// Forgets what was taken, once that is at least half of the buffer.
+    /// Forgets what was taken, once that is at least half of the buffer, and gives
+    /// back the memory that one large message needed.
     fn compact(&mut self) {
-        if self.start * 2 >= self.buffer.len() {
+        if self.start > 0 && self.start * 2 >= self.buffer.len() {
             self.buffer.drain(..self.start);
             self.at -= self.start;
             self.start = 0;
+            self.buffer.shrink_to(KEPT);
         }
     }
 }

@@ -60,6 +60,15 @@ fn what_was_taken_is_not_kept() {
 }
 
 #[test]
+fn one_large_message_does_not_hold_its_memory_for_ever() {
+    let mut scanner = Scanner::default();
+    let large = json!({"a": "x".repeat(8 * KEPT)}).to_string();
+    scanner.room(0).extend_from_slice(large.as_bytes());
+    assert!(scanner.next().is_some());
+    assert!(scanner.room(0).capacity() <= 2 * KEPT);
+}
+
+#[test]
 fn requests_notifications_and_replies_are_told_apart() {
     let parse = |json: Json| Message::parse(json.to_string().as_bytes());
     assert_eq!(
