@@ -23,6 +23,9 @@
 //! - **All or nothing, on what was seen.** A plan's guards fail rather than let it act on
 //!   rows that changed in between; that is [`TransactError::Conflict`], and a new plan
 //!   from the replica, which is fresh by then, is the cure.
+//! - **A lost answer is not repeated.** Nothing is sent twice by itself. Where the outcome
+//!   is unknown, [`Client::synced`] waits until the replica has been compared with the
+//!   server after it.
 //! - **A lost connection is not a lost replica.** While there is no server the replica
 //!   says what was last known. A new connection costs the difference where the server
 //!   keeps a history, and everything where it does not; readers see the state before or
@@ -32,6 +35,7 @@
 //! - **What is not ours stays.** Rows without our marker are not deleted; in maps only our
 //!   keys are touched.
 //!
+//! [`Client::synced`]: ovsdb::Client::synced
 //! [`Client::transact`]: ovsdb::Client::transact
 //! [`Transaction::durable`]: ovsdb::Transaction::durable
 //! [`TransactError::Conflict`]: ovsdb::TransactError::Conflict

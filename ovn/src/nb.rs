@@ -4,6 +4,27 @@
 //! where we write it, one `…Want` for what a caller wants of it. Names and columns
 //! are Kube-OVN's, so that a cluster can change over: router = VPC, switch =
 //! subnet, port = VM network.
+//!
+//! # Releases of OVN
+//!
+//! Served are the schemas of OVN 23.03 to 25.03; those of 25.09 (7.12.0) and 26.03
+//! (7.18.0) differ from the last one in nothing that we use. What a release added:
+//!
+//! | OVN | schema | of what we use | on older servers |
+//! |---|---|---|---|
+//! | 23.03 | 7.0.0 | all but the below | not served |
+//! | 23.06 | 7.0.4 | `ACL.tier` | left out: every rule is of tier 0 |
+//! | | | `pass` among `ACL.action` | refused as a constraint violation |
+//! | 23.09 | 7.1.0 | – | |
+//! | 24.03 | 7.3.0 | – | |
+//! | 24.09 | 7.6.0 | – | |
+//! | 25.03 | 7.11.0 | `Logical_Router_Port.networks` may be empty | others' rows without one have `""` |
+//!
+//! Tables and columns that we do not use are neither read nor touched. A column that
+//! may be missing ends in `?` in [`Table::COLUMNS`]; a server that lacks any other is
+//! not followed, and [`Client::trouble`](crate::ovsdb::Client::trouble) names the
+//! version of its schema and all that it lacks. A database that is converted while it
+//! is served is read anew, and what it has gained is used from then on.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +65,7 @@ pub const VENDOR_KEY: &str = "vendor";
 pub trait Table: Sized {
     /// The table's name in the schema.
     const TABLE: &'static str;
-    /// The columns we use, also those that only newer schemas have.
+    /// The columns we use; those that only newer schemas have end in `?`.
     const COLUMNS: &'static [&'static str];
 
     /// The row as a value: every column named, every default filled in.

@@ -32,8 +32,9 @@ pub struct Config {
     pub remotes: Vec<Remote>,
     /// `OVN_Northbound`, `Open_vSwitch` …
     pub database: String,
-    /// Tables with the columns to mirror. What the server's schema lacks is left
-    /// out, with one log line.
+    /// Tables with the columns to mirror. A server whose schema lacks one of them is
+    /// not followed. A name that ends in `?` may be missing: it is left out, with one
+    /// log line, and [`Replica::has_column`] says so.
     pub tables: Vec<(String, Vec<String>)>,
     /// Follow only the leader of a cluster. A standalone server is its own leader.
     pub leader_only: bool,
@@ -74,6 +75,7 @@ pub struct Client {
     replica: Arc<RwLock<Replica>>,
     generation: watch::Receiver<u64>,
     synced: watch::Receiver<bool>,
+    trouble: watch::Receiver<Option<String>>,
 }
 
 /// What a client asks of the session.
@@ -100,10 +102,15 @@ impl Client {
         let (commands, commands_rx) = mpsc::channel(COMMANDS);
         let (generation_tx, generation) = watch::channel(0);
         let (synced_tx, synced) = watch::channel(false);
-        let view =
-            View { replica: Arc::clone(&replica), generation: generation_tx, synced: synced_tx };
+        let (trouble_tx, trouble) = watch::channel(None);
+        let view = View {
+            replica: Arc::clone(&replica),
+            generation: generation_tx,
+            synced: synced_tx,
+            trouble: trouble_tx,
+        };
         tokio::spawn(session::run(config, timing, commands_rx, view));
-        Self { commands, replica, generation, synced }
+        Self { commands, replica, generation, synced, trouble }
     }
 
     /// Waits until the replica follows the server; at once if it does.
@@ -117,6 +124,13 @@ impl Client {
     #[must_use]
     pub fn is_synced(&self) -> bool {
         *self.synced.borrow()
+    }
+
+    /// Why the last attempt to follow a server ended, for people to read; `None`
+    /// while one is followed, and before the first attempt has ended.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.borrow().clone()
     }
 
     /// A number that grows with every change to the replica.
@@ -175,6 +189,7 @@ struct View {
     replica: Arc<RwLock<Replica>>,
     generation: watch::Sender<u64>,
     synced: watch::Sender<bool>,
+    trouble: watch::Sender<Option<String>>,
 }
 
 impl View {

@@ -66,7 +66,7 @@ impl Table for Acl {
         "action",
         "log",
         "severity",
-        "tier",
+        "tier?",
         "options",
         "external_ids",
     ];

@@ -58,17 +58,24 @@ pub(crate) enum SessionError {
     #[error("an update could not be applied")]
     Update(#[from] UpdateError),
     /// No schema.
-    #[error("the schema could not be read")]
+    #[error("the schema is not one to work with")]
     Schema(#[from] SchemaError),
     /// Not a server to follow.
     #[error("the server is not one to follow")]
     Server(#[from] ServerError),
+    /// Fewer parts than the message must have.
+    #[error("the server left out a part of {0}")]
+    Short(&'static str),
     /// A request of ours was refused.
     #[error("the server refused {0}: {1}")]
     Refused(&'static str, Json),
     /// The server took the database away, or converted it.
     #[error("the database was replaced")]
     Replaced,
+    /// The outcome of a transaction is not known while the connection is up: what the
+    /// replica says must not be planned upon before it has been loaded again.
+    #[error("the server gave a transaction up and does not say whether it happened")]
+    Unknown,
 }
 
 #[derive(Debug)]
@@ -91,7 +98,7 @@ pub(crate) struct Protocol<'a> {
     /// Requests without an answer yet, oldest first.
     awaited: BTreeMap<u64, Awaited>,
     next_id: u64,
-    following: bool,
+    following: Option<Instant>,
     out: Vec<u8>,
 }
 
@@ -106,7 +113,7 @@ impl<'a> Protocol<'a> {
             server,
             awaited: BTreeMap::new(),
             next_id: 0,
-            following: false,
+            following: None,
             out: Vec::new(),
         };
         this.request("set_db_change_aware", &[true], Awaited::ChangeAware);
@@ -123,7 +130,12 @@ impl<'a> Protocol<'a> {
 
     /// Whether the replica follows the server.
     pub(crate) const fn following(&self) -> bool {
-        self.following
+        self.following.is_some()
+    }
+
+    /// For how long the replica has followed the server.
+    pub(crate) fn followed(&self) -> Option<Duration> {
+        self.following.map(|since| since.elapsed())
     }
 
     /// When the oldest transaction has waited too long for its answer.
@@ -175,9 +187,11 @@ impl<'a> Protocol<'a> {
     fn requested(&mut self, method: &str, mut params: Json, id: &Json) -> Result<(), SessionError> {
         match method {
             "echo" => rpc::write_reply(&mut self.out, &params, id),
-            "update3" if params[0] == SERVER => self.server_changed(params[2].take())?,
+            "update3" if params[0] == SERVER => {
+                self.server_changed(take(&mut params, 2, "an update")?)?;
+            }
             "update3" if params[0] == MONITOR => {
-                self.update(params[2].take())?;
+                self.update(take(&mut params, 2, "an update")?)?;
                 self.position.last = params[1].as_str().map(str::to_owned);
             }
             "monitor_canceled" => {
@@ -201,7 +215,7 @@ impl<'a> Protocol<'a> {
             Awaited::Echo | Awaited::ChangeAware => Ok(()),
             Awaited::Server => {
                 let mut loaded = or_refused("to tell about itself", outcome)?;
-                self.server_changed(loaded[2].take())
+                self.server_changed(take(&mut loaded, 2, "what it says of itself")?)
             }
             Awaited::Schema => self.greeted(&or_refused("its schema", outcome)?),
             Awaited::Load => self.loaded(or_refused("to be monitored", outcome)?),
@@ -211,16 +225,23 @@ impl<'a> Protocol<'a> {
                     Err(error) if error == "canceled" => Err(TransactError::Disconnected),
                     Err(error) => Err(rejected("transact", &error.to_string())),
                 };
+                let unknown = results == Err(TransactError::Disconnected);
+                if unknown {
+                    // Before the answer: who then waits for `synced` must not go on
+                    // with what the replica says now.
+                    self.view.synced.send_replace(false);
+                }
                 // The caller may have stopped waiting; the transaction stands.
                 let _ = command.answer.send(results);
-                Ok(())
+                if unknown { Err(SessionError::Unknown) } else { Ok(()) }
             }
         }
     }
 
     fn server_changed(&mut self, updates: Json) -> Result<(), SessionError> {
         self.server.update(updates)?;
-        self.position.cluster = self.server.check(self.position.cluster.take())?;
+        // A server that will not do changes nothing about what we have seen.
+        self.position.cluster = self.server.check(self.position.cluster.as_ref())?;
         Ok(())
     }
 
@@ -247,7 +268,7 @@ impl<'a> Protocol<'a> {
 
     fn loaded(&mut self, mut answer: Json) -> Result<(), SessionError> {
         let resumed = answer[0] == true && self.position.last.is_some();
-        let updates = answer[2].take();
+        let updates = take(&mut answer, 2, "the rows")?;
         if resumed {
             self.update(updates)?;
         } else {
@@ -258,7 +279,8 @@ impl<'a> Protocol<'a> {
             self.view.change(|replica| *replica = loaded);
         }
         self.position.last = answer[1].as_str().map(str::to_owned);
-        self.following = true;
+        self.following = Some(Instant::now());
+        self.view.trouble.send_replace(None);
         self.view.synced.send_replace(true);
         tracing::info!(database = %self.config.database, resumed, "Following the database");
         Ok(())
@@ -285,6 +307,11 @@ impl Drop for Protocol<'_> {
             }
         }
     }
+}
+
+/// Takes an element out of what should be an array with at least so many.
+fn take(array: &mut Json, at: usize, of: &'static str) -> Result<Json, SessionError> {
+    array.get_mut(at).map(Json::take).ok_or(SessionError::Short(of))
 }
 
 /// The version to ask from that no server has: everything is sent.

@@ -163,10 +163,7 @@ impl Replica {
             let (key, kind) =
                 schema.columns.get_key_value(column.as_str()).ok_or_else(|| malformed(name))?;
             let (key, holds, composite) = (Arc::clone(key), kind.holds, kind.composite);
-            let mut value = Value::from_json(json)?;
-            if composite && kind.default != Value::EMPTY && value == Value::EMPTY {
-                value = kind.default.clone();
-            }
+            let value = kind.read(json)?;
             let slot = row.slot(key);
             let before = if composite { Value::EMPTY } else { slot.clone() };
             let touched: Vec<_> = if holds {
@@ -238,8 +235,8 @@ impl TableSchema {
             .map(|(column, kind)| (Arc::clone(column), kind.default.clone()))
             .collect();
         for (column, json) in said {
-            if let Some((key, _)) = self.columns.get_key_value(column.as_str()) {
-                *row.slot(Arc::clone(key)) = Value::from_json(json)?;
+            if let Some((key, kind)) = self.columns.get_key_value(column.as_str()) {
+                *row.slot(Arc::clone(key)) = kind.read(json)?;
             }
         }
         Ok(row)

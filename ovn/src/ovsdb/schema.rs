@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
-use super::value::{Atom, Map, Real, Value};
+use super::value::{Atom, Map, Real, Value, ValueError};
 
 /// The tables and columns that are mirrored, as the server declares them.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -30,43 +30,70 @@ pub(crate) struct ColumnType {
     pub(crate) holds: bool,
 }
 
-/// The server's answer to `get_schema` is not a schema.
+/// Why a server's schema will not do.
 #[derive(Debug, Clone, Eq, PartialEq, thiserror::Error)]
-#[error("the schema's {0} is not as RFC 7047 has it")]
-pub(crate) struct SchemaError(String);
+pub(crate) enum SchemaError {
+    /// The answer to `get_schema` is not a schema.
+    #[error("the schema's {0} is not as RFC 7047 has it")]
+    Malformed(String),
+    /// It does not have what there is no doing without.
+    #[error("the server's {schema} lacks {}, which is needed: upgrade the server", .missing.join(" "))]
+    Lacks {
+        /// Its name and version.
+        schema: String,
+        /// What it lacks.
+        missing: Missing,
+    },
+}
 
 /// What was asked for and the server does not have: `table` or `table.column`.
 pub(crate) type Missing = Vec<String>;
 
+/// A name ends so that may be missing.
+const OPTIONAL: char = '?';
+
 impl Schema {
-    /// Takes the wanted tables and columns from a `get_schema` answer; what the
-    /// server does not have is left out and named.
+    /// Takes the wanted tables and columns from a `get_schema` answer; what may be
+    /// missing and is, is left out and named.
     pub(crate) fn select(
         json: &Json,
         wanted: &[(String, Vec<String>)],
     ) -> Result<(Self, Missing), SchemaError> {
         let mut schema = Self::default();
-        let mut missing = Missing::new();
+        let (mut left_out, mut lacking) = (Missing::new(), Missing::new());
+        let mut miss =
+            |optional, name| if optional { &mut left_out } else { &mut lacking }.push(name);
         for (table, columns) in wanted {
+            let (table, optional) = parse_name(table);
             let Some(declared) = json["tables"].get(table) else {
-                missing.push(table.clone());
+                miss(optional, table.to_owned());
                 continue;
             };
             let mut selected = TableSchema::default();
             for column in columns {
-                match declared["columns"].get(column) {
-                    Some(json) => {
-                        let kind = ColumnType::parse(&json["type"])
-                            .ok_or_else(|| SchemaError(format!("{table}.{column}")))?;
-                        selected.columns.insert(column.as_str().into(), kind);
-                    }
-                    None => missing.push(format!("{table}.{column}")),
-                }
+                let (column, optional) = parse_name(column);
+                let Some(json) = declared["columns"].get(column) else {
+                    miss(optional, format!("{table}.{column}"));
+                    continue;
+                };
+                let kind = ColumnType::parse(&json["type"])
+                    .ok_or_else(|| SchemaError::Malformed(format!("{table}.{column}")))?;
+                selected.columns.insert(column.into(), kind);
             }
-            schema.tables.insert(table.as_str().into(), selected);
+            schema.tables.insert(table.into(), selected);
         }
-        Ok((schema, missing))
+        if lacking.is_empty() {
+            return Ok((schema, left_out));
+        }
+        let text = |field: &str| json[field].as_str().unwrap_or("?").to_owned();
+        let schema = format!("{} {}", text("name"), text("version"));
+        Err(SchemaError::Lacks { schema, missing: lacking })
     }
+}
+
+/// The name, and whether it may be missing.
+fn parse_name(wanted: &str) -> (&str, bool) {
+    wanted.strip_suffix(OPTIONAL).map_or((wanted, false), |name| (name, true))
 }
 
 impl ColumnType {
@@ -86,12 +113,25 @@ impl ColumnType {
             _ => return None,
         };
         let default = match (value, min) {
-            (Some(_), _) => Value::Map(Map::default()),
+            (Some(_), 0) => Value::Map(Map::default()),
+            (Some(value), _) => Value::map([(default_atom(key)?, default_atom(value)?)]),
             (None, 0) => Value::EMPTY,
             (None, _) => Value::from(default_atom(key)?),
         };
         let holds = [Some(key), value].into_iter().flatten().any(is_strong_reference);
         Some(Self { default, composite, holds })
+    }
+
+    /// Reads a value of this column. Nothing may be written as the empty set also
+    /// where it is the empty map.
+    pub(crate) fn read(&self, json: Json) -> Result<Value, ValueError> {
+        match (&self.default, Value::from_json(json)?) {
+            (Value::Map(_), value) if value == Value::EMPTY => Ok(Value::Map(Map::default())),
+            (Value::Map(_), value @ Value::Map(_)) | (Value::Set(_), value @ Value::Set(_)) => {
+                Ok(value)
+            }
+            (_, other) => Err(ValueError::misplaced(&other)),
+        }
     }
 }
 
@@ -149,13 +189,48 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_lacks_is_left_out_and_named() {
-        let json = json!({"tables": {"T": {"columns": {"a": {"type": "string"}}}}});
-        let wanted = [("T", vec!["a", "b"]), ("U", vec!["c"])].map(|(table, columns)| {
-            (table.into(), columns.into_iter().map(String::from).collect())
-        });
-        let (schema, missing) = Schema::select(&json, &wanted).unwrap();
+    fn what_may_be_missing_and_is_is_left_out_and_named() {
+        let (schema, missing) = select(&[("T", &["a", "b?"]), ("U?", &["c"])]).unwrap();
         assert_eq!(missing, ["T.b", "U"]);
         assert_eq!(schema.tables["T"].columns.len(), 1);
+        let (schema, missing) = select(&[("T?", &["a?"])]).unwrap();
+        assert!(missing.is_empty() && schema.tables["T"].columns.contains_key("a"));
+    }
+
+    #[test]
+    fn what_must_not_be_missing_and_is_is_an_error_that_names_all_of_it_and_the_version() {
+        let error = select(&[("T", &["a", "b", "c?", "d"]), ("U", &["c"])]).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("D 1.2.3 lacks T.b T.d U,"), "{text}");
+    }
+
+    fn select(wanted: &[(&str, &[&str])]) -> Result<(Schema, Missing), SchemaError> {
+        let json = json!({"name": "D", "version": "1.2.3",
+            "tables": {"T": {"columns": {"a": {"type": "string"}}}}});
+        let wanted: Vec<_> = wanted
+            .iter()
+            .map(|(table, columns)| {
+                ((*table).into(), columns.iter().map(|column| (*column).into()).collect())
+            })
+            .collect();
+        Schema::select(&json, &wanted)
+    }
+
+    #[test]
+    fn a_value_of_another_shape_than_the_columns_is_refused() {
+        let map = kind(json!({"key": "string", "value": "string", "min": 0, "max": "unlimited"}));
+        assert_eq!(map.read(json!(["set", []])), Ok(Value::Map(Map::default())));
+        map.read(json!("a")).unwrap_err();
+        let set = kind(json!({"key": "string", "min": 0, "max": "unlimited"}));
+        assert_eq!(set.read(json!("a")), Ok(Value::from("a")));
+        set.read(json!(["map", [["a", "b"]]])).unwrap_err();
+    }
+
+    #[test]
+    fn a_column_that_must_have_an_element_has_one_by_default() {
+        let set = kind(json!({"key": "string", "min": 1, "max": "unlimited"}));
+        assert_eq!((set.default, set.composite), (Value::from(""), true));
+        let map = kind(json!({"key": "string", "value": "integer", "min": 1, "max": 2}));
+        assert_eq!(map.default, Value::map([("", 0)]));
     }
 }

@@ -54,7 +54,8 @@ impl Server {
 
     /// Takes an update. No column here has more than one element, so each is told whole.
     pub(crate) fn update(&mut self, mut updates: Json) -> Result<(), ServerError> {
-        let Some(rows) = updates["Database"].as_object_mut() else { return Ok(()) };
+        let rows = updates.get_mut("Database").and_then(Json::as_object_mut);
+        let Some(rows) = rows else { return Ok(()) };
         for update in rows.values_mut().filter_map(Json::as_object_mut) {
             for (kind, columns) in std::mem::take(update) {
                 if kind == "delete" {
@@ -75,7 +76,7 @@ impl Server {
     /// seen; the new ones if so.
     pub(crate) fn check(
         &self,
-        seen: Option<(String, i64)>,
+        seen: Option<&(String, i64)>,
     ) -> Result<Option<(String, i64)>, ServerError> {
         let row =
             self.row.as_ref().ok_or_else(|| ServerError::NoDatabase(self.database.clone()))?;
@@ -96,8 +97,8 @@ impl Server {
         };
         let cluster = cluster.map(|cid| cid.to_string()).unwrap_or_default();
         match seen {
-            Some((same, seen)) if same == cluster && index < seen => {
-                Err(ServerError::Behind { has: index, seen })
+            Some((same, seen)) if *same == cluster && index < *seen => {
+                Err(ServerError::Behind { has: index, seen: *seen })
             }
             _ => Ok(Some((cluster, index))),
         }
@@ -141,10 +142,10 @@ mod tests {
         let row = json!({"model": "clustered", "connected": true, "index": 7});
         let (cid, index) = server(false, row.clone()).check(None).unwrap().unwrap();
         assert!(matches!(
-            server(false, row.clone()).check(Some((cid, index + 1))),
+            server(false, row.clone()).check(Some(&(cid, index + 1))),
             Err(ServerError::Behind { has: 7, seen: 8 })
         ));
-        server(false, row).check(Some(("another".into(), 99))).unwrap();
+        server(false, row).check(Some(&("another".into(), 99))).unwrap();
     }
 
     #[test]

@@ -25,20 +25,18 @@ pub(super) async fn run(
     let mut position = Position::default();
     let mut wait = Duration::ZERO;
     for remote in config.remotes.iter().cycle() {
-        if !idle(&mut commands, wait).await {
-            return;
-        }
+        let Some(()) = meanwhile(&mut commands, sleep(wait)).await else { return };
         let ended = connection(remote, &config, &timing, &mut commands, &view, &mut position).await;
         let Ended::Failed { error, followed } = ended else { return };
-        let longer = if followed { Duration::ZERO } else { wait * 2 };
         let patient = wait < timing.backoff_max;
-        wait = longer.clamp(timing.backoff_min, timing.backoff_max);
+        wait = next_wait(&timing, wait, followed);
         let outcome = match (followed, patient && wait == timing.backoff_max) {
-            (true, _) => Outcome::Lost,
-            (false, true) => Outcome::LongAbsent,
-            (false, false) => Outcome::Absent,
+            (Some(_), _) => Outcome::Lost,
+            (None, true) => Outcome::LongAbsent,
+            (None, false) => Outcome::Absent,
         };
         report(&config, remote, &error, outcome);
+        view.trouble.send_replace(Some(in_full(remote, &error)));
     }
     // Without a server there is nothing to follow; clients are told so.
     while let Some(command) = commands.recv().await {
@@ -51,9 +49,25 @@ enum Ended {
     Unused,
     Failed {
         error: SessionError,
-        /// Whether it had come as far as to follow the database.
-        followed: bool,
+        /// For how long it had followed the database, had it come as far.
+        followed: Option<Duration>,
     },
+}
+
+/// How long to wait before the next attempt, after `waited` before this one.
+///
+/// Only a server that was followed for a while has earned another attempt soon: one
+/// that ends each session as it begins would otherwise have to send everything again
+/// and again without a pause.
+fn next_wait(timing: &Timing, waited: Duration, followed: Option<Duration>) -> Duration {
+    let lasted = followed.is_some_and(|followed| followed >= timing.backoff_max);
+    let wait = if lasted { Duration::ZERO } else { waited * 2 };
+    wait.clamp(timing.backoff_min, timing.backoff_max)
+}
+
+fn in_full(remote: &Remote, error: &SessionError) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    causes.fold(format!("{remote}: {error}"), |text, cause| format!("{text}: {cause}"))
 }
 
 /// What the end of a connection means to whoever reads the log.
@@ -78,19 +92,20 @@ fn report(config: &Config, remote: &Remote, error: &SessionError, outcome: Outco
     }
 }
 
-/// Waits, and tells whoever asks for a transaction meanwhile that there is no
-/// connection; false when nobody is left who could ask.
-async fn idle(commands: &mut mpsc::Receiver<Command>, wait: Duration) -> bool {
-    let over = sleep(wait);
+/// Waits for `over`, and tells whoever asks for a transaction meanwhile that there is
+/// no connection; `None` when nobody is left who could ask.
+async fn meanwhile<T>(
+    commands: &mut mpsc::Receiver<Command>,
+    over: impl Future<Output = T>,
+) -> Option<T> {
     tokio::pin!(over);
     loop {
         tokio::select! {
             biased;
-            command = commands.recv() => match command {
-                Some(command) => drop(command.answer.send(Err(TransactError::Disconnected))),
-                None => return false,
-            },
-            () = &mut over => return true,
+            command = commands.recv() => {
+                let _ = command?.answer.send(Err(TransactError::Disconnected));
+            }
+            outcome = &mut over => return Some(outcome),
         }
     }
 }
@@ -104,11 +119,13 @@ async fn connection(
     view: &View,
     position: &mut Position,
 ) -> Ended {
-    let failed = |error| Ended::Failed { error, followed: false };
-    let (mut reader, mut writer) = match timeout(timing.connect, remote.connect()).await {
-        Ok(Ok(halves)) => halves,
-        Ok(Err(error)) => return failed(error.into()),
-        Err(_) => return failed(SessionError::Silent),
+    let failed = |error| Ended::Failed { error, followed: None };
+    let connecting = timeout(timing.connect, remote.connect());
+    let (mut reader, mut writer) = match meanwhile(commands, connecting).await {
+        None => return Ended::Unused,
+        Some(Ok(Ok(halves))) => halves,
+        Some(Ok(Err(error))) => return failed(error.into()),
+        Some(Err(_)) => return failed(SessionError::Silent),
     };
     let mut protocol = Protocol::begin(config, view, position);
     let mut scanner = Scanner::default();
@@ -156,7 +173,7 @@ async fn connection(
             }
         };
         if let Some(error) = error {
-            return Ended::Failed { error, followed: protocol.following() };
+            return Ended::Failed { error, followed: protocol.followed() };
         }
     }
 }
@@ -173,4 +190,33 @@ fn receive_all(protocol: &mut Protocol<'_>, scanner: &mut Scanner) -> Result<(),
         protocol.receive(message?)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMING: Timing = Timing {
+        probe: Duration::from_secs(1),
+        connect: Duration::from_secs(1),
+        transact: Duration::from_secs(1),
+        backoff_min: Duration::from_millis(50),
+        backoff_max: Duration::from_secs(3),
+    };
+
+    fn waits(followed: Option<Duration>) -> Vec<u128> {
+        let next = |waited: &Duration| Some(next_wait(&TIMING, *waited, followed));
+        std::iter::successors(Some(Duration::ZERO), next).map(|w| w.as_millis()).take(9).collect()
+    }
+
+    #[test]
+    fn each_attempt_that_comes_to_nothing_is_followed_by_a_longer_wait() {
+        assert_eq!(waits(None), [0, 50, 100, 200, 400, 800, 1600, 3000, 3000]);
+    }
+
+    #[test]
+    fn a_server_that_ends_each_session_as_it_begins_is_asked_ever_less_often() {
+        assert_eq!(waits(Some(Duration::from_millis(20))), waits(None));
+        assert_eq!(waits(Some(Duration::from_secs(60)))[1..], [50; 8]);
+    }
 }

@@ -8,6 +8,7 @@ mod cluster;
 mod crash;
 mod random;
 mod relay;
+mod releases;
 mod replicate;
 mod schema;
 mod server;

@@ -3,42 +3,48 @@
 use ovn::nb;
 use serde_json::Value as Json;
 
-/// In schemas after that of OVN 23.03.
-const NEWER: &[&str] = &["ACL.tier"];
+use crate::releases::{self, RELEASES};
 
-/// What we use of the schema of OVN 23.03, for tests without a server.
-const PINNED: &str = include_str!("../../schema/nb.json");
-
-fn columns() -> impl Iterator<Item = (String, String)> {
+/// Table, column, and whether it may be missing.
+fn columns() -> impl Iterator<Item = (String, String, bool)> {
     let of_table = |(table, columns): (String, Vec<String>)| {
-        columns.into_iter().map(move |column| (table.clone(), column))
+        columns.into_iter().map(move |column| match column.strip_suffix('?') {
+            Some(column) => (table.clone(), column.to_owned(), true),
+            None => (table.clone(), column, false),
+        })
     };
     nb::tables().into_iter().flat_map(of_table)
 }
 
 #[test]
-fn every_column_we_use_is_in_the_pinned_schema_or_known_to_be_newer() {
-    let pinned: Json = serde_json::from_str(PINNED).unwrap();
-    for (table, column) in columns() {
-        let name = format!("{table}.{column}");
-        let known = pinned["tables"][&table]["columns"].get(&column).is_some();
-        assert!(known != NEWER.contains(&name.as_str()), "{name}");
+fn what_may_be_missing_is_what_some_release_lacks_and_the_last_one_has_everything() {
+    let schemas: Vec<_> = RELEASES.iter().map(releases::schema).collect();
+    for (table, column, may_be_missing) in columns() {
+        let has = |schema: &Json| schema["tables"][&table]["columns"].get(&column).is_some();
+        assert_eq!(!schemas.iter().all(has), may_be_missing, "{table}.{column}");
+        assert!(has(schemas.last().unwrap()), "{table}.{column}");
     }
 }
 
 #[test]
-fn every_column_we_use_is_in_the_installed_schema_with_the_type_we_pinned() {
+fn what_we_use_of_the_installed_schema_is_as_our_schema_of_its_release_has_it() {
     let file = "/usr/share/ovn/ovn-nb.ovsschema";
     let text = std::fs::read_to_string(file)
         .unwrap_or_else(|error| panic!("{} ({file}: {error})", crate::server::MISSING));
     let installed: Json = serde_json::from_str(&text).unwrap();
-    let pinned: Json = serde_json::from_str(PINNED).unwrap();
-    for (table, column) in columns() {
-        let here = &installed["tables"][&table]["columns"][&column]["type"];
-        let there = &pinned["tables"][&table]["columns"][&column]["type"];
-        // Newer schemas know further actions of a rule.
-        if !there.is_null() && (table.as_str(), column.as_str()) != ("ACL", "action") {
-            assert_eq!(here, there, "{table}.{column}");
+    let ours = releases::schema(releases::of(&installed));
+    for (table, _) in nb::tables() {
+        for property in ["indexes", "isRoot", "maxRows"] {
+            let of = |schema: &Json| match &schema["tables"][&table][property] {
+                // As RFC 7047 has it where nothing is said.
+                Json::Bool(false) => Json::Null,
+                said => said.clone(),
+            };
+            assert_eq!(of(&installed), of(&ours), "{table}: {property}");
         }
+    }
+    for (table, column, _) in columns() {
+        let of = |schema: &Json| schema["tables"][&table]["columns"][&column]["type"].clone();
+        assert_eq!(of(&installed), of(&ours), "{table}.{column}");
     }
 }

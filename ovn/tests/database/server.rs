@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ovn::nb;
 use ovn::ovsdb::{Client, Config, Remote, Replica, Timing};
+use serde_json::Value as Json;
 use tempfile::TempDir;
 
 const SCHEMA: &str = "/usr/share/ovn/ovn-nb.ovsschema";
@@ -17,6 +18,8 @@ pub const LIMIT: Duration = Duration::from_secs(60);
 pub struct Server {
     dir: TempDir,
     child: Child,
+    /// The port on the loopback address, where it listens there, too.
+    tcp: Option<u16>,
 }
 
 /// Of one server, or a cluster of one: only clusters keep a history to resume from.
@@ -38,7 +41,37 @@ impl Server {
             Model::Standalone => tool(&dir, &["create", DB, SCHEMA]),
             Model::Clustered => tool(&dir, &["create-cluster", DB, SCHEMA, &raft]),
         }
-        Self::listen(dir).await
+        Self::listen(dir, None).await
+    }
+
+    /// One whose clients come by TCP.
+    pub async fn start_on_tcp() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        tool(&dir, &["create", DB, SCHEMA]);
+        Self::listen(dir, Some(0)).await
+    }
+
+    /// One with a schema of the test's own.
+    pub async fn start_with(schema: &Json) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(OWN_SCHEMA), schema.to_string()).unwrap();
+        tool(&dir, &["create", DB, OWN_SCHEMA]);
+        Self::listen(dir, None).await
+    }
+
+    /// Gives the database another schema while it is served, as an upgrade does.
+    pub async fn convert(&self, schema: &Json) {
+        let file = self.dir.path().join(OWN_SCHEMA);
+        std::fs::write(&file, schema.to_string()).unwrap();
+        let server = format!("unix:{}", self.socket().display());
+        let converting = tokio::process::Command::new("ovsdb-client")
+            .args(["convert", &server])
+            .arg(&file)
+            .output();
+        let converted = within(converting).await;
+        let converted =
+            converted.unwrap_or_else(|error| panic!("{MISSING} (ovsdb-client: {error})"));
+        assert!(converted.status.success(), "{}", String::from_utf8_lossy(&converted.stderr));
     }
 
     /// One more member of the cluster that `other` is a member of.
@@ -46,14 +79,27 @@ impl Server {
         let dir = tempfile::tempdir().unwrap();
         let (own, others) = (raft(&dir), raft(&other.dir));
         tool(&dir, &["join-cluster", DB, nb::DATABASE, &own, &others]);
-        Self::listen(dir).await
+        Self::listen(dir, None).await
     }
 
-    async fn listen(dir: TempDir) -> Self {
-        let child = spawn(dir.path());
-        let server = Self { dir, child };
+    /// `tcp` is the port to listen on, too, 0 for any.
+    async fn listen(dir: TempDir, tcp: Option<u16>) -> Self {
+        let child = spawn(dir.path(), tcp);
+        let mut server = Self { dir, child, tcp };
         server.listening().await;
+        if tcp.is_some() {
+            until(|| server.logged_port().is_some()).await;
+            server.tcp = server.logged_port();
+        }
         server
+    }
+
+    /// The port that the server says in its log it has taken, once it has said so.
+    fn logged_port(&self) -> Option<u16> {
+        let log = std::fs::read_to_string(self.dir.path().join("log")).ok()?;
+        let (_, after) = log.split_once(": listening on port ")?;
+        let (line, _) = after.split_once('\n')?;
+        line.trim().parse().ok()
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -63,7 +109,11 @@ impl Server {
     /// Ends it as a crash would, and begins it anew on the same database.
     pub async fn crash_and_restart(&mut self) {
         self.kill();
-        self.child = spawn(self.dir.path());
+        self.start_again().await;
+    }
+
+    pub async fn start_again(&mut self) {
+        self.child = spawn(self.dir.path(), self.tcp);
         self.listening().await;
     }
 
@@ -77,8 +127,16 @@ impl Server {
         until(|| std::os::unix::net::UnixStream::connect(&socket).is_ok()).await;
     }
 
+    /// By TCP, where it listens there.
     pub fn config(&self) -> Config {
-        config(&self.socket())
+        let mut config = config(&self.socket());
+        config.remotes.splice(.., [self.remote()]);
+        config
+    }
+
+    pub fn remote(&self) -> Remote {
+        let by_tcp = |port| format!("tcp:127.0.0.1:{port}").parse().unwrap();
+        self.tcp.map_or_else(|| Remote::Unix(self.socket()), by_tcp)
     }
 
     /// A client that follows this server.
@@ -98,6 +156,7 @@ pub const MISSING: &str = "these tests need Debian's packages openvswitch-common
                        run berth/host/install.sh";
 
 const DB: &str = "nb.db";
+const OWN_SCHEMA: &str = "own.ovsschema";
 
 fn raft(dir: &TempDir) -> String {
     format!("unix:{}", dir.path().join("raft.sock").display())
@@ -109,10 +168,11 @@ fn tool(dir: &TempDir, args: &[&str]) {
     assert!(made.status.success(), "{MISSING} ({})", String::from_utf8_lossy(&made.stderr));
 }
 
-fn spawn(dir: &Path) -> Child {
+fn spawn(dir: &Path, tcp: Option<u16>) -> Child {
     let arg = |name: &str, file: &str| format!("--{name}={}", dir.join(file).display());
     Command::new("ovsdb-server")
         .arg(format!("--remote=punix:{}", dir.join("nb.sock").display()))
+        .args(tcp.map(|port| format!("--remote=ptcp:{port}:127.0.0.1")))
         .arg(arg("unixctl", "ctl.sock"))
         .arg(arg("log-file", "log"))
         .arg("--no-chdir")

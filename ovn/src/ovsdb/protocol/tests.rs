@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use proptest::prelude::*;
 use serde_json::json;
 use tokio::sync::{oneshot, watch};
 
@@ -24,6 +25,7 @@ fn view() -> View {
         replica: Arc::new(RwLock::new(Replica::default())),
         generation: watch::channel(0).0,
         synced: watch::channel(false).0,
+        trouble: watch::channel(None).0,
     }
 }
 
@@ -158,4 +160,155 @@ fn an_answer_to_nothing_ends_the_conversation() {
     let mut protocol = Protocol::begin(&config, &view, &mut position);
     let answer = json!({"id": 77, "result": {}, "error": null});
     assert!(matches!(tell(&mut protocol, answer), Err(SessionError::Rpc(_))));
+}
+
+#[test]
+fn a_message_that_lacks_a_part_ends_the_conversation() {
+    let update = |params: Json| json!({"method": "update3", "params": params, "id": null});
+    for message in [
+        update(json!([MONITOR])),
+        update(json!([MONITOR, "v2"])),
+        update(json!([SERVER, "v2"])),
+        update(json!([MONITOR, "v2", 7])),
+    ] {
+        let (config, view, mut position) = (config(), view(), Position::default());
+        let mut protocol = Protocol::begin(&config, &view, &mut position);
+        greet(&mut protocol, one_row("a"));
+        assert!(tell(&mut protocol, message.clone()).is_err(), "{message}");
+    }
+    for (id, answer) in [(1, json!([])), (1, json!("x")), (2, json!(null)), (2, json!([]))] {
+        let (config, view, mut position) = (config(), view(), Position::default());
+        let mut protocol = Protocol::begin(&config, &view, &mut position);
+        let message = json!({"id": id, "result": answer, "error": null});
+        assert!(tell(&mut protocol, message.clone()).is_err(), "{message}");
+    }
+}
+
+#[test]
+fn what_was_seen_of_a_cluster_outlives_a_server_that_is_behind_it() {
+    let (config, view, mut position) = (config(), view(), Position::default());
+    let about = |index: u64| {
+        let row = json!({"model": "clustered", "connected": true, "leader": true,
+            "cid": ["uuid", UUID], "index": index});
+        json!({"id": 1, "result": [false, UUID, {"Database": {UUID: {"initial": row}}}],
+            "error": null})
+    };
+    tell(&mut Protocol::begin(&config, &view, &mut position), about(9)).unwrap();
+    // Asked twice, it is no less behind.
+    for _ in 0..2 {
+        let behind = tell(&mut Protocol::begin(&config, &view, &mut position), about(7));
+        let behind = behind.unwrap_err();
+        assert!(matches!(behind, SessionError::Server(ServerError::Behind { has: 7, seen: 9 })));
+    }
+    tell(&mut Protocol::begin(&config, &view, &mut position), about(9)).unwrap();
+}
+
+#[test]
+fn an_outcome_that_the_server_does_not_know_ends_the_conversation_before_it_is_told() {
+    let lost = json!([{"error": "cluster error", "details": "lost leadership"}]);
+    for (result, error) in [(lost, json!(null)), (json!(null), json!("canceled"))] {
+        let (config, view, mut position) = (config(), view(), Position::default());
+        let mut protocol = Protocol::begin(&config, &view, &mut position);
+        greet(&mut protocol, one_row("a"));
+        let (answer, mut answered) = oneshot::channel();
+        let command = Command { transaction: Transaction::new(), answer };
+        protocol.transact(command, Duration::from_secs(1));
+        let told = tell(&mut protocol, json!({"id": 4, "result": result, "error": error}));
+        assert!(matches!(told, Err(SessionError::Unknown)), "{told:?}");
+        assert_eq!(answered.try_recv(), Ok(Err(TransactError::Disconnected)));
+        assert!(!*view.synced.borrow(), "whoever waits until it is synced waits for the next load");
+    }
+}
+
+#[test]
+fn a_schema_without_what_is_needed_ends_the_conversation() {
+    let (config, view, mut position) = (config(), view(), Position::default());
+    let mut protocol = Protocol::begin(&config, &view, &mut position);
+    let schema = json!({"name": "D", "version": "1.0.0", "tables": {"T": {"columns": {}}}});
+    let refused = tell(&mut protocol, json!({"id": 2, "result": schema, "error": null}));
+    assert!(matches!(refused, Err(SessionError::Schema(SchemaError::Lacks { .. }))), "{refused:?}");
+}
+
+/// What a server could say, and what no server should.
+fn said() -> impl Strategy<Value = Json> {
+    let word = prop_oneof![
+        Just(json!(null)),
+        Just(json!(MONITOR)),
+        Just(json!(SERVER)),
+        Just(json!("T")),
+        Just(json!(["uuid", UUID])),
+        Just(json!(["set", []])),
+        Just(json!(["map", []])),
+        any::<i8>().prop_map(Json::from),
+    ];
+    let key = prop_oneof![
+        Just("T"),
+        Just("Database"),
+        Just(UUID),
+        Just("tables"),
+        Just("columns"),
+        Just("name"),
+        Just("type"),
+        Just("key"),
+        Just("insert"),
+        Just("modify"),
+        Just("delete"),
+        Just("model"),
+    ];
+    word.prop_recursive(5, 40, 4, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Json::from),
+            prop::collection::vec((key.clone().prop_map(str::to_owned), inner), 0..4)
+                .prop_map(|fields| Json::Object(fields.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_a_server_says_nothing_panics(
+        greeted in any::<bool>(),
+        messages in prop::collection::vec((0_u64..5, any::<bool>(), said()), 1..6),
+    ) {
+        let (config, view, mut position) = (config(), view(), Position::default());
+        let mut protocol = Protocol::begin(&config, &view, &mut position);
+        if greeted {
+            greet(&mut protocol, one_row("a"));
+            let (answer, _) = oneshot::channel();
+            let command = Command { transaction: Transaction::new(), answer };
+            protocol.transact(command, Duration::from_secs(1));
+        }
+        for (id, reply, said) in messages {
+            let message = match reply {
+                true => json!({"id": id, "result": said, "error": null}),
+                false => json!({"id": null, "method": "update3", "params": said}),
+            };
+            if tell(&mut protocol, message).is_err() {
+                break;
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_update_a_server_sends_nothing_panics(
+        to in prop_oneof![Just(MONITOR), Just(SERVER)],
+        updates in prop::collection::vec(said(), 1..6),
+    ) {
+        let (config, view, mut position) = (config(), view(), Position::default());
+        let mut protocol = Protocol::begin(&config, &view, &mut position);
+        greet(&mut protocol, one_row("a"));
+        for update in updates {
+            for wrapped in [
+                update.clone(),
+                json!({"T": update}),
+                json!({"T": {UUID: update}, "Database": {UUID: update}}),
+                json!({"T": {UUID: {"modify": {"name": update}}}}),
+            ] {
+                let params = json!([to, "v2", wrapped]);
+                let _ = tell(&mut protocol, json!({"id": null, "method": "update3", "params": params}));
+            }
+        }
+    }
 }

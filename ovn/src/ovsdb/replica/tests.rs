@@ -103,6 +103,21 @@ fn optional_columns_are_replaced_and_maps_are_toggled() {
 }
 
 #[test]
+fn a_difference_of_nothing_changes_nothing_and_one_of_another_shape_is_refused() {
+    let mut replica = two_switches();
+    let options = json!(["map", [["a", "1"]]]);
+    let modify = |column: &str, value: &Json| json!({"Port": {P1: {"modify": {column: value}}}});
+    replica.apply(modify("options", &options)).unwrap();
+    replica.apply(modify("options", &json!(["set", []]))).unwrap();
+    assert_eq!(replica.row("Port", uuid(P1)).unwrap().key("options", "a"), Some("1"));
+    for (column, value) in [("options", json!("a")), ("name", options)] {
+        let refused = replica.apply(modify(column, &value));
+        assert!(matches!(refused, Err(UpdateError::Value(_))), "{refused:?}");
+        replica = two_switches();
+    }
+}
+
+#[test]
 fn an_update_that_does_not_follow_from_what_we_hold_is_an_error() {
     for update in [
         json!({"Port": {S1: {"modify": {"name": "x"}}}}),

@@ -11,6 +11,13 @@ use super::{Atom, Map, Named, Real, Set, Value};
 #[error("{0} is not an OVSDB value")]
 pub struct ValueError(String);
 
+impl ValueError {
+    /// A value, but not one that can be where it is.
+    pub(crate) fn misplaced(value: &Value) -> Self {
+        Self(format!("{value:?}"))
+    }
+}
+
 impl Value {
     /// Reads a value as the server writes it.
     pub(crate) fn from_json(json: Json) -> Result<Self, ValueError> {
