@@ -37,8 +37,7 @@ async fn write_while(
     acknowledged
 }
 
-async fn survives(model: Model) {
-    let mut server = Server::start_as(model).await;
+async fn survives(mut server: Server) {
     let (writer, reader) = (server.client().await, server.client().await);
     let (over, crashes) = tokio::sync::watch::channel(false);
     let writing = tokio::spawn({
@@ -72,12 +71,17 @@ async fn survives(model: Model) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_durable_write_is_lost_when_the_server_is_killed_in_mid_work() {
-    survives(Model::Standalone).await;
+    survives(Server::start().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_write_is_lost_when_a_cluster_member_is_killed_in_mid_work() {
-    survives(Model::Clustered).await;
+    survives(Server::start_as(Model::Clustered).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_durable_write_is_lost_when_a_server_reached_by_tcp_is_killed_in_mid_work() {
+    survives(Server::start_on_tcp().await).await;
 }
 
 #[tokio::test]

@@ -12,4 +12,5 @@ mod releases;
 mod replicate;
 mod schema;
 mod server;
+mod tcp;
 mod wants;
