@@ -78,6 +78,9 @@ pub(crate) enum SessionError {
     Unknown,
 }
 
+/// So many bytes may wait to be sent; beyond, whoever transacts waits.
+const SEND_AHEAD: usize = 1024 * 1024;
+
 #[derive(Debug)]
 enum Awaited {
     ChangeAware,
@@ -126,6 +129,11 @@ impl<'a> Protocol<'a> {
     /// Bytes to be sent; whoever sends some removes them.
     pub(crate) fn out(&mut self) -> &mut Vec<u8> {
         &mut self.out
+    }
+
+    /// Whether more may be asked of the server before it has read what it was asked.
+    pub(crate) const fn has_room(&self) -> bool {
+        self.out.len() < SEND_AHEAD
     }
 
     /// Whether the replica follows the server.

@@ -135,10 +135,11 @@ async fn connection(
         let silence = heard + timing.probe * if probed { 2 } else { 1 };
         let deadline = protocol.deadline();
         let (following, sending) = (protocol.following(), !protocol.out().is_empty());
+        let has_room = protocol.has_room();
         let event = tokio::select! {
             read = reader.read_buf(scanner.room(READ)) => Event::Read(read),
             written = writer.write(protocol.out()), if sending => Event::Written(written),
-            command = commands.recv() => Event::Command(command),
+            command = commands.recv(), if has_room => Event::Command(command),
             () = sleep_until(deadline.map_or(silence, |deadline| deadline.min(silence))) => Event::Late,
         };
         let error = match event {
@@ -218,5 +219,45 @@ mod tests {
     fn a_server_that_ends_each_session_as_it_begins_is_asked_ever_less_often() {
         assert_eq!(waits(Some(Duration::from_millis(20))), waits(None));
         assert_eq!(waits(Some(Duration::from_secs(60)))[1..], [50; 8]);
+    }
+
+    /// What a server answers until it is followed, whatever it is asked.
+    const GREETING: &str = r#"
+        {"id":0,"result":{},"error":null}
+        {"id":1,"result":[false,"",{"Database":{"00000000-0000-0000-0000-000000000001":
+            {"initial":{"model":"standalone"}}}}],"error":null}
+        {"id":2,"result":{"tables":{}},"error":null}
+        {"id":3,"result":[false,"",{}],"error":null}"#;
+
+    #[tokio::test]
+    async fn transactions_wait_while_the_server_does_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("socket");
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        let client = super::super::Client::spawn(Config {
+            remotes: vec![Remote::Unix(socket)],
+            database: "D".to_owned(),
+            tables: vec![],
+            leader_only: false,
+        });
+        let (mut server, _) = listener.accept().await.unwrap();
+        server.write_all(GREETING.as_bytes()).await.unwrap();
+        client.synced().await;
+        for _ in 0..4 * super::super::COMMANDS {
+            let mut txn = super::super::Transaction::new().comment("x".repeat(64 * 1024));
+            txn.delete("T", vec![]);
+            let client = client.clone();
+            tokio::spawn(async move { client.transact(txn).await });
+        }
+        // Each lets everything run that can.
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(client.commands.capacity(), 0, "the queue is full and stays so");
+
+        let mut read = [0; READ];
+        while client.commands.capacity() < super::super::COMMANDS {
+            assert_ne!(server.read(&mut read).await.unwrap(), 0);
+        }
     }
 }
