@@ -45,8 +45,8 @@ pub enum TapError {
     #[error("the tap {0} cannot be changed: {1}")]
     Link(String, rtnetlink::Error),
     /// The database of Open vSwitch is away, or busy.
-    #[error("Open vSwitch does not answer: see whether ovsdb-server runs")]
-    Away,
+    #[error("Open vSwitch does not answer: {0}")]
+    Away(String),
     #[error("Open vSwitch has no bridge {0}: create it, or name another with --bridge")]
     NoBridge(String),
     #[error("Open vSwitch refused the port: {0}")]
@@ -138,13 +138,18 @@ impl Taps {
     }
 
     async fn synced(&self) -> Result<(), TapError> {
-        tokio::time::timeout(OVSDB_LIMIT, self.ovsdb.synced()).await.map_err(|_| TapError::Away)
+        tokio::time::timeout(OVSDB_LIMIT, self.ovsdb.synced()).await.map_err(|_| self.away())
+    }
+
+    fn away(&self) -> TapError {
+        let why = self.ovsdb.trouble();
+        TapError::Away(why.unwrap_or_else(|| "see whether ovsdb-server runs".to_owned()))
     }
 
     async fn transact(&self, plan: Transaction) -> Result<(), TapError> {
         match tokio::time::timeout(OVSDB_LIMIT, self.ovsdb.transact(plan)).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(TransactError::Disconnected)) | Err(_) => Err(TapError::Away),
+            Ok(Err(TransactError::Disconnected)) | Err(_) => Err(self.away()),
             Ok(Err(refused)) => Err(TapError::Refused(refused)),
         }
     }
