@@ -15,37 +15,42 @@
 
 mod api;
 mod central;
+mod claim;
 mod command;
 mod config;
 mod fabric;
 mod facts;
+mod faults;
+mod files;
 mod layout;
 mod libvirt;
-mod locks;
 mod namespace;
+mod news;
 mod node;
 mod portal;
 mod process;
+mod root;
 mod sweep;
 
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use futures::future::{join_all, try_join_all};
 
 pub use api::client;
+pub use claim::{Claim, Taken};
 pub use config::{Api, Config};
 pub use facts::Facts;
+use files::private_dir;
 pub use layout::{DEFAULT_DIR, LONGEST_DIR, Layout, NodeLayout, check_dir};
-use locks::locks;
+use news::News;
 use portal::Portal;
 use process::Process;
 pub use process::State;
-pub use sweep::{Swept, sweep};
+pub use root::need_root;
+pub use sweep::{MARKER, Swept, sweep};
 
 /// How long a process of ours may take to become ready. Debug builds and two
 /// cores full of guests are slow.
@@ -58,8 +63,11 @@ pub struct Lab {
     layout: Layout,
     processes: Vec<Process>,
     portals: Vec<Portal>,
-    /// Held as long as the lab exists: one lab per id, one per directory.
-    _locks: [UnixListener; 2],
+    news: News,
+    /// See [`Lab::earlier_instances`].
+    earlier: BTreeSet<String>,
+    /// As long as the lab exists, nobody else has its directory.
+    _claim: Claim,
     down: bool,
 }
 
@@ -70,26 +78,32 @@ impl Lab {
     ///
     /// When it cannot; everything that was started is gone by then.
     pub async fn up(config: Config) -> Result<Self> {
-        ensure!(
-            nix::unistd::geteuid().is_root(),
-            "network namespaces need root: run this with sudo"
-        );
+        let layout = Layout { id: config.id.clone(), dir: config.dir.clone() };
+        Self::up_in(Claim::on(&layout).await?, config).await
+    }
+
+    /// [`Lab::up`], for whoever has claimed the directory already. From the first
+    /// time this is polled, dropping it removes all that it has started.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Lab::up`].
+    pub async fn up_in(claim: Claim, config: Config) -> Result<Self> {
+        need_root("a lab of network namespaces")?;
         check_dir(&config.dir).map_err(anyhow::Error::msg)?;
         ensure!((1..=9).contains(&config.nodes), "a lab has 1 to 9 nodes, not {}", config.nodes);
         ensure!(config.dir.to_str().is_some(), "the data directory must be UTF-8");
-        let layout = Layout { id: config.id.clone(), dir: config.dir.clone() };
-        let locks = locks(&layout).await?;
-        for dir in [layout.dir.clone(), layout.dir.join("log")] {
-            std::fs::create_dir_all(&dir)
-                .and_then(|()| std::fs::set_permissions(&dir, Permissions::from_mode(0o700)))
-                .with_context(|| format!("cannot make {} for root only", dir.display()))?;
-        }
+        let layout = claim.layout.clone();
+        private_dir(&layout.dir)?;
+        private_dir(&layout.dir.join("log"))?;
         let mut lab = Self {
+            news: News::to(config.progress.clone()),
             config,
             layout,
             processes: Vec::new(),
             portals: Vec::new(),
-            _locks: locks,
+            earlier: BTreeSet::new(),
+            _claim: claim,
             down: false,
         };
         match lab.bring_up().await {
@@ -105,7 +119,7 @@ impl Lab {
         let layout = self.layout.clone();
         let swept = blocking_sweep(&layout).await?;
         if swept.processes + swept.namespaces > 0 {
-            self.report(format!(
+            self.news.say(format!(
                 "removed leftovers of an earlier run: {} processes, {} namespaces",
                 swept.processes, swept.namespaces
             ));
@@ -113,22 +127,22 @@ impl Lab {
         if namespace::directory_is_of_labs() {
             std::fs::write(layout.netns_mount_marker(), "")?;
         }
-        central::clear_runtime_files(&layout.central())?;
         self.write_facts()?;
 
         self.start_api().await?;
         fabric::lay(&layout).await?;
         let nodes = self.nodes();
         // Nodes do not wait for central: ovn-controller asks until it answers.
-        let central = central::start(&layout);
+        let central = central::start(&layout, &self.news);
         let nodes_up = try_join_all(
-            nodes.iter().map(|node| node::start(&layout, node, self.config.hypervisor)),
+            nodes.iter().map(|node| node::start(&layout, node, self.config.hypervisor, &self.news)),
         );
         let (central, on_nodes) = tokio::try_join!(central, nodes_up)?;
         self.processes.extend(central);
         self.processes.extend(on_nodes.into_iter().flatten());
         let hypervisor = if self.config.hypervisor { ", libvirtd" } else { "" };
-        self.report(format!("OVN central; on each node Open vSwitch, ovn-controller{hypervisor}"));
+        self.news
+            .say(format!("OVN central; on each node Open vSwitch, ovn-controller{hypervisor}"));
         self.start_ours().await
     }
 
@@ -136,13 +150,16 @@ impl Lab {
         if let Api::Embedded { port } = self.config.api {
             // Said here, or else the server would try again and again.
             std::net::TcpListener::bind(("127.0.0.1", port)).with_context(|| {
-                format!("port {port} is taken on the host: choose another for the API")
+                format!(
+                    "the API cannot have port {port} of 127.0.0.1: choose another with --api-port"
+                )
             })?;
-            let server = Process::start(api::server(&self.layout, &self.config.binary, port));
+            let server = api::server(&self.layout, &self.config.binary, port);
+            let server = Process::start(server, &self.news);
             let ready = server.ready(READY).await;
             self.processes.push(server);
             ready?;
-            self.report(format!("Kubernetes API on 127.0.0.1:{port}"));
+            self.news.say(format!("Kubernetes API on 127.0.0.1:{port}"));
         }
         Ok(())
     }
@@ -153,30 +170,24 @@ impl Lab {
         let client = api::client(&kubeconfig).await?;
         if let Api::Embedded { .. } = self.config.api {
             api::check_known_nodes(&client, &self.nodes()).await?;
+            self.earlier = api::running_instances(&client).await?;
         }
         let applied = crate::manifests::apply_crds(&client).await?;
-        self.report(format!("{applied} CustomResourceDefinitions"));
+        self.news.say(format!("{applied} CustomResourceDefinitions"));
         let port = api::port(&kubeconfig)?;
         for node in self.nodes() {
             self.portals.push(Portal::open(&node.namespace, port).await?);
         }
-        self.processes.push(Process::start(api::controller(
-            &self.layout,
-            &self.config,
-            &kubeconfig,
-        )));
+        let controller = api::controller(&self.layout, &self.config, &kubeconfig);
+        self.processes.push(Process::start(controller, &self.news));
         for node in self.nodes() {
-            self.processes.push(Process::start(api::agent(
-                &self.layout,
-                &self.config,
-                &node,
-                &kubeconfig,
-            )));
+            let agent = api::agent(&self.layout, &self.config, &node, &kubeconfig);
+            self.processes.push(Process::start(agent, &self.news));
         }
         api::wait_for_nodes(&client, &self.nodes(), READY)
             .await
             .with_context(|| format!("logs are in {}", self.layout.dir.join("log").display()))?;
-        self.report("berth-controller and the agents: every node is registered".to_owned());
+        self.news.say("berth-controller and the agents: every node is registered".to_owned());
         Ok(())
     }
 
@@ -258,94 +269,12 @@ impl Lab {
         namespace::exec(&self.layout.node(node).namespace, words).await
     }
 
-    /// The names of all processes: `controller`, `n1/agent`, ...
-    pub fn process_names(&self) -> impl Iterator<Item = &str> {
-        self.processes.iter().map(Process::name)
-    }
-
-    /// The process id, while it runs.
+    /// The uids of the instances that were `Running` by their status before this
+    /// lab had an agent. Their guests ended with an earlier lab, and an instance
+    /// that ran once never runs again: while the status says so, it is out of date.
     #[must_use]
-    pub fn pid_of(&self, process: &str) -> Option<i32> {
-        self.find(process).ok().and_then(Process::pid)
-    }
-
-    /// What a process is doing.
-    #[must_use]
-    pub fn state_of(&self, process: &str) -> Option<State> {
-        self.find(process).ok().map(Process::state)
-    }
-
-    /// Kills a process as a fault would (SIGKILL); it is started again. Returns
-    /// the id it had.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such process or it does not run.
-    pub fn kill(&self, process: &str) -> Result<i32> {
-        self.find(process)?.kill()
-    }
-
-    /// [`Lab::kill`] for the agent of a node.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Lab::kill`].
-    pub fn kill_agent(&self, node: u8) -> Result<i32> {
-        self.kill(&self.layout.node(node).process("agent"))
-    }
-
-    /// Stops a process on purpose (SIGTERM, then SIGKILL); it stays away until
-    /// [`Lab::start`].
-    ///
-    /// # Errors
-    ///
-    /// When there is no such process.
-    pub async fn stop(&self, process: &str) -> Result<()> {
-        self.find(process)?.stop().await;
-        Ok(())
-    }
-
-    /// Starts a stopped process again and waits until it is ready.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such process or it does not become ready.
-    pub async fn start(&self, process: &str) -> Result<()> {
-        let process = self.find(process)?;
-        process.resume().await;
-        process.ready(READY).await
-    }
-
-    /// Waits until a process runs with another id than `before`.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such process, or it does not come back in time.
-    pub async fn restarted(&self, process: &str, before: i32, limit: Duration) -> Result<()> {
-        let process = self.find(process)?;
-        let back = async {
-            while !matches!(process.state(), State::Running { pid } if pid != before) {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        match tokio::time::timeout(limit, back).await {
-            Ok(()) => Ok(()),
-            Err(_) => bail!("{} has not come back within {} s", process.name(), limit.as_secs()),
-        }
-    }
-
-    fn find(&self, name: &str) -> Result<&Process> {
-        self.processes
-            .iter()
-            .find(|process| process.name() == name)
-            .with_context(|| format!("this lab has no process {name:?}"))
-    }
-
-    fn report(&self, line: String) {
-        tracing::debug!(line, "Progress");
-        if let Some(progress) = &self.config.progress {
-            let _ = progress.send(line);
-        }
+    pub const fn earlier_instances(&self) -> &BTreeSet<String> {
+        &self.earlier
     }
 
     /// Tells a second shell what runs here.
@@ -363,7 +292,11 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         if !self.down {
-            // Supervisors first, or they would start again what is ended here.
+            // Supervisors first, or they would start again what is ended here. Each
+            // may be starting something on another thread this very moment.
+            sweep::wait_until(Duration::from_secs(2), || {
+                self.processes.iter().fold(true, |gone, process| process.abandon() && gone)
+            });
             self.processes.clear();
             self.portals.clear();
             sweep(&self.layout);
@@ -377,8 +310,8 @@ impl Drop for Lab {
 ///
 /// When the lab still runs.
 pub async fn clean(layout: &Layout) -> Result<Swept> {
-    ensure!(nix::unistd::geteuid().is_root(), "removing namespaces needs root: run this with sudo");
-    let _locks = locks(layout).await?;
+    need_root("removing processes and namespaces")?;
+    let _claim = Claim::on(layout).await.context("nothing was removed")?;
     blocking_sweep(layout).await
 }
 

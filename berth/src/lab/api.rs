@@ -1,11 +1,15 @@
 //! The processes of ours, and the API between them.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use crds::kubevirt::{InstancePhase, VirtualMachineInstance};
 use k8s_openapi::api::core::v1::Node;
+use kube::ResourceExt;
+use kube::api::ListParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
 use super::Config;
@@ -177,7 +181,7 @@ pub(crate) async fn wait_for_nodes(
 /// ever, and new ones would be placed there.
 pub(crate) async fn check_known_nodes(client: &kube::Client, nodes: &[NodeLayout]) -> Result<()> {
     let api: kube::Api<Node> = kube::Api::all(client.clone());
-    for known in api.list(&kube::api::ListParams::default()).await? {
+    for known in api.list(&ListParams::default()).await? {
         let name = known.metadata.name.unwrap_or_default();
         if !nodes.iter().any(|node| node.name == name) {
             bail!(
@@ -188,4 +192,17 @@ pub(crate) async fn check_known_nodes(client: &kube::Client, nodes: &[NodeLayout
         }
     }
     Ok(())
+}
+
+/// The uids of all instances whose status says `Running`; none where the API does
+/// not know instances yet.
+pub(crate) async fn running_instances(client: &kube::Client) -> Result<BTreeSet<String>> {
+    let api: kube::Api<VirtualMachineInstance> = kube::Api::all(client.clone());
+    let instances = match api.list(&ListParams::default()).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(BTreeSet::new()),
+        listed => listed?,
+    };
+    let running =
+        instances.into_iter().filter(|instance| instance.phase() == InstancePhase::Running);
+    Ok(running.filter_map(|instance| instance.uid()).collect())
 }

@@ -6,40 +6,47 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use super::command::{run, word};
+use super::files::private_dir;
 use super::layout::Layout;
+use super::news::News;
 use super::process::{Prepare, Process, Spec};
 
 /// How long a database or a daemon may take to answer.
 pub(crate) const READY: Duration = Duration::from_secs(20);
 
 /// Starts the databases and northd and waits until they serve.
-pub(crate) async fn start(layout: &Layout) -> Result<Vec<Process>> {
+pub(crate) async fn start(layout: &Layout, news: &News) -> Result<Vec<Process>> {
     let dir = layout.central();
-    std::fs::create_dir_all(&dir)?;
+    private_dir(&dir)?;
     let mut processes = Vec::new();
     for (name, short, schema) in [("ovsdb-nb", "nb", "ovn-nb"), ("ovsdb-sb", "sb", "ovn-sb")] {
         let database = dir.join(format!("{short}.db"));
         create_database(&database, &format!("/usr/share/ovn/{schema}.ovsschema")).await?;
-        processes.push(Process::start(database_server(layout, name, short, &database)));
+        let server = database_server(layout, name, short, &database);
+        processes.push(Process::start(server, news));
     }
     for process in &processes {
         process.ready(READY).await?;
     }
     run(&["ovn-nbctl", &format!("--db={}", layout.northbound()), "init"]).await?;
     run(&["ovn-sbctl", &format!("--db={}", layout.southbound()), "init"]).await?;
-    processes.push(Process::start(northd(layout)));
+    processes.push(Process::start(northd(layout), news));
     Ok(processes)
 }
 
 /// Makes an empty database from its schema, or brings an old one up to it.
 pub(crate) async fn create_database(database: &Path, schema: &str) -> Result<()> {
-    let database = word(database);
-    if !Path::new(database).exists() {
-        return run(&["ovsdb-tool", "create", database, schema]).await.map(drop);
+    if !database.exists() {
+        // Under another name first: the tool may be ended in the middle.
+        let draft = database.with_extension("new");
+        let _ = std::fs::remove_file(&draft);
+        run(&["ovsdb-tool", "create", word(&draft), schema]).await?;
+        return Ok(std::fs::rename(&draft, database)?);
     }
+    let database = word(database);
     // A killed ovsdb-server leaves its lock file, which is no lock by itself.
     match run(&["ovsdb-tool", "needs-conversion", database, schema]).await?.trim() {
         "yes" => run(&["ovsdb-tool", "convert", database, schema]).await.map(drop),
@@ -126,23 +133,6 @@ pub(crate) async fn wait_for_socket(socket: &Path) -> Result<()> {
     };
     if tokio::time::timeout(READY, connected).await.is_err() {
         bail!("nobody answers at {}", socket.display());
-    }
-    Ok(())
-}
-
-/// Removes sockets and pid files of an earlier run.
-pub(crate) fn clear_runtime_files(dir: &Path) -> Result<()> {
-    let entries = match std::fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", dir.display())),
-    };
-    for entry in entries.flatten() {
-        let path = entry.path();
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        if matches!(extension, Some("sock" | "ctl" | "pid" | "mgmt" | "snoop")) {
-            std::fs::remove_file(path)?;
-        }
     }
     Ok(())
 }

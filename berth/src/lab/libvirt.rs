@@ -19,8 +19,6 @@ const GUESTS_GRACE: Duration = Duration::from_secs(8);
 /// Prepares the directories and says how to run the daemon.
 pub(crate) fn libvirtd(layout: &Layout, node: &NodeLayout) -> Result<Spec> {
     let dir = node.libvirt();
-    // What libvirt remembers of running guests is void: there are none yet.
-    let _ = fs::remove_dir_all(dir.join("run"));
     for part in ["run", "etc/qemu", "lib", "log/qemu", "cache"] {
         fs::create_dir_all(dir.join(part))
             .with_context(|| format!("cannot make {}", dir.display()))?;

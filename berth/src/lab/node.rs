@@ -11,11 +11,13 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::central::{READY, answers, clear_runtime_files, create_database, in_namespace, rundir};
+use super::central::{READY, answers, create_database, in_namespace, rundir};
 use super::command::{run, word};
 use super::fabric;
+use super::files::private_dir;
 use super::layout::{Layout, NodeLayout};
 use super::libvirt;
+use super::news::News;
 use super::process::{Process, Spec};
 
 /// Brings a node up to the point where its agent can start.
@@ -23,26 +25,27 @@ pub(crate) async fn start(
     layout: &Layout,
     node: &NodeLayout,
     hypervisor: bool,
+    news: &News,
 ) -> Result<Vec<Process>> {
     fabric::plug(layout, node).await?;
-    for dir in [node.ovs(), node.state(), node.run()] {
-        std::fs::create_dir_all(dir)?;
+    for dir in [&node.dir, &node.ovs(), &node.state(), &node.run()] {
+        private_dir(dir)?;
     }
-    clear_runtime_files(&node.ovs())?;
     // What Open vSwitch holds is derived: bridges from here, tunnels from OVN,
     // taps from libvirt. A fresh database has no ports of guests long gone.
     let database = node.ovs().join("conf.db");
     let _ = std::fs::remove_file(&database);
     create_database(&database, "/usr/share/openvswitch/vswitch.ovsschema").await?;
 
-    let ovsdb = Process::start(ovsdb(layout, node, &database));
+    let ovsdb = Process::start(ovsdb(layout, node, &database), news);
     ovsdb.ready(READY).await?;
     describe(layout, node).await?;
-    let vswitchd = Process::start(vswitchd(layout, node));
+    let vswitchd = Process::start(vswitchd(layout, node), news);
     vswitchd.ready(READY).await?;
-    let mut processes = vec![ovsdb, vswitchd, Process::start(ovn_controller(layout, node))];
+    let controller = Process::start(ovn_controller(layout, node), news);
+    let mut processes = vec![ovsdb, vswitchd, controller];
     if hypervisor {
-        let libvirtd = Process::start(libvirt::libvirtd(layout, node)?);
+        let libvirtd = Process::start(libvirt::libvirtd(layout, node)?, news);
         libvirtd.ready(READY).await?;
         processes.push(libvirtd);
     }

@@ -14,9 +14,10 @@
 
 use std::fmt;
 use std::fs::OpenOptions;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::news::{News, Restarts};
 use super::sweep::MARKER;
 
 /// First and longest pause before a restart.
@@ -105,13 +107,16 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts it; `ready` tells when it runs.
-    pub(crate) fn start(spec: Spec) -> Self {
+    /// Starts it; `ready` tells when it runs, and `news` when it had to be started
+    /// again.
+    pub(crate) fn start(spec: Spec, news: &News) -> Self {
         let spec = Arc::new(spec);
         let (orders, inbox) = mpsc::channel(4);
         let (state_tx, state) =
             watch::channel(State::Waiting { last: "not started yet".to_owned() });
-        let task = tokio::spawn(Supervisor { spec: spec.clone(), inbox, state: state_tx }.run());
+        let (news, restarts) = (news.clone(), Restarts::default());
+        let supervisor = Supervisor { spec: spec.clone(), inbox, state: state_tx, news, restarts };
+        let task = tokio::spawn(supervisor.run());
         Self { spec, orders, state, task }
     }
 
@@ -168,6 +173,15 @@ impl Process {
     }
 }
 
+impl Process {
+    /// Takes the supervisor away, without ending the process. Nothing is started
+    /// any more once this has returned true; false asks to try again.
+    pub(crate) fn abandon(&self) -> bool {
+        self.task.abort();
+        self.task.is_finished()
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         self.task.abort();
@@ -178,6 +192,8 @@ struct Supervisor {
     spec: Arc<Spec>,
     inbox: mpsc::Receiver<Order>,
     state: watch::Sender<State>,
+    news: News,
+    restarts: Restarts,
 }
 
 /// Why a child is no longer there.
@@ -217,9 +233,13 @@ impl Supervisor {
                         ?pause,
                         "Process ended, starting it again"
                     );
-                    self.state.send_replace(State::Waiting { last });
+                    self.state.send_replace(State::Waiting { last: last.clone() });
                     if !self.rest(pause).await {
                         return;
+                    }
+                    let Spec { name, log, .. } = &*self.spec;
+                    if let Some(line) = self.restarts.note(Instant::now(), name, &last, log) {
+                        self.news.say(line);
                     }
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
@@ -259,7 +279,7 @@ impl Supervisor {
         loop {
             tokio::select! {
                 exit = child.wait() => {
-                    return End::Died(exit.map_or_else(|error| error.to_string(), |status| status.to_string()));
+                    return End::Died(exit.map_or_else(|error| error.to_string(), words));
                 }
                 order = self.inbox.recv() => match order {
                     Some(Order::Start) => {}
@@ -312,6 +332,14 @@ impl Supervisor {
                 None => false,
             },
         }
+    }
+}
+
+/// How a process ended.
+fn words(status: ExitStatus) -> String {
+    match status.signal().map(Signal::try_from) {
+        Some(Ok(signal)) => format!("killed by {signal}"),
+        _ => status.to_string(),
     }
 }
 

@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::files;
 use super::layout::Layout;
 use super::namespace;
 
 /// Environment variable of every process a lab starts; its value is the data
 /// directory.
-pub(crate) const MARKER: &str = "BERTH_LAB";
+pub const MARKER: &str = "BERTH_LAB";
 
 /// What a sweep found and removed.
 #[derive(Debug, Default)]
@@ -63,6 +64,7 @@ pub fn sweep(layout: &Layout) -> Swept {
         let _ = std::fs::remove_file(marker);
     }
     let _ = std::fs::remove_file(layout.facts());
+    files::clear_runtime(layout);
     swept
 }
 
@@ -83,7 +85,7 @@ fn own_pid() -> i32 {
 }
 
 /// Asks again every few milliseconds, for this long at most.
-fn wait_until(limit: Duration, done: impl Fn() -> bool) {
+pub(super) fn wait_until(limit: Duration, done: impl Fn() -> bool) {
     let start = Instant::now();
     while !done() && start.elapsed() < limit {
         std::thread::park_timeout(Duration::from_millis(20));

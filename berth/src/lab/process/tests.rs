@@ -22,19 +22,24 @@ async fn wait_for(process: &Process, wanted: impl Fn(&State) -> bool) {
 }
 
 #[tokio::test]
-async fn a_killed_process_is_started_again() {
+async fn a_killed_process_is_started_again_and_that_is_told() {
     let dir = tempfile::tempdir().unwrap();
-    let process = Process::start(spec(dir.path(), "exec sleep 60"));
+    let (listener, mut lines) = tokio::sync::mpsc::unbounded_channel();
+    let news = News::to(Some(listener));
+    let process = Process::start(spec(dir.path(), "exec sleep 60"), &news);
     process.ready(LIMIT).await.unwrap();
     let first = process.kill().unwrap();
     wait_for(&process, |state| matches!(state, State::Running { pid } if *pid != first)).await;
+    let line = tokio::time::timeout(LIMIT, lines.recv()).await.unwrap().unwrap();
+    assert!(line.starts_with("part ended: killed by SIGKILL; started again"), "{line}");
+    assert!(line.ends_with("part.log"), "{line}");
     process.stop().await;
 }
 
 #[tokio::test]
 async fn a_stopped_process_stays_away_until_it_is_resumed() {
     let dir = tempfile::tempdir().unwrap();
-    let process = Process::start(spec(dir.path(), "exec sleep 60"));
+    let process = Process::start(spec(dir.path(), "exec sleep 60"), &News::default());
     process.ready(LIMIT).await.unwrap();
     let pid = process.pid().unwrap();
     process.stop().await;
@@ -52,7 +57,7 @@ async fn a_process_that_cannot_stay_is_tried_again_and_says_where_its_log_is() {
     let mut failing = spec(dir.path(), "echo no; exit 3");
     // Ready only when it has run for a while, which it never does.
     failing.prepare = Some(Arc::new(|| Box::pin(std::future::pending())));
-    let process = Process::start(failing);
+    let process = Process::start(failing, &News::default());
     wait_for(&process, |state| matches!(state, State::Waiting { last } if last.contains('3')))
         .await;
     let error = process.ready(Duration::from_millis(300)).await.unwrap_err().to_string();
@@ -76,7 +81,7 @@ async fn a_preparation_that_fails_starts_the_process_anew() {
             Ok(())
         })
     }));
-    let process = Process::start(unlucky);
+    let process = Process::start(unlucky, &News::default());
     process.ready(LIMIT).await.unwrap();
     assert_eq!(tries.load(Ordering::Relaxed), 2);
     process.stop().await;
@@ -85,7 +90,7 @@ async fn a_preparation_that_fails_starts_the_process_anew() {
 #[tokio::test]
 async fn a_process_carries_the_mark_of_its_lab() {
     let dir = tempfile::tempdir().unwrap();
-    let process = Process::start(spec(dir.path(), "exec sleep 60"));
+    let process = Process::start(spec(dir.path(), "exec sleep 60"), &News::default());
     process.ready(LIMIT).await.unwrap();
     let environ = format!("/proc/{}/environ", process.pid().unwrap());
     let mark = format!("{MARKER}={}", dir.path().display());
