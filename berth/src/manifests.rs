@@ -79,46 +79,86 @@ async fn is_established(api: &kube::Api<CustomResourceDefinition>, name: &str) -
         .any(|condition| condition.type_ == "Established" && condition.status == "True")
 }
 
-/// The objects of a file of YAML documents.
+/// An object, and where it was written.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// The object, with apiVersion, kind and name.
+    pub object: DynamicObject,
+    /// `<file>, document <n>`, counted from 1.
+    pub place: String,
+}
+
+impl Document {
+    /// Kind and name, as in `Subnet quickstart`.
+    #[must_use]
+    pub fn what(&self) -> String {
+        let kind = self.object.types.as_ref().map_or("", |types| types.kind.as_str());
+        format!("{kind} {}", self.object.metadata.name.as_deref().unwrap_or_default())
+    }
+
+    /// Place, kind and name: how errors begin.
+    fn whole(&self) -> String {
+        format!("{}, {}", self.place, self.what())
+    }
+}
+
+/// The objects of YAML documents; `source` is what errors call the text.
 ///
 /// # Errors
 ///
-/// When a document is not a Kubernetes object.
-pub fn parse(text: &str) -> Result<Vec<DynamicObject>> {
-    let mut objects = Vec::new();
-    for document in serde_norway::Deserializer::from_str(text) {
-        let value = Value::deserialize(document)?;
+/// At the first document that is not a Kubernetes object; the message says which
+/// it is, and what to change.
+pub fn parse(text: &str, source: &str) -> Result<Vec<Document>> {
+    let mut documents = Vec::new();
+    for (index, document) in serde_norway::Deserializer::from_str(text).enumerate() {
+        let place = format!("{source}, document {}", index + 1);
+        let value = Value::deserialize(document).with_context(|| format!("{place} is not YAML"))?;
         if value.is_null() {
             continue;
         }
-        let object: DynamicObject =
-            serde_json::from_value(value).context("not a Kubernetes object")?;
-        if object.types.is_none() || object.metadata.name.is_none() {
-            bail!("an object needs apiVersion, kind and metadata.name");
+        if let Some(problem) = problem(&value) {
+            bail!("{place} {problem}");
         }
-        objects.push(object);
+        let object = serde_json::from_value(value)
+            .with_context(|| format!("{place} is not a Kubernetes object"))?;
+        documents.push(Document { object, place });
     }
-    Ok(objects)
+    Ok(documents)
+}
+
+/// Why a document cannot be an object that is to be created, if so.
+fn problem(value: &Value) -> Option<String> {
+    if !value.is_object() {
+        return Some("is not a Kubernetes object: it has no fields".to_owned());
+    }
+    if value["kind"] == "List" {
+        return Some("is a List: write each item as a document, with --- between".to_owned());
+    }
+    let lacks = |path: &&str| {
+        let field = value.pointer(&format!("/{}", path.replace('.', "/")));
+        field.and_then(Value::as_str).is_none_or(str::is_empty)
+    };
+    let missing: Vec<_> =
+        ["apiVersion", "kind", "metadata.name"].into_iter().filter(lacks).collect();
+    (!missing.is_empty())
+        .then(|| format!("is not a Kubernetes object: add {} (strings)", missing.join(" and ")))
 }
 
 /// Creates an object unless one of its name is there: a user's changes stay.
 ///
 /// # Errors
 ///
-/// When the API does not know its kind or refuses it.
-pub async fn create_if_absent(client: &kube::Client, object: &DynamicObject) -> Result<Outcome> {
-    let api = api_for(client, object).await?;
-    let kind = object.types.as_ref().map_or("", |types| types.kind.as_str());
-    match api.create(&PostParams::default(), object).await {
+/// When the API does not know its kind or refuses it; the message says which
+/// document it is, and what to change.
+pub async fn create_if_absent(client: &kube::Client, document: &Document) -> Result<Outcome> {
+    let api = api_for(client, &document.object).await.with_context(|| document.whole())?;
+    match api.create(&PostParams::default(), &document.object).await {
         Ok(_) => Ok(Outcome::Created),
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(Outcome::Existed),
-        Err(error) => Err(error).with_context(|| {
-            format!(
-                "cannot create {} {}",
-                kind,
-                object.metadata.name.as_deref().unwrap_or_default()
-            )
-        }),
+        Err(kube::Error::Api(status)) => {
+            bail!("{}: the API refuses it: {}", document.whole(), status.message)
+        }
+        Err(error) => Err(error).with_context(|| document.whole()),
     }
 }
 
@@ -127,10 +167,18 @@ async fn api_for(
     object: &DynamicObject,
 ) -> Result<kube::Api<DynamicObject>> {
     let types = object.types.as_ref().context("an object without a kind")?;
-    let gvk = GroupVersionKind::try_from(types)?;
-    let (resource, capabilities) = kube::discovery::pinned_kind(client, &gvk)
-        .await
-        .with_context(|| format!("the API does not know {} {}", types.api_version, types.kind))?;
+    let gvk = GroupVersionKind::try_from(types)
+        .with_context(|| format!("apiVersion {:?} is not GROUP/VERSION", types.api_version))?;
+    let (resource, capabilities) = match kube::discovery::pinned_kind(client, &gvk).await {
+        Ok(found) => found,
+        Err(error) if is_unknown(&error) => bail!(
+            "the API has no kind {} in {}: check both for a slip; Berth brings {}",
+            types.kind,
+            types.api_version,
+            kinds()?.join(", ")
+        ),
+        Err(error) => return Err(error.into()),
+    };
     Ok(match capabilities.scope {
         Scope::Cluster => kube::Api::all_with(client.clone(), &resource),
         Scope::Namespaced => {
@@ -138,6 +186,25 @@ async fn api_for(
             kube::Api::namespaced_with(client.clone(), namespace, &resource)
         }
     })
+}
+
+/// Whether discovery says that there is no such thing, rather than nothing.
+fn is_unknown(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Discovery(_) => true,
+        kube::Error::Api(status) => status.code == 404,
+        _ => false,
+    }
+}
+
+/// `<kind> (<group>/<version>)` of each definition.
+fn kinds() -> Result<Vec<String>> {
+    let kind = |text: &&str| {
+        let spec = serde_norway::from_str::<CustomResourceDefinition>(text)?.spec;
+        let version = spec.versions.first().map_or("", |version| version.name.as_str());
+        Ok(format!("{} ({}/{version})", spec.names.kind, spec.group))
+    };
+    CRDS.iter().map(kind).collect()
 }
 
 /// What the object's conditions complain about now, each in a line.
@@ -176,12 +243,14 @@ mod tests {
 
     #[test]
     fn the_quick_start_is_a_vpc_a_subnet_and_two_machines() {
-        let objects = parse(QUICKSTART).unwrap();
-        let kinds: Vec<_> =
-            objects.iter().map(|object| object.types.as_ref().unwrap().kind.as_str()).collect();
-        assert_eq!(kinds, ["Vpc", "Subnet", "VirtualMachine", "VirtualMachine"]);
-        for object in objects.into_iter().skip(2) {
-            let machine: crds::kubevirt::VirtualMachine = object.try_parse().unwrap();
+        let documents = parse(QUICKSTART, "quickstart").unwrap();
+        let what: Vec<_> = documents.iter().map(Document::what).collect();
+        assert_eq!(
+            what,
+            ["Vpc quickstart-vpc", "Subnet quickstart", "VirtualMachine web", "VirtualMachine db"]
+        );
+        for document in documents.into_iter().skip(2) {
+            let machine: crds::kubevirt::VirtualMachine = document.object.try_parse().unwrap();
             assert_eq!(machine.metadata.namespace.as_deref(), Some("default"));
         }
     }
@@ -209,13 +278,30 @@ mod tests {
     }
 
     #[test]
-    fn a_document_that_is_no_object_is_refused() {
-        assert!(parse("---\n---\n").unwrap().is_empty());
+    fn a_document_that_is_no_object_is_refused_with_its_place_and_what_to_add() {
+        assert!(parse("---\n---\n", "f.yaml").unwrap().is_empty());
+        let good = "kind: Vpc\napiVersion: kubeovn.io/v1\nmetadata: {name: a}\n";
+        let refusal = |second: &str| {
+            format!("{:#}", parse(&format!("{good}---\n{second}"), "f.yaml").unwrap_err())
+        };
+        let said = refusal("kind: Vpc\napiVersion: v1\nmetadata: {}\n");
         assert!(
-            parse("kind: Vpc\napiVersion: v1\nmetadata: {}\n")
-                .unwrap_err()
-                .to_string()
-                .contains("name")
+            said.starts_with("f.yaml, document 2 ") && said.contains("add metadata.name"),
+            "{said}"
         );
+        let said = refusal("- a\n- b\n");
+        assert!(said.starts_with("f.yaml, document 2 is not a Kubernetes object"), "{said}");
+        assert!(refusal("kind: List\nitems: []\n").contains("write each item"));
+        let said = refusal("kind: Vpc\nmetadata:\n  name: [\n");
+        // Counted over the whole file, as an editor does.
+        assert!(
+            said.starts_with("f.yaml, document 2 is not YAML: ") && said.contains("line "),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn what_is_brought_is_named_as_users_write_it() {
+        assert!(kinds().unwrap().contains(&"VirtualMachine (kubevirt.io/v1)".to_owned()));
     }
 }

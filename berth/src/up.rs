@@ -1,9 +1,11 @@
 //! `berth up`: the whole system on one host, until Ctrl-C.
 
 mod admin;
+mod apply;
 mod image;
 mod machines;
 mod progress;
+mod strategy;
 mod table;
 mod verify;
 
@@ -11,13 +13,12 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, bail};
-use kube::api::DynamicObject;
+use anyhow::{Context, Result, anyhow};
 use tokio_util::sync::CancellationToken;
 
-use crate::lab::{self, Api, Config, Lab, Layout};
-use crate::manifests::{self, Outcome};
-use machines::{Machine, Machines};
+use crate::lab::{self, Api, Claim, Config, Lab, Layout, need_root};
+use crate::manifests::{self, Document};
+use machines::{Machine, Machines, Name};
 use progress::Progress;
 
 /// Runs the whole system on this host, as root.
@@ -43,13 +44,16 @@ pub struct Args {
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub apply: Vec<PathBuf>,
 
-    /// End with status 0 once every VM that was asked for runs, has its addresses
+    /// End with status 0 once every VM that is to run does, has its addresses
     /// inside and pings the others of its subnet; else with status 1 and the
     /// reason.
+    ///
+    /// Those are all VMs of the API, also what earlier runs created; left out is
+    /// what its run strategy does not bring up (Halted, or Manual and not started).
     #[arg(long)]
     pub exit_when_ready: bool,
 
-    /// Seconds that the VMs have to get ready.
+    /// Seconds that those VMs have to get ready.
     #[arg(long, value_name = "SECONDS", default_value_t = 180)]
     pub timeout: u64,
 
@@ -70,44 +74,33 @@ pub struct Args {
 /// When the lab cannot come up, or the VMs do not get ready and that was asked
 /// for. Whatever was started is gone by then.
 pub async fn run(args: Args, shutdown: CancellationToken) -> Result<()> {
-    if !nix::unistd::geteuid().is_root() {
-        bail!("network namespaces need root: run this with sudo");
-    }
-    let mut objects = Vec::new();
-    for text in texts(&args.apply)? {
-        objects.extend(manifests::parse(&text)?);
-    }
-    let progress = Progress::start();
+    need_root("berth up")?;
+    let documents = apply::read(&args.apply)?;
     let dir = std::path::absolute(&args.data_dir)?;
     lab::check_dir(&dir).map_err(anyhow::Error::msg)?;
+    let claim = Claim::on(&Layout::at(&dir)).await.map_err(|taken| {
+        anyhow!("{taken}: end it first, or start this one with another --data-dir and --api-port")
+    })?;
+    let progress = Progress::start();
     let nodes = if args.nodes == 1 { "1 node".to_owned() } else { format!("{} nodes", args.nodes) };
     progress.say(&format!("{nodes}, data in {}", dir.display()));
 
-    let Some(started) = shutdown.run_until_cancelled(start(&args, &dir, &progress)).await else {
-        progress.say("stopped before it was up");
+    let Some(started) = shutdown.run_until_cancelled(start(&args, claim, &dir, &progress)).await
+    else {
+        progress.say(&format!("stopped before it was up; nothing is left but {}", dir.display()));
         return Ok(());
     };
     let lab = started?;
-    let outcome = shutdown.run_until_cancelled(serve(&args, &lab, objects, &progress)).await;
+    let outcome = shutdown.run_until_cancelled(serve(&args, &lab, &documents, &progress)).await;
     progress.say("stopping: guests, daemons, namespaces");
     lab.down().await;
     progress.say(&format!("stopped; nothing is left but {}", dir.display()));
     outcome.unwrap_or(Ok(()))
 }
 
-/// What to create: the named files, or the quick start.
-fn texts(files: &[PathBuf]) -> Result<Vec<String>> {
-    if files.is_empty() {
-        return Ok(vec![manifests::QUICKSTART.to_owned()]);
-    }
-    let read = |file: &PathBuf| {
-        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
-    };
-    files.iter().map(read).collect()
-}
-
-/// The guest image and the lab, side by side.
-async fn start(args: &Args, dir: &Path, progress: &Progress) -> Result<Lab> {
+/// The guest image and the lab, side by side. Whichever fails takes the other one
+/// with it, and so does dropping this.
+async fn start(args: &Args, claim: Claim, dir: &Path, progress: &Progress) -> Result<Lab> {
     let image_dir = dir.join("images");
     let config = Config {
         id: Layout::at(dir).id,
@@ -121,71 +114,58 @@ async fn start(args: &Args, dir: &Path, progress: &Progress) -> Result<Lab> {
         hypervisor: true,
         progress: Some(progress.sender()),
     };
-    let (lab, image) = tokio::join!(Lab::up(config), image::build(dir, &image_dir, progress));
-    match (lab, image) {
-        (Ok(lab), Ok(())) => Ok(lab),
-        (Ok(lab), Err(error)) => {
-            lab.down().await;
-            Err(error)
-        }
-        (Err(error), _) => Err(error),
-    }
+    let (lab, ()) =
+        tokio::try_join!(Lab::up_in(claim, config), image::build(dir, &image_dir, progress))?;
+    Ok(lab)
 }
 
 /// Creates what is absent, waits for the VMs, shows them, and stays.
-async fn serve(
-    args: &Args,
-    lab: &Lab,
-    objects: Vec<DynamicObject>,
-    progress: &Progress,
-) -> Result<()> {
+async fn serve(args: &Args, lab: &Lab, documents: &[Document], progress: &Progress) -> Result<()> {
     let client = lab.client().await?;
     let began = SystemTime::now();
-    create(&client, &objects, progress).await?;
-    let wanted: Vec<_> = objects.iter().filter_map(Machine::name_of).collect();
-    let mut machines = Machines::watch(client.clone(), lab.nodes(), began);
+    apply::create(&client, documents, progress).await?;
+    let applied = documents.iter().filter_map(|document| Machine::name_of(&document.object));
+    let mut machines = Machines::watch(client.clone(), lab, applied.collect(), began);
     let limit = Duration::from_secs(args.timeout);
-    let mut outcome = machines.wait_until_running(&wanted, limit, progress).await;
-    println!("\n{}", table::render(&machines.all().await?));
+    let mut outcome = machines.wait_until_running(limit, progress).await;
+    let all = machines.all().await?;
+    println!("\n{}", table::render(&all));
+    let (wanted, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|one| one.is_to_run);
     if outcome.is_ok() && args.exit_when_ready {
-        let chosen = machines.named(&wanted).await?;
-        outcome = verify::verify(lab, &chosen, limit, progress).await;
+        outcome = verify::verify(lab, &wanted, limit, progress).await;
+    }
+    if !others.is_empty() {
+        progress.say(&format!("not to run, by their run strategy: {}", names(&others)));
     }
     if let Err(error) = outcome {
-        let error = error.context(diagnosis(&client, lab, &objects).await);
+        let error = error.context(diagnosis(&client, lab, documents).await);
         if args.exit_when_ready {
             return Err(error);
         }
         progress.say(&format!("not everything is ready: {error:#}"));
     } else if args.exit_when_ready {
-        progress.say("every VM runs, has its addresses inside, and reaches the others");
+        progress.say(&match wanted.len() {
+            0 => "no VM is to run; the rest is up".to_owned(),
+            _ => format!(
+                "every VM that is to run does, has its addresses inside, and reaches the others: {}",
+                names(&wanted)
+            ),
+        });
         return Ok(());
     }
-    hints(lab);
+    hints(lab, wanted.first());
     std::future::pending().await
 }
 
-async fn create(
-    client: &kube::Client,
-    objects: &[DynamicObject],
-    progress: &Progress,
-) -> Result<()> {
-    for object in objects {
-        let kind = object.types.as_ref().map_or("", |types| types.kind.as_str());
-        let name = object.metadata.name.as_deref().unwrap_or_default();
-        match manifests::create_if_absent(client, object).await? {
-            Outcome::Created => progress.say(&format!("created {kind} {name}")),
-            Outcome::Existed => progress.say(&format!("{kind} {name} is there already")),
-        }
-    }
-    Ok(())
+fn names(machines: &[Machine]) -> String {
+    machines.iter().map(|one| one.name.to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// What the objects complain about, the last events, and where to read on.
-async fn diagnosis(client: &kube::Client, lab: &Lab, objects: &[DynamicObject]) -> String {
+async fn diagnosis(client: &kube::Client, lab: &Lab, documents: &[Document]) -> String {
     let mut lines = vec!["the VMs did not get ready".to_owned()];
-    for object in objects {
-        lines.extend(manifests::complaints(client, object).await.unwrap_or_default());
+    for document in documents {
+        lines.extend(manifests::complaints(client, &document.object).await.unwrap_or_default());
     }
     let events = machines::last_events(client, 8).await;
     lines.extend(events.into_iter().map(|event| format!("event: {event}")));
@@ -193,21 +173,12 @@ async fn diagnosis(client: &kube::Client, lab: &Lab, objects: &[DynamicObject]) 
     lines.join("\n  ")
 }
 
-/// What a person may do next.
-fn hints(lab: &Lab) {
+/// What a person may do next; `guest` is a VM to look into.
+fn hints(lab: &Lab, guest: Option<&Machine>) {
     let kubeconfig = lab.kubeconfig().unwrap_or_default();
-    let kubectl = std::process::Command::new("kubectl")
-        .args(["version", "--client"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok();
     println!("Look around from another shell, as root:");
     println!("  export KUBECONFIG={}", kubeconfig.display());
-    println!(
-        "  kubectl get vpc,subnet,ip,vm,vmi{}",
-        if kubectl { "" } else { "      (needs kubectl 1.28 or newer)" }
-    );
+    println!("  kubectl get vpc,subnet,ip,vm,vmi{}", kubectl_advice());
     println!(
         "  ip netns exec {} ovs-vsctl --db={} show",
         lab.layout().node(1).namespace,
@@ -221,6 +192,52 @@ fn hints(lab: &Lab) {
     } else {
         format!(" --data-dir {}", dir.display())
     };
-    println!("A console in a guest:   {} console web{data}   (Ctrl-] leaves)", exe.display());
+    if let Some(Name { namespace, name }) = guest.map(|guest| &guest.name) {
+        let space = if namespace == "default" { String::new() } else { format!(" -n {namespace}") };
+        println!(
+            "A shell in a guest:   {} console {name}{space}{data}   (Ctrl-] leaves)",
+            exe.display()
+        );
+    }
     println!("Ctrl-C stops everything; the data stay in {}.\n", dir.display());
+}
+
+/// What is to be said about the kubectl of this machine.
+fn kubectl_advice() -> &'static str {
+    let asked = std::process::Command::new("kubectl")
+        .args(["version", "--client", "--output=json"])
+        .stderr(Stdio::null())
+        .output();
+    match asked {
+        Err(_) => "      (kubectl is not installed: get 1.28 or newer)",
+        Ok(output) if is_too_old(&output.stdout) => {
+            "      (the kubectl here is too old: get 1.28 or newer)"
+        }
+        Ok(_) => "",
+    }
+}
+
+/// Whether `kubectl version --client --output=json` names one before 1.28; one that
+/// says something else is given the benefit of the doubt.
+fn is_too_old(version: &[u8]) -> bool {
+    let Ok(version) = serde_json::from_slice::<serde_json::Value>(version) else { return false };
+    let number = |field: &str| {
+        let text = version["clientVersion"][field].as_str()?;
+        text.trim_end_matches('+').parse::<u32>().ok()
+    };
+    number("major").zip(number("minor")).is_some_and(|version| version < (1, 28))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kubectl_before_1_28_is_too_old() {
+        let json =
+            |minor: &str| format!(r#"{{"clientVersion": {{"major": "1", "minor": "{minor}"}}}}"#);
+        assert!(is_too_old(json("27").as_bytes()) && is_too_old(json("9+").as_bytes()));
+        assert!(!is_too_old(json("28").as_bytes()) && !is_too_old(json("36").as_bytes()));
+        assert!(!is_too_old(b"unknown flag"));
+    }
 }

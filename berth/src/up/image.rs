@@ -2,12 +2,19 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Command;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
 
 use super::progress::Progress;
+use crate::lab::MARKER;
+
+/// How long the script may take to clean up behind itself.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 const SCRIPT: &str = include_str!("../../host/guest-image.sh");
 const INIT: &str = include_str!("../../host/guest-init.sh");
@@ -19,26 +26,53 @@ pub(super) async fn build(dir: &Path, images: &Path, progress: &Progress) -> Res
     let (script, init) = (host.join("guest-image.sh"), host.join("guest-init.sh"));
     std::fs::write(&script, SCRIPT)?;
     std::fs::write(&init, INIT)?;
-    let mut child = Command::new("sh")
+    let child = Command::new("sh")
         .arg(&script)
         .arg(images)
         .arg(&init)
+        .env(MARKER, dir)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .kill_on_drop(true)
+        // Ctrl-C in the terminal is for us, and we end it.
+        .process_group(0)
         .spawn()
         .context("cannot run sh")?;
+    let mut builder = Builder(child);
+    let child = &mut builder.0;
     let mut lines = BufReader::new(child.stdout.take().context("stdout is piped")?).lines();
-    while let Some(line) = lines.next_line().await? {
-        progress.say(&line);
-    }
-    let output = child.wait_with_output().await?;
-    if !output.status.success() {
-        bail!(
-            "the guest image could not be built: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+    let mut complaints = String::new();
+    let mut stderr = child.stderr.take().context("stderr is piped")?;
+    let say = async {
+        while let Some(line) = lines.next_line().await? {
+            progress.say(&line);
+        }
+        anyhow::Ok(())
+    };
+    tokio::try_join!(say, async { Ok(stderr.read_to_string(&mut complaints).await?) })?;
+    if !child.wait().await?.success() {
+        bail!("the guest image could not be built: {}", complaints.trim());
     }
     Ok(())
+}
+
+/// The running script; dropping it ends the script and all that it runs, and waits
+/// until it has cleaned up behind itself.
+struct Builder(Child);
+
+impl Drop for Builder {
+    fn drop(&mut self) {
+        // Without an id it has been waited for.
+        let Some(pid) = self.0.id().and_then(|pid| i32::try_from(pid).ok()) else { return };
+        for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+            let _ = killpg(Pid::from_raw(pid), signal);
+            let start = Instant::now();
+            while start.elapsed() < PATIENCE {
+                if !matches!(self.0.try_wait(), Ok(None)) {
+                    return;
+                }
+                std::thread::park_timeout(Duration::from_millis(10));
+            }
+        }
+    }
 }

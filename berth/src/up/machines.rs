@@ -1,6 +1,6 @@
 //! The VMs as `berth up` sees them: from the API, and from the agents.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,7 +13,8 @@ use kube::{Api, ResourceExt};
 
 use super::admin;
 use super::progress::Progress;
-use crate::lab::NodeLayout;
+use super::strategy::{Seen, is_to_run};
+use crate::lab::{Lab, NodeLayout};
 
 /// Namespace and name of a VM.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -44,6 +45,8 @@ pub(super) struct Machine {
     pub(super) running_after: Option<f64>,
     /// The same for the first DHCP ACK of either family, the later one of two.
     pub(super) ack_after: Option<f64>,
+    /// Whether its run strategy wants it to run.
+    pub(super) is_to_run: bool,
 }
 
 impl Machine {
@@ -77,6 +80,7 @@ impl Machine {
             subnet: annotation(annotations::LOGICAL_SWITCH),
             running_after: None,
             ack_after: None,
+            is_to_run: false,
         }
     }
 
@@ -100,14 +104,24 @@ impl Machine {
 pub(super) struct Machines {
     client: kube::Client,
     nodes: Vec<NodeLayout>,
+    /// Uids of instances whose `Running` is of an earlier run.
+    earlier: BTreeSet<String>,
+    /// What was created, or was to be and existed.
+    applied: Vec<Name>,
     began: SystemTime,
     /// When each was first seen running, in seconds.
     running: BTreeMap<Name, f64>,
 }
 
 impl Machines {
-    pub(super) fn watch(client: kube::Client, nodes: Vec<NodeLayout>, began: SystemTime) -> Self {
-        Self { client, nodes, began, running: BTreeMap::new() }
+    pub(super) fn watch(
+        client: kube::Client,
+        lab: &Lab,
+        applied: Vec<Name>,
+        began: SystemTime,
+    ) -> Self {
+        let (nodes, earlier) = (lab.nodes(), lab.earlier_instances().clone());
+        Self { client, nodes, earlier, applied, began, running: BTreeMap::new() }
     }
 
     /// Every VM there is, by name.
@@ -127,7 +141,9 @@ impl Machines {
                 instance.name_any() == name.name
                     && instance.namespace().as_deref() == Some(&name.namespace)
             };
-            let mut seen = Machine::from_instance(name.clone(), instances.iter().find(same));
+            let instance = self.seen(instances.iter().find(same));
+            let mut seen = Machine::from_instance(name.clone(), instance.now());
+            seen.is_to_run = is_to_run(&machine, instance);
             if seen.phase == "Running" {
                 let now = self.began.elapsed().unwrap_or_default().as_secs_f64();
                 seen.running_after = Some(*self.running.entry(name.clone()).or_insert(now));
@@ -142,38 +158,46 @@ impl Machines {
         Ok(all)
     }
 
-    /// Those of these names, which must exist.
-    pub(super) async fn named(&mut self, names: &[Name]) -> Result<Vec<Machine>> {
-        let mut all = self.all().await?;
-        all.retain(|machine| names.contains(&machine.name));
-        Ok(all)
+    /// What an instance means in this run.
+    fn seen<'a>(&self, instance: Option<&'a VirtualMachineInstance>) -> Seen<'a> {
+        let Some(instance) = instance else { return Seen::Nothing };
+        let of_before = instance.uid().is_some_and(|uid| self.earlier.contains(&uid));
+        if of_before && instance.phase() == InstancePhase::Running {
+            Seen::Earlier
+        } else {
+            Seen::Now(instance)
+        }
     }
 
-    /// Waits until all of these run and have been given their addresses.
+    /// Waits until every VM that is to run does and has been given its addresses.
     pub(super) async fn wait_until_running(
         &mut self,
-        names: &[Name],
         limit: Duration,
         progress: &Progress,
     ) -> Result<()> {
         let start = Instant::now();
         let mut said = BTreeMap::new();
         loop {
-            let seen = self.named(names).await?;
-            for machine in &seen {
+            let seen = self.all().await?;
+            let wanted: Vec<_> = seen.iter().filter(|machine| machine.is_to_run).collect();
+            for machine in &wanted {
                 let news = (machine.phase.clone(), machine.ack_after.is_some());
                 if said.insert(machine.name.clone(), news.clone()).as_ref() != Some(&news) {
                     progress.say(&describe(machine));
                 }
             }
-            if seen.len() == names.len() && seen.iter().all(Machine::is_ready) {
+            let mut missing: Vec<_> = wanted
+                .iter()
+                .filter(|machine| !machine.is_ready())
+                .map(|machine| format!("{} {}", machine.name, machine.missing()))
+                .collect();
+            let is_gone = |name: &&Name| !seen.iter().any(|machine| machine.name == **name);
+            missing
+                .extend(self.applied.iter().filter(is_gone).map(|name| format!("{name} is gone")));
+            if missing.is_empty() {
                 return Ok(());
             }
             if start.elapsed() > limit {
-                let missing = seen.iter().filter(|machine| !machine.is_ready());
-                let missing: Vec<_> = missing
-                    .map(|machine| format!("{} {}", machine.name, machine.missing()))
-                    .collect();
                 bail!("after {} s {}", limit.as_secs(), missing.join("; "));
             }
             tokio::time::sleep(Duration::from_millis(100)).await;

@@ -48,6 +48,7 @@ mod tests {
             subnet: None,
             running_after: Some(4.25),
             ack_after: None,
+            is_to_run: true,
         };
         let text = render(&[machine]);
         let lines: Vec<_> = text.lines().collect();
