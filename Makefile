@@ -7,7 +7,7 @@ NODES ?= 2
 DATA_DIR ?= /var/lib/berth
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint deny advisories bench generate clean-lab cargo
+.PHONY: help run build test lint deny advisories bench generate clean-lab root cargo
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,10 +15,14 @@ help: ## This list
 	@echo "  make run ARGS=--exit-when-ready     proves that it works, and ends"
 	@echo "  make run NODES=3                    see target/release/berth up --help"
 
-cargo:
-	@command -v cargo >/dev/null || { echo "Rust is missing: install rustup from https://rustup.rs; it then follows rust-toolchain.toml"; exit 1; }
+# Said before anything else: a plain user who first installs Rust has it for nothing.
+root:
+	@[ "$$(id -u)" = 0 ] || { echo "make $(firstword $(MAKECMDGOALS)) needs root (network namespaces, libvirt): run it with sudo, or as root" >&2; exit 1; }
 
-run: cargo ## Install what is missing, build, run the whole system on this host (as root)
+cargo:
+	@command -v cargo >/dev/null || { echo "Rust is missing for user $$(id -un): install rustup from https://rustup.rs; it then follows rust-toolchain.toml." >&2; echo "Is it there for another user? Then: sudo env \"PATH=\$$PATH\" RUSTUP_HOME=~/.rustup make $(firstword $(MAKECMDGOALS))" >&2; exit 1; }
+
+run: root cargo ## Install what is missing, build, run the whole system on this host (as root)
 	berth/host/install.sh
 	cargo build --release --package berth
 	target/release/berth up --nodes $(NODES) --data-dir $(DATA_DIR) $(ARGS)
@@ -27,7 +31,7 @@ build: cargo ## Build everything, optimised
 	berth/host/install.sh
 	cargo build --workspace --release
 
-test: cargo ## Install what tests need, then formatting, lints and every test (as root)
+test: root cargo ## Install what tests need, then formatting, lints and every test (as root)
 	tests/run.sh
 
 lint: cargo ## Formatting, clippy and documentation, all without warnings
@@ -41,7 +45,7 @@ deny: cargo ## Licences, duplicates and sources of dependencies (needs cargo-den
 advisories: cargo ## Known vulnerabilities of dependencies (needs cargo-deny and github.com)
 	cargo deny check advisories
 
-bench: cargo ## Measure: figures on stdout (as root)
+bench: root cargo ## Measure: figures on stdout (as root)
 	berth/host/install.sh tests
 	cargo build --workspace --release
 	cargo bench --package benches
@@ -49,6 +53,9 @@ bench: cargo ## Measure: figures on stdout (as root)
 generate: cargo ## Write manifests/crds from the types
 	cargo run --package crds --bin crdgen -- manifests/crds
 
-clean-lab: cargo ## Remove what a killed `berth up` left (as root); data stay
-	cargo build --package berth
-	target/debug/berth clean --data-dir $(DATA_DIR)
+clean-lab: root ## Remove what a killed `berth up` left (as root); data stay
+	@for berth in target/release/berth target/debug/berth; do \
+	    if [ -x $$berth ]; then exec $$berth clean --data-dir $(DATA_DIR); fi; \
+	done; \
+	$(MAKE) --no-print-directory cargo && cargo build --package berth && \
+	exec target/debug/berth clean --data-dir $(DATA_DIR)
