@@ -1,12 +1,13 @@
 #!/bin/sh
 # Installs what Berth needs from Debian, and changes nothing else on the host:
-# no service is started, no libvirt default network, no system Open vSwitch.
+# no service is started or enabled, no libvirt default network, no system Open
+# vSwitch. What the host's owner has enabled or forbidden stays so.
 #
 #   install.sh          what `make run` needs
 #   install.sh tests    the same and what `make test` needs besides
 #
-# Running it again costs a second. On anything but Debian 12 it says what is
-# needed and stops.
+# Running it again costs a second, and finishes what a killed run left halfway. On
+# anything but Debian 12 for amd64 it says what is needed and stops.
 set -eu
 
 RUN="
@@ -19,57 +20,99 @@ RUN="
 "
 TESTS="etcd-server etcd-client openssl ndisc6"
 
+# Where the host's files are: a test has a root of its own.
+root=${BERTH_INSTALL_ROOT:-}
+
 wanted=$RUN
 [ "${1:-}" = tests ] && wanted="$RUN $TESTS"
 
-. /etc/os-release
-if [ "${ID:-}" != debian ] || [ "${VERSION_ID:-}" != 12 ]; then
-    echo "berth: this script knows Debian 12 only; this is ${PRETTY_NAME:-unknown}." >&2
+refuse() {
+    echo "berth: this script knows Debian 12 on amd64 only; this is $1." >&2
+    # Unquoted: one line.
     echo "berth: install the equivalents of:" $wanted >&2
     exit 1
-fi
+}
+[ -r "$root/etc/os-release" ] || refuse "unknown: it has no /etc/os-release"
+. "$root/etc/os-release"
+[ "${ID:-} ${VERSION_ID:-}" = "debian 12" ] || refuse "${PRETTY_NAME:-unknown}"
+[ "$(dpkg --print-architecture)" = amd64 ] || refuse "$PRETTY_NAME on $(dpkg --print-architecture)"
 
-missing=""
-for package in $wanted; do
-    dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || missing="$missing $package"
-done
-if [ -z "$missing" ]; then
-    echo "berth: all Debian packages are present"
-    exit 0
-fi
+missing() {
+    for package in $wanted; do
+        dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || printf ' %s' "$package"
+    done
+}
+
+# Packages that bring daemons start them on installation unless this file says
+# no. It is ours only for the duration: an existing one comes back as it was.
+policy=$root/usr/sbin/policy-rc.d
+mark="# berth: for the duration of an installation"
+# What would start by itself before we came; there only for the duration, too.
+before=$root/var/lib/berth-install.before
+
+# The links by which systemd starts something by itself, and the scripts that
+# another init does so for.
+starters() {
+    find "$root/etc/systemd/system" -type l 2>/dev/null || true
+    find "$root/etc/init.d" -type f 2>/dev/null || true
+}
+
+# Puts everything back that must not stay: after an installation, and first of all
+# for one that was killed. What came with the packages, or with those that they
+# need, does not start at the next boot: nobody has asked for it.
+finish() {
+    if [ -e "$before" ]; then
+        starters | grep -vxFf "$before" | while IFS= read -r new; do
+            case $new in
+            */init.d/*) update-rc.d "${new##*/}" disable >/dev/null 2>&1 || true ;;
+            *) rm -f "$new" ;;
+            esac
+        done
+        if [ -d "$root/run/systemd/system" ]; then systemctl daemon-reload || true; fi
+    fi
+    if [ -e "$policy.berth-saved" ] || [ -L "$policy.berth-saved" ]; then
+        mv -f "$policy.berth-saved" "$policy"
+    elif grep -qsF "$mark" "$policy"; then
+        rm -f "$policy"
+    fi
+    rm -f "$before" "$before.new" "$policy.berth-new"
+}
+
 if [ "$(id -u)" != 0 ]; then
+    missing=$(missing)
+    [ -n "$missing" ] || { echo "berth: all Debian packages are present"; exit 0; }
     echo "berth: run as root, to install:$missing" >&2
     exit 1
 fi
 
-# Packages that bring daemons start them on installation unless this file says
-# no. It is ours only for the duration: an existing one comes back, and one that
-# an interrupted run of ours left is not taken for the user's.
-policy=/usr/sbin/policy-rc.d
-mark="# berth: for the duration of an installation"
-restore() {
-    grep -qsF "$mark" "$policy" && rm -f "$policy"
-    [ -e "$policy.berth-saved" ] && mv "$policy.berth-saved" "$policy"
-    return 0
-}
-restore
-trap restore EXIT
+# One at a time: what is left of a killed one must not be one that still runs.
+exec 9<"$0"
+flock 9
+finish
+missing=$(missing)
+if [ -z "$missing" ]; then
+    echo "berth: all Debian packages are present"
+    exit 0
+fi
+
+trap finish EXIT
+trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
-[ -e "$policy" ] && mv "$policy" "$policy.berth-saved"
-printf '#!/bin/sh\n%s\nexit 101\n' "$mark" >"$policy"
-chmod 755 "$policy"
+# A line that no file has: an empty list of patterns would match nothing, and so
+# would a list that is not complete.
+{ echo "$mark"; starters; } >"$before.new"
+mv "$before.new" "$before"
+printf '#!/bin/sh\n%s\nexit 101\n' "$mark" >"$policy.berth-new"
+chmod 755 "$policy.berth-new"
+if [ -e "$policy" ] || [ -L "$policy" ]; then mv "$policy" "$policy.berth-saved"; fi
+mv "$policy.berth-new" "$policy"
 
 echo "berth: installing$missing"
 export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq
-apt-get install -y -qq --no-install-recommends $missing >/dev/null
-
-# Installed, their services would start at the next boot. Those that were not on
-# this host before have nobody who wants that.
-for package in $missing; do
-    for unit in $(dpkg-query -L "$package" 2>/dev/null | sed -n 's,.*/lib/systemd/system/\([^/@]*\.\(service\|socket\)\)$,\1,p'); do
-        systemctl disable --quiet "$unit" 2>/dev/null || true
-    done
-done
+# Nobody is asked: changed configuration files stay. Another apt that runs now, as
+# the daily upgrade may, is waited for.
+apt() { apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold "$@" </dev/null 9<&- >/dev/null; }
+apt update
+apt install -y --no-install-recommends $missing
 echo "berth: installed; none of their services was started or will start by itself"
