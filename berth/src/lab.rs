@@ -44,7 +44,7 @@ pub use claim::{Claim, Taken};
 pub use config::{Api, Config};
 pub use facts::Facts;
 use files::private_dir;
-pub use layout::{DEFAULT_DIR, LONGEST_DIR, Layout, NodeLayout, check_dir};
+pub use layout::{DEFAULT_DIR, LONGEST_DIR, Layout, NodeLayout, check_dir, check_entries};
 use news::News;
 use portal::Portal;
 use process::Process;
@@ -78,6 +78,7 @@ impl Lab {
     ///
     /// When it cannot; everything that was started is gone by then.
     pub async fn up(config: Config) -> Result<Self> {
+        need_root("a lab of network namespaces")?;
         let layout = Layout { id: config.id.clone(), dir: config.dir.clone() };
         Self::up_in(Claim::on(&layout).await?, config).await
     }
@@ -89,7 +90,6 @@ impl Lab {
     ///
     /// As for [`Lab::up`].
     pub async fn up_in(claim: Claim, config: Config) -> Result<Self> {
-        need_root("a lab of network namespaces")?;
         check_dir(&config.dir).map_err(anyhow::Error::msg)?;
         ensure!((1..=9).contains(&config.nodes), "a lab has 1 to 9 nodes, not {}", config.nodes);
         ensure!(config.dir.to_str().is_some(), "the data directory must be UTF-8");
@@ -117,13 +117,6 @@ impl Lab {
 
     async fn bring_up(&mut self) -> Result<()> {
         let layout = self.layout.clone();
-        let swept = blocking_sweep(&layout).await?;
-        if swept.processes + swept.namespaces > 0 {
-            self.news.say(format!(
-                "removed leftovers of an earlier run: {} processes, {} namespaces",
-                swept.processes, swept.namespaces
-            ));
-        }
         if namespace::directory_is_of_labs() {
             std::fs::write(layout.netns_mount_marker(), "")?;
         }
@@ -211,7 +204,7 @@ impl Lab {
         join_all(self.processes.iter().filter(is_client).map(Process::stop)).await;
         join_all(self.processes.iter().map(Process::stop)).await;
         self.portals.clear();
-        let swept = blocking_sweep(&self.layout).await.unwrap_or_default();
+        let swept = sweep::sweep_aside(&self.layout).await;
         self.down = true;
         swept
     }
@@ -294,8 +287,9 @@ impl Drop for Lab {
         if !self.down {
             // Supervisors first, or they would start again what is ended here. Each
             // may be starting something on another thread this very moment.
+            self.processes.iter().for_each(Process::abandon);
             sweep::wait_until(Duration::from_secs(2), || {
-                self.processes.iter().fold(true, |gone, process| process.abandon() && gone)
+                self.processes.iter().all(Process::is_abandoned)
             });
             self.processes.clear();
             self.portals.clear();
@@ -311,11 +305,5 @@ impl Drop for Lab {
 /// When the lab still runs.
 pub async fn clean(layout: &Layout) -> Result<Swept> {
     need_root("removing processes and namespaces")?;
-    let _claim = Claim::on(layout).await.context("nothing was removed")?;
-    blocking_sweep(layout).await
-}
-
-async fn blocking_sweep(layout: &Layout) -> Result<Swept> {
-    let layout = layout.clone();
-    tokio::task::spawn_blocking(move || sweep(&layout)).await.context("the clean-up has panicked")
+    Ok(Claim::on(layout).await.context("nothing was removed")?.swept)
 }

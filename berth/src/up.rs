@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, anyhow};
 use tokio_util::sync::CancellationToken;
 
-use crate::lab::{self, Api, Claim, Config, Lab, Layout, need_root};
+use crate::lab::{self, Api, Claim, Config, Lab, Layout, Swept, need_root};
 use crate::manifests::{self, Document};
 use machines::{Machine, Machines, Name};
 use progress::Progress;
@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=9))]
     pub nodes: u8,
 
-    /// Where everything is kept.
+    /// Where everything is kept; for root only.
     #[arg(long, value_name = "DIR", default_value = lab::DEFAULT_DIR)]
     pub data_dir: PathBuf,
 
@@ -78,12 +78,19 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<()> {
     let documents = apply::read(&args.apply)?;
     let dir = std::path::absolute(&args.data_dir)?;
     lab::check_dir(&dir).map_err(anyhow::Error::msg)?;
+    lab::check_entries(&dir, &entries(&dir)?).map_err(anyhow::Error::msg)?;
     let claim = Claim::on(&Layout::at(&dir)).await.map_err(|taken| {
         anyhow!("{taken}: end it first, or start this one with another --data-dir and --api-port")
     })?;
     let progress = Progress::start();
     let nodes = if args.nodes == 1 { "1 node".to_owned() } else { format!("{} nodes", args.nodes) };
     progress.say(&format!("{nodes}, data in {}", dir.display()));
+    if claim.swept != Swept::default() {
+        let Swept { processes, namespaces } = claim.swept;
+        progress.say(&format!(
+            "removed leftovers of an earlier run: {processes} processes, {namespaces} namespaces"
+        ));
+    }
 
     let Some(started) = shutdown.run_until_cancelled(start(&args, claim, &dir, &progress)).await
     else {
@@ -98,8 +105,21 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<()> {
     outcome.unwrap_or(Ok(()))
 }
 
-/// The guest image and the lab, side by side. Whichever fails takes the other one
-/// with it, and so does dropping this.
+/// The names in a directory; none where it does not exist yet.
+fn entries(dir: &Path) -> Result<Vec<String>> {
+    let names = |entries: std::fs::ReadDir| {
+        let name = |entry: std::io::Result<std::fs::DirEntry>| {
+            Ok(entry?.file_name().to_string_lossy().into_owned())
+        };
+        entries.map(name).collect::<std::io::Result<Vec<_>>>()
+    };
+    match std::fs::read_dir(dir).and_then(names) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        read => read.with_context(|| format!("cannot use the data directory {}", dir.display())),
+    }
+}
+
+/// The guest image and the lab, side by side. Dropping this ends both.
 async fn start(args: &Args, claim: Claim, dir: &Path, progress: &Progress) -> Result<Lab> {
     let image_dir = dir.join("images");
     let config = Config {
@@ -114,9 +134,16 @@ async fn start(args: &Args, claim: Claim, dir: &Path, progress: &Progress) -> Re
         hypervisor: true,
         progress: Some(progress.sender()),
     };
-    let (lab, ()) =
-        tokio::try_join!(Lab::up_in(claim, config), image::build(dir, &image_dir, progress))?;
-    Ok(lab)
+    // In this order they are dropped, too: the script cleans up behind itself.
+    match tokio::join!(image::build(dir, &image_dir, progress), Lab::up_in(claim, config)) {
+        (Ok(()), Ok(lab)) => Ok(lab),
+        (Err(error), Ok(lab)) => {
+            lab.down().await;
+            Err(error)
+        }
+        // Its end has taken the script with it.
+        (_, Err(error)) => Err(error),
+    }
 }
 
 /// Creates what is absent, waits for the VMs, shows them, and stays.

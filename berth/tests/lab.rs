@@ -4,12 +4,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::collections::BTreeSet;
+mod common;
+
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use berth::lab::{Api, Config, Lab, Layout, sweep};
+use common::{Traces, root, sh};
 
 fn config(id: &str, dir: &Path) -> Config {
     Config {
@@ -23,47 +24,6 @@ fn config(id: &str, dir: &Path) -> Config {
         image_dir: dir.join("images"),
         hypervisor: true,
         progress: None,
-    }
-}
-
-fn root() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        eprintln!("skipped: network namespaces need root");
-    }
-    root
-}
-
-fn sh(script: &str) -> String {
-    let output = Command::new("sh").args(["-ec", script]).output().unwrap();
-    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// What a lab may not leave on the host.
-#[derive(Debug, Eq, PartialEq)]
-struct Traces {
-    namespaces: BTreeSet<String>,
-    links: BTreeSet<String>,
-    mounts: BTreeSet<String>,
-    processes: BTreeSet<String>,
-}
-
-/// Of this lab only: other labs may come and go on the same host meanwhile.
-fn traces(id: &str, dir: &Path) -> Traces {
-    let lines = |text: String, ours: &[&str]| -> BTreeSet<String> {
-        text.lines()
-            .filter(|line| ours.iter().any(|our| line.contains(our)))
-            .map(str::to_owned)
-            .collect()
-    };
-    let dir = dir.to_str().unwrap();
-    let prefix = format!("berth-{id}-");
-    Traces {
-        namespaces: lines(sh("ip netns list"), &[&prefix]),
-        links: sh("ip -o -br link | cut -d' ' -f1").lines().map(str::to_owned).collect(),
-        mounts: lines(std::fs::read_to_string("/proc/self/mounts").unwrap(), &[&prefix, dir]),
-        processes: lines(sh("ps -eo args"), &[&prefix, dir]),
     }
 }
 
@@ -118,7 +78,7 @@ async fn two_nodes_carry_traffic_survive_faults_and_leave_no_traces() {
     }
     let dir = PathBuf::from("/tmp/berth-lab-test-1");
     let _ = std::fs::remove_dir_all(&dir);
-    let before = traces("t1", &dir);
+    let before = Traces::of("t1", &dir);
     let lab = Lab::up(config("t1", &dir)).await.unwrap();
     connect_guests(&lab);
     eventually(&ping(&lab), Duration::from_secs(20)).await;
@@ -147,7 +107,7 @@ async fn two_nodes_carry_traffic_survive_faults_and_leave_no_traces() {
     assert!(lab.pid_of("northd").is_some());
 
     lab.down().await;
-    assert_eq!(traces("t1", &dir), before);
+    assert_eq!(Traces::of("t1", &dir), before);
     std::fs::remove_dir_all(&dir).unwrap();
 }
 
@@ -178,14 +138,14 @@ async fn dropping_a_lab_in_a_panic_leaves_no_traces() {
     }
     let dir = PathBuf::from("/tmp/berth-lab-test-3");
     let _ = std::fs::remove_dir_all(&dir);
-    let before = traces("t3", &dir);
+    let before = Traces::of("t3", &dir);
     let lab = Lab::up(config("t3", &dir)).await.unwrap();
     let panicked = tokio::spawn(async move {
         let _lab = lab;
         panic!("a test fails");
     });
     panicked.await.unwrap_err();
-    assert_eq!(traces("t3", &dir), before);
+    assert_eq!(Traces::of("t3", &dir), before);
     std::fs::remove_dir_all(&dir).unwrap();
 }
 
@@ -196,7 +156,7 @@ async fn what_a_killed_lab_left_is_removed_by_the_next_start() {
     }
     let dir = PathBuf::from("/tmp/berth-lab-test-4");
     let _ = std::fs::remove_dir_all(&dir);
-    let before = traces("t4", &dir);
+    let before = Traces::of("t4", &dir);
     // A lab without its supervisor: what kill -9 of `berth up` leaves.
     let lab = Lab::up(config("t4", &dir)).await.unwrap();
     let orphan = lab.pid_of("n1/vswitchd").unwrap();
@@ -206,7 +166,7 @@ async fn what_a_killed_lab_left_is_removed_by_the_next_start() {
     let lab = Lab::up(config("t4", &dir)).await.unwrap();
     assert_ne!(lab.pid_of("n1/vswitchd"), Some(orphan));
     lab.down().await;
-    assert_eq!(traces("t4", &dir), before);
+    assert_eq!(Traces::of("t4", &dir), before);
     std::fs::remove_dir_all(&dir).unwrap();
 
     let nothing = sweep(&Layout { id: "t4".to_owned(), dir });

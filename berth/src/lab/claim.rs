@@ -1,4 +1,5 @@
-//! Keeps two labs from being one: whoever works in a directory holds it.
+//! Keeps two labs from being one: whoever works in a directory holds it, and finds
+//! nothing there of those before.
 
 use std::fmt;
 use std::os::linux::net::SocketAddrExt;
@@ -8,19 +9,23 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
 use super::layout::Layout;
+use super::sweep::{Swept, sweep_aside};
 
 /// The right to a directory and to the names that go with it. It ends when it is
 /// dropped, and with the process that holds it, however that ends.
 #[derive(Debug)]
 pub struct Claim {
     pub(super) layout: Layout,
+    /// What a killed holder had left, and is gone now.
+    pub swept: Swept,
     /// Listening sockets in the abstract namespace, which hold a name and nothing
     /// else: one per directory, one per id.
     _held: [UnixListener; 2],
 }
 
 impl Claim {
-    /// Takes what the layout names.
+    /// Takes what the layout names, and removes what a killed holder left: all that
+    /// runs there from now on is of this one. Needs root to find it all.
     ///
     /// # Errors
     ///
@@ -32,7 +37,8 @@ impl Claim {
             hold(&format!("berth-lab-{}", layout.id), &format!("with the id {:?}", layout.id))
                 .await?,
         ];
-        Ok(Self { layout: layout.clone(), _held: held })
+        let layout = layout.clone();
+        Ok(Self { swept: sweep_aside(&layout).await, layout, _held: held })
     }
 }
 

@@ -220,9 +220,46 @@ pub fn check_dir(dir: &Path) -> Result<(), String> {
     }
 }
 
+/// Whether a directory with these entries may hold a lab: it is new, or held one
+/// before. Any other one has an owner who would be surprised.
+///
+/// # Errors
+///
+/// A sentence for the user.
+pub fn check_entries(dir: &Path, names: &[String]) -> Result<(), String> {
+    let ours = ["lab.json", ".netns-mount", "log", "api", "central", "images", "host"];
+    let is_ours = |name: &String| {
+        ours.contains(&name.as_str())
+            || name.strip_prefix('n').is_some_and(|number| number.parse::<u8>().is_ok())
+    };
+    // `central` is made early and is nobody else's word.
+    match names.iter().find(|name| !is_ours(name)) {
+        Some(other) if !names.iter().any(|name| name == "central") => Err(format!(
+            "{} holds other things ({other}), and a data directory is for root only: name one that is empty or does not exist",
+            dir.display()
+        )),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_with_other_things_in_it_is_not_taken() {
+        let check = |names: &[&str]| {
+            check_entries(
+                Path::new("/srv"),
+                &names.iter().map(|&name| name.into()).collect::<Vec<_>>(),
+            )
+        };
+        check(&[]).unwrap();
+        check(&["log", "images", "n1"]).unwrap();
+        check(&["notes.txt", "central", "log"]).unwrap();
+        assert!(check(&["log", "www"]).unwrap_err().contains("(www)"));
+        assert!(check(&["news"]).is_err());
+    }
 
     #[test]
     fn a_directory_that_the_nodes_cannot_see_or_name_is_refused() {

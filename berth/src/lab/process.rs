@@ -174,10 +174,13 @@ impl Process {
 }
 
 impl Process {
-    /// Takes the supervisor away, without ending the process. Nothing is started
-    /// any more once this has returned true; false asks to try again.
-    pub(crate) fn abandon(&self) -> bool {
+    /// Takes the supervisor away, without ending the process.
+    pub(crate) fn abandon(&self) {
         self.task.abort();
+    }
+
+    /// Whether `abandon` has come into force: nothing is started any more.
+    pub(crate) fn is_abandoned(&self) -> bool {
         self.task.is_finished()
     }
 }

@@ -20,7 +20,7 @@ use super::namespace;
 pub const MARKER: &str = "BERTH_LAB";
 
 /// What a sweep found and removed.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Swept {
     /// How many processes were ended.
     pub processes: usize,
@@ -66,6 +66,13 @@ pub fn sweep(layout: &Layout) -> Swept {
     let _ = std::fs::remove_file(layout.facts());
     files::clear_runtime(layout);
     swept
+}
+
+/// [`sweep`], on a thread that may wait.
+pub(super) async fn sweep_aside(layout: &Layout) -> Swept {
+    let layout = layout.clone();
+    // It is not aborted and does not panic; if it did, the next one finds the rest.
+    tokio::task::spawn_blocking(move || sweep(&layout)).await.unwrap_or_default()
 }
 
 /// The processes that carry the mark of the lab in `dir`.

@@ -26,7 +26,7 @@ pub(super) async fn build(dir: &Path, images: &Path, progress: &Progress) -> Res
     let (script, init) = (host.join("guest-image.sh"), host.join("guest-init.sh"));
     std::fs::write(&script, SCRIPT)?;
     std::fs::write(&init, INIT)?;
-    let child = Command::new("sh")
+    let mut child = Command::new("sh")
         .arg(&script)
         .arg(images)
         .arg(&init)
@@ -38,11 +38,12 @@ pub(super) async fn build(dir: &Path, images: &Path, progress: &Progress) -> Res
         .process_group(0)
         .spawn()
         .context("cannot run sh")?;
-    let mut builder = Builder(child);
-    let child = &mut builder.0;
     let mut lines = BufReader::new(child.stdout.take().context("stdout is piped")?).lines();
-    let mut complaints = String::new();
     let mut stderr = child.stderr.take().context("stderr is piped")?;
+    // After the pipes, so that it is dropped before them: a script that cannot write
+    // any more dies of that, instead of cleaning up.
+    let mut builder = Builder(child);
+    let mut complaints = String::new();
     let say = async {
         while let Some(line) = lines.next_line().await? {
             progress.say(&line);
@@ -50,8 +51,9 @@ pub(super) async fn build(dir: &Path, images: &Path, progress: &Progress) -> Res
         anyhow::Ok(())
     };
     tokio::try_join!(say, async { Ok(stderr.read_to_string(&mut complaints).await?) })?;
-    if !child.wait().await?.success() {
-        bail!("the guest image could not be built: {}", complaints.trim());
+    let status = builder.0.wait().await?;
+    if !status.success() {
+        bail!("the guest image could not be built ({status}): {}", complaints.trim());
     }
     Ok(())
 }
