@@ -1,6 +1,7 @@
 //! A world's own directory: gone with it, kept when something failed.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -30,7 +31,11 @@ impl Scratch {
         for n in 0.. {
             let dir = Path::new(ROOT).join(format!("{name}.{pid}.{n}"));
             if !dir.exists() {
-                fs::create_dir_all(dir.join("logs"))
+                // There will be kubeconfigs and keys of administrators in it.
+                let mut private = DirBuilder::new();
+                private.recursive(true).mode(0o700);
+                private
+                    .create(dir.join("logs"))
                     .with_context(|| format!("making {}", dir.display()))?;
                 return Ok(Self { dir, kept: false });
             }
