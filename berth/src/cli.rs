@@ -44,7 +44,7 @@ enum Command {
 }
 
 impl Cli {
-    /// Runs the chosen command until it ends, or until SIGINT or SIGTERM.
+    /// Runs the chosen command until it ends, or until SIGINT, SIGTERM or SIGHUP.
     ///
     /// # Errors
     ///
@@ -58,7 +58,9 @@ impl Cli {
         let shutdown = stop_on_signal()?;
         match self.command {
             Command::Up(args) => up::run(*args, shutdown).await,
-            Command::Console(args) => console::run(args).await,
+            Command::Console(args) => {
+                shutdown.run_until_cancelled(console::run(args)).await.unwrap_or(Ok(()))
+            }
             Command::Clean { data_dir } => {
                 let swept = lab::clean(&Layout::at(&std::path::absolute(data_dir)?)).await?;
                 println!(
@@ -84,19 +86,40 @@ fn log(default: &str) {
         .init();
 }
 
+/// Ctrl-C, an orderly kill, and the end of the terminal: for whoever has processes
+/// and namespaces to remove, the last is no reason to leave them.
 fn stop_on_signal() -> Result<CancellationToken> {
     let (mut interrupt, mut terminate) =
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    // Under nohup the end of the terminal is to change nothing.
+    let mut hangup =
+        if ignores_hangup(&status) { None } else { Some(signal(SignalKind::hangup())?) };
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();
     tokio::spawn(async move {
+        let hung_up = async {
+            match &mut hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+            _ = hung_up => {}
         }
         stop.cancel();
     });
     Ok(shutdown)
+}
+
+/// Whether SIGHUP is among the ignored signals of a `/proc/PID/status`: a mask in
+/// hexadecimal, signal 1 in its lowest bit (proc(5)).
+fn ignores_hangup(status: &str) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 == 1)
 }
 
 #[cfg(test)]
@@ -107,5 +130,11 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn nohup_is_seen_in_the_mask_of_ignored_signals() {
+        assert!(ignores_hangup("SigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\n"));
+        assert!(!ignores_hangup("SigIgn:\t0000000000001000\nSigCgt:\t0000000000000001\n"));
     }
 }

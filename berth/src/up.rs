@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::lab::{self, Api, Claim, Config, Lab, Layout, Swept, need_root};
 use crate::manifests::{self, Document};
 use machines::{Machine, Machines, Name};
-use progress::Progress;
+use progress::{Progress, show};
 
 /// Runs the whole system on this host, as root.
 ///
@@ -156,7 +156,7 @@ async fn serve(args: &Args, lab: &Lab, documents: &[Document], progress: &Progre
     let limit = Duration::from_secs(args.timeout);
     let mut outcome = machines.wait_until_running(limit, progress).await;
     let all = machines.all().await?;
-    println!("\n{}", table::render(&all));
+    show(format_args!("\n{}", table::render(&all)));
     let (wanted, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|one| one.is_to_run);
     if outcome.is_ok() && args.exit_when_ready {
         outcome = verify::verify(lab, &wanted, limit, progress).await;
@@ -202,31 +202,29 @@ async fn diagnosis(client: &kube::Client, lab: &Lab, documents: &[Document]) -> 
 
 /// What a person may do next; `guest` is a VM to look into.
 fn hints(lab: &Lab, guest: Option<&Machine>) {
-    let kubeconfig = lab.kubeconfig().unwrap_or_default();
-    println!("Look around from another shell, as root:");
-    println!("  export KUBECONFIG={}", kubeconfig.display());
-    println!("  kubectl get vpc,subnet,ip,vm,vmi{}", kubectl_advice());
-    println!(
-        "  ip netns exec {} ovs-vsctl --db={} show",
-        lab.layout().node(1).namespace,
-        lab.layout().node(1).ovsdb()
-    );
-    println!("  ovn-nbctl --db={} show", lab.layout().northbound());
-    let exe = std::env::current_exe().unwrap_or_else(|_| "berth".into());
-    let dir = &lab.layout().dir;
-    let data = if dir == Path::new(lab::DEFAULT_DIR) {
-        String::new()
-    } else {
-        format!(" --data-dir {}", dir.display())
-    };
+    let dir = lab.layout().dir.display().to_string();
+    let node = lab.layout().node(1);
+    let mut lines = vec![
+        "Look around from another shell, as root:".to_owned(),
+        format!("  export KUBECONFIG={}", lab.kubeconfig().unwrap_or_default().display()),
+        format!("  kubectl get vpc,subnet,ip,vm,vmi{}", kubectl_advice()),
+        format!("  ip netns exec {} ovs-vsctl --db={} show", node.namespace, node.ovsdb()),
+        format!("  ovn-nbctl --db={} show", lab.layout().northbound()),
+    ];
     if let Some(Name { namespace, name }) = guest.map(|guest| &guest.name) {
-        let space = if namespace == "default" { String::new() } else { format!(" -n {namespace}") };
-        println!(
-            "A shell in a guest:   {} console {name}{space}{data}   (Ctrl-] leaves)",
-            exe.display()
-        );
+        let exe = std::env::current_exe().unwrap_or_else(|_| "berth".into());
+        let option = |usual: &str, option: &str, value: &str| {
+            if value == usual { String::new() } else { format!(" {option} {value}") }
+        };
+        let namespace = option("default", "-n", namespace);
+        let data = option(lab::DEFAULT_DIR, "--data-dir", &dir);
+        let exe = exe.display();
+        lines.push(format!(
+            "A shell in a guest:   {exe} console {name}{namespace}{data}   (Ctrl-] leaves)"
+        ));
     }
-    println!("Ctrl-C stops everything; the data stay in {}.\n", dir.display());
+    lines.push(format!("Ctrl-C stops everything; the data stay in {dir}.\n"));
+    show(format_args!("{}", lines.join("\n")));
 }
 
 /// What is to be said about the kubectl of this machine.

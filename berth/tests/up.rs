@@ -209,7 +209,7 @@ fn clean(dir: &Path) -> Output {
 }
 
 #[test]
-fn ctrl_c_at_any_time_of_the_start_leaves_nothing() {
+fn ctrl_c_or_a_closed_terminal_at_any_time_of_the_start_leaves_nothing() {
     if !root() {
         return;
     }
@@ -220,7 +220,11 @@ fn ctrl_c_at_any_time_of_the_start_leaves_nothing() {
     for moment in ["guest image: initramfs", "Kubernetes API on", "OVN central"] {
         let mut started = Foreground::up(dir, &[]);
         started.wait_for(moment, STEP);
-        started.interrupt();
+        if moment == "Kubernetes API on" {
+            started.hang_up()
+        } else {
+            started.interrupt()
+        }
         let status = started.wait(STEP);
         let said = started.said();
         assert_eq!(status.code(), Some(0), "{said}");

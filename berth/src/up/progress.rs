@@ -1,5 +1,6 @@
 //! Lines for a person, each with the seconds since the start.
 
+use std::io::Write;
 use std::time::Instant;
 
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -33,5 +34,11 @@ impl Progress {
 }
 
 fn print(start: Instant, line: &str) {
-    println!("[{:6.1} s] {line}", start.elapsed().as_secs_f64());
+    show(format_args!("[{:6.1} s] {line}", start.elapsed().as_secs_f64()));
+}
+
+/// Prints a line. When nobody can read it any more (the terminal was closed, the pipe
+/// is gone) that is no reason to end in the middle of something.
+pub(super) fn show(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }

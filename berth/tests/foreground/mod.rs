@@ -94,6 +94,11 @@ impl Foreground {
         self.child.wait().unwrap()
     }
 
+    /// As when its terminal is closed.
+    pub(crate) fn hang_up(&self) {
+        self.signal(Signal::SIGHUP);
+    }
+
     fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
     }
