@@ -2,7 +2,8 @@
 # Builds the demonstration guest: an OCI image layout in DIR that holds one
 # containerDisk, `berth/guest:latest`. Nothing is downloaded: the kernel and its
 # modules are those of linux-image-cloud-amd64, the user space is busybox-static
-# and Debian's dhclient for DHCPv6. No root, no loop device, no mount.
+# (both installed, or unpacked by install.sh) and Debian's dhclient for DHCPv6.
+# No root, no loop device, no mount.
 #
 #   guest-image.sh DIR [INIT]     INIT: guest-init.sh, by default beside this script
 #
@@ -19,12 +20,18 @@ fail() {
 }
 say() { echo "guest image: $*"; }
 
-# Debian keeps several kernels; the newest cloud one is ours.
-kernel=$(find /boot -maxdepth 1 -name 'vmlinuz-*-cloud-amd64' | sort -V | tail -n 1)
-[ -n "$kernel" ] || fail "no kernel in /boot: install linux-image-cloud-amd64"
-version=${kernel#/boot/vmlinuz-}
-modules=/lib/modules/$version/kernel
-busybox=/bin/busybox
+# What install.sh has unpacked comes first, then what is installed. Debian keeps
+# several kernels; the newest cloud one is ours.
+for base in /usr/local/lib/berth/guest ""; do
+    kernel=$(find "$base/boot" -maxdepth 1 -name 'vmlinuz-*-cloud-amd64' 2>/dev/null | sort -V | tail -n 1)
+    [ -z "$kernel" ] || break
+done
+[ -n "$kernel" ] || fail "no cloud kernel: run berth/host/install.sh"
+version=${kernel##*/vmlinuz-}
+modules=$base/lib/modules/$version/kernel
+busybox=$base/bin/busybox
+[ -e "$busybox" ] || busybox=/bin/busybox
+! ldd "$busybox" >/dev/null 2>&1 || fail "$busybox needs libraries: run berth/host/install.sh, for busybox-static"
 dhclient=/sbin/dhclient
 mbr=/usr/lib/syslinux/mbr/mbr.bin
 for input in "$modules" "$busybox" "$dhclient" "$mbr" "$init"; do

@@ -1,7 +1,9 @@
 #!/bin/sh
 # Installs what Berth needs from Debian, and changes nothing else on the host:
 # no service is started or enabled, no libvirt default network, no system Open
-# vSwitch. What the host's owner has enabled or forbidden stays so.
+# vSwitch. What the host's owner has enabled or forbidden stays so. The kernel and
+# the busybox of the demonstration guest are unpacked, not installed: the one would
+# be the host's own at the next boot, the other takes the place of `busybox`.
 #
 #   install.sh          what `make run` needs
 #   install.sh tests    the same and what `make test` needs besides
@@ -14,14 +16,19 @@ RUN="
   ovn-central ovn-host openvswitch-switch
   qemu-system-x86 qemu-utils libvirt-daemon libvirt-daemon-driver-qemu libvirt-daemon-system libvirt-clients libvirt-dev
   iproute2 ethtool procps util-linux
-  busybox-static linux-image-cloud-amd64 cpio kmod genisoimage
+  cpio kmod genisoimage
   isc-dhcp-client syslinux syslinux-common mtools fdisk
   build-essential pkg-config curl ca-certificates
 "
-TESTS="etcd-server etcd-client openssl ndisc6"
+GUEST="linux-image-cloud-amd64 busybox-static"
+# The tests make guests of their own, of what is installed.
+TESTS="$GUEST etcd-server etcd-client openssl ndisc6"
 
 # Where the host's files are: a test has a root of its own.
 root=${BERTH_INSTALL_ROOT:-}
+
+# Where guest-image.sh looks, besides among what is installed.
+guest=$root/usr/local/lib/berth/guest
 
 wanted=$RUN
 [ "${1:-}" = tests ] && wanted="$RUN $TESTS"
@@ -29,7 +36,7 @@ wanted=$RUN
 refuse() {
     echo "berth: this script knows Debian 12 on amd64 only; this is $1." >&2
     # Unquoted: one line.
-    echo "berth: install the equivalents of:" $wanted >&2
+    echo "berth: install the equivalents of:" $wanted $GUEST >&2
     exit 1
 }
 [ -r "$root/etc/os-release" ] || refuse "unknown: it has no /etc/os-release"
@@ -38,9 +45,20 @@ refuse() {
 [ "$(dpkg --print-architecture)" = amd64 ] || refuse "$PRETTY_NAME on $(dpkg --print-architecture)"
 
 missing() {
-    for package in $wanted; do
+    for package in "$@"; do
         dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || printf ' %s' "$package"
     done
+}
+
+# Whether the guest's parts have to be unpacked: not where they are installed.
+guest_is_missing() {
+    case " $wanted " in *" $GUEST "*) return 1 ;; esac
+    [ ! -d "$guest" ] && [ -n "$(missing $GUEST)" ]
+}
+
+everything_is_there() {
+    [ -z "$missing" ] && ! guest_is_missing || return 1
+    echo "berth: all Debian packages are present"
 }
 
 # Packages that bring daemons start them on installation unless this file says
@@ -79,8 +97,9 @@ finish() {
 }
 
 if [ "$(id -u)" != 0 ]; then
-    missing=$(missing)
-    [ -n "$missing" ] || { echo "berth: all Debian packages are present"; exit 0; }
+    missing=$(missing $wanted)
+    if everything_is_there; then exit 0; fi
+    if guest_is_missing; then missing="$missing $GUEST"; fi
     echo "berth: run as root, to install:$missing" >&2
     exit 1
 fi
@@ -89,11 +108,8 @@ fi
 exec 9<"$0"
 flock 9
 finish
-missing=$(missing)
-if [ -z "$missing" ]; then
-    echo "berth: all Debian packages are present"
-    exit 0
-fi
+missing=$(missing $wanted)
+if everything_is_there; then exit 0; fi
 
 trap finish EXIT
 trap 'exit 129' HUP
@@ -108,11 +124,24 @@ chmod 755 "$policy.berth-new"
 if [ -e "$policy" ] || [ -L "$policy" ]; then mv "$policy" "$policy.berth-saved"; fi
 mv "$policy.berth-new" "$policy"
 
-echo "berth: installing$missing"
 export DEBIAN_FRONTEND=noninteractive
 # Nobody is asked: changed configuration files stay. Another apt that runs now, as
 # the daily upgrade may, is waited for.
 apt() { apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold "$@" </dev/null 9<&- >/dev/null; }
 apt update
-apt install -y --no-install-recommends $missing
+if [ -n "$missing" ]; then
+    echo "berth: installing$missing"
+    apt install -y --no-install-recommends $missing
+fi
+if guest_is_missing; then
+    echo "berth: unpacking $GUEST into $guest"
+    # The first is a name for the newest kernel.
+    kernel=$(apt-cache depends --important linux-image-cloud-amd64 | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
+    rm -rf "$guest.new"
+    mkdir -p "$guest.new/debs"
+    (cd "$guest.new/debs" && apt -o APT::Sandbox::User=root download "$kernel" busybox-static)
+    for deb in "$guest.new"/debs/*.deb; do dpkg-deb -x "$deb" "$guest.new"; done
+    rm -rf "$guest.new/debs"
+    mv "$guest.new" "$guest"
+fi
 echo "berth: installed; none of their services was started or will start by itself"
