@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tests::cluster::Cluster;
 use tests::kinds::{IP, Kind, SUBNET, VM, VMI, VPC};
 use tests::objects::{Subnet, Vm, vpc};
-use tests::world::{World, port_of};
+use tests::world::{Part, World, port_of};
 use tests::{eventually, same};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -170,6 +170,45 @@ pub(super) async fn a_reserved_address_is_given_to_its_vm_and_to_no_other(
     let place = world.place("expected").await?;
     same("the address", place.v4.as_str(), "10.62.0.90")?;
     same("the MAC", place.mac.as_str(), "02:00:00:00:62:90")
+}
+
+pub(super) async fn a_subnet_in_use_waits_for_its_vms_when_deleted(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    let cluster = &world.cluster;
+    cluster.create(VPC, vpc("leaving")).await?;
+    let subnet = Subnet::named("leaving-net").in_vpc("leaving").of("10.75.0.0/24");
+    cluster.create(SUBNET, subnet.object()).await?;
+    cluster.create(VM, Vm::named("stays").on("leaving-net").object()).await?;
+    world.running("stays").await?;
+    let before = world.place("stays").await?;
+
+    let cluster = &world.cluster;
+    cluster.delete(SUBNET, "leaving-net").await?;
+    cluster.delete(VPC, "leaving").await?;
+    says(cluster, SUBNET, "leaving-net", ("DeletionBlocked", "True"), "default/stays").await?;
+    says(cluster, VPC, "leaving", ("DeletionBlocked", "True"), "leaving-net").await?;
+    cluster.create(VM, Vm::named("too-late").on("leaving-net").object()).await?;
+    says(cluster, VM, "too-late", ("Failure", "True"), "is being deleted").await?;
+
+    // What has its place keeps it, also over a restart of the controller.
+    let killed = world.kill(Part::Controller)?;
+    world.back(killed).await?;
+    let cluster = &world.cluster;
+    cluster.create(VM, Vm::named("too-late-too").on("leaving-net").object()).await?;
+    says(cluster, VM, "too-late-too", ("Failure", "True"), "is being deleted").await?;
+    ensure!(world.northbound().names("Logical_Switch").await?.contains("leaving-net"), "no switch");
+    same("the place", world.place("stays").await?, before)?;
+
+    for vm in ["too-late", "too-late-too", "stays"] {
+        world.cluster.delete(VM, vm).await?;
+    }
+    world.cluster.gone(SUBNET, "leaving-net", SOON).await?;
+    world.cluster.gone(VPC, "leaving", SOON).await?;
+    let northbound = world.northbound();
+    ensure!(!northbound.names("Logical_Switch").await?.contains("leaving-net"), "a switch is left");
+    ensure!(!northbound.names("Logical_Router").await?.contains("leaving"), "a router is left");
+    Ok(())
 }
 
 pub(super) async fn all_of_it_can_be_deleted(world: &mut World) -> anyhow::Result<()> {

@@ -77,6 +77,7 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             a_taken_address_is_refused_until_it_is_free,
             a_vm_that_came_before_its_subnet_is_served_after_it,
             a_reserved_address_is_given_to_its_vm_and_to_no_other,
+            a_subnet_in_use_waits_for_its_vms_when_deleted,
             all_of_it_can_be_deleted;
         churn:
             two_hundred_vms_come_and_go_and_leave_nothing,

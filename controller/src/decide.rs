@@ -28,7 +28,7 @@ use crate::ledger::{AddressError, Claimant, VmKey};
 use crate::machine::{self, Step, Trouble};
 use crate::network::Network;
 use crate::placement;
-use crate::request::{Request, requests};
+use crate::request::{Offer, Request, requests};
 use crate::rows::Port;
 use crate::world::{World, node_of};
 
@@ -136,7 +136,9 @@ fn present(
     }
     let starting = step == Step::Create;
     decision.starting = starting;
-    let asked = match requests(vm, world.ledger.networks()) {
+    let used = used_subnets(world, &decision.vm, &uid, instance.as_deref());
+    let offer = Offer { in_force: world.ledger.networks(), refused: &world.refused, used: &used };
+    let asked = match requests(vm, offer) {
         Ok(asked) => asked,
         Err(error) => {
             decision.trouble =
@@ -175,6 +177,21 @@ fn holds_all(world: &World, vm: &VmKey, uid: &str, instance: &VirtualMachineInst
         .flat_map(|(_, text)| text.split(','))
         .filter_map(|part| part.trim().parse().ok())
         .all(|address: IpAddr| held.contains(&address))
+}
+
+/// The subnets that the VM has addresses of, by the ledger or by its instance.
+fn used_subnets(
+    world: &World,
+    vm: &VmKey,
+    uid: &str,
+    instance: Option<&VirtualMachineInstance>,
+) -> BTreeSet<String> {
+    let held = world.ledger.held_for(vm).into_iter();
+    let held = held.filter(|(claimant, _)| claimant.uid == uid || claimant.uid.is_empty());
+    let suffix = format!(".kubernetes.io/{}", annotations::LOGICAL_SWITCH);
+    let noted = instance.into_iter().flat_map(|instance| instance.annotations());
+    let noted = noted.filter(|(key, _)| key.ends_with(&suffix)).map(|(_, name)| name.clone());
+    held.map(|(_, subnet)| subnet).chain(noted).collect()
 }
 
 /// Claims an address of each family for each network, all or none, and lets go
@@ -282,6 +299,9 @@ fn reserve(world: &mut World, key: &VmKey, now: Seconds) {
         let reservation = claimant(&ip.name_any(), key, "");
         let held = world.ledger.held_for(key);
         if held.iter().any(|(claimant, _)| claimant.port == reservation.port) {
+            continue;
+        }
+        if world.ledger.networks().get(&ip.spec.subnet).is_some_and(|network| network.leaving) {
             continue;
         }
         let written = [&ip.spec.v4_ip_address, &ip.spec.v6_ip_address, &ip.spec.ip_address];

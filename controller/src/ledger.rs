@@ -285,6 +285,13 @@ impl Ledger {
         blocks.flat_map(|block| block.spec.held.keys().copied())
     }
 
+    /// Who holds addresses of one subnet, by port.
+    #[must_use]
+    pub fn holders_in(&self, subnet: &str) -> BTreeSet<Claimant> {
+        let blocks = self.blocks.values().filter(|block| block.spec.subnet == subnet);
+        blocks.flat_map(|block| block.spec.held.values().map(Claimant::from_holder)).collect()
+    }
+
     /// Every subnet of which something is held.
     pub fn held_subnets(&self) -> impl Iterator<Item = &str> {
         let blocks = self.blocks.values().filter(|block| !block.spec.held.is_empty());

@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crds::kubeovn::{DEFAULT_VPC, Subnet, SubnetSpec};
+use crds::kubeovn::{DEFAULT_VPC, FINALIZER, Subnet, SubnetSpec};
 use ipnetwork::IpNetwork;
 use kube::ResourceExt as _;
 use net::{AddrRange, Cidrs, MacAddr, ParseCidrsError, ParseRangeError, names};
@@ -36,6 +36,8 @@ pub struct Network {
     pub namespaces: Vec<String>,
     /// For VMs of every other namespace.
     pub default: bool,
+    /// Its Subnet is being deleted: only who has addresses of it may use it.
+    pub leaving: bool,
 }
 
 /// Why a Subnet cannot be in force: what its author must change.
@@ -73,6 +75,14 @@ pub enum NetworkError {
     /// The VPC is not there.
     #[error("spec.vpc: Vpc {0:?} does not exist: create it, or leave vpc out for the default one")]
     NoVpc(String),
+    /// The VPC is on its way out.
+    #[error(
+        "spec.vpc: Vpc {0:?} is being deleted: choose another, or create it anew once it is gone"
+    )]
+    VpcLeaving(String),
+    /// The object could be deleted at any time, whoever uses it.
+    #[error("finalizer {FINALIZER} is not on the Subnet or its Vpc yet; it is tried again")]
+    NotHeld,
     /// An address in use would no longer belong to the subnet.
     #[error(
         "spec.cidrBlock: {0} is held and would fall out: keep it inside, or delete its VM first"
@@ -136,6 +146,7 @@ impl Network {
             excluded,
             namespaces: spec.namespaces.clone(),
             default: spec.default,
+            leaving: subnet.metadata.deletion_timestamp.is_some(),
         };
         for cidr in cidrs.iter() {
             network.pool(cidr, 0)?;

@@ -5,7 +5,7 @@
 //! read from the VM template itself, so that what is wrong with them is found
 //! when the VM is made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crds::annotations;
@@ -13,7 +13,7 @@ use crds::kubevirt::{Interface, Network as VmNetwork, VirtualMachine, VirtualMac
 use kube::ResourceExt as _;
 use net::{MacAddr, ParseMacError, names};
 
-use crate::network::Network;
+use crate::network::{Network, NetworkError};
 
 /// One network of a VM, as asked for.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -47,9 +47,31 @@ pub enum RequestError {
         /// The VM's namespace.
         namespace: String,
     },
-    /// The subnet named is not there, or not in force.
-    #[error("annotation {key}: subnet {subnet:?} does not exist or is not ready")]
+    /// The subnet named is not there.
+    #[error(
+        "annotation {key}: subnet {subnet:?} does not exist: create it or correct the annotation"
+    )]
     UnknownSubnet {
+        /// The annotation.
+        key: String,
+        /// What it says.
+        subnet: String,
+    },
+    /// The subnet named is there but not in force.
+    #[error("annotation {key}: subnet {subnet:?} is not in force: {why}")]
+    RefusedSubnet {
+        /// The annotation.
+        key: String,
+        /// What it says.
+        subnet: String,
+        /// What the subnet's author must change.
+        why: NetworkError,
+    },
+    /// The subnet named is on its way out and the VM has nothing in it.
+    #[error(
+        "annotation {key}: subnet {subnet:?} is being deleted and takes no more VMs: choose another"
+    )]
+    LeavingSubnet {
         /// The annotation.
         key: String,
         /// What it says.
@@ -88,7 +110,9 @@ pub enum RequestError {
         text: String,
     },
     /// An address of another network.
-    #[error("annotation {key}: {address} is not in {cidr} of subnet {subnet:?}")]
+    #[error(
+        "annotation {key}: {address} is not in {cidr} of subnet {subnet:?}: choose a free address of it, or another subnet"
+    )]
     OutsideSubnet {
         /// The annotation.
         key: String,
@@ -129,14 +153,40 @@ pub enum RequestError {
     },
 }
 
+/// What a VM may ask for.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer<'a> {
+    /// The subnets in force.
+    pub in_force: &'a BTreeMap<String, Network>,
+    /// Those that are not, or not as written, and why.
+    pub refused: &'a BTreeMap<String, NetworkError>,
+    /// Those that the VM has addresses of: they stay open to it while they are
+    /// being deleted.
+    pub used: &'a BTreeSet<String>,
+}
+
+impl<'a> Offer<'a> {
+    fn is_open(&self, subnet: &Network) -> bool {
+        !subnet.leaving || self.used.contains(&subnet.name)
+    }
+
+    /// The subnet that annotation `key` names.
+    fn named(&self, key: &str, name: &str) -> Result<&'a Network, RequestError> {
+        let (key, subnet) = (key.to_owned(), name.to_owned());
+        match (self.in_force.get(name), self.refused.get(name)) {
+            (Some(network), _) if self.is_open(network) => Ok(network),
+            (Some(_), _) => Err(RequestError::LeavingSubnet { key, subnet }),
+            (None, Some(why)) => Err(RequestError::RefusedSubnet { key, subnet, why: why.clone() }),
+            (None, None) => Err(RequestError::UnknownSubnet { key, subnet }),
+        }
+    }
+}
+
 /// The networks that `vm` asks for, in the order of its template.
 ///
 /// # Errors
 /// The first thing that its author must change.
-pub fn requests(
-    vm: &VirtualMachine,
-    networks: &BTreeMap<String, Network>,
-) -> Result<Vec<Request>, RequestError> {
+pub fn requests(vm: &VirtualMachine, offer: Offer<'_>) -> Result<Vec<Request>, RequestError> {
     let no_annotations = BTreeMap::new();
     let template = &vm.spec.template;
     let reader = Reader {
@@ -148,7 +198,7 @@ pub fn requests(
             .and_then(|metadata| metadata.annotations.as_ref())
             .unwrap_or(&no_annotations),
         interfaces: &template.spec.domain.devices.interfaces,
-        networks,
+        offer,
     };
     let mut requests: Vec<Request> = Vec::new();
     for network in networks_of(&template.spec) {
@@ -184,7 +234,7 @@ struct Reader<'a> {
     namespace: String,
     annotations: &'a BTreeMap<String, String>,
     interfaces: &'a [Interface],
-    networks: &'a BTreeMap<String, Network>,
+    offer: Offer<'a>,
 }
 
 impl Reader<'_> {
@@ -220,9 +270,7 @@ impl Reader<'_> {
     fn subnet(&self, network: &str, provider: &str) -> Result<&Network, RequestError> {
         let key = annotations::key(provider, annotations::LOGICAL_SWITCH);
         if let Some(name) = self.annotations.get(&key) {
-            let subnet = self.networks.get(name.trim()).ok_or_else(|| {
-                RequestError::UnknownSubnet { key: key.clone(), subnet: name.clone() }
-            })?;
+            let subnet = self.offer.named(&key, name.trim())?;
             return if subnet.provider == provider {
                 Ok(subnet)
             } else {
@@ -234,7 +282,8 @@ impl Reader<'_> {
                 })
             };
         }
-        let serving = || self.networks.values().filter(|subnet| subnet.provider == provider);
+        let serves = |subnet: &&Network| subnet.provider == provider && self.offer.is_open(subnet);
+        let serving = || self.offer.in_force.values().filter(serves);
         let attachment = provider != names::DEFAULT_PROVIDER;
         serving()
             .find(|subnet| subnet.namespaces.contains(&self.namespace))

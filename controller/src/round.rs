@@ -2,14 +2,16 @@
 //! order that loses nothing.
 //!
 //! ```text
-//!  decide ─► commit claims ─► OVN, one transaction ─► IP objects ─► commit releases
-//!                                                   └► instances ─► statuses
+//!  take hold ─► decide ─► commit claims ─► OVN, one transaction ─► IP objects ─► commit releases
+//!                                                                └► instances ─► statuses
 //! ```
 //!
 //! An address is written to the ledger before anything uses it, and given back
 //! only after its port and IP object are gone. Whatever fails makes its VM dirty
 //! again, later each time; nothing else waits for it. A round that finds nothing
 //! to do writes nothing.
+
+mod networks;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
@@ -24,7 +26,7 @@ use ovn::plan::{self, Scope};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use crds::kubeovn::{Ip, Subnet, Vpc};
+use crds::kubeovn::Ip;
 use crds::kubevirt::{PrintableStatus, VirtualMachine, VirtualMachineInstance};
 use crds::ledger::AddressBlock;
 
@@ -32,7 +34,7 @@ use crate::decide::{Decision, Policy, decide, owned_by, unix};
 use crate::ledger::VmKey;
 use crate::metrics::Metrics;
 use crate::world::World;
-use crate::{machine, objects, rows, status};
+use crate::{machine, objects, rows};
 
 /// API writes in flight at once.
 const PARALLEL_WRITES: usize = 48;
@@ -129,6 +131,9 @@ impl Rounds {
         }
         self.wake_due();
         let (dirty, topology) = self.world.take_dirty();
+        if topology {
+            self.take_hold().await;
+        }
         let timer = self.edge.metrics.round_started();
         let policy = self.edge.policy;
         let mut decisions: Vec<Decision> =
@@ -159,6 +164,7 @@ impl Rounds {
             let subnets = &self.world.subnets;
             let exists = |name: &str| subnets.get(&name.to_owned()).is_some();
             self.world.ledger.prune(&blocks, exists).await;
+            self.let_go().await;
         }
         let failed = self.write_instances(&mut decisions).await;
         self.drop_lost(&mut decisions, &failed);
@@ -236,17 +242,7 @@ impl Rounds {
         let mut desired = Desired::default();
         let mut scope = Scope::default();
         if topology {
-            let vpcs: BTreeSet<&String> = self
-                .world
-                .ledger
-                .networks()
-                .values()
-                .map(|network| &network.vpc)
-                .chain(self.world.vpcs.iter().map(|(name, _)| name))
-                .collect();
-            vpcs.into_iter().for_each(|vpc| desired.extend(rows::vpc(vpc)));
-            let networks = self.world.ledger.networks().values();
-            networks.for_each(|network| desired.extend(rows::subnet(network)));
+            desired.extend(rows::topology(&self.world));
         }
         for decision in decisions {
             decision.ports.iter().for_each(|port| desired.extend(rows::port(port)));
@@ -417,50 +413,6 @@ impl Rounds {
             }
         }
     }
-
-    async fn write_network_statuses(&mut self, now: Timestamp) {
-        self.statuses_due = None;
-        let mac_of = |router_port: &str| {
-            self.edge.ovn.read(|replica| {
-                use nb::Table as _;
-                let port = nb::LogicalRouterPort::by_name(replica, router_port)?;
-                port.mac.map(|mac| mac.to_string())
-            })
-        };
-        let subnets = status::subnets(&self.world, mac_of, now);
-        let vpcs = status::vpcs(&self.world, now);
-        let api: Api<Subnet> = Api::all(self.edge.client.clone());
-        for (name, wanted) in subnets {
-            let patch = Patch::Merge(StatusOnly { status: wanted });
-            self.edge.metrics.api_writes.inc();
-            match api.patch_status(&name, &PatchParams::default(), &patch).await {
-                Ok(subnet) => self.world.put_subnet(subnet),
-                Err(error) if is_not_found(&error) => {}
-                Err(error) => self.status_failed(&name, &error),
-            }
-        }
-        let api: Api<Vpc> = Api::all(self.edge.client.clone());
-        for (name, wanted) in vpcs {
-            let patch = Patch::Merge(StatusOnly { status: wanted });
-            self.edge.metrics.api_writes.inc();
-            match api.patch_status(&name, &PatchParams::default(), &patch).await {
-                Ok(vpc) => self.world.put_vpc(vpc),
-                Err(error) if is_not_found(&error) => {}
-                Err(error) => self.status_failed(&name, &error),
-            }
-        }
-    }
-
-    fn status_failed(&mut self, name: &str, error: &kube::Error) {
-        warn!(name, %error, "A status was not written");
-        self.statuses_due = Some(Instant::now() + STATUS_EVERY);
-    }
-}
-
-/// A merge patch of nothing but a status.
-#[derive(Debug, serde::Serialize)]
-struct StatusOnly<S> {
-    status: S,
 }
 
 async fn write_ip(api: &Api<Ip>, have: Option<&Ip>, want: Ip) -> Result<Ip, kube::Error> {

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use net::{MacAddr, names};
 use ovn::nb::{self, AclWant, Desired, Ours, PortWant, RouterPortWant, RouterWant, SwitchWant};
 
+use crate::hold;
 use crate::ledger::VmKey;
 use crate::network::Network;
 use crate::world::World;
@@ -27,6 +28,20 @@ pub struct Port {
     pub addresses: Vec<IpAddr>,
     /// The node its VM was given, if any.
     pub node: Option<String>,
+}
+
+/// The rows of every VPC and subnet. A Vpc that is being deleted is there for its
+/// subnets only.
+#[must_use]
+pub fn topology(world: &World) -> Desired {
+    let mut desired = Desired::default();
+    let networks = world.ledger.networks().values();
+    let staying = world.vpcs.iter().filter(|(_, vpc)| !hold::is_leaving(&***vpc));
+    let vpcs: BTreeSet<&String> =
+        networks.clone().map(|network| &network.vpc).chain(staying.map(|(name, _)| name)).collect();
+    vpcs.into_iter().for_each(|name| desired.extend(vpc(name)));
+    networks.for_each(|network| desired.extend(subnet(network)));
+    desired
 }
 
 /// The router of a VPC.
@@ -90,19 +105,18 @@ pub fn port(port: &Port) -> Desired {
 /// Of the rows marked as ours, those that a sweep may delete when nobody wants
 /// them.
 ///
-/// A subnet that was edited into something that cannot be, or deleted while its
-/// addresses are held, is not wanted any more by anyone who could say how; its
-/// rows stay as they are, for the VMs on it.
+/// A subnet whose addresses are held though it is not in force (edited into
+/// something that cannot be before we started, say) is not wanted by anyone who
+/// could say how; its rows stay as they are, for the VMs on it.
 #[must_use]
 pub fn ownerless(mut ours: Ours, world: &World) -> Ours {
     let held: BTreeSet<_> = world.ledger.held_ports().collect();
     ours.ports.retain(|port| !held.contains(port.as_str()));
+    let held = world.ledger.held_subnets();
     let unclear: BTreeSet<_> =
-        world.refused.keys().map(String::as_str).chain(world.ledger.held_subnets()).collect();
-    let unclear: Vec<_> =
-        unclear.into_iter().filter(|name| !world.ledger.networks().contains_key(*name)).collect();
+        held.filter(|name| !world.ledger.networks().contains_key(*name)).collect();
     if !unclear.is_empty() {
-        ours.switches.retain(|switch| !unclear.contains(&switch.as_str()));
+        ours.switches.retain(|switch| !unclear.contains(switch.as_str()));
         // Which router such a subnet was on, nobody knows.
         let of_one = |name: &str| unclear.iter().any(|subnet| name.contains(subnet));
         ours.ports.retain(|port| !of_one(port));

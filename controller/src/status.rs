@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 use net::names;
 
-use crate::network;
 use crate::world::World;
+use crate::{hold, network};
 
 /// The Subnet statuses to write; `mac_of` tells the MAC of a router port.
 pub fn subnets(
@@ -21,16 +21,17 @@ pub fn subnets(
     let now = now.to_string();
     let wanted = |(name, subnet): (&String, &Arc<Subnet>)| {
         let old = subnet.status.clone().unwrap_or_default();
-        let refusal = world.refused.get(name).map(ToString::to_string);
-        let ignored = network::without_effect(&subnet.spec);
+        let facts = Facts {
+            refusal: match world.refused.get(name) {
+                None if hold::is_over(world, subnet) => Some("it is being deleted".to_owned()),
+                refusal => refusal.map(ToString::to_string),
+            },
+            waits: hold::subnet_waits(world, name),
+            ignored: network::without_effect(&subnet.spec),
+            generation: subnet.metadata.generation,
+        };
         let mut status = old.clone();
-        status.conditions = conditions(
-            &old.conditions,
-            refusal.as_deref(),
-            &ignored,
-            subnet.metadata.generation,
-            &now,
-        );
+        status.conditions = conditions(&old.conditions, facts, &now);
         let [v4, v6] = world.ledger.counts(name);
         (status.v4_using, status.v4_available) = (Count::from(v4.0), Count(v4.1));
         (status.v6_using, status.v6_available) = (Count::from(v6.0), Count(v6.1));
@@ -70,14 +71,14 @@ pub fn vpcs(world: &World, now: Timestamp) -> Vec<(String, VpcStatus)> {
     let wanted = |(name, vpc): (&String, &Arc<Vpc>)| {
         let old = vpc.status.clone().unwrap_or_default();
         let networks = world.ledger.networks().values();
+        let facts = Facts {
+            refusal: None,
+            waits: hold::vpc_waits(world, name),
+            ignored: without_effect(vpc),
+            generation: vpc.metadata.generation,
+        };
         let status = VpcStatus {
-            conditions: conditions(
-                &old.conditions,
-                None,
-                &without_effect(vpc),
-                vpc.metadata.generation,
-                &now,
-            ),
+            conditions: conditions(&old.conditions, facts, &now),
             standby: true,
             default: *name == DEFAULT_VPC,
             default_logical_switch: vpc.spec.default_subnet.clone(),
@@ -111,13 +112,20 @@ fn without_effect(vpc: &Vpc) -> Vec<&'static str> {
     .collect()
 }
 
-fn conditions(
-    old: &[Condition],
-    refusal: Option<&str>,
-    ignored: &[&str],
+/// What the conditions of a Subnet or Vpc say.
+struct Facts {
+    /// Why it is not in force as written.
+    refusal: Option<String>,
+    /// What its deletion waits for.
+    waits: Option<String>,
+    /// Fields without effect.
+    ignored: Vec<&'static str>,
+    /// The generation that all this is about.
     generation: Option<i64>,
-    now: &str,
-) -> Vec<Condition> {
+}
+
+fn conditions(old: &[Condition], facts: Facts, now: &str) -> Vec<Condition> {
+    let Facts { refusal, waits, ignored, generation } = facts;
     let one = |kind: &str, holds: bool, reason: &str, message: &str| Condition {
         r#type: kind.to_owned(),
         status: if holds { "True" } else { "False" }.to_owned(),
@@ -126,7 +134,7 @@ fn conditions(
         observed_generation: generation,
         ..Condition::default()
     };
-    let mut wanted = match refusal {
+    let mut wanted = match refusal.as_deref() {
         None => vec![
             one(condition::VALIDATED, true, "Valid", ""),
             one(condition::READY, true, "InForce", ""),
@@ -138,6 +146,9 @@ fn conditions(
             one(condition::ERROR, true, "ValidateLogicalSwitchFailed", why),
         ],
     };
+    if let Some(waits) = waits {
+        wanted.push(one(condition::DELETION_BLOCKED, true, "InUse", &waits));
+    }
     if !ignored.is_empty() {
         let fields: Vec<_> = ignored.iter().map(|field| format!("spec.{field}")).collect();
         let message =

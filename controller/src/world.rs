@@ -15,6 +15,7 @@ use crds::ledger::AddressBlock;
 use k8s_openapi::api::core::v1::Node;
 use kube::{Resource, ResourceExt};
 
+use crate::hold;
 use crate::ledger::{Ledger, VmKey};
 use crate::network::{Network, NetworkError};
 
@@ -197,23 +198,12 @@ impl World {
     pub fn apply(&mut self, event: Event) {
         match event {
             Event::Vpc(seen) => {
-                for (_, old, new) in self.vpcs.apply(seen, ResourceExt::name_any) {
-                    let spec = |vpc: &Option<Arc<Vpc>>| vpc.as_ref().map(|vpc| vpc.spec.clone());
-                    self.topology |= spec(&old) != spec(&new);
-                }
+                let changes = self.vpcs.apply(seen, ResourceExt::name_any);
+                changes.into_iter().for_each(|change| self.vpc_changed(change));
             }
             Event::Subnet(seen) => {
-                for (_, old, new) in self.subnets.apply(seen, ResourceExt::name_any) {
-                    let same = match (&old, &new) {
-                        (Some(old), Some(new)) => {
-                            old.spec == new.spec
-                                && old.metadata.deletion_timestamp
-                                    == new.metadata.deletion_timestamp
-                        }
-                        _ => false,
-                    };
-                    self.topology |= !same;
-                }
+                let changes = self.subnets.apply(seen, ResourceExt::name_any);
+                changes.into_iter().for_each(|change| self.subnet_changed(change));
             }
             Event::Ip(seen) => {
                 for change in self.ips.apply(seen, ResourceExt::name_any) {
@@ -271,14 +261,25 @@ impl World {
         self.machines.put(vm_key(&vm), vm);
     }
 
-    /// Puts in a Subnet as the API answered it after a status of ours.
+    /// Puts in a Subnet as the API answered a write of ours. Somebody else's
+    /// change may have come in between, and the watch's echo of it is then old.
     pub fn put_subnet(&mut self, subnet: Subnet) {
-        self.subnets.put(subnet.name_any(), subnet);
+        if let Some(change) = self.subnets.put(subnet.name_any(), subnet) {
+            self.subnet_changed(change);
+        }
     }
 
-    /// Puts in a Vpc as the API answered it after a status of ours.
+    /// Puts in a Vpc as the API answered a write of ours.
     pub fn put_vpc(&mut self, vpc: Vpc) {
-        self.vpcs.put(vpc.name_any(), vpc);
+        if let Some(change) = self.vpcs.put(vpc.name_any(), vpc) {
+            self.vpc_changed(change);
+        }
+    }
+
+    /// Takes a subnet out of force until it is looked at again.
+    pub fn refuse(&mut self, name: &str, why: NetworkError) {
+        self.ledger.drop_network(name);
+        self.refused.insert(name.to_owned(), why);
     }
 
     /// Has this VM looked at again.
@@ -308,7 +309,10 @@ impl World {
     pub fn take_dirty(&mut self) -> (Vec<VmKey>, bool) {
         self.expected.clear();
         self.expected_macs.clear();
-        let topology = std::mem::take(&mut self.topology);
+        // A subnet that waited goes when its last address was given back.
+        let over = |subnet: &Subnet| hold::is_over(self, subnet) && hold::is_held(subnet);
+        let topology = self.topology || self.subnets.iter().any(|(_, subnet)| over(subnet));
+        self.topology = false;
         if topology {
             self.understand_subnets();
             self.dirty.extend(self.machines.iter().map(|(key, _)| key.clone()));
@@ -337,49 +341,42 @@ impl World {
             let in_force = self.ledger.networks().contains_key(&name);
             (!in_force, !was_ready(subnet), subnet.creation_timestamp(), name)
         });
-        let mut understood: BTreeMap<String, Network> = BTreeMap::new();
-        // What was in force stays so while something is held in it: an edit that
-        // cannot be, or a deletion, must not cut off the VMs that are there, nor
-        // give their addresses to another subnet.
         let held: BTreeSet<String> = self.ledger.held_subnets().map(str::to_owned).collect();
-        let in_force = self.ledger.networks().values();
-        let mut kept: Vec<Network> = in_force
-            .filter(|network| {
-                held.contains(&network.name) && self.subnets.get(&network.name).is_none()
-            })
-            .cloned()
-            .collect();
-        let ghosts: Vec<&String> = held
-            .iter()
-            .filter(|name| !self.ledger.networks().contains_key(*name))
-            .filter(|name| self.subnets.get(name).is_none_or(|one| Network::parse(one).is_err()))
-            .collect();
+        let ghosts: Vec<&String> = held.iter().filter(|name| self.is_lost(name)).collect();
+        let mut in_force: BTreeMap<String, Network> = BTreeMap::new();
         self.refused.clear();
         for subnet in subnets {
+            if hold::is_over(self, &subnet) {
+                continue;
+            }
             let name = subnet.name_any();
-            match self.understand(&subnet, understood.values().chain(&kept), &ghosts) {
-                Ok(network) => drop(understood.insert(name, network)),
+            match self.understand(&subnet, in_force.values(), &ghosts) {
+                Ok(network) => drop(in_force.insert(name, network)),
                 Err(error) => {
-                    if held.contains(&name) {
-                        kept.extend(self.ledger.networks().get(&name).cloned());
+                    // An edit that cannot be must not cut off the VMs that are
+                    // there, nor give their addresses to another subnet.
+                    let before = self.ledger.networks().get(&name);
+                    if let Some(before) = before.filter(|_| held.contains(&name)) {
+                        let leaving = hold::is_leaving(&*subnet);
+                        in_force.insert(name.clone(), Network { leaving, ..before.clone() });
                     }
                     self.refused.insert(name, error);
                 }
             }
         }
-        let gone: Vec<_> = self
-            .ledger
-            .networks()
-            .keys()
-            .filter(|name| !understood.contains_key(*name) && !held.contains(name.as_str()))
-            .cloned()
-            .collect();
-        for name in gone {
-            self.ledger.drop_network(&name);
-        }
-        for network in understood.into_values() {
-            self.ledger.set_network(network);
-        }
+        let networks = self.ledger.networks().keys();
+        let gone: Vec<_> = networks.filter(|name| !in_force.contains_key(*name)).cloned().collect();
+        gone.iter().for_each(|name| self.ledger.drop_network(name));
+        in_force.into_values().for_each(|network| self.ledger.set_network(network));
+    }
+
+    /// Whether nobody can say any more what the subnet of this name was, on which
+    /// addresses are held: it was edited into something that cannot be before we
+    /// started, or somebody took our finalizer off.
+    fn is_lost(&self, name: &str) -> bool {
+        self.subnets.get(&name.to_owned()).is_none_or(|subnet| {
+            !self.ledger.networks().contains_key(name) && Network::parse(subnet).is_err()
+        })
     }
 
     /// What `subnet` says, if it can stand beside `others` and still has room for
@@ -391,8 +388,13 @@ impl World {
         ghosts: &[&String],
     ) -> Result<Network, NetworkError> {
         let network = Network::parse(subnet)?;
-        if network.vpc != DEFAULT_VPC && self.vpcs.get(&network.vpc).is_none() {
-            return Err(NetworkError::NoVpc(network.vpc));
+        match self.vpcs.get(&network.vpc) {
+            _ if network.vpc == DEFAULT_VPC => {}
+            None => return Err(NetworkError::NoVpc(network.vpc)),
+            Some(vpc) if hold::is_leaving(&**vpc) && !hold::is_held(subnet) => {
+                return Err(NetworkError::VpcLeaving(network.vpc));
+            }
+            Some(_) => {}
         }
         let outside =
             self.ledger.held_in(&network.name).find(|held| !network.cidrs.contains(*held));
@@ -462,6 +464,14 @@ impl World {
         self.dirty.extend(robbed);
     }
 
+    fn vpc_changed(&mut self, (_, old, new): Change<String, Vpc>) {
+        self.topology |= is_news(old.as_deref(), new.as_deref(), |vpc| &vpc.spec);
+    }
+
+    fn subnet_changed(&mut self, (_, old, new): Change<String, Subnet>) {
+        self.topology |= is_news(old.as_deref(), new.as_deref(), |subnet| &subnet.spec);
+    }
+
     fn ip_changed(&mut self, (name, old, new): Change<String, Ip>) {
         if let Some(old) = &old {
             forget(&mut self.macs, &old.spec.mac_address.to_lowercase(), &name);
@@ -487,6 +497,19 @@ impl World {
         }
         self.dirty.insert(key);
     }
+}
+
+/// Whether a Vpc or Subnet must be understood anew: it says something else, is
+/// being deleted, or somebody took our finalizer off.
+fn is_news<K: Resource, S: PartialEq>(
+    old: Option<&K>,
+    new: Option<&K>,
+    spec: impl Fn(&K) -> &S,
+) -> bool {
+    let (Some(old), Some(new)) = (old, new) else { return true };
+    spec(old) != spec(new)
+        || hold::is_leaving(old) != hold::is_leaving(new)
+        || (hold::is_held(old) && !hold::is_held(new) && !hold::is_leaving(new))
 }
 
 /// Whether the status says that the subnet was in force.

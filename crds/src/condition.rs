@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Condition {
-    /// `Ready`, `Validated`, `Error`, or our own `FieldsWithoutEffect`.
+    /// `Ready`, `Validated`, `Error`, or our own `FieldsWithoutEffect` and
+    /// `DeletionBlocked`.
     pub r#type: String,
     /// `True`, `False` or `Unknown`.
     pub status: String,
@@ -35,6 +36,9 @@ pub const READY: &str = "Ready";
 pub const VALIDATED: &str = "Validated";
 /// Something keeps the object from being in force.
 pub const ERROR: &str = "Error";
+/// The object is being deleted and still used; the message says by whom and what
+/// to do.
+pub const DELETION_BLOCKED: &str = "DeletionBlocked";
 /// Fields are set that Berth does not act on yet; the message lists them.
 pub const FIELDS_WITHOUT_EFFECT: &str = "FieldsWithoutEffect";
 

@@ -12,5 +12,9 @@ pub use subnet::{
 };
 pub use vpc::{BfdPort, PolicyRoute, StaticRoute, Vpc, VpcPeering, VpcSpec, VpcStatus};
 
+/// Holds a deleted Subnet or Vpc until nobody uses it; the controller puts it on
+/// and takes it off (upstream `pkg/util/const.go`, `KubeOVNControllerFinalizer`).
+pub const FINALIZER: &str = "kubeovn.io/kube-ovn-controller";
+
 /// The VPC of a subnet that names none.
 pub const DEFAULT_VPC: &str = "ovn-cluster";

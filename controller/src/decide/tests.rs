@@ -77,6 +77,13 @@ fn gone(world: &mut World, name: &str) {
     world.apply(Event::Instance(Seen::Gone(Box::new(instance))));
 }
 
+/// What was claimed or released, as if the ledger had been written.
+fn committed(world: &mut World) {
+    for block in world.ledger.as_if_committed() {
+        world.apply(Event::Block(Seen::Now(Box::new(block))));
+    }
+}
+
 fn addresses(decision: &Decision) -> Vec<String> {
     decision.ports.iter().flat_map(|port| &port.addresses).map(ToString::to_string).collect()
 }
@@ -279,9 +286,7 @@ fn a_subnet_edited_into_nonsense_stays_in_force_for_the_vms_that_are_there() {
     let mut world = world();
     put(&mut world, vm("web", "u1", "Always", None));
     let before = started(&mut world, "web");
-    for block in world.ledger.as_if_committed() {
-        world.apply(Event::Block(Seen::Now(Box::new(block))));
-    }
+    committed(&mut world);
     let mut broken = world.subnets.get(&"s".to_owned()).unwrap().as_ref().clone();
     broken.spec.cidr_block = "nonsense".to_owned();
     broken.metadata.resource_version = Some("9".to_owned());
@@ -332,9 +337,7 @@ fn a_subnet_cannot_be_moved_away_from_the_addresses_that_are_held() {
     let mut world = world();
     put(&mut world, vm("web", "u1", "Always", Some("10.0.0.5")));
     started(&mut world, "web");
-    for block in world.ledger.as_if_committed() {
-        world.apply(Event::Block(Seen::Now(Box::new(block))));
-    }
+    committed(&mut world);
     let mut moved = world.subnets.get(&"s".to_owned()).unwrap().as_ref().clone();
     moved.spec.cidr_block = "10.1.0.0/24".to_owned();
     moved.metadata.resource_version = Some("9".to_owned());
@@ -345,20 +348,72 @@ fn a_subnet_cannot_be_moved_away_from_the_addresses_that_are_held() {
 }
 
 #[test]
-fn a_subnet_deleted_in_use_keeps_its_network_from_others() {
+fn a_subnet_whose_finalizer_was_stripped_leaves_no_address_to_another_subnet() {
     let mut world = world();
     put(&mut world, vm("web", "u1", "Always", Some("10.0.0.5")));
-    started(&mut world, "web");
-    for block in world.ledger.as_if_committed() {
-        world.apply(Event::Block(Seen::Now(Box::new(block))));
-    }
+    let before = started(&mut world, "web");
+    committed(&mut world);
     let old = world.subnets.get(&"s".to_owned()).unwrap().as_ref().clone();
     let mut twin = old.clone();
     twin.metadata.name = Some("twin".to_owned());
     world.apply(Event::Subnet(Seen::Gone(Box::new(old))));
     world.apply(Event::Subnet(Seen::Now(Box::new(twin))));
-    assert_eq!(addresses(&decided(&mut world, "web"))[0], "10.0.0.5");
-    assert!(world.refused["twin"].to_string().contains("overlaps"));
+    assert!(decided(&mut world, "web").release.is_empty());
+    assert!(world.refused["twin"].to_string().contains("still held in subnet"));
+    assert_eq!(world.ledger.held_ports().collect::<Vec<_>>(), [&before.ports[0].name]);
+}
+
+/// Has the subnet deleted as the API does it: it stays, marked.
+fn mark_deleted(world: &mut World, name: &str) {
+    let mut subnet = world.subnets.get(&name.to_owned()).unwrap().as_ref().clone();
+    subnet.metadata.deletion_timestamp =
+        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now()));
+    subnet.metadata.resource_version = Some("9".to_owned());
+    world.apply(Event::Subnet(Seen::Now(Box::new(subnet))));
+}
+
+#[test]
+fn a_subnet_that_is_being_deleted_serves_the_vms_on_it_and_no_others() {
+    let mut world = world();
+    put(&mut world, vm("web", "u1", "Always", Some("10.0.0.5")));
+    let before = started(&mut world, "web");
+    committed(&mut world);
+    mark_deleted(&mut world, "s");
+    assert_eq!(addresses(&decided(&mut world, "web")), addresses(&before));
+    gone(&mut world, "web");
+    let again = started(&mut world, "web");
+    assert_eq!(addresses(&again), addresses(&before), "it starts again with what it holds");
+
+    put(&mut world, vm("late", "u2", "Always", None));
+    assert!(decided(&mut world, "late").trouble.unwrap().message.contains("has no subnet"));
+    let mut naming = vm("naming", "u3", "Always", None);
+    naming.spec.template.metadata.as_mut().unwrap().annotations =
+        Some([("ovn.kubernetes.io/logical_switch".to_owned(), "s".to_owned())].into());
+    put(&mut world, naming);
+    let trouble = decided(&mut world, "naming").trouble.unwrap();
+    assert!(trouble.message.contains("is being deleted"), "{}", trouble.message);
+    assert!(world.ledger.held_for(&key("naming")).is_empty());
+}
+
+#[test]
+fn a_running_vm_whose_block_was_lost_claims_it_again_from_a_subnet_that_is_being_deleted() {
+    let mut world = world();
+    let mut larger = world.subnets.get(&"s".to_owned()).unwrap().as_ref().clone();
+    larger.spec.cidr_block = "10.0.0.0/22".to_owned();
+    larger.metadata.resource_version = Some("8".to_owned());
+    world.apply(Event::Subnet(Seen::Now(Box::new(larger))));
+    put(&mut world, vm("web", "u1", "Always", Some("10.0.0.5")));
+    put(&mut world, vm("other", "u2", "Always", Some("10.0.1.5")));
+    let before = started(&mut world, "web");
+    started(&mut world, "other");
+    let mut blocks = world.ledger.as_if_committed();
+    world.apply(Event::Block(Seen::All(blocks.clone())));
+    mark_deleted(&mut world, "s");
+    decided(&mut world, "web");
+    blocks.retain(|block| block.spec.first.to_string() == "10.0.1.0");
+    world.apply(Event::Block(Seen::All(blocks)));
+    assert!(world.ledger.held_for(&key("web")).is_empty());
+    assert_eq!(addresses(&decided(&mut world, "web")), addresses(&before));
 }
 
 #[test]

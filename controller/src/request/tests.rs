@@ -33,7 +33,16 @@ fn vm(annotations: &serde_json::Value, spec: &serde_json::Value) -> VirtualMachi
 }
 
 fn asked(annotations: &serde_json::Value) -> Result<Vec<Request>, RequestError> {
-    requests(&vm(annotations, &json!({})), &subnets())
+    of(&vm(annotations, &json!({})), &subnets())
+}
+
+/// What `vm` asks for where these subnets are in force and it has nothing yet.
+fn of(
+    vm: &VirtualMachine,
+    in_force: &BTreeMap<String, Network>,
+) -> Result<Vec<Request>, RequestError> {
+    let (refused, used) = (BTreeMap::new(), BTreeSet::new());
+    requests(vm, Offer { in_force, refused: &refused, used: &used })
 }
 
 #[test]
@@ -66,7 +75,7 @@ fn a_mac_in_the_interface_counts() {
             "networks": [{ "name": "default", "pod": {} }],
         }),
     );
-    let requests = requests(&vm, &subnets()).unwrap();
+    let requests = of(&vm, &subnets()).unwrap();
     assert_eq!(requests[0].mac.unwrap().to_string(), "02:00:00:00:00:0a");
 }
 
@@ -79,7 +88,7 @@ fn an_attachment_is_served_by_the_subnet_of_its_provider() {
             { "name": "second", "multus": { "networkName": "net2" } },
         ] }),
     );
-    let requests = requests(&vm, &subnets()).unwrap();
+    let requests = of(&vm, &subnets()).unwrap();
     assert_eq!(requests[1].port, "web.default.net2.default.ovn");
     assert_eq!(requests[1].subnet, "s3");
 }
@@ -88,7 +97,7 @@ fn an_attachment_is_served_by_the_subnet_of_its_provider() {
 fn a_vm_without_interfaces_that_declines_the_pod_network_has_none() {
     let vm =
         vm(&json!({}), &json!({ "domain": { "devices": { "autoattachPodInterface": false } } }));
-    assert_eq!(requests(&vm, &subnets()), Ok(vec![]));
+    assert_eq!(of(&vm, &subnets()), Ok(vec![]));
 }
 
 #[test]
@@ -98,8 +107,10 @@ fn what_cannot_be_served_is_refused_with_what_to_change() {
     assert!(ip("ten").contains("not an address"));
     assert!(ip("10.0.0.5,10.0.0.6").contains("two addresses of one family"));
     assert!(ip("10.9.0.5").contains("not in 10.0.0.0/24"));
+    assert!(ip("10.9.0.5").contains("choose a free address of it, or another subnet"));
     assert!(
-        message(json!({ "ovn.kubernetes.io/logical_switch": "none" })).contains("does not exist")
+        message(json!({ "ovn.kubernetes.io/logical_switch": "none" }))
+            .contains("create it or correct")
     );
     assert!(message(json!({ "ovn.kubernetes.io/logical_switch": "s3" })).contains("provider"));
     assert!(
@@ -107,8 +118,32 @@ fn what_cannot_be_served_is_refused_with_what_to_change() {
             .contains("multicast")
     );
     assert!(message(json!({ "ovn.kubernetes.io/mac_address": "1" })).contains("six hexadecimal"));
-    let elsewhere = requests(&vm(&json!({}), &json!({})), &BTreeMap::new()).unwrap_err();
+    let elsewhere = of(&vm(&json!({}), &json!({})), &BTreeMap::new()).unwrap_err();
     assert!(elsewhere.to_string().contains("logical_switch"));
+}
+
+#[test]
+fn a_subnet_that_is_refused_says_why_to_the_vm_that_names_it() {
+    let refused = [("blue".to_owned(), NetworkError::NoVpc("sky".to_owned()))].into();
+    let (in_force, used) = (BTreeMap::new(), BTreeSet::new());
+    let vm = vm(&json!({ "ovn.kubernetes.io/logical_switch": "blue" }), &json!({}));
+    let error = requests(&vm, Offer { in_force: &in_force, refused: &refused, used: &used });
+    let message = error.unwrap_err().to_string();
+    assert!(message.contains("not in force: spec.vpc: Vpc \"sky\" does not exist"), "{message}");
+}
+
+#[test]
+fn a_subnet_that_is_being_deleted_is_open_to_the_vms_on_it_only() {
+    let mut in_force = subnets();
+    in_force.get_mut("s1").unwrap().leaving = true;
+    in_force.get_mut("s2").unwrap().default = true;
+    let refused = BTreeMap::new();
+    let subnet_of = |used: &BTreeSet<String>| {
+        let offer = Offer { in_force: &in_force, refused: &refused, used };
+        requests(&vm(&json!({}), &json!({})), offer).unwrap()[0].subnet.clone()
+    };
+    assert_eq!(subnet_of(&["s1".to_owned()].into()), "s1");
+    assert_eq!(subnet_of(&BTreeSet::new()), "s2");
 }
 
 #[test]
@@ -117,5 +152,5 @@ fn one_attachment_cannot_be_two_ports() {
         &json!({}),
         &json!({ "networks": [{ "name": "a", "pod": {} }, { "name": "b", "pod": {} }] }),
     );
-    assert!(matches!(requests(&vm, &subnets()), Err(RequestError::SamePort { .. })));
+    assert!(matches!(of(&vm, &subnets()), Err(RequestError::SamePort { .. })));
 }

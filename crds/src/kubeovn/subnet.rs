@@ -219,7 +219,7 @@ pub struct U2oFeatures {
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SubnetStatus {
-    /// `Ready`, `Validated`, `Error`, `FieldsWithoutEffect`.
+    /// `Ready`, `Validated`, `Error`, `FieldsWithoutEffect`, `DeletionBlocked`.
     pub conditions: Vec<Condition>,
     /// Free IPv4 addresses.
     #[serde(rename = "v4availableIPs")]

@@ -119,7 +119,7 @@ pub struct BfdPort {
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct VpcStatus {
-    /// `Ready`, `Validated`, `Error`, `FieldsWithoutEffect`.
+    /// `Ready`, `Validated`, `Error`, `FieldsWithoutEffect`, `DeletionBlocked`.
     pub conditions: Vec<Condition>,
     /// The router is there (upstream's word for ready).
     pub standby: bool,

@@ -1,0 +1,134 @@
+use crds::kubeovn::{SubnetSpec, Vpc, VpcSpec};
+use crds::ledger::AddressBlock;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::*;
+use crate::world::{Event, Seen};
+
+fn time() -> Time {
+    Time("2026-01-01T00:00:00Z".parse().unwrap())
+}
+
+fn vpc(version: &str) -> Vpc {
+    let mut vpc = Vpc::new("v", VpcSpec::default());
+    vpc.metadata.resource_version = Some(version.to_owned());
+    vpc
+}
+
+fn subnet(version: &str, cidr: &str) -> Subnet {
+    let spec =
+        SubnetSpec { cidr_block: cidr.to_owned(), vpc: "v".to_owned(), ..SubnetSpec::default() };
+    let mut subnet = Subnet::new("s", spec);
+    subnet.metadata.resource_version = Some(version.to_owned());
+    subnet
+}
+
+fn held<K: Resource>(mut object: K) -> K {
+    object.finalizers_mut().push(FINALIZER.to_owned());
+    object
+}
+
+fn leaving<K: Resource>(mut object: K) -> K {
+    object.meta_mut().deletion_timestamp = Some(time());
+    object
+}
+
+/// A block of subnet `s` that says who holds an address, if anybody does.
+fn block(version: &str, holders: &[&str]) -> AddressBlock {
+    let entries = holders.iter().enumerate().map(|(n, name)| {
+        let holder = json!({ "port": format!("{name}.default"), "vm": format!("default/{name}"), "uid": "u" });
+        (format!("10.0.0.{}", n + 2), holder)
+    });
+    serde_json::from_value(json!({
+        "apiVersion": "berth.io/v1alpha1", "kind": "AddressBlock",
+        "metadata": { "name": "s.v4.0a0000", "resourceVersion": version },
+        "spec": { "subnet": "s", "first": "10.0.0.0",
+            "held": entries.collect::<serde_json::Map<_, _>>(), "resting": { "10.0.0.6": 1 } },
+    }))
+    .unwrap()
+}
+
+fn world(vpc: Vpc, subnet: Subnet, holders: &[&str]) -> World {
+    let mut world = World::new(60);
+    world.apply(Event::Vpc(Seen::All(vec![vpc])));
+    world.apply(Event::Subnet(Seen::All(vec![subnet])));
+    world.apply(Event::Block(Seen::All(vec![block("1", holders)])));
+    world.take_dirty();
+    world
+}
+
+fn names(patches: &[(String, Value)]) -> Vec<&str> {
+    patches.iter().map(|(name, _)| name.as_str()).collect()
+}
+
+#[test]
+fn what_is_in_force_is_held_before_it_is_used() {
+    let mut world = world(vpc("1"), subnet("1", "10.0.0.0/24"), &[]);
+    assert_eq!(names(&vpcs_to_take(&world)), ["v"]);
+    let patches = subnets_to_take(&world);
+    assert_eq!(names(&patches), ["s"]);
+    assert_eq!(patches[0].1["metadata"]["resourceVersion"], "1");
+    assert_eq!(patches[0].1["metadata"]["finalizers"], json!([FINALIZER]));
+    assert_eq!(unheld(&world), ["s"]);
+    world.put_subnet(held(subnet("2", "10.0.0.0/24")));
+    assert_eq!(unheld(&world), ["s"], "its vpc could still vanish");
+    world.put_vpc(held(vpc("2")));
+    assert!(unheld(&world).is_empty());
+    assert!(vpcs_to_take(&world).is_empty() && subnets_to_take(&world).is_empty());
+    assert!(!world.is_dirty(), "our own finalizer is no news");
+}
+
+#[test]
+fn what_is_refused_and_unused_is_not_held() {
+    let world = world(held(vpc("1")), subnet("1", "nonsense"), &[]);
+    assert!(subnets_to_take(&world).is_empty());
+}
+
+#[test]
+fn a_finalizer_of_somebody_else_stays() {
+    let mut ours = leaving(held(subnet("1", "10.0.0.0/24")));
+    ours.finalizers_mut().push("a/b".to_owned());
+    let world = world(held(vpc("1")), ours, &[]);
+    assert_eq!(subnets_to_let_go(&world)[0].1["metadata"]["finalizers"], json!(["a/b"]));
+}
+
+#[test]
+fn a_subnet_waits_for_its_last_address_and_says_whose_it_is() {
+    let deleted = || leaving(held(subnet("1", "10.0.0.0/24")));
+    let mut world = world(leaving(held(vpc("1"))), deleted(), &["a", "b", "c", "d", "e"]);
+    assert!(subnets_to_let_go(&world).is_empty() && vpcs_to_let_go(&world).is_empty());
+    assert!(world.ledger.networks()["s"].leaving);
+    let says = subnet_waits(&world, "s").unwrap();
+    let named = "delete VirtualMachine default/a, VirtualMachine default/b, VirtualMachine default/c and 2 more";
+    assert!(says.contains(named), "{says}");
+    assert!(vpc_waits(&world, "v").unwrap().contains("delete Subnet s"));
+
+    // The last address is given back; another one rests.
+    world.apply(Event::Block(Seen::Now(Box::new(block("2", &[])))));
+    assert!(subnets_to_let_go(&world).is_empty(), "its rows are still there");
+    let (_, topology) = world.take_dirty();
+    assert!(topology, "everything is compared, so that its rows go");
+    assert_eq!(names(&subnets_to_let_go(&world)), ["s"]);
+    assert_eq!(names(&vpcs_to_let_go(&world)), ["v"]);
+    assert_eq!((subnet_waits(&world, "s"), vpc_waits(&world, "v")), (None, None));
+    world.put_subnet(leaving(subnet("2", "10.0.0.0/24")));
+    assert!(!world.take_dirty().1, "let go, it is nobody's any more");
+}
+
+#[test]
+fn a_subnet_edited_into_nonsense_and_deleted_waits_too_also_over_a_restart() {
+    let world = world(held(vpc("1")), leaving(held(subnet("1", "nonsense"))), &["a"]);
+    assert!(subnets_to_let_go(&world).is_empty());
+    assert!(subnet_waits(&world, "s").unwrap().contains("default/a"));
+    assert_eq!(subnets_of(&world, "v"), BTreeSet::from(["s".to_owned()]));
+}
+
+#[test]
+fn a_vpc_that_is_being_deleted_takes_no_new_subnet_and_keeps_those_it_has() {
+    let fresh = world(leaving(held(vpc("1"))), subnet("1", "10.0.0.0/24"), &[]);
+    assert!(fresh.refused["s"].to_string().contains("is being deleted"));
+    assert_eq!(names(&vpcs_to_let_go(&fresh)), ["v"]);
+    let in_force = world(leaving(held(vpc("1"))), held(subnet("1", "10.0.0.0/24")), &[]);
+    assert!(in_force.refused.is_empty());
+    assert!(vpcs_to_let_go(&in_force).is_empty());
+}

@@ -1,0 +1,120 @@
+//! What a round writes on Subnets and Vpcs: their finalizer and their status.
+
+use std::fmt::Debug;
+
+use futures::StreamExt as _;
+use jiff::Timestamp;
+use kube::Resource;
+use kube::api::{Api, Patch, PatchParams};
+use ovn::nb;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::time::Instant;
+use tracing::warn;
+
+use crds::kubeovn::{Subnet, Vpc};
+
+use super::{PARALLEL_WRITES, REPAIR_AFTER, Rounds, STATUS_EVERY, is_not_found};
+use crate::network::NetworkError;
+use crate::{hold, status};
+
+impl Rounds {
+    /// Puts the finalizer on what is in force, Vpcs before their Subnets and both
+    /// before any address is given out. What did not take it is not in force.
+    pub(super) async fn take_hold(&mut self) {
+        for vpc in self.patch_each::<Vpc>(hold::vpcs_to_take(&self.world)).await {
+            self.world.put_vpc(vpc);
+        }
+        for subnet in self.patch_each::<Subnet>(hold::subnets_to_take(&self.world)).await {
+            self.world.put_subnet(subnet);
+        }
+        for name in hold::unheld(&self.world) {
+            self.world.refuse(&name, NetworkError::NotHeld);
+        }
+    }
+
+    /// Takes the finalizer off what is deleted and unused. To be called once OVN
+    /// has taken the comparison of everything.
+    pub(super) async fn let_go(&mut self) {
+        for subnet in self.patch_each::<Subnet>(hold::subnets_to_let_go(&self.world)).await {
+            self.world.put_subnet(subnet);
+        }
+        for vpc in self.patch_each::<Vpc>(hold::vpcs_to_let_go(&self.world)).await {
+            self.world.put_vpc(vpc);
+        }
+    }
+
+    /// Patches the objects named; returns those that took it. After a failure
+    /// everything is looked at again soon.
+    async fn patch_each<K>(&mut self, patches: Vec<(String, Value)>) -> Vec<K>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    {
+        let api: Api<K> = Api::all(self.edge.client.clone());
+        let writes = patches.into_iter().map(|(name, patch)| {
+            let api = &api;
+            async move {
+                let patch = Patch::Merge(patch);
+                (api.patch(&name, &PatchParams::default(), &patch).await, name)
+            }
+        });
+        let mut writes = futures::stream::iter(writes).buffer_unordered(PARALLEL_WRITES);
+        let mut written = Vec::new();
+        while let Some((outcome, name)) = writes.next().await {
+            self.edge.metrics.api_writes.inc();
+            match outcome {
+                Ok(object) => written.push(object),
+                Err(error) if is_not_found(&error) => {}
+                Err(error) => {
+                    warn!(kind = %K::kind(&()), name, %error, "A finalizer was not written");
+                    self.resync_at = Some(Instant::now() + REPAIR_AFTER);
+                }
+            }
+        }
+        written
+    }
+
+    pub(super) async fn write_network_statuses(&mut self, now: Timestamp) {
+        self.statuses_due = None;
+        let mac_of = |router_port: &str| {
+            self.edge.ovn.read(|replica| {
+                use nb::Table as _;
+                let port = nb::LogicalRouterPort::by_name(replica, router_port)?;
+                port.mac.map(|mac| mac.to_string())
+            })
+        };
+        let subnets = status::subnets(&self.world, mac_of, now);
+        let vpcs = status::vpcs(&self.world, now);
+        let api: Api<Subnet> = Api::all(self.edge.client.clone());
+        for (name, wanted) in subnets {
+            let patch = Patch::Merge(StatusOnly { status: wanted });
+            self.edge.metrics.api_writes.inc();
+            match api.patch_status(&name, &PatchParams::default(), &patch).await {
+                Ok(subnet) => self.world.put_subnet(subnet),
+                Err(error) if is_not_found(&error) => {}
+                Err(error) => self.status_failed(&name, &error),
+            }
+        }
+        let api: Api<Vpc> = Api::all(self.edge.client.clone());
+        for (name, wanted) in vpcs {
+            let patch = Patch::Merge(StatusOnly { status: wanted });
+            self.edge.metrics.api_writes.inc();
+            match api.patch_status(&name, &PatchParams::default(), &patch).await {
+                Ok(vpc) => self.world.put_vpc(vpc),
+                Err(error) if is_not_found(&error) => {}
+                Err(error) => self.status_failed(&name, &error),
+            }
+        }
+    }
+
+    fn status_failed(&mut self, name: &str, error: &kube::Error) {
+        warn!(name, %error, "A status was not written");
+        self.statuses_due = Some(Instant::now() + STATUS_EVERY);
+    }
+}
+
+/// A merge patch of nothing but a status.
+#[derive(Debug, serde::Serialize)]
+struct StatusOnly<S> {
+    status: S,
+}
