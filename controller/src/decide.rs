@@ -123,6 +123,10 @@ fn present(
         }
         return;
     }
+    if let Err(message) = vm.spec.strategy() {
+        let message = message.to_owned();
+        decision.trouble = Some(Trouble { reason: machine::INVALID_RUN_STRATEGY, message });
+    }
     let step = machine::next(vm, instance.as_deref(), now);
     match step {
         Step::Rest => {}

@@ -12,8 +12,10 @@
 //! | Once | create | – | – | – |
 //! | Halted | – | delete | delete | delete |
 //!
-//! A stop request deletes the instance that it names, under any strategy.
+//! A stop request deletes the instance that it names, under any strategy. Where
+//! no strategy can be read nothing is started, and what runs goes on.
 
+use crds::condition::FIELDS_WITHOUT_EFFECT;
 use crds::kubevirt::{
     Condition, ConditionStatus, InstancePhase, PrintableStatus, Rest, RunStrategy, StartFailure,
     StateChangeAction, StateChangeRequest, VirtualMachine, VirtualMachineInstance,
@@ -22,6 +24,8 @@ use crds::kubevirt::{
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
+
+use crate::objects;
 
 /// What to do next for a VM.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -55,20 +59,17 @@ pub fn next(
     if vm.metadata.deletion_timestamp.is_some() {
         return if instance.is_some_and(is_there_to_delete) { Step::Delete } else { Step::Rest };
     }
-    let strategy = vm.spec.strategy().unwrap_or(Strategy::Halted);
+    let strategy = vm.spec.strategy().ok();
     let Some(instance) = instance else {
         return match strategy {
-            Strategy::Always | Strategy::Once => start(vm, now),
-            Strategy::RerunOnFailure if newly_set(vm) => start(vm, now),
-            Strategy::RerunOnFailure | Strategy::Manual
+            Some(Strategy::Always | Strategy::Once) => start(vm, now),
+            Some(Strategy::RerunOnFailure) if newly_set(vm) => start(vm, now),
+            Some(Strategy::RerunOnFailure | Strategy::Manual)
                 if requested(vm) == Some(StateChangeAction::Start) =>
             {
                 start(vm, now)
             }
-            Strategy::RerunOnFailure
-            | Strategy::Manual
-            | Strategy::Halted
-            | Strategy::WaitAsReceiver => Step::Rest,
+            _ => Step::Rest,
         };
     };
     if !is_there_to_delete(instance) {
@@ -76,9 +77,9 @@ pub fn next(
     }
     let ended = instance.phase().is_final();
     let unwanted = match strategy {
-        Strategy::Halted => true,
-        Strategy::Always | Strategy::RerunOnFailure => ended,
-        Strategy::Manual | Strategy::Once | Strategy::WaitAsReceiver => false,
+        Some(Strategy::Halted) => true,
+        Some(Strategy::Always | Strategy::RerunOnFailure) => ended,
+        Some(Strategy::Manual | Strategy::Once | Strategy::WaitAsReceiver) | None => false,
     } || stop_requested(vm, instance);
     if unwanted { Step::Delete } else { Step::Rest }
 }
@@ -140,7 +141,7 @@ fn requests(
         StateChangeAction::Stop => instance.is_some_and(|instance| instance.uid() == request.uid),
     });
     let failed = instance.is_some_and(|instance| instance.phase() == InstancePhase::Failed);
-    if failed && requests.is_empty() && vm.spec.strategy() == Some(RunStrategy::RerunOnFailure) {
+    if failed && requests.is_empty() && vm.spec.strategy() == Ok(RunStrategy::RerunOnFailure) {
         let (data, uid, rest) = (None, None, Rest::new());
         requests.push(StateChangeRequest { action: StateChangeAction::Start, data, uid, rest });
     }
@@ -162,10 +163,10 @@ pub fn status(
     status.ready = Some(instance.is_some_and(is_ready));
     status.observed_generation = vm.metadata.generation;
     status.state_change_requests = requests(vm, instance);
-    if instance.is_some() || vm.spec.strategy() != Some(RunStrategy::RerunOnFailure) {
-        status.run_strategy = vm.spec.strategy();
+    if instance.is_some() || vm.spec.strategy() != Ok(RunStrategy::RerunOnFailure) {
+        status.run_strategy = vm.spec.strategy().ok();
     }
-    status.conditions = conditions(&status, instance, trouble, now);
+    status.conditions = conditions(vm, instance, trouble, now);
     status.printable_status = printable(vm, instance, trouble, &status);
     status
 }
@@ -183,6 +184,8 @@ pub struct Trouble {
 pub const UNSCHEDULABLE: &str = "Unschedulable";
 /// Its networks cannot be served as written.
 pub const INVALID_NETWORK: &str = "InvalidNetwork";
+/// It says twice when it runs, or not at all.
+pub const INVALID_RUN_STRATEGY: &str = "InvalidRunStrategy";
 /// An address cannot be had.
 pub const ADDRESS_NOT_AVAILABLE: &str = "AddressNotAvailable";
 
@@ -190,8 +193,39 @@ fn is_ready(instance: &VirtualMachineInstance) -> bool {
     instance.status.as_ref().is_some_and(|status| Condition::holds(&status.conditions, "Ready"))
 }
 
+/// The condition that says it.
+fn said(trouble: &Trouble) -> Condition {
+    let (kind, value) = if trouble.reason == UNSCHEDULABLE {
+        ("PodScheduled", ConditionStatus::False)
+    } else {
+        ("Failure", ConditionStatus::True)
+    };
+    Condition::new(kind, value).because(trouble.reason, trouble.message.clone())
+}
+
+/// Whether the status of `vm` does not say so yet.
+#[must_use]
+pub fn is_new(trouble: &Trouble, vm: &VirtualMachine) -> bool {
+    let said = said(trouble);
+    let conditions = vm.status.iter().flat_map(|status| &status.conditions);
+    !conditions.into_iter().any(|one| {
+        one.r#type == said.r#type
+            && one.status == said.status
+            && one.reason == said.reason
+            && one.message == said.message
+    })
+}
+
+/// What the instance was not made of, as upstream (`vm.go`, `setRestartRequired`).
+fn restart_required() -> Condition {
+    let mut condition = Condition::new("RestartRequired", ConditionStatus::True);
+    condition.message =
+        Some("a non-live-updatable field was changed in the template spec".to_owned());
+    condition
+}
+
 fn conditions(
-    status: &VirtualMachineStatus,
+    vm: &VirtualMachine,
     instance: Option<&VirtualMachineInstance>,
     trouble: Option<&Trouble>,
     now: Timestamp,
@@ -211,16 +245,18 @@ fn conditions(
                 .because("VMIConditionMissing", "VMI is missing the Ready condition"),
         );
     }
-    if let Some(trouble) = trouble {
-        let kind = if trouble.reason == UNSCHEDULABLE { "PodScheduled" } else { "Failure" };
-        let value = if trouble.reason == UNSCHEDULABLE {
-            ConditionStatus::False
-        } else {
-            ConditionStatus::True
-        };
-        wanted.push(Condition::new(kind, value).because(trouble.reason, trouble.message.clone()));
+    if instance.is_some_and(|one| !one.phase().is_final() && !objects::is_made_of(one, vm)) {
+        wanted.push(restart_required());
     }
-    let mut merged = status.conditions.clone();
+    if instance.is_none() && vm.spec.strategy() == Ok(RunStrategy::WaitAsReceiver) {
+        let message = "spec.runStrategy WaitAsReceiver has no effect yet, nothing is started: set another strategy, such as Always";
+        wanted.push(
+            Condition::new(FIELDS_WITHOUT_EFFECT, ConditionStatus::True)
+                .because("NotImplemented", message),
+        );
+    }
+    wanted.extend(trouble.map(said));
+    let mut merged = vm.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
     merged.retain(|old| wanted.iter().any(|want| want.r#type == old.r#type));
     for condition in wanted {
         condition.merge_into(&mut merged, Time(now));
@@ -243,14 +279,16 @@ fn printable(
             status.start_failure.as_ref().and_then(|failure| failure.consecutive_fail_count);
         let runs = !matches!(
             vm.spec.strategy(),
-            None | Some(RunStrategy::Halted | RunStrategy::Manual | RunStrategy::WaitAsReceiver)
+            Err(_) | Ok(RunStrategy::Halted | RunStrategy::Manual | RunStrategy::WaitAsReceiver)
         );
         runs && failures.unwrap_or(0) > 0
     };
     let waiting = || {
         if trouble.is_some_and(|trouble| trouble.reason == UNSCHEDULABLE) {
             PrintableStatus::ErrorUnschedulable
-        } else if trouble.is_some() && vm.spec.strategy() != Some(RunStrategy::Halted) {
+        } else if trouble.is_some()
+            && vm.spec.strategy().is_ok_and(|strategy| strategy != RunStrategy::Halted)
+        {
             PrintableStatus::Provisioning
         } else if backing_off() {
             PrintableStatus::CrashLoopBackOff

@@ -1,22 +1,23 @@
 //! The objects that the controller writes for a VM: its IP objects and its
 //! instance. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crds::annotations;
 use crds::kubeovn::{Ip, IpSpec};
 use crds::kubevirt::{
     DEFAULT_GRACE_PERIOD_SECONDS, Firmware, INSTANCE_FINALIZER, InstancePhase, Interface,
-    NODE_NAME_LABEL, Network as VmNetwork, Opaque, PhaseTransition, VirtualMachine,
-    VirtualMachineInstance, VirtualMachineInstanceStatus,
+    NODE_NAME_LABEL, Opaque, PhaseTransition, VirtualMachine, VirtualMachineInstance,
+    VirtualMachineInstanceSpec, VirtualMachineInstanceStatus,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::{Resource as _, ResourceExt as _};
+use net::MacAddr;
 
 use crate::network::Network;
-use crate::request::Request;
+use crate::request::{Request, networks_of};
 use crate::rows::Port;
 
 /// The IP object of `port`.
@@ -65,24 +66,15 @@ fn joined(addresses: &[IpAddr]) -> String {
     addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// One start of `vm` on `node`, with its place in the network written on it.
+/// What an instance of `vm` is made of: the template, with what it leaves open.
 #[must_use]
-pub fn instance(
-    vm: &VirtualMachine,
-    node: &str,
-    places: &[(Request, Port, &Network)],
-    now: Timestamp,
-) -> VirtualMachineInstance {
-    let template = &vm.spec.template;
-    let mut spec = template.spec.clone();
+pub fn instance_spec(vm: &VirtualMachine) -> VirtualMachineInstanceSpec {
+    let mut spec = vm.spec.template.spec.clone();
     spec.termination_grace_period_seconds =
         spec.termination_grace_period_seconds.or(Some(DEFAULT_GRACE_PERIOD_SECONDS));
-    if spec.networks.is_empty() && spec.domain.devices.interfaces.is_empty() && !places.is_empty() {
-        spec.networks.push(VmNetwork {
-            name: "default".to_owned(),
-            pod: Some(Opaque::default()),
-            ..VmNetwork::default()
-        });
+    let networks = networks_of(&spec);
+    if spec.networks.is_empty() && !networks.is_empty() {
+        spec.networks = networks;
         spec.domain.devices.interfaces.push(Interface {
             name: "default".to_owned(),
             bridge: Some(Opaque::default()),
@@ -94,7 +86,49 @@ pub fn instance(
     if firmware.uuid.is_none() {
         firmware.uuid = vm.uid();
     }
-    let mut instance = VirtualMachineInstance::new(&vm.name_any(), spec);
+    spec
+}
+
+/// Whether `instance` is what the template of `vm` would make today, as far as its
+/// spec and its place in the network go.
+#[must_use]
+pub fn is_made_of(instance: &VirtualMachineInstance, vm: &VirtualMachine) -> bool {
+    instance.spec == instance_spec(vm) && has_asked_place(instance, vm)
+}
+
+/// Whether `instance` is on the subnets and has the addresses that the template's
+/// annotations name. What they leave open the instance may have as it is.
+fn has_asked_place(instance: &VirtualMachineInstance, vm: &VirtualMachine) -> bool {
+    let template = vm.spec.template.metadata.as_ref();
+    let asked = template.and_then(|meta| meta.annotations.as_ref());
+    asked.into_iter().flatten().all(|(key, asked)| {
+        // An annotation of no network of this instance has no effect.
+        let Some(given) = instance.annotations().get(key) else { return true };
+        match key.rsplit_once('/').map(|(_, field)| field) {
+            Some(annotations::IP_ADDRESS) => addresses(asked).is_subset(&addresses(given)),
+            Some(annotations::LOGICAL_SWITCH) => asked.trim() == given.trim(),
+            Some(annotations::MAC_ADDRESS) => {
+                asked.trim().parse::<MacAddr>().ok() == given.trim().parse().ok()
+            }
+            _ => true,
+        }
+    })
+}
+
+/// The addresses in a list with commas; what is not one is none.
+fn addresses(text: &str) -> BTreeSet<Option<IpAddr>> {
+    text.split(',').map(|part| part.trim().parse().ok()).collect()
+}
+
+/// One start of `vm` on `node`, with its place in the network written on it.
+#[must_use]
+pub fn instance(
+    vm: &VirtualMachine,
+    node: &str,
+    places: &[(Request, Port, &Network)],
+    now: Timestamp,
+) -> VirtualMachineInstance {
+    let mut instance = VirtualMachineInstance::new(&vm.name_any(), instance_spec(vm));
     instance.metadata = metadata(vm, node, places);
     instance.status = Some(VirtualMachineInstanceStatus {
         phase: Some(InstancePhase::Scheduled),

@@ -216,7 +216,8 @@ pub fn requests(vm: &VirtualMachine, offer: Offer<'_>) -> Result<Vec<Request>, R
 }
 
 /// The networks of a template; without any, the one that KubeVirt adds.
-fn networks_of(spec: &VirtualMachineInstanceSpec) -> Vec<VmNetwork> {
+#[must_use]
+pub fn networks_of(spec: &VirtualMachineInstanceSpec) -> Vec<VmNetwork> {
     let devices = &spec.domain.devices;
     let declined = devices.autoattach_pod_interface == Some(false);
     if spec.networks.is_empty() && devices.interfaces.is_empty() && !declined {

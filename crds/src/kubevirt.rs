@@ -21,7 +21,9 @@ mod volumes;
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, ValidationRule,
+};
 use kube::CustomResourceExt as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -42,8 +44,9 @@ pub use instance::{
 pub use networks::{MultusNetwork, Network};
 pub use quantity::{ParseQuantityError, Quantity};
 pub use virtual_machine::{
-    InstanceTemplate, PrintableStatus, RunStrategy, StartFailure, StateChangeAction,
-    StateChangeRequest, TemplateMetadata, VirtualMachine, VirtualMachineSpec, VirtualMachineStatus,
+    BOTH_STRATEGIES, InstanceTemplate, NO_STRATEGY, PrintableStatus, RunStrategy, StartFailure,
+    StateChangeAction, StateChangeRequest, TemplateMetadata, VirtualMachine, VirtualMachineSpec,
+    VirtualMachineStatus,
 };
 pub use volumes::{
     ClaimSource, CloudInit, ContainerDisk, DataVolumeSource, EmptyDisk, Ephemeral, FilesSource,
@@ -73,9 +76,26 @@ pub const DEFAULT_GRACE_PERIOD_SECONDS: i64 = 30;
 pub type Rest = BTreeMap<String, serde_json::Value>;
 
 /// The definition of [`VirtualMachine`].
+///
+/// Its rules are what upstream's admission webhook says; servers that run no rules
+/// let such a machine in, and the controller reports it.
 #[must_use]
 pub fn machine_definition() -> CustomResourceDefinition {
-    VirtualMachine::crd()
+    let mut definition = VirtualMachine::crd();
+    let rule = |rule: &str, message: &str| ValidationRule {
+        rule: rule.to_owned(),
+        message: Some(message.to_owned()),
+        ..ValidationRule::default()
+    };
+    let schemas = definition.spec.versions.iter_mut().filter_map(|one| one.schema.as_mut());
+    let roots = schemas.filter_map(|schema| schema.open_api_v3_schema.as_mut());
+    for spec in roots.filter_map(|root| root.properties.as_mut()?.get_mut("spec")) {
+        spec.x_kubernetes_validations = Some(vec![
+            rule("!(has(self.running) && has(self.runStrategy))", BOTH_STRATEGIES),
+            rule("has(self.running) || has(self.runStrategy)", NO_STRATEGY),
+        ]);
+    }
+    definition
 }
 
 /// The definition of [`VirtualMachineInstance`].

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
     plural = "addressblocks",
     singular = "addressblock",
     shortname = "ab",
+    doc = "256 addresses of one subnet and family, and who holds each; not to be edited by hand.",
     derive = "PartialEq",
     printcolumn = r#"{"name":"Subnet","type":"string","jsonPath":".spec.subnet"}"#,
     printcolumn = r#"{"name":"First","type":"string","jsonPath":".spec.first"}"#,

@@ -15,3 +15,14 @@ fn the_yaml_in_manifests_is_generated_from_the_types() {
     let files = std::fs::read_dir(&directory).unwrap().count();
     assert_eq!(files, crds::definitions().len(), "a file in manifests/crds has no type");
 }
+
+#[test]
+fn every_kind_says_what_it_is() {
+    for definition in crds::definitions() {
+        for version in &definition.spec.versions {
+            let schema = version.schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap();
+            let said = schema.description.as_deref().unwrap_or_default();
+            assert!(said.ends_with('.') && !said.contains("derived type"), "{said:?}");
+        }
+    }
+}

@@ -431,3 +431,18 @@ fn two_vms_of_one_round_cannot_have_one_mac() {
     let made = dirty.iter().filter(|key| decide(&mut world, key, policy, now()).create.is_some());
     assert_eq!(made.count(), 1);
 }
+
+#[test]
+fn a_vm_whose_run_strategy_cannot_be_read_says_so_and_goes_on() {
+    let mut world = world();
+    put(&mut world, vm("web", "u1", "Always", None));
+    let before = started(&mut world, "web");
+    let mut twice = vm("web", "u1", "Always", None);
+    twice.spec.running = Some(false);
+    twice.metadata.resource_version = Some("3".to_owned());
+    put(&mut world, twice);
+    let decision = decided(&mut world, "web");
+    assert_eq!(decision.trouble.as_ref().unwrap().reason, machine::INVALID_RUN_STRATEGY);
+    assert_eq!(decision.delete, None);
+    assert_eq!(addresses(&decision), addresses(&before));
+}

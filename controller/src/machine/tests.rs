@@ -1,3 +1,4 @@
+use crds::kubevirt::TemplateMetadata;
 use serde_json::{Value, json};
 
 use super::*;
@@ -142,4 +143,79 @@ fn an_instance_of_an_earlier_vm_is_not_owned() {
     assert!(owns(&vm, &instance("Running")));
     vm.metadata.uid = Some("vm-2".to_owned());
     assert!(!owns(&vm, &instance("Running")));
+}
+
+#[test]
+fn a_vm_that_does_not_say_once_when_it_runs_is_neither_started_nor_stopped() {
+    let mut both = vm("Halted", &json!({}));
+    both.spec.running = Some(true);
+    let mut neither = vm("Halted", &json!({}));
+    neither.spec.run_strategy = None;
+    for vm in [both, neither] {
+        assert_eq!(next(&vm, None, now()), Step::Rest);
+        for phase in ["Running", "Failed", "Succeeded"] {
+            assert_eq!(next(&vm, Some(&instance(phase)), now()), Step::Rest, "{phase}");
+        }
+        let message = vm.spec.strategy().unwrap_err().to_owned();
+        let trouble = Trouble { reason: INVALID_RUN_STRATEGY, message };
+        let status = status(&vm, None, Some(&trouble), now());
+        assert_eq!(status.printable_status, PrintableStatus::Stopped);
+        assert!(Condition::holds(&status.conditions, "Failure"));
+    }
+}
+
+#[test]
+fn a_strategy_without_effect_says_so_until_an_instance_is_there() {
+    let vm = vm("WaitAsReceiver", &json!({}));
+    let without = |instance: Option<&VirtualMachineInstance>| {
+        let conditions = status(&vm, instance, None, now()).conditions;
+        Condition::holds(&conditions, FIELDS_WITHOUT_EFFECT)
+    };
+    assert!(without(None));
+    assert!(!without(Some(&instance("Running"))));
+    assert_eq!(next(&vm, None, now()), Step::Rest);
+}
+
+#[test]
+fn a_trouble_is_new_until_the_status_says_it() {
+    let mut vm = vm("Always", &json!({}));
+    let trouble = |message: &str| Trouble { reason: UNSCHEDULABLE, message: message.to_owned() };
+    assert!(is_new(&trouble("no node"), &vm));
+    vm.status = Some(status(&vm, None, Some(&trouble("no node")), now()));
+    assert!(!is_new(&trouble("no node"), &vm));
+    assert!(is_new(&trouble("no room"), &vm));
+}
+
+#[test]
+fn a_changed_template_asks_for_a_restart_until_the_instance_is_a_new_one() {
+    let mut vm = vm("Always", &json!({}));
+    let made_of = |vm: &VirtualMachine| {
+        let mut made = objects::instance(vm, "n1", &[], now());
+        made.metadata.annotations = Some(
+            [("ovn.kubernetes.io/ip_address".to_owned(), "10.0.0.5,fd00::5".to_owned())].into(),
+        );
+        made
+    };
+    let asks = |vm: &VirtualMachine, instance: &VirtualMachineInstance| {
+        let conditions = status(vm, Some(instance), None, now()).conditions;
+        Condition::holds(&conditions, "RestartRequired")
+    };
+    let first = made_of(&vm);
+    assert!(!asks(&vm, &first));
+    vm.spec.template.spec.hostname = Some("other".to_owned());
+    assert!(asks(&vm, &first));
+    let message = status(&vm, Some(&first), None, now()).conditions;
+    assert!(message.iter().any(|one| one.message.as_deref()
+        == Some("a non-live-updatable field was changed in the template spec")));
+    assert!(!asks(&vm, &made_of(&vm)));
+
+    let address = |address: &str| {
+        let notes = [("ovn.kubernetes.io/ip_address".to_owned(), address.to_owned())];
+        let metadata = TemplateMetadata { annotations: Some(notes.into()), ..Default::default() };
+        let mut vm = vm.clone();
+        vm.spec.template.metadata = Some(metadata);
+        vm
+    };
+    assert!(!asks(&address(" 10.0.0.5"), &made_of(&vm)), "it has that address");
+    assert!(asks(&address("10.0.0.6"), &made_of(&vm)));
 }

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
     plural = "ips",
     singular = "ip",
     shortname = "ip",
+    doc = "The addresses of one port of one virtual machine; made by hand, it reserves them.",
     derive = "PartialEq",
     printcolumn = r#"{"name":"V4IP","type":"string","jsonPath":".spec.v4IpAddress"}"#,
     printcolumn = r#"{"name":"V6IP","type":"string","jsonPath":".spec.v6IpAddress"}"#,

@@ -19,6 +19,7 @@ use crate::condition::Condition;
     singular = "vpc",
     shortname = "vpc",
     status = "VpcStatus",
+    doc = "A virtual private cloud: one logical router, and the subnets behind it.",
     derive = "PartialEq",
     printcolumn = r#"{"name":"EnableExternal","type":"boolean","jsonPath":".status.enableExternal"}"#,
     printcolumn = r#"{"name":"EnableBfd","type":"boolean","jsonPath":".status.enableBfd"}"#,
@@ -27,7 +28,8 @@ use crate::condition::Condition;
     printcolumn = r#"{"name":"ExtraExternalSubnets","type":"string","jsonPath":".status.extraExternalSubnets"}"#,
     printcolumn = r#"{"name":"Namespaces","type":"string","jsonPath":".spec.namespaces"}"#,
     printcolumn = r#"{"name":"DefaultSubnet","type":"string","jsonPath":".status.defaultLogicalSwitch"}"#,
-    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#
 )]
 #[serde(rename_all = "camelCase", default)]
 pub struct VpcSpec {

@@ -263,7 +263,8 @@ impl HasStatus for VirtualMachineInstance {
     }
 }
 
-/// The object without its metadata, which a CRD's schema does not describe.
+/// One start of a virtual machine: what runs, on which node, and how far it got.
+// Without metadata, which a CRD's schema does not describe.
 #[derive(JsonSchema)]
 #[schemars(title = "VirtualMachineInstance")]
 #[allow(dead_code, reason = "only its schema is used")]

@@ -109,3 +109,22 @@ fn no_schema_has_a_list_of_alternatives() {
         }
     }
 }
+
+#[test]
+fn a_machine_says_once_when_it_runs() {
+    let strategy = |spec: Value| {
+        let mut machine = machine();
+        machine["spec"] = spec;
+        machine["spec"]["template"] = json!({ "spec": { "domain": { "devices": {} } } });
+        serde_json::from_value::<VirtualMachine>(machine).unwrap().spec.strategy()
+    };
+    assert_eq!(strategy(json!({ "running": false })), Ok(RunStrategy::Halted));
+    assert_eq!(strategy(json!({ "runStrategy": "Once" })), Ok(RunStrategy::Once));
+    assert_eq!(strategy(json!({ "running": true, "runStrategy": "Once" })), Err(BOTH_STRATEGIES));
+    assert_eq!(strategy(json!({})), Err(NO_STRATEGY));
+    let crd = serde_json::to_value(machine_definition()).unwrap();
+    let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    let rules = spec["x-kubernetes-validations"].as_array().unwrap();
+    let messages: Vec<_> = rules.iter().map(|rule| &rule["message"]).collect();
+    assert_eq!(messages, [BOTH_STRATEGIES, NO_STRATEGY]);
+}

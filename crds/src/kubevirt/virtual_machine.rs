@@ -9,6 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{Condition, Rest, VirtualMachineInstanceSpec};
 
+/// Said of a machine with `running` and `runStrategy`. Upstream `vms-admitter.go`,
+/// as is the next.
+pub const BOTH_STRATEGIES: &str = "Running and RunStrategy are mutually exclusive. Note that Running is deprecated, please use RunStrategy instead";
+/// Said of a machine with neither.
+pub const NO_STRATEGY: &str = "RunStrategy must be specified";
+
 /// A virtual machine: a template and when to run it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
 #[kube(
@@ -22,6 +28,7 @@ use super::{Condition, Rest, VirtualMachineInstanceSpec};
     category = "all",
     namespaced,
     status = "VirtualMachineStatus",
+    doc = "A virtual machine: it keeps its disks and its place in the network, running or not.",
     derive = "Default",
     derive = "PartialEq",
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
@@ -56,7 +63,7 @@ pub enum RunStrategy {
     RerunOnFailure,
     /// Once.
     Once,
-    /// Waits for a migration from another cluster.
+    /// Waits for a migration from another cluster. No effect yet: nothing starts.
     WaitAsReceiver,
 }
 
@@ -211,11 +218,17 @@ pub struct StartFailure {
 
 impl VirtualMachineSpec {
     /// The run strategy in force: `runStrategy`, or what `running` stands for.
-    #[must_use]
-    pub fn strategy(&self) -> Option<RunStrategy> {
-        self.run_strategy.or_else(|| {
-            self.running
-                .map(|running| if running { RunStrategy::Always } else { RunStrategy::Halted })
-        })
+    ///
+    /// # Errors
+    /// [`BOTH_STRATEGIES`] or [`NO_STRATEGY`], which the schema refuses where rules
+    /// are run.
+    pub const fn strategy(&self) -> Result<RunStrategy, &'static str> {
+        match (self.run_strategy, self.running) {
+            (Some(_), Some(_)) => Err(BOTH_STRATEGIES),
+            (None, None) => Err(NO_STRATEGY),
+            (Some(strategy), None) => Ok(strategy),
+            (None, Some(true)) => Ok(RunStrategy::Always),
+            (None, Some(false)) => Ok(RunStrategy::Halted),
+        }
     }
 }
