@@ -28,6 +28,7 @@ pub mod round;
 pub mod rows;
 mod run;
 pub mod status;
+pub mod warning;
 pub mod watch;
 pub mod world;
 

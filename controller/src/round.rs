@@ -19,7 +19,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::{Client, ResourceExt as _};
+use kube::{Client, Resource as _, ResourceExt as _};
 use ovn::nb::{self, Desired};
 use ovn::ovsdb::TransactError;
 use ovn::plan::{self, Scope};
@@ -33,6 +33,7 @@ use crds::ledger::AddressBlock;
 use crate::decide::{Decision, Policy, decide, owned_by, unix};
 use crate::ledger::VmKey;
 use crate::metrics::Metrics;
+use crate::warning::{self, Warning};
 use crate::world::World;
 use crate::{machine, objects, rows};
 
@@ -363,6 +364,7 @@ impl Rounds {
 
     async fn write_machine_statuses(&mut self, decisions: &[Decision], now: Timestamp) {
         let mut writes = Vec::new();
+        let mut warnings = Vec::new();
         for decision in decisions {
             match decision.again_at {
                 Some(at) => {
@@ -388,23 +390,32 @@ impl Rounds {
                 self.later.insert(decision.vm.clone(), (Instant::now() + wait, 0));
                 continue;
             }
+            let news = decision.trouble.as_ref().filter(|trouble| machine::is_new(trouble, vm));
+            let warning = news.map(|trouble| Warning {
+                about: vm.object_ref(&()),
+                reason: trouble.reason.to_owned(),
+                message: trouble.message.clone(),
+            });
             let mut written = (**vm).clone();
             written.status = Some(status);
-            writes.push((decision.vm.clone(), written));
+            writes.push((decision.vm.clone(), written, warning));
         }
         let client = &self.edge.client;
         // Whole and guarded by the version that was read: a merge cannot clear what
         // is left out, and must not undo a request that came in between.
-        let writes = writes.into_iter().map(|(vm, written)| async move {
+        let writes = writes.into_iter().map(|(vm, written, warning)| async move {
             let api: Api<VirtualMachine> = Api::namespaced(client.clone(), &vm.namespace);
-            (api.replace_status(&vm.name, &PostParams::default(), &written).await, vm)
+            (api.replace_status(&vm.name, &PostParams::default(), &written).await, vm, warning)
         });
         let outcomes: Vec<_> =
             futures::stream::iter(writes).buffer_unordered(PARALLEL_WRITES).collect().await;
-        for (outcome, vm) in outcomes {
+        for (outcome, vm, warning) in outcomes {
             self.edge.metrics.api_writes.inc();
             match outcome {
-                Ok(written) => self.world.put_machine(written),
+                Ok(written) => {
+                    self.world.put_machine(written);
+                    warnings.extend(warning);
+                }
                 Err(error) if is_not_found(&error) => {}
                 Err(error) => {
                     warn!(%vm, %error, "A VM's status was not written");
@@ -412,6 +423,12 @@ impl Rounds {
                 }
             }
         }
+        self.warn(warnings).await;
+    }
+
+    async fn warn(&self, warnings: Vec<Warning>) {
+        self.edge.metrics.api_writes.inc_by(warnings.len().try_into().unwrap_or(u64::MAX));
+        warning::publish(&self.edge.client, warnings).await;
     }
 }
 

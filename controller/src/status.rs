@@ -6,9 +6,10 @@ use std::sync::Arc;
 use crds::condition::{self, Condition};
 use crds::kubeovn::{Count, DEFAULT_VPC, Subnet, SubnetStatus, Vpc, VpcStatus};
 use jiff::Timestamp;
-use kube::ResourceExt as _;
+use kube::{Resource as _, ResourceExt as _};
 use net::names;
 
+use crate::warning::Warning;
 use crate::world::World;
 use crate::{hold, network};
 
@@ -43,6 +44,19 @@ pub fn subnets(
             .then(|| (name.clone(), status))
     };
     world.subnets.iter().filter_map(wanted).collect()
+}
+
+/// What to tell about `subnet` when its status becomes `new`: why it is not in
+/// force, unless its conditions say so already.
+#[must_use]
+pub fn new_refusal(subnet: &Subnet, new: &SubnetStatus) -> Option<Warning> {
+    let refusal = |status: &SubnetStatus| {
+        let error = |one: &&Condition| one.r#type == condition::ERROR && one.status == "True";
+        status.conditions.iter().find(error).map(|one| (one.reason.clone(), one.message.clone()))
+    };
+    let (reason, message) = refusal(new)?;
+    let told = subnet.status.as_ref().and_then(refusal).is_some_and(|(_, old)| old == message);
+    (!told).then(|| Warning { about: subnet.object_ref(&()), reason, message })
 }
 
 /// Counts beyond 2^53 come back from an API server rounded; that is no change.
@@ -156,4 +170,31 @@ fn conditions(old: &[Condition], facts: Facts, now: &str) -> Vec<Condition> {
         wanted.push(one(condition::FIELDS_WITHOUT_EFFECT, true, "NotImplemented", &message));
     }
     condition::merged(old, wanted, now)
+}
+
+#[cfg(test)]
+mod tests {
+    use crds::kubeovn::SubnetSpec;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_once() {
+        let status = |refusal: Option<&str>| {
+            let (waits, ignored, generation) = (None, Vec::new(), None);
+            let facts = Facts { refusal: refusal.map(str::to_owned), waits, ignored, generation };
+            let conditions = conditions(&[], facts, "t");
+            SubnetStatus { conditions, ..SubnetStatus::default() }
+        };
+        let mut subnet = Subnet::new("s", SubnetSpec::default());
+        assert!(new_refusal(&subnet, &status(None)).is_none());
+        let told = new_refusal(&subnet, &status(Some("it overlaps"))).unwrap();
+        assert_eq!(
+            (told.message.as_str(), told.about.kind.as_deref()),
+            ("it overlaps", Some("Subnet"))
+        );
+        subnet.status = Some(status(Some("it overlaps")));
+        assert!(new_refusal(&subnet, &status(Some("it overlaps"))).is_none());
+        assert!(new_refusal(&subnet, &status(Some("no vpc"))).is_some());
+    }
 }

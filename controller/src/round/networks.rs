@@ -86,15 +86,22 @@ impl Rounds {
         let subnets = status::subnets(&self.world, mac_of, now);
         let vpcs = status::vpcs(&self.world, now);
         let api: Api<Subnet> = Api::all(self.edge.client.clone());
+        let mut warnings = Vec::new();
         for (name, wanted) in subnets {
+            let subnet = self.world.subnets.get(&name);
+            let news = subnet.and_then(|subnet| status::new_refusal(subnet, &wanted));
             let patch = Patch::Merge(StatusOnly { status: wanted });
             self.edge.metrics.api_writes.inc();
             match api.patch_status(&name, &PatchParams::default(), &patch).await {
-                Ok(subnet) => self.world.put_subnet(subnet),
+                Ok(subnet) => {
+                    self.world.put_subnet(subnet);
+                    warnings.extend(news);
+                }
                 Err(error) if is_not_found(&error) => {}
                 Err(error) => self.status_failed(&name, &error),
             }
         }
+        self.warn(warnings).await;
         let api: Api<Vpc> = Api::all(self.edge.client.clone());
         for (name, wanted) in vpcs {
             let patch = Patch::Merge(StatusOnly { status: wanted });
