@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
+use k8s_openapi::api::core::v1::Event;
+use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
-use tests::cluster::Cluster;
+use tests::cluster::{Cluster, Flavour};
 use tests::kinds::{IP, Kind, SUBNET, VM, VMI, VPC};
 use tests::objects::{Subnet, Vm, vpc};
 use tests::world::{Part, World, port_of};
@@ -29,6 +31,23 @@ async fn says(
         let found =
             conditions.iter().find(said).with_context(|| format!("{}", object["status"]))?;
         ensure!(found.to_string().contains(text), "{found}");
+        Ok(())
+    })
+    .await
+}
+
+/// Waits until exactly one warning about this object contains `text`.
+async fn warned(cluster: &Cluster, kind: Kind, name: &str, text: &str) -> anyhow::Result<()> {
+    let client = tests::cluster::client(cluster.kubeconfig()).await?;
+    let api: Api<Event> = Api::namespaced(client, "default");
+    let kind = kind.resource().kind;
+    let fields = format!("involvedObject.kind={kind},involvedObject.name={name},type=Warning");
+    let what = format!("one warning about {kind} {name} that says {text:?}");
+    eventually(&what, SOON, async || {
+        let events = api.list(&ListParams::default().fields(&fields)).await?.items;
+        let messages: Vec<_> = events.iter().filter_map(|one| one.message.as_deref()).collect();
+        let found = messages.iter().filter(|message| message.contains(text)).count();
+        ensure!(found == 1, "{messages:?}");
         Ok(())
     })
     .await
@@ -62,6 +81,7 @@ pub(super) async fn a_wrong_subnet_says_so_and_harms_no_other(
     for (name, _, _, text) in wrong {
         says(cluster, SUBNET, name, ("Ready", "False"), text).await?;
     }
+    warned(cluster, SUBNET, "overlapping", "overlaps 10.62.0.0/24").await?;
     // Made after all the wrong ones, and served.
     cluster
         .create(SUBNET, Subnet::named("right-too").in_vpc("rules").of("fd62::/64").object())
@@ -103,6 +123,7 @@ pub(super) async fn an_address_of_another_network_is_refused_on_that_vm(
     let bad_mac = Vm::named("bad-mac").on("right").with_mac("01:00:5e:00:00:01");
     cluster.create(VM, bad_mac.object()).await?;
     says(cluster, VM, "bad-mac", ("Failure", "True"), "multicast").await?;
+    warned(cluster, VM, "outside", "choose a free address of it").await?;
     cluster.create(VM, Vm::named("fine").on("right").object()).await?;
     world.running("fine").await?;
 
@@ -170,6 +191,56 @@ pub(super) async fn a_reserved_address_is_given_to_its_vm_and_to_no_other(
     let place = world.place("expected").await?;
     same("the address", place.v4.as_str(), "10.62.0.90")?;
     same("the MAC", place.mac.as_str(), "02:00:00:00:62:90")
+}
+
+pub(super) async fn a_vm_that_says_twice_when_it_runs_is_refused_or_left_as_it_is(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    let cluster = &world.cluster;
+    cluster.create(VM, Vm::named("twice").on("right").object()).await?;
+    let before = world.running("twice").await?;
+    let changed = cluster.merge(VM, "twice", json!({"spec": {"running": false}})).await;
+    let exclusive = "Running and RunStrategy are mutually exclusive";
+    match (cluster.flavour(), changed) {
+        (Flavour::Real, Err(error)) => {
+            ensure!(format!("{error:#}").contains(exclusive), "{error:#}");
+        }
+        (Flavour::Real, Ok(())) => bail!("the change was taken"),
+        // No rules are run there: the VM says so itself.
+        (Flavour::Embedded, changed) => {
+            changed?;
+            says(cluster, VM, "twice", ("Failure", "True"), exclusive).await?;
+            warned(cluster, VM, "twice", exclusive).await?;
+        }
+    }
+    let now = world.running("twice").await?;
+    same("the instance", &now["metadata"]["uid"], &before["metadata"]["uid"])
+}
+
+pub(super) async fn a_changed_template_asks_for_a_restart(world: &mut World) -> anyhow::Result<()> {
+    let cluster = &world.cluster;
+    cluster.create(VM, Vm::named("changed").on("right").object()).await?;
+    let first = world.running("changed").await?;
+    // In the status as it is written last, with the instance's own conditions.
+    says(cluster, VM, "changed", ("Ready", "True"), "").await?;
+    let asks = async || -> anyhow::Result<bool> {
+        let vm = cluster.get(VM, "changed").await?;
+        Ok(vm["status"]["conditions"].to_string().contains("RestartRequired"))
+    };
+    ensure!(!asks().await?, "a VM as it was made asks for a restart");
+
+    let memory = json!({"spec": {"domain": {"memory": {"guest": "160Mi"}}}});
+    cluster.merge(VM, "changed", json!({"spec": {"template": memory}})).await?;
+    says(cluster, VM, "changed", ("RestartRequired", "True"), "non-live-updatable").await?;
+    let uid = first["metadata"]["uid"].clone();
+    cluster.delete(VMI, "changed").await?;
+    eventually("a new instance without a wish for a restart", SOON, async || {
+        let vmi = cluster.get(VMI, "changed").await?;
+        ensure!(vmi["metadata"]["uid"] != uid, "it is the old one");
+        ensure!(!asks().await?, "it asks for a restart");
+        Ok(())
+    })
+    .await
 }
 
 pub(super) async fn a_subnet_in_use_waits_for_its_vms_when_deleted(
