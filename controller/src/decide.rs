@@ -8,6 +8,8 @@
 //!  present   present    holds its ports   keep rows and IP objects as they are
 //! ```
 //!
+//! For a VM that cannot be read, or whose instance cannot, nothing is decided.
+//!
 //! A template that changed counts at the next start: while an instance is there,
 //! its ports stay as they were given.
 
@@ -81,6 +83,9 @@ pub fn decide(world: &mut World, key: &VmKey, policy: Policy, now: Timestamp) ->
         trouble: None,
         again_at: None,
     };
+    if world.is_unreadable(key) {
+        return decision;
+    }
     reserve(world, key, unix(now));
     match (vm, instance) {
         (Some(vm), instance) => present(world, &mut decision, &vm, instance, policy, now),
@@ -347,6 +352,11 @@ fn start(
             return;
         }
     };
+    if let Some(request) = asked.iter().find(|one| world.ips.is_unreadable(&one.port)) {
+        let message = format!("IP {} does not fit its type: correct or delete it", request.port);
+        decision.trouble = Some(Trouble { reason: machine::ADDRESS_NOT_AVAILABLE, message });
+        return;
+    }
     let uid = vm.uid().unwrap_or_default();
     let mut places: Vec<(Request, Port, &Network)> = Vec::new();
     for request in asked {
@@ -407,6 +417,10 @@ fn settle_holdings(world: &World, decision: &mut Decision, policy: Policy) {
 
 fn kept_port(world: &World, claimant: &Claimant, subnet: &str) -> Option<Port> {
     let network = world.ledger.networks().get(subnet)?;
+    if world.ips.is_unreadable(&claimant.port) {
+        // It may say which MAC the port has.
+        return None;
+    }
     Some(Port {
         name: claimant.port.clone(),
         uid: claimant.uid.clone(),
@@ -479,10 +493,11 @@ pub fn owned_by(ip: &Ip, uid: &str) -> bool {
     ip.annotations().get(annotations::OWNER_UID).is_some_and(|owner| owner == uid)
 }
 
-/// Whether there is an IP object of this name that a person made: it reserves
-/// its addresses.
+/// Whether there is an IP object of this name that a person made, for all that
+/// can be known: it reserves its addresses.
 fn is_reservation(world: &World, port: &str) -> bool {
-    world.ips.get(&port.to_owned()).is_some_and(|ip| !has_owner(ip))
+    let port = port.to_owned();
+    world.ips.is_unreadable(&port) || world.ips.get(&port).is_some_and(|ip| !has_owner(ip))
 }
 
 fn has_owner(ip: &Ip) -> bool {

@@ -12,8 +12,8 @@
 
 use std::collections::BTreeSet;
 
-use crds::kubeovn::{FINALIZER, Subnet};
-use kube::{Resource, ResourceExt as _};
+use crds::kubeovn::FINALIZER;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
 use crate::ledger::Claimant;
@@ -22,50 +22,55 @@ use crate::world::World;
 /// How many users a message names; the others it counts.
 const NAMED: usize = 3;
 
-/// Whether our finalizer is on `object`.
-pub fn is_held<K: Resource>(object: &K) -> bool {
-    object.finalizers().iter().any(|one| one == FINALIZER)
+/// Whether our finalizer is on the object.
+#[must_use]
+pub fn is_held(object: &ObjectMeta) -> bool {
+    object.finalizers.iter().flatten().any(|one| one == FINALIZER)
 }
 
-/// Whether `object` is being deleted.
-pub fn is_leaving<K: Resource>(object: &K) -> bool {
-    object.meta().deletion_timestamp.is_some()
+/// Whether the object is being deleted.
+#[must_use]
+pub const fn is_leaving(object: &ObjectMeta) -> bool {
+    object.deletion_timestamp.is_some()
+}
+
+/// Whether the object may go before we have let it.
+fn could_vanish(object: &ObjectMeta) -> bool {
+    !is_leaving(object) && !is_held(object)
 }
 
 /// The Vpcs to put the finalizer on, with the patch that does it.
 #[must_use]
 pub fn vpcs_to_take(world: &World) -> Vec<(String, Value)> {
-    let lacking = world.vpcs.iter().filter(|(_, vpc)| !is_leaving(&***vpc) && !is_held(&***vpc));
-    lacking.map(|(name, vpc)| (name.clone(), with(&**vpc))).collect()
+    let lacking = world.vpcs.metas().filter(|(_, vpc)| could_vanish(vpc));
+    lacking.map(|(name, vpc)| (name.clone(), with(vpc))).collect()
 }
 
 /// The Subnets to put the finalizer on, with the patch that does it: those in
 /// force.
 #[must_use]
 pub fn subnets_to_take(world: &World) -> Vec<(String, Value)> {
-    let in_force = world.ledger.networks().keys().filter_map(|name| world.subnets.get(name));
-    let lacking = in_force.filter(|subnet| !is_leaving(&***subnet) && !is_held(&***subnet));
-    lacking.map(|subnet| (subnet.name_any(), with(&**subnet))).collect()
+    let in_force = world.ledger.networks().keys();
+    let lacking = in_force.filter_map(|name| Some((name, world.subnets.meta(name)?)));
+    let lacking = lacking.filter(|(_, subnet)| could_vanish(subnet));
+    lacking.map(|(name, subnet)| (name.clone(), with(subnet))).collect()
 }
 
 /// The Subnets that could vanish at any time, by themselves or with their Vpc,
 /// though they are in force: no address of them may be given out.
 #[must_use]
 pub fn unheld(world: &World) -> Vec<String> {
-    let could_vanish = |held: Option<bool>| held == Some(false);
     let networks = world.ledger.networks().values().filter(|network| {
-        let subnet =
-            world.subnets.get(&network.name).map(|one| is_leaving(&**one) || is_held(&**one));
-        let vpc = world.vpcs.get(&network.vpc).map(|one| is_leaving(&**one) || is_held(&**one));
-        could_vanish(subnet) || could_vanish(vpc)
+        world.subnets.meta(&network.name).is_some_and(could_vanish)
+            || world.vpcs.meta(&network.vpc).is_some_and(could_vanish)
     });
     networks.map(|network| network.name.clone()).collect()
 }
 
-/// Whether `subnet` is being deleted and unused.
+/// Whether a Subnet is being deleted and unused.
 #[must_use]
-pub fn is_over(world: &World, subnet: &Subnet) -> bool {
-    is_leaving(subnet) && world.ledger.held_in(&subnet.name_any()).next().is_none()
+pub fn is_over(world: &World, subnet: &ObjectMeta) -> bool {
+    is_leaving(subnet) && !subnet.name.as_ref().is_some_and(|name| world.ledger.is_in_use(name))
 }
 
 /// The Subnets to take the finalizer off, with the patch that does it. Their
@@ -73,21 +78,19 @@ pub fn is_over(world: &World, subnet: &Subnet) -> bool {
 /// went out of force.
 #[must_use]
 pub fn subnets_to_let_go(world: &World) -> Vec<(String, Value)> {
-    let over = world.subnets.iter().filter(|(name, subnet)| {
-        is_held(&***subnet)
-            && is_over(world, subnet)
-            && !world.ledger.networks().contains_key(*name)
+    let over = world.subnets.metas().filter(|(name, subnet)| {
+        is_over(world, subnet) && is_held(subnet) && !world.ledger.networks().contains_key(*name)
     });
-    over.map(|(name, subnet)| (name.clone(), without(&**subnet))).collect()
+    over.map(|(name, subnet)| (name.clone(), without(subnet))).collect()
 }
 
 /// The same for Vpcs.
 #[must_use]
 pub fn vpcs_to_let_go(world: &World) -> Vec<(String, Value)> {
-    let over = world.vpcs.iter().filter(|(name, vpc)| {
-        is_leaving(&***vpc) && is_held(&***vpc) && subnets_of(world, name).is_empty()
+    let over = world.vpcs.metas().filter(|(name, vpc)| {
+        is_leaving(vpc) && is_held(vpc) && subnets_of(world, name).is_empty()
     });
-    over.map(|(name, vpc)| (name.clone(), without(&**vpc))).collect()
+    over.map(|(name, vpc)| (name.clone(), without(vpc))).collect()
 }
 
 /// The subnets that keep this Vpc: those in force, and those that hold addresses
@@ -106,9 +109,11 @@ pub fn subnets_of(world: &World, vpc: &str) -> BTreeSet<String> {
 /// What a Subnet that is being deleted waits for, and what to do.
 #[must_use]
 pub fn subnet_waits(world: &World, name: &str) -> Option<String> {
-    let leaving = world.subnets.get(&name.to_owned()).is_some_and(|subnet| is_leaving(&**subnet));
-    let users: BTreeSet<String> =
-        world.ledger.holders_in(name).iter().filter(|_| leaving).map(user).collect();
+    let leaving = world.subnets.meta(&name.to_owned()).is_some_and(is_leaving);
+    let blocks = world.ledger.unreadable_in(name).map(|block| format!("AddressBlock {block}"));
+    let holders = world.ledger.holders_in(name);
+    let users = holders.iter().map(user).chain(blocks).filter(|_| leaving);
+    let users: BTreeSet<String> = users.collect();
     (!users.is_empty()).then(|| {
         format!(
             "the subnet stays in force until no address of it is held: delete {}, or move them to another subnet",
@@ -120,7 +125,7 @@ pub fn subnet_waits(world: &World, name: &str) -> Option<String> {
 /// What a Vpc that is being deleted waits for, and what to do.
 #[must_use]
 pub fn vpc_waits(world: &World, name: &str) -> Option<String> {
-    let leaving = world.vpcs.get(&name.to_owned()).is_some_and(|vpc| is_leaving(&**vpc));
+    let leaving = world.vpcs.meta(&name.to_owned()).is_some_and(is_leaving);
     let subnets: BTreeSet<String> = subnets_of(world, name)
         .into_iter()
         .filter(|_| leaving)
@@ -148,21 +153,25 @@ fn counted(users: &BTreeSet<String>) -> String {
     }
 }
 
-/// The patch that puts the finalizer on this version of `object`.
-fn with<K: Resource>(object: &K) -> Value {
-    patch(object, object.finalizers().iter().map(String::as_str).chain([FINALIZER]))
+/// The patch that puts the finalizer on this version of the object.
+fn with(object: &ObjectMeta) -> Value {
+    patch(object, finalizers(object).chain([FINALIZER]))
 }
 
-/// The patch that takes the finalizer off this version of `object`.
-fn without<K: Resource>(object: &K) -> Value {
-    patch(object, object.finalizers().iter().map(String::as_str).filter(|one| *one != FINALIZER))
+/// The patch that takes the finalizer off this version of the object.
+fn without(object: &ObjectMeta) -> Value {
+    patch(object, finalizers(object).filter(|one| *one != FINALIZER))
 }
 
-fn patch<'a, K: Resource>(object: &K, finalizers: impl Iterator<Item = &'a str>) -> Value {
+fn finalizers(object: &ObjectMeta) -> impl Iterator<Item = &str> {
+    object.finalizers.iter().flatten().map(String::as_str)
+}
+
+fn patch<'a>(object: &ObjectMeta, finalizers: impl Iterator<Item = &'a str>) -> Value {
     // Guarded by the version that was read: a merge replaces the whole list.
     json!({ "metadata": {
-        "uid": object.uid(),
-        "resourceVersion": object.resource_version(),
+        "uid": object.uid,
+        "resourceVersion": object.resource_version,
         "finalizers": finalizers.collect::<Vec<_>>(),
     } })
 }

@@ -16,7 +16,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
-use crds::ledger::{AddressBlock, AddressBlockSpec, Holder, block_name, first_of_block};
+use crds::ledger::{
+    AddressBlock, AddressBlockSpec, Holder, block_name, first_of_block, subnet_of_block,
+};
 use futures::StreamExt as _;
 use ipam::{AllocateError, ClaimError, Owner, Pool, Seconds};
 use kube::ResourceExt as _;
@@ -117,6 +119,16 @@ pub enum AddressError {
         /// For how long.
         seconds: u64,
     },
+    /// Which addresses are free cannot be known.
+    #[error(
+        "subnet {subnet:?} gives no new addresses: AddressBlock {block} does not fit its type, so nobody knows what is free; correct it"
+    )]
+    Unreadable {
+        /// The subnet.
+        subnet: String,
+        /// The block.
+        block: String,
+    },
     /// The subnet is not known. Worth asking again.
     #[error("subnet {0:?} does not exist or is not ready")]
     NoSubnet(String),
@@ -130,6 +142,9 @@ pub struct Ledger {
     /// By subnet; IPv4 first.
     pools: HashMap<String, Vec<Pool>>,
     blocks: BTreeMap<String, AddressBlock>,
+    /// Blocks that do not fit their type. Those that did before are among `blocks`
+    /// as they were.
+    unreadable: BTreeSet<String>,
     /// What is held, by VM; follows `blocks` and the edits.
     by_vm: HashMap<VmKey, BTreeMap<Claimant, BTreeSet<(String, IpAddr)>>>,
     /// By block: what the next commit changes.
@@ -168,6 +183,7 @@ impl Ledger {
             networks: BTreeMap::new(),
             pools: HashMap::new(),
             blocks: BTreeMap::new(),
+            unreadable: BTreeSet::new(),
             by_vm: HashMap::new(),
             edits: BTreeMap::new(),
             stale: BTreeSet::new(),
@@ -193,6 +209,7 @@ impl Ledger {
     /// that hold less than they did.
     pub fn observe(&mut self, block: AddressBlock) -> Vec<VmKey> {
         let name = block.name_any();
+        self.unreadable.remove(&name);
         let newer = |held: &AddressBlock| version(held) < version(&block);
         if !self.blocks.get(&name).is_none_or(newer) {
             return Vec::new();
@@ -200,8 +217,25 @@ impl Ledger {
         self.replace(name, block)
     }
 
+    /// Takes note that a block does not fit its type: what it said before counts on,
+    /// and its subnet gives no new addresses.
+    pub fn observe_unreadable(&mut self, name: String) {
+        self.unreadable.insert(name);
+    }
+
+    /// The blocks that do not fit their type.
+    pub fn unreadable_blocks(&self) -> impl Iterator<Item = &str> {
+        self.unreadable.iter().map(String::as_str)
+    }
+
+    /// Those of one subnet.
+    pub fn unreadable_in(&self, subnet: &str) -> impl Iterator<Item = &str> {
+        self.unreadable_blocks().filter(move |block| subnet_of_block(block) == subnet)
+    }
+
     /// Takes note that a block is gone, with all that it said.
     pub fn forget(&mut self, name: &str) -> Vec<VmKey> {
+        self.unreadable.remove(name);
         let Some(block) = self.blocks.remove(name) else { return Vec::new() };
         warn!(block = name, "An address block was deleted; its holders claim it again");
         self.unindex(&block.spec);
@@ -214,6 +248,7 @@ impl Ledger {
 
     /// Forgets every block not named, after a full list.
     pub fn retain_blocks(&mut self, names: &BTreeSet<String>) -> Vec<VmKey> {
+        self.unreadable.retain(|name| names.contains(name));
         let gone: Vec<_> =
             self.blocks.keys().filter(|name| !names.contains(*name)).cloned().collect();
         gone.iter().flat_map(|name| self.forget(name)).collect()
@@ -292,17 +327,25 @@ impl Ledger {
         blocks.flat_map(|block| block.spec.held.values().map(Claimant::from_holder)).collect()
     }
 
-    /// Every subnet of which something is held.
+    /// Every subnet of which something is held, for all that can be known.
     pub fn held_subnets(&self) -> impl Iterator<Item = &str> {
         let blocks = self.blocks.values().filter(|block| !block.spec.held.is_empty());
-        blocks.map(|block| block.spec.subnet.as_str())
+        let unclear = self.unreadable_blocks().map(subnet_of_block);
+        blocks.map(|block| block.spec.subnet.as_str()).chain(unclear)
+    }
+
+    /// Whether something of this subnet is held, for all that can be known.
+    #[must_use]
+    pub fn is_in_use(&self, subnet: &str) -> bool {
+        self.held_subnets().any(|held| held == subnet)
     }
 
     /// Deletes the blocks of subnets that are gone and of which nothing is held,
     /// each as it was read or not at all.
     pub async fn prune(&mut self, api: &Api<AddressBlock>, exists: impl Fn(&str) -> bool) {
         let over = |block: &AddressBlock| block.spec.held.is_empty() && !exists(&block.spec.subnet);
-        let over: Vec<_> = self.blocks.iter().filter(|(_, block)| over(block)).collect();
+        let over = self.blocks.iter().filter(|(_, block)| over(block));
+        let over: Vec<_> = over.filter(|(name, _)| !self.unreadable.contains(*name)).collect();
         let mut deleted = Vec::new();
         for (name, block) in over {
             let as_read =
@@ -342,6 +385,13 @@ impl Ledger {
     ) -> Result<Vec<IpAddr>, AddressError> {
         let network =
             self.networks.get(subnet).ok_or_else(|| AddressError::NoSubnet(subnet.to_owned()))?;
+        if let Some(block) = self.unreadable_in(subnet).next() {
+            let held = self.addresses(subnet, claimant);
+            let enough = held.len() == network.cidrs.iter().count()
+                && named.iter().all(|address| held.contains(address));
+            let (subnet, block) = (subnet.to_owned(), block.to_owned());
+            return if enough { Ok(held) } else { Err(AddressError::Unreadable { subnet, block }) };
+        }
         let owner = claimant.owner();
         let pools = self.pools.get_mut(subnet).into_iter().flatten();
         let mut given = Vec::new();

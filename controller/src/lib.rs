@@ -27,6 +27,7 @@ pub mod request;
 pub mod round;
 pub mod rows;
 mod run;
+pub mod shelf;
 pub mod status;
 pub mod warning;
 pub mod watch;

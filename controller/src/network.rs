@@ -75,6 +75,9 @@ pub enum NetworkError {
     /// The VPC is not there.
     #[error("spec.vpc: Vpc {0:?} does not exist: create it, or leave vpc out for the default one")]
     NoVpc(String),
+    /// The object does not fit its type.
+    #[error("the Subnet does not fit its type: correct it, the controller's log says where")]
+    Unreadable,
     /// The VPC is on its way out.
     #[error(
         "spec.vpc: Vpc {0:?} is being deleted: choose another, or create it anew once it is gone"

@@ -163,7 +163,7 @@ impl Rounds {
 
         if topology {
             let subnets = &self.world.subnets;
-            let exists = |name: &str| subnets.get(&name.to_owned()).is_some();
+            let exists = |name: &str| subnets.meta(&name.to_owned()).is_some();
             self.world.ledger.prune(&blocks, exists).await;
             self.let_go().await;
         }
@@ -372,6 +372,9 @@ impl Rounds {
                     self.later.insert(decision.vm.clone(), (Instant::now() + wait, 0));
                 }
                 None => drop(self.later.remove(&decision.vm)),
+            }
+            if self.world.is_unreadable(&decision.vm) {
+                continue;
             }
             let Some(vm) = self.world.machines.get(&decision.vm) else { continue };
             let instance = self.world.instances.get(&decision.vm);

@@ -36,7 +36,7 @@ pub struct Port {
 pub fn topology(world: &World) -> Desired {
     let mut desired = Desired::default();
     let networks = world.ledger.networks().values();
-    let staying = world.vpcs.iter().filter(|(_, vpc)| !hold::is_leaving(&***vpc));
+    let staying = world.vpcs.metas().filter(|(_, vpc)| !hold::is_leaving(vpc));
     let vpcs: BTreeSet<&String> =
         networks.clone().map(|network| &network.vpc).chain(staying.map(|(name, _)| name)).collect();
     vpcs.into_iter().for_each(|name| desired.extend(vpc(name)));
@@ -107,14 +107,23 @@ pub fn port(port: &Port) -> Desired {
 ///
 /// A subnet whose addresses are held though it is not in force (edited into
 /// something that cannot be before we started, say) is not wanted by anyone who
-/// could say how; its rows stay as they are, for the VMs on it.
+/// could say how; its rows stay as they are, for the VMs on it. So it is with one
+/// that cannot be read.
 #[must_use]
 pub fn ownerless(mut ours: Ours, world: &World) -> Ours {
     let held: BTreeSet<_> = world.ledger.held_ports().collect();
     ours.ports.retain(|port| !held.contains(port.as_str()));
-    let held = world.ledger.held_subnets();
-    let unclear: BTreeSet<_> =
-        held.filter(|name| !world.ledger.networks().contains_key(*name)).collect();
+    if world.ledger.unreadable_blocks().next().is_some() {
+        // Whose ports those are that no block names, nobody knows.
+        ours.ports.clear();
+    }
+    let unreadable = world.subnets.unreadable().map(|(name, _)| name.as_str());
+    let unclear: BTreeSet<_> = world
+        .ledger
+        .held_subnets()
+        .chain(unreadable)
+        .filter(|name| !world.ledger.networks().contains_key(*name))
+        .collect();
     if !unclear.is_empty() {
         ours.switches.retain(|switch| !unclear.contains(switch.as_str()));
         // Which router such a subnet was on, nobody knows.

@@ -24,7 +24,9 @@ pub fn subnets(
         let old = subnet.status.clone().unwrap_or_default();
         let facts = Facts {
             refusal: match world.refused.get(name) {
-                None if hold::is_over(world, subnet) => Some("it is being deleted".to_owned()),
+                None if hold::is_over(world, &subnet.metadata) => {
+                    Some("it is being deleted".to_owned())
+                }
                 refusal => refusal.map(ToString::to_string),
             },
             waits: hold::subnet_waits(world, name),

@@ -1,12 +1,13 @@
 //! Watches: one task per kind, all into one channel.
 //!
 //! Objects are read one by one: one that does not fit its type, whoever wrote it
-//! past the schema, is reported and left out, and the others go on.
+//! past the schema, is reported and passed on by its metadata, and the others go on.
 
 use std::fmt::Debug;
 use std::hash::Hash;
 
 use futures::StreamExt as _;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Client, Resource, ResourceExt as _};
@@ -15,7 +16,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::warn;
 
-use crate::world::{Event, Seen};
+use crate::shelf::Seen;
+use crate::world::Event;
 
 /// Events that may wait for the round that is under way.
 const QUEUE: usize = 4096;
@@ -47,26 +49,30 @@ fn follow<K>(
     let events = events.clone();
     tasks.spawn(async move {
         let mut stream = watcher(api, watcher::Config::default()).default_backoff().boxed();
-        let mut listed = Vec::new();
+        let (mut objects, mut unreadable) = (Vec::new(), Vec::new());
         while let Some(event) = stream.next().await {
             let seen = match event {
                 Ok(watcher::Event::Init) => {
-                    listed.clear();
+                    objects.clear();
+                    unreadable.clear();
                     continue;
                 }
                 Ok(watcher::Event::InitApply(object)) => {
-                    listed.extend(read(object));
+                    match read(object) {
+                        Ok(object) => objects.push(object),
+                        Err(meta) => unreadable.push(*meta),
+                    }
                     continue;
                 }
-                Ok(watcher::Event::InitDone) => Seen::All(std::mem::take(&mut listed)),
+                Ok(watcher::Event::InitDone) => Seen::All {
+                    objects: std::mem::take(&mut objects),
+                    unreadable: std::mem::take(&mut unreadable),
+                },
                 Ok(watcher::Event::Apply(object)) => match read(object) {
-                    Some(object) => Seen::Now(Box::new(object)),
-                    None => continue,
+                    Ok(object) => Seen::Now(Box::new(object)),
+                    Err(meta) => Seen::Unreadable(meta),
                 },
-                Ok(watcher::Event::Delete(object)) => match read(object) {
-                    Some(object) => Seen::Gone(Box::new(object)),
-                    None => continue,
-                },
+                Ok(watcher::Event::Delete(object)) => Seen::Gone(Box::new(object.metadata)),
                 Err(error) => {
                     warn!(kind = resource.kind, %error, "A watch was interrupted; it goes on");
                     continue;
@@ -79,19 +85,19 @@ fn follow<K>(
     });
 }
 
-/// The object as its type, without what nobody here reads: managed fields are
-/// most of an object's size.
-fn read<K: Resource + DeserializeOwned>(mut object: DynamicObject) -> Option<K> {
+/// The object as its type, or else its metadata; without what nobody here reads:
+/// managed fields are most of an object's size.
+fn read<K: Resource + DeserializeOwned>(mut object: DynamicObject) -> Result<K, Box<ObjectMeta>> {
     object.managed_fields_mut().clear();
     object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
-    let (name, namespace) = (object.name_any(), object.namespace());
+    let meta = object.metadata.clone();
     let kind = object.types.as_ref().map(|types| types.kind.clone());
     let parsed = serde_json::to_value(object).and_then(serde_json::from_value);
-    parsed
-        .inspect_err(|error| {
-            warn!(kind, namespace, name, %error, "An object does not fit its type and is left out");
-        })
-        .ok()
+    parsed.map_err(|error: serde_json::Error| {
+        let (namespace, name) = (&meta.namespace, &meta.name);
+        warn!(kind, namespace, name, %error, "An object does not fit its type; nothing of it is touched");
+        Box::new(meta)
+    })
 }
 
 #[cfg(test)]
@@ -108,11 +114,11 @@ mod tests {
     }
 
     #[test]
-    fn an_object_that_does_not_fit_its_type_is_left_out() {
-        assert!(
-            read::<VirtualMachine>(object(serde_json::json!({ "running": "perhaps" }))).is_none()
-        );
+    fn an_object_that_does_not_fit_its_type_is_known_by_its_metadata() {
+        let read = |spec| read::<VirtualMachine>(object(spec));
+        let meta = read(serde_json::json!({ "running": "perhaps" })).unwrap_err();
+        assert_eq!(meta.name.as_deref(), Some("web"));
         let fits = serde_json::json!({ "template": { "spec": { "domain": { "devices": {} } } } });
-        assert!(read::<VirtualMachine>(object(fits)).is_some());
+        assert!(read(fits).is_ok());
     }
 }

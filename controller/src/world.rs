@@ -13,11 +13,13 @@ use crds::kubeovn::{DEFAULT_VPC, Ip, Subnet, Vpc};
 use crds::kubevirt::{VirtualMachine, VirtualMachineInstance};
 use crds::ledger::AddressBlock;
 use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt};
 
 use crate::hold;
 use crate::ledger::{Ledger, VmKey};
 use crate::network::{Network, NetworkError};
+use crate::shelf::{Change, Seen, Shelf};
 
 /// Something that a watch saw.
 #[derive(Debug)]
@@ -36,91 +38,6 @@ pub enum Event {
     Node(Seen<Node>),
     /// Of an address block.
     Block(Seen<AddressBlock>),
-}
-
-/// What a watch says of one kind.
-#[derive(Debug)]
-pub enum Seen<K> {
-    /// All that there is; what is not named is gone.
-    All(Vec<K>),
-    /// One object as it now is.
-    Now(Box<K>),
-    /// One object is gone.
-    Gone(Box<K>),
-}
-
-/// Objects of one kind by key, with those of ours that a watch has yet to echo.
-#[derive(Debug)]
-pub struct Shelf<Key, K> {
-    objects: HashMap<Key, Arc<K>>,
-    synced: bool,
-}
-
-impl<Key, K> Default for Shelf<Key, K> {
-    fn default() -> Self {
-        Self { objects: HashMap::new(), synced: false }
-    }
-}
-
-/// An object before and after; one of the two may be absent.
-type Change<Key, K> = (Key, Option<Arc<K>>, Option<Arc<K>>);
-
-impl<Key: Clone + Eq + std::hash::Hash, K: Resource> Shelf<Key, K> {
-    /// The object with this key.
-    pub fn get(&self, key: &Key) -> Option<&Arc<K>> {
-        self.objects.get(key)
-    }
-
-    /// All of them, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Arc<K>)> {
-        self.objects.iter()
-    }
-
-    fn apply(&mut self, seen: Seen<K>, key_of: impl Fn(&K) -> Key) -> Vec<Change<Key, K>> {
-        match seen {
-            Seen::Now(object) => self.put(key_of(&object), *object).into_iter().collect(),
-            Seen::Gone(object) => {
-                let key = key_of(&object);
-                // A successor of the same name may have been put in already.
-                let same = |held: &Arc<K>| held.meta().uid == object.meta().uid;
-                if !self.objects.get(&key).is_some_and(same) {
-                    return Vec::new();
-                }
-                let old = self.objects.remove(&key);
-                vec![(key, old, None)]
-            }
-            Seen::All(objects) => {
-                self.synced = true;
-                let mut old = std::mem::take(&mut self.objects);
-                let mut changes = Vec::new();
-                for object in objects {
-                    let key = key_of(&object);
-                    let object = Arc::new(object);
-                    let before = old.remove(&key);
-                    self.objects.insert(key.clone(), Arc::clone(&object));
-                    changes.push((key, before, Some(object)));
-                }
-                changes.extend(old.into_iter().map(|(key, object)| (key, Some(object), None)));
-                changes
-            }
-        }
-    }
-
-    /// Puts in one object unless it is older than the one held.
-    fn put(&mut self, key: Key, object: K) -> Option<Change<Key, K>> {
-        let old = self.objects.get(&key).cloned();
-        if old.as_ref().is_some_and(|old| version(&**old) >= version(&object)) {
-            return None;
-        }
-        let object = Arc::new(object);
-        self.objects.insert(key.clone(), Arc::clone(&object));
-        Some((key, old, Some(object)))
-    }
-}
-
-/// Versions are opaque by contract and numbers in fact.
-fn version<K: Resource>(object: &K) -> u64 {
-    object.meta().resource_version.as_ref().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// The cluster, and what to look at again.
@@ -185,12 +102,12 @@ impl World {
     /// what is not yet known looks as if it were gone.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
-        self.vpcs.synced
-            && self.subnets.synced
-            && self.ips.synced
-            && self.machines.synced
-            && self.instances.synced
-            && self.nodes.synced
+        self.vpcs.is_synced()
+            && self.subnets.is_synced()
+            && self.ips.is_synced()
+            && self.machines.is_synced()
+            && self.instances.is_synced()
+            && self.nodes.is_synced()
             && self.blocks_synced
     }
 
@@ -198,31 +115,31 @@ impl World {
     pub fn apply(&mut self, event: Event) {
         match event {
             Event::Vpc(seen) => {
-                let changes = self.vpcs.apply(seen, ResourceExt::name_any);
+                let changes = self.vpcs.apply(seen, name_of);
                 changes.into_iter().for_each(|change| self.vpc_changed(change));
             }
             Event::Subnet(seen) => {
-                let changes = self.subnets.apply(seen, ResourceExt::name_any);
+                let changes = self.subnets.apply(seen, name_of);
                 changes.into_iter().for_each(|change| self.subnet_changed(change));
             }
             Event::Ip(seen) => {
-                for change in self.ips.apply(seen, ResourceExt::name_any) {
+                for change in self.ips.apply(seen, name_of) {
                     self.ip_changed(change);
                 }
             }
             Event::Machine(seen) => {
-                for (key, ..) in self.machines.apply(seen, vm_key) {
+                for (key, ..) in self.machines.apply(seen, vm_key_of) {
                     self.dirty.insert(key);
                 }
             }
             Event::Instance(seen) => {
-                for change in self.instances.apply(seen, vm_key) {
+                for change in self.instances.apply(seen, vm_key_of) {
                     self.instance_changed(change);
                 }
             }
             Event::Node(seen) => {
                 // Only what placement looks at; a heartbeat is no news.
-                for (_, old, new) in self.nodes.apply(seen, ResourceExt::name_any) {
+                for (_, old, new) in self.nodes.apply(seen, name_of) {
                     let facts = |node: &Option<Arc<Node>>| {
                         node.as_ref().map(|node| (node.metadata.labels.clone(), node.spec.clone()))
                     };
@@ -244,8 +161,8 @@ impl World {
 
     /// Takes out an IP that the API said is deleted.
     pub fn remove_ip(&mut self, name: &str) {
-        if let Some(old) = self.ips.objects.remove(name) {
-            self.ip_changed((name.to_owned(), Some(old), None));
+        if let Some(change) = self.ips.remove(&name.to_owned()) {
+            self.ip_changed(change);
         }
     }
 
@@ -276,10 +193,32 @@ impl World {
         }
     }
 
+    /// Puts in the metadata of a Subnet as the API answered a write of ours that
+    /// was guarded by the version held.
+    pub fn put_subnet_meta(&mut self, meta: ObjectMeta) {
+        if let Some(change) = self.subnets.put_meta(name_of(&meta), meta) {
+            self.subnet_changed(change);
+        }
+    }
+
+    /// The same of a Vpc.
+    pub fn put_vpc_meta(&mut self, meta: ObjectMeta) {
+        if let Some(change) = self.vpcs.put_meta(name_of(&meta), meta) {
+            self.vpc_changed(change);
+        }
+    }
+
     /// Takes a subnet out of force until it is looked at again.
     pub fn refuse(&mut self, name: &str, why: NetworkError) {
         self.ledger.drop_network(name);
         self.refused.insert(name.to_owned(), why);
+    }
+
+    /// Whether the VM or its instance cannot be read: then nothing is done for it,
+    /// and nothing of it is touched.
+    #[must_use]
+    pub fn is_unreadable(&self, key: &VmKey) -> bool {
+        self.machines.is_unreadable(key) || self.instances.is_unreadable(key)
     }
 
     /// Has this VM looked at again.
@@ -310,8 +249,8 @@ impl World {
         self.expected.clear();
         self.expected_macs.clear();
         // A subnet that waited goes when its last address was given back.
-        let over = |subnet: &Subnet| hold::is_over(self, subnet) && hold::is_held(subnet);
-        let topology = self.topology || self.subnets.iter().any(|(_, subnet)| over(subnet));
+        let over = |subnet: &ObjectMeta| hold::is_over(self, subnet) && hold::is_held(subnet);
+        let topology = self.topology || self.subnets.metas().any(|(_, subnet)| over(subnet));
         self.topology = false;
         if topology {
             self.understand_subnets();
@@ -345,8 +284,18 @@ impl World {
         let ghosts: Vec<&String> = held.iter().filter(|name| self.is_lost(name)).collect();
         let mut in_force: BTreeMap<String, Network> = BTreeMap::new();
         self.refused.clear();
+        // What cannot be read goes on as it was.
+        for (name, meta) in self.subnets.unreadable() {
+            if let Some(before) = self.ledger.networks().get(name)
+                && !hold::is_over(self, meta)
+            {
+                let leaving = hold::is_leaving(meta);
+                in_force.insert(name.clone(), Network { leaving, ..before.clone() });
+            }
+            self.refused.insert(name.clone(), NetworkError::Unreadable);
+        }
         for subnet in subnets {
-            if hold::is_over(self, &subnet) {
+            if hold::is_over(self, &subnet.metadata) {
                 continue;
             }
             let name = subnet.name_any();
@@ -357,7 +306,7 @@ impl World {
                     // there, nor give their addresses to another subnet.
                     let before = self.ledger.networks().get(&name);
                     if let Some(before) = before.filter(|_| held.contains(&name)) {
-                        let leaving = hold::is_leaving(&*subnet);
+                        let leaving = hold::is_leaving(&subnet.metadata);
                         in_force.insert(name.clone(), Network { leaving, ..before.clone() });
                     }
                     self.refused.insert(name, error);
@@ -388,10 +337,10 @@ impl World {
         ghosts: &[&String],
     ) -> Result<Network, NetworkError> {
         let network = Network::parse(subnet)?;
-        match self.vpcs.get(&network.vpc) {
+        match self.vpcs.meta(&network.vpc) {
             _ if network.vpc == DEFAULT_VPC => {}
             None => return Err(NetworkError::NoVpc(network.vpc)),
-            Some(vpc) if hold::is_leaving(&**vpc) && !hold::is_held(subnet) => {
+            Some(vpc) if hold::is_leaving(vpc) && !hold::is_held(&subnet.metadata) => {
                 return Err(NetworkError::VpcLeaving(network.vpc));
             }
             Some(_) => {}
@@ -448,20 +397,29 @@ impl World {
     }
 
     fn block_seen(&mut self, seen: Seen<AddressBlock>) {
+        let unclear = self.ledger.unreadable_blocks().count();
         let robbed = match seen {
-            Seen::All(blocks) => {
+            Seen::All { objects, unreadable } => {
                 self.blocks_synced = true;
-                let names = blocks.iter().map(ResourceExt::name_any).collect();
+                let listed = objects.iter().map(Resource::meta).chain(&unreadable);
+                let names = listed.map(name_of).collect();
                 let mut robbed = self.ledger.retain_blocks(&names);
-                for block in blocks {
+                for block in objects {
                     robbed.extend(self.ledger.observe(block));
                 }
+                unreadable.iter().for_each(|meta| self.ledger.observe_unreadable(name_of(meta)));
                 robbed
             }
             Seen::Now(block) => self.ledger.observe(*block),
-            Seen::Gone(block) => self.ledger.forget(&block.name_any()),
+            Seen::Unreadable(meta) => {
+                self.ledger.observe_unreadable(name_of(&meta));
+                Vec::new()
+            }
+            Seen::Gone(meta) => self.ledger.forget(&name_of(&meta)),
         };
         self.dirty.extend(robbed);
+        // Who could not be served for a block that nobody could read.
+        self.topology |= unclear != self.ledger.unreadable_blocks().count();
     }
 
     fn vpc_changed(&mut self, (_, old, new): Change<String, Vpc>) {
@@ -473,6 +431,8 @@ impl World {
     }
 
     fn ip_changed(&mut self, (name, old, new): Change<String, Ip>) {
+        // Whose it was, nobody could read.
+        self.topology |= old.is_none() && new.is_none();
         if let Some(old) = &old {
             forget(&mut self.macs, &old.spec.mac_address.to_lowercase(), &name);
             ip_key(old).iter().for_each(|key| forget(&mut self.ips_of, key, &name));
@@ -507,7 +467,9 @@ fn is_news<K: Resource, S: PartialEq>(
     spec: impl Fn(&K) -> &S,
 ) -> bool {
     let (Some(old), Some(new)) = (old, new) else { return true };
-    spec(old) != spec(new)
+    let changed = spec(old) != spec(new);
+    let (old, new) = (old.meta(), new.meta());
+    changed
         || hold::is_leaving(old) != hold::is_leaving(new)
         || (hold::is_held(old) && !hold::is_held(new) && !hold::is_leaving(new))
 }
@@ -540,7 +502,15 @@ pub fn node_of(instance: &VirtualMachineInstance) -> Option<&str> {
 
 /// Namespace and name of a VM or its instance.
 pub fn vm_key<K: Resource>(object: &K) -> VmKey {
-    VmKey { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
+    vm_key_of(object.meta())
+}
+
+fn vm_key_of(meta: &ObjectMeta) -> VmKey {
+    VmKey { namespace: meta.namespace.clone().unwrap_or_default(), name: name_of(meta) }
+}
+
+fn name_of(meta: &ObjectMeta) -> String {
+    meta.name.clone().unwrap_or_default()
 }
 
 /// The VM that an IP object is of.

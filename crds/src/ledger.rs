@@ -82,9 +82,24 @@ pub fn block_name(subnet: &str, addr: IpAddr) -> String {
     }
 }
 
+/// The subnet of the block of this name.
+#[must_use]
+pub fn subnet_of_block(name: &str) -> &str {
+    // A subnet's name may have dots of its own.
+    let subnet = name.rsplit_once('.').and_then(|(rest, _)| rest.rsplit_once('.'));
+    subnet.map_or(name, |(subnet, _family)| subnet)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_blocks_name_tells_its_subnet() {
+        for addr in ["10.0.0.1", "fd00::1"] {
+            assert_eq!(subnet_of_block(&block_name("a.v4.b", addr.parse().unwrap())), "a.v4.b");
+        }
+    }
 
     #[test]
     fn addresses_of_one_block_share_its_name_and_neighbours_do_not() {

@@ -1,8 +1,10 @@
 use crds::kubeovn::{Subnet, SubnetSpec, Vpc, VpcSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::json;
 
 use super::*;
-use crate::world::{Event, Seen};
+use crate::shelf::Seen;
+use crate::world::Event;
 
 fn now() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()
@@ -35,15 +37,15 @@ fn world() -> World {
         vpc: "v".to_owned(),
         ..SubnetSpec::default()
     };
-    world.apply(Event::Subnet(Seen::All(vec![Subnet::new("s", spec)])));
+    world.apply(Event::Subnet(Seen::all(vec![Subnet::new("s", spec)])));
     let node =
         json!({ "metadata": { "name": "n1", "labels": { "kubevirt.io/schedulable": "true" } } });
-    world.apply(Event::Node(Seen::All(vec![serde_json::from_value(node).unwrap()])));
-    world.apply(Event::Vpc(Seen::All(vec![Vpc::new("v", VpcSpec::default())])));
-    world.apply(Event::Ip(Seen::All(vec![])));
-    world.apply(Event::Machine(Seen::All(vec![])));
-    world.apply(Event::Instance(Seen::All(vec![])));
-    world.apply(Event::Block(Seen::All(vec![])));
+    world.apply(Event::Node(Seen::all(vec![serde_json::from_value(node).unwrap()])));
+    world.apply(Event::Vpc(Seen::all(vec![Vpc::new("v", VpcSpec::default())])));
+    world.apply(Event::Ip(Seen::all(vec![])));
+    world.apply(Event::Machine(Seen::all(vec![])));
+    world.apply(Event::Instance(Seen::all(vec![])));
+    world.apply(Event::Block(Seen::all(vec![])));
     assert!(world.is_complete());
     world.take_dirty();
     world
@@ -54,7 +56,7 @@ fn put(world: &mut World, vm: VirtualMachine) {
 }
 
 fn remove(world: &mut World, vm: VirtualMachine) {
-    world.apply(Event::Machine(Seen::Gone(Box::new(vm))));
+    world.apply(Event::Machine(Seen::gone(&vm)));
 }
 
 fn decided(world: &mut World, name: &str) -> Decision {
@@ -74,7 +76,7 @@ fn started(world: &mut World, name: &str) -> Decision {
 
 fn gone(world: &mut World, name: &str) {
     let instance = world.instances.get(&key(name)).unwrap().as_ref().clone();
-    world.apply(Event::Instance(Seen::Gone(Box::new(instance))));
+    world.apply(Event::Instance(Seen::gone(&instance)));
 }
 
 /// What was claimed or released, as if the ledger had been written.
@@ -223,7 +225,7 @@ fn a_template_that_changes_counts_at_the_next_start() {
 #[test]
 fn without_a_node_the_vm_says_why() {
     let mut world = world();
-    world.apply(Event::Node(Seen::All(vec![])));
+    world.apply(Event::Node(Seen::all(vec![])));
     put(&mut world, vm("web", "u1", "Always", None));
     let decision = decided(&mut world, "web");
     assert_eq!(decision.trouble.unwrap().reason, machine::UNSCHEDULABLE);
@@ -252,7 +254,7 @@ fn several_vms_of_one_round_spread_over_the_nodes() {
         let node = json!({ "metadata": { "name": name, "labels": { "kubevirt.io/schedulable": "true" } } });
         serde_json::from_value(node).unwrap()
     };
-    world.apply(Event::Node(Seen::All(vec![node("n1"), node("n2")])));
+    world.apply(Event::Node(Seen::all(vec![node("n1"), node("n2")])));
     put(&mut world, vm("a", "u1", "Always", None));
     put(&mut world, vm("b", "u2", "Always", None));
     let (dirty, _) = world.take_dirty();
@@ -356,7 +358,7 @@ fn a_subnet_whose_finalizer_was_stripped_leaves_no_address_to_another_subnet() {
     let old = world.subnets.get(&"s".to_owned()).unwrap().as_ref().clone();
     let mut twin = old.clone();
     twin.metadata.name = Some("twin".to_owned());
-    world.apply(Event::Subnet(Seen::Gone(Box::new(old))));
+    world.apply(Event::Subnet(Seen::gone(&old)));
     world.apply(Event::Subnet(Seen::Now(Box::new(twin))));
     assert!(decided(&mut world, "web").release.is_empty());
     assert!(world.refused["twin"].to_string().contains("still held in subnet"));
@@ -366,8 +368,7 @@ fn a_subnet_whose_finalizer_was_stripped_leaves_no_address_to_another_subnet() {
 /// Has the subnet deleted as the API does it: it stays, marked.
 fn mark_deleted(world: &mut World, name: &str) {
     let mut subnet = world.subnets.get(&name.to_owned()).unwrap().as_ref().clone();
-    subnet.metadata.deletion_timestamp =
-        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now()));
+    subnet.metadata.deletion_timestamp = Some(Time(now()));
     subnet.metadata.resource_version = Some("9".to_owned());
     world.apply(Event::Subnet(Seen::Now(Box::new(subnet))));
 }
@@ -407,11 +408,11 @@ fn a_running_vm_whose_block_was_lost_claims_it_again_from_a_subnet_that_is_being
     let before = started(&mut world, "web");
     started(&mut world, "other");
     let mut blocks = world.ledger.as_if_committed();
-    world.apply(Event::Block(Seen::All(blocks.clone())));
+    world.apply(Event::Block(Seen::all(blocks.clone())));
     mark_deleted(&mut world, "s");
     decided(&mut world, "web");
     blocks.retain(|block| block.spec.first.to_string() == "10.0.1.0");
-    world.apply(Event::Block(Seen::All(blocks)));
+    world.apply(Event::Block(Seen::all(blocks)));
     assert!(world.ledger.held_for(&key("web")).is_empty());
     assert_eq!(addresses(&decided(&mut world, "web")), addresses(&before));
 }
@@ -445,4 +446,100 @@ fn a_vm_whose_run_strategy_cannot_be_read_says_so_and_goes_on() {
     assert_eq!(decision.trouble.as_ref().unwrap().reason, machine::INVALID_RUN_STRATEGY);
     assert_eq!(decision.delete, None);
     assert_eq!(addresses(&decision), addresses(&before));
+}
+
+/// The metadata of a newer version of `object`.
+fn meta_of<K: kube::Resource>(object: &K, version: &str) -> Box<ObjectMeta> {
+    let mut meta = object.meta().clone();
+    meta.resource_version = Some(version.to_owned());
+    Box::new(meta)
+}
+
+#[test]
+fn nothing_of_a_vm_that_cannot_be_read_is_touched_until_it_is_repaired_or_gone() {
+    let mut world = world();
+    put(&mut world, vm("web", "u1", "Always", None));
+    let before = started(&mut world, "web");
+    committed(&mut world);
+    // Seen alone or in a list of all: it is there either way.
+    let meta = meta_of(&vm("web", "u1", "Always", None), "3");
+    world.apply(Event::Machine(Seen::Unreadable(meta.clone())));
+    world.apply(Event::Machine(Seen::All { objects: vec![], unreadable: vec![*meta.clone()] }));
+    gone(&mut world, "web");
+    let untouched = decided(&mut world, "web");
+    assert!(untouched.release.is_empty() && untouched.surplus.is_empty(), "{untouched:?}");
+    assert!(untouched.delete.is_none() && untouched.create.is_none(), "{untouched:?}");
+    assert_eq!(world.ledger.held_for(&key("web")).len(), 1);
+
+    let mut repaired = vm("web", "u1", "Always", None);
+    repaired.metadata.resource_version = Some("4".to_owned());
+    put(&mut world, repaired.clone());
+    assert_eq!(addresses(&started(&mut world, "web")), addresses(&before));
+    gone(&mut world, "web");
+    world.apply(Event::Machine(Seen::Unreadable(meta_of(&repaired, "6"))));
+    world.apply(Event::Machine(Seen::gone(&repaired)));
+    assert_eq!(decided(&mut world, "web").release.len(), 1, "a deletion needs only metadata");
+}
+
+#[test]
+fn a_vm_whose_instance_cannot_be_read_gets_no_second_one() {
+    let mut world = world();
+    put(&mut world, vm("web", "u1", "Always", None));
+    started(&mut world, "web");
+    let instance = world.instances.get(&key("web")).unwrap().as_ref().clone();
+    world.apply(Event::Instance(Seen::Unreadable(meta_of(&instance, "9"))));
+    let untouched = decided(&mut world, "web");
+    assert!(untouched.create.is_none() && untouched.release.is_empty(), "{untouched:?}");
+}
+
+#[test]
+fn a_subnet_with_a_block_that_cannot_be_read_gives_no_new_address_until_it_can() {
+    let mut world = world();
+    put(&mut world, vm("web", "u1", "Always", None));
+    let before = started(&mut world, "web");
+    let blocks = world.ledger.as_if_committed();
+    world.apply(Event::Block(Seen::all(blocks.clone())));
+    let metas = blocks.iter().map(|block| *meta_of(block, "5")).collect();
+    // As after a restart: what the block said before is not known.
+    world.apply(Event::Block(Seen::all(vec![])));
+    world.apply(Event::Block(Seen::All { objects: vec![], unreadable: metas }));
+    put(&mut world, vm("late", "u2", "Always", None));
+    let refused = decided(&mut world, "late").trouble.unwrap();
+    assert!(
+        refused.message.contains("AddressBlock s.v4.0a0000 does not fit"),
+        "{}",
+        refused.message
+    );
+    let running = decided(&mut world, "web");
+    assert!(running.delete.is_none() && running.release.is_empty(), "{running:?}");
+
+    let mut repaired = blocks;
+    for block in &mut repaired {
+        block.metadata.resource_version = Some("6".to_owned());
+    }
+    world.apply(Event::Block(Seen::all(repaired)));
+    let (dirty, _) = world.take_dirty();
+    assert!(dirty.contains(&key("late")), "who waited is looked at again");
+    assert_eq!(addresses(&decided(&mut world, "web")), addresses(&before));
+    assert_ne!(addresses(&decided(&mut world, "late")), addresses(&before));
+}
+
+#[test]
+fn a_reservation_that_cannot_be_read_stays_one() {
+    let mut world = world();
+    let spec = crds::kubeovn::IpSpec {
+        pod_name: "web".to_owned(),
+        namespace: "default".to_owned(),
+        subnet: "s".to_owned(),
+        ..Default::default()
+    };
+    let ip = Ip::new("web.default", spec);
+    world.put_ip(ip.clone());
+    decided(&mut world, "web");
+    world.apply(Event::Ip(Seen::Unreadable(meta_of(&ip, "9"))));
+    assert!(decided(&mut world, "web").release.is_empty());
+    world.apply(Event::Ip(Seen::gone(&ip)));
+    let (dirty, _) = world.take_dirty();
+    assert!(dirty.contains(&key("web")));
+    assert_eq!(decided(&mut world, "web").release.len(), 1);
 }

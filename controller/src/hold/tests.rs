@@ -1,9 +1,11 @@
-use crds::kubeovn::{SubnetSpec, Vpc, VpcSpec};
+use crds::kubeovn::{Subnet, SubnetSpec, Vpc, VpcSpec};
 use crds::ledger::AddressBlock;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{Resource, ResourceExt as _};
 
 use super::*;
-use crate::world::{Event, Seen};
+use crate::shelf::Seen;
+use crate::world::Event;
 
 fn time() -> Time {
     Time("2026-01-01T00:00:00Z".parse().unwrap())
@@ -50,9 +52,9 @@ fn block(version: &str, holders: &[&str]) -> AddressBlock {
 
 fn world(vpc: Vpc, subnet: Subnet, holders: &[&str]) -> World {
     let mut world = World::new(60);
-    world.apply(Event::Vpc(Seen::All(vec![vpc])));
-    world.apply(Event::Subnet(Seen::All(vec![subnet])));
-    world.apply(Event::Block(Seen::All(vec![block("1", holders)])));
+    world.apply(Event::Vpc(Seen::all(vec![vpc])));
+    world.apply(Event::Subnet(Seen::all(vec![subnet])));
+    world.apply(Event::Block(Seen::all(vec![block("1", holders)])));
     world.take_dirty();
     world
 }
@@ -131,4 +133,33 @@ fn a_vpc_that_is_being_deleted_takes_no_new_subnet_and_keeps_those_it_has() {
     let in_force = world(leaving(held(vpc("1"))), held(subnet("1", "10.0.0.0/24")), &[]);
     assert!(in_force.refused.is_empty());
     assert!(vpcs_to_let_go(&in_force).is_empty());
+}
+
+#[test]
+fn a_subnet_that_cannot_be_read_stays_in_force_and_can_be_deleted() {
+    let mut world = world(held(vpc("1")), held(subnet("1", "10.0.0.0/24")), &["a"]);
+    let as_it_was = world.ledger.networks()["s"].clone();
+    let meta = held(subnet("2", "")).metadata;
+    world.apply(Event::Subnet(Seen::Unreadable(Box::new(meta))));
+    world.take_dirty();
+    assert_eq!(world.ledger.networks()["s"], as_it_was);
+    assert!(world.refused["s"].to_string().contains("does not fit its type"));
+
+    let meta = leaving(held(subnet("3", ""))).metadata;
+    world.apply(Event::Subnet(Seen::Unreadable(Box::new(meta))));
+    world.take_dirty();
+    assert!(subnets_to_let_go(&world).is_empty());
+    world.apply(Event::Block(Seen::Now(Box::new(block("2", &[])))));
+    world.take_dirty();
+    assert_eq!(names(&subnets_to_let_go(&world)), ["s"]);
+}
+
+#[test]
+fn a_subnet_waits_for_a_block_that_cannot_be_read() {
+    let mut world = world(held(vpc("1")), leaving(held(subnet("1", "10.0.0.0/24"))), &["a"]);
+    let meta = block("2", &[]).metadata;
+    world.apply(Event::Block(Seen::All { objects: vec![], unreadable: vec![meta] }));
+    world.take_dirty();
+    assert!(subnets_to_let_go(&world).is_empty());
+    assert!(subnet_waits(&world, "s").unwrap().contains("AddressBlock s.v4.0a0000"));
 }

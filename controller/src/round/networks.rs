@@ -4,6 +4,7 @@ use std::fmt::Debug;
 
 use futures::StreamExt as _;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::api::{Api, Patch, PatchParams};
 use ovn::nb;
@@ -23,10 +24,10 @@ impl Rounds {
     /// before any address is given out. What did not take it is not in force.
     pub(super) async fn take_hold(&mut self) {
         for vpc in self.patch_each::<Vpc>(hold::vpcs_to_take(&self.world)).await {
-            self.world.put_vpc(vpc);
+            self.world.put_vpc_meta(vpc);
         }
         for subnet in self.patch_each::<Subnet>(hold::subnets_to_take(&self.world)).await {
-            self.world.put_subnet(subnet);
+            self.world.put_subnet_meta(subnet);
         }
         for name in hold::unheld(&self.world) {
             self.world.refuse(&name, NetworkError::NotHeld);
@@ -37,16 +38,17 @@ impl Rounds {
     /// has taken the comparison of everything.
     pub(super) async fn let_go(&mut self) {
         for subnet in self.patch_each::<Subnet>(hold::subnets_to_let_go(&self.world)).await {
-            self.world.put_subnet(subnet);
+            self.world.put_subnet_meta(subnet);
         }
         for vpc in self.patch_each::<Vpc>(hold::vpcs_to_let_go(&self.world)).await {
-            self.world.put_vpc(vpc);
+            self.world.put_vpc_meta(vpc);
         }
     }
 
-    /// Patches the objects named; returns those that took it. After a failure
-    /// everything is looked at again soon.
-    async fn patch_each<K>(&mut self, patches: Vec<(String, Value)>) -> Vec<K>
+    /// Patches the objects named; returns the metadata of those that took it, which
+    /// is all that need be readable. After a failure everything is looked at again
+    /// soon.
+    async fn patch_each<K>(&mut self, patches: Vec<(String, Value)>) -> Vec<ObjectMeta>
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
     {
@@ -55,7 +57,7 @@ impl Rounds {
             let api = &api;
             async move {
                 let patch = Patch::Merge(patch);
-                (api.patch(&name, &PatchParams::default(), &patch).await, name)
+                (api.patch_metadata(&name, &PatchParams::default(), &patch).await, name)
             }
         });
         let mut writes = futures::stream::iter(writes).buffer_unordered(PARALLEL_WRITES);
@@ -63,7 +65,7 @@ impl Rounds {
         while let Some((outcome, name)) = writes.next().await {
             self.edge.metrics.api_writes.inc();
             match outcome {
-                Ok(object) => written.push(object),
+                Ok(object) => written.push(object.metadata),
                 Err(error) if is_not_found(&error) => {}
                 Err(error) => {
                     warn!(kind = %K::kind(&()), name, %error, "A finalizer was not written");
