@@ -119,6 +119,6 @@ mod tests {
         let meta = read(serde_json::json!({ "running": "perhaps" })).unwrap_err();
         assert_eq!(meta.name.as_deref(), Some("web"));
         let fits = serde_json::json!({ "template": { "spec": { "domain": { "devices": {} } } } });
-        assert!(read(fits).is_ok());
+        assert_eq!(read(fits).unwrap().name_any(), "web");
     }
 }
