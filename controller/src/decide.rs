@@ -161,7 +161,9 @@ fn present(
     if !starting && !reserve && !lost {
         return;
     }
+    world.ledger.attempt();
     if let Err((trouble, again_at)) = claim_all(world, decision, vm, &asked, now) {
+        world.ledger.undo(unix(now));
         decision.trouble = Some(trouble);
         decision.again_at = again_at;
         return;
@@ -203,8 +205,8 @@ fn used_subnets(
     held.map(|(_, subnet)| subnet).chain(noted).collect()
 }
 
-/// Claims an address of each family for each network, all or none, and lets go
-/// of ports and subnets that the template no longer asks for.
+/// Claims an address of each family for each network, and lets go of ports and
+/// subnets that the template no longer asks for.
 fn claim_all(
     world: &mut World,
     decision: &mut Decision,
@@ -214,21 +216,16 @@ fn claim_all(
 ) -> Result<(), (Trouble, Option<Timestamp>)> {
     let uid = vm.uid().unwrap_or_default();
     let seconds = unix(now);
-    let mut fresh: Vec<(&str, Claimant)> = Vec::new();
     for request in asked {
         if let Some(mac) = request.mac
             && let Some(other) = other_with_mac(world, request, mac)
         {
             let message =
                 format!("MAC address {mac} is used by {other} in the same vpc: choose another");
-            give_back(world, &fresh, seconds);
             return Err((Trouble { reason: machine::ADDRESS_NOT_AVAILABLE, message }, None));
         }
         let claimant = claimant(&request.port, &decision.vm, &uid);
         adopt_reservation(world, request, &claimant, seconds);
-        if world.ledger.addresses(&request.subnet, &claimant).is_empty() {
-            fresh.push((&request.subnet, claimant.clone()));
-        }
         let remembered = remembered(world, request, &claimant);
         let outcome = world
             .ledger
@@ -245,7 +242,6 @@ fn claim_all(
                 None => Err(error),
             });
         if let Err(error) = outcome {
-            give_back(world, &fresh, seconds);
             let again_at = match &error {
                 AddressError::Resting { seconds, .. } => {
                     let wait = i64::try_from(*seconds).unwrap_or(60).max(1);
@@ -291,13 +287,6 @@ fn remembered(world: &World, request: &Request, claimant: &Claimant) -> Option<V
         text.split(',').filter_map(|part| part.trim().parse().ok()).collect();
     let fit = !addresses.is_empty() && addresses.iter().all(|one| network.cidrs.contains(*one));
     fit.then_some(addresses)
-}
-
-/// A VM's networks are claimed all or none.
-fn give_back(world: &mut World, fresh: &[(&str, Claimant)], now: Seconds) {
-    for (subnet, claimant) in fresh {
-        world.ledger.release(subnet, claimant, now);
-    }
 }
 
 /// Claims what IP objects made by people reserve for this VM.

@@ -149,6 +149,8 @@ pub struct Ledger {
     by_vm: HashMap<VmKey, BTreeMap<Claimant, BTreeSet<(String, IpAddr)>>>,
     /// By block: what the next commit changes.
     edits: BTreeMap<String, Edit>,
+    /// What was noted since the last attempt began, oldest first.
+    noted: Vec<Noted>,
     /// Subnets whose pools no longer follow from the blocks.
     stale: BTreeSet<String>,
 }
@@ -158,6 +160,15 @@ struct Edit {
     subnet: String,
     first: IpAddr,
     changes: BTreeMap<IpAddr, Change>,
+}
+
+/// A change, and the one of the same address that it took the place of.
+#[derive(Debug)]
+struct Noted {
+    subnet: String,
+    address: IpAddr,
+    change: Change,
+    before: Option<Change>,
 }
 
 #[derive(Clone, Debug)]
@@ -186,6 +197,7 @@ impl Ledger {
             unreadable: BTreeSet::new(),
             by_vm: HashMap::new(),
             edits: BTreeMap::new(),
+            noted: Vec::new(),
             stale: BTreeSet::new(),
         }
     }
@@ -371,6 +383,45 @@ impl Ledger {
         counts
     }
 
+    /// Begins several claims of which either all or none are to count.
+    pub fn attempt(&mut self) {
+        self.noted.clear();
+    }
+
+    /// Takes back all that was claimed since the attempt began, as if nobody had
+    /// ever asked: nothing of it is written.
+    pub fn undo(&mut self, now: Seconds) {
+        for Noted { subnet, address, change, before } in
+            std::mem::take(&mut self.noted).into_iter().rev()
+        {
+            let owner = change.claimant().owner();
+            if let Some(pool) = self.pool_mut(&subnet, address) {
+                match change {
+                    Change::Hold(_) => drop(pool.release(&owner, now)),
+                    Change::Release(..) => drop(pool.restore_held(&owner, address)),
+                }
+            }
+            self.set_held(
+                &subnet,
+                address,
+                change.claimant(),
+                matches!(change, Change::Release(..)),
+            );
+            let block = block_name(&subnet, address);
+            if let Some(edit) = self.edits.get_mut(&block) {
+                match before {
+                    Some(before) => drop(edit.changes.insert(address, before)),
+                    None => drop(edit.changes.remove(&address)),
+                }
+                if edit.changes.is_empty() {
+                    self.edits.remove(&block);
+                }
+            }
+            // In the pool it rests now as if it had been used.
+            self.stale.insert(subnet);
+        }
+    }
+
     /// Gives `claimant` one address of each family of `subnet`: those `named`,
     /// those it holds, or else free ones. All or none.
     ///
@@ -449,6 +500,7 @@ impl Ledger {
     /// those edits, and they must decide again.
     pub async fn commit(&mut self, api: &Api<AddressBlock>) -> HashSet<VmKey> {
         let edits = std::mem::take(&mut self.edits);
+        self.noted.clear();
         let writes = edits.into_iter().map(|(name, edit)| {
             let current = self.blocks.get(&name).cloned();
             async move {
@@ -505,29 +557,29 @@ impl Ledger {
     }
 
     fn note(&mut self, subnet: &str, address: IpAddr, change: Change) {
-        let claimant = change.claimant();
-        let claims = self.by_vm.entry(claimant.vm.clone()).or_default();
-        let place = (subnet.to_owned(), address);
-        match &change {
-            Change::Hold(claimant) => {
-                claims.entry(claimant.clone()).or_default().insert(place);
-            }
-            Change::Release(claimant, _) => {
-                if let Some(held) = claims.get_mut(claimant) {
-                    held.remove(&place);
-                }
-                claims.retain(|_, held| !held.is_empty());
-            }
-        }
-        if claims.is_empty() {
-            self.by_vm.remove(&change.claimant().vm.clone());
-        }
+        self.set_held(subnet, address, change.claimant(), matches!(change, Change::Hold(_)));
         let edit = self.edits.entry(block_name(subnet, address)).or_insert_with(|| Edit {
             subnet: subnet.to_owned(),
             first: first_of_block(address),
             changes: BTreeMap::new(),
         });
-        edit.changes.insert(address, change);
+        let before = edit.changes.insert(address, change.clone());
+        self.noted.push(Noted { subnet: subnet.to_owned(), address, change, before });
+    }
+
+    /// Has the index say whether `claimant` holds `address`.
+    fn set_held(&mut self, subnet: &str, address: IpAddr, claimant: &Claimant, held: bool) {
+        let place = (subnet.to_owned(), address);
+        let claims = self.by_vm.entry(claimant.vm.clone()).or_default();
+        if held {
+            claims.entry(claimant.clone()).or_default().insert(place);
+        } else if let Some(places) = claims.get_mut(claimant) {
+            places.remove(&place);
+        }
+        claims.retain(|_, places| !places.is_empty());
+        if claims.is_empty() {
+            self.by_vm.remove(&claimant.vm);
+        }
     }
 
     fn replace(&mut self, name: String, block: AddressBlock) -> Vec<VmKey> {
@@ -544,24 +596,13 @@ impl Ledger {
 
     fn index(&mut self, block: &AddressBlockSpec) {
         for (address, holder) in &block.held {
-            let claimant = Claimant::from_holder(holder);
-            let claims = self.by_vm.entry(claimant.vm.clone()).or_default();
-            claims.entry(claimant).or_default().insert((block.subnet.clone(), *address));
+            self.set_held(&block.subnet, *address, &Claimant::from_holder(holder), true);
         }
     }
 
     fn unindex(&mut self, block: &AddressBlockSpec) {
         for (address, holder) in &block.held {
-            let claimant = Claimant::from_holder(holder);
-            if let Some(claims) = self.by_vm.get_mut(&claimant.vm) {
-                if let Some(held) = claims.get_mut(&claimant) {
-                    held.remove(&(block.subnet.clone(), *address));
-                }
-                claims.retain(|_, held| !held.is_empty());
-                if claims.is_empty() {
-                    self.by_vm.remove(&claimant.vm);
-                }
-            }
+            self.set_held(&block.subnet, *address, &Claimant::from_holder(holder), false);
         }
     }
 

@@ -543,3 +543,28 @@ fn a_reservation_that_cannot_be_read_stays_one() {
     assert!(dirty.contains(&key("web")));
     assert_eq!(decided(&mut world, "web").release.len(), 1);
 }
+
+#[test]
+fn a_vm_with_two_networks_of_which_one_cannot_be_had_writes_nothing() {
+    let mut world = world();
+    let spec = SubnetSpec {
+        cidr_block: "10.9.0.0/24".to_owned(),
+        provider: "net2.default.ovn".to_owned(),
+        vpc: "v".to_owned(),
+        ..SubnetSpec::default()
+    };
+    world.apply(Event::Subnet(Seen::Now(Box::new(Subnet::new("second", spec)))));
+    let mut two = vm("two", "u1", "Always", None);
+    two.spec.template.spec.networks = serde_json::from_value(json!([
+        { "name": "default", "pod": {} }, { "name": "other", "multus": { "networkName": "net2" } },
+    ]))
+    .unwrap();
+    two.spec.template.metadata.as_mut().unwrap().annotations = Some(
+        [("net2.default.ovn.kubernetes.io/ip_address".to_owned(), "10.9.0.1".to_owned())].into(),
+    );
+    put(&mut world, two);
+    let decision = decided(&mut world, "two");
+    assert!(decision.trouble.unwrap().message.contains("gateway's"));
+    assert!(decision.ports.is_empty() && decision.release.is_empty());
+    assert!(world.ledger.as_if_committed().is_empty(), "nothing to write");
+}

@@ -216,3 +216,29 @@ async fn an_edit_that_would_take_an_address_from_its_holder_is_not_written() {
     assert_eq!(ledger.commit(&store.api()).await, HashSet::from([thief.vm]));
     assert_eq!(store.holders()[&address], "web.default");
 }
+
+#[tokio::test]
+async fn an_attempt_that_is_undone_leaves_no_trace() {
+    let store = Store::default();
+    let mut ledger = store.ledger();
+    let (reserved, web) = (claimant("web", ""), claimant("web", "u1"));
+    ledger.claim("s", &reserved, &["10.0.0.5".parse().unwrap()], 100).unwrap();
+    ledger.commit(&store.api()).await;
+    let (held, free) = (ledger.held_for(&web.vm), ledger.counts("s"));
+    let written = store.holders();
+
+    ledger.attempt();
+    ledger.adopt("s", &reserved, &web, 200);
+    ledger.claim("s", &web, &["10.0.0.6".parse().unwrap()], 200).unwrap();
+    let db = ledger.claim("s", &claimant("db", "u2"), &[], 200).unwrap();
+    ledger.undo(200);
+    assert_eq!(ledger.held_for(&web.vm), held);
+    assert!(ledger.edits.is_empty(), "{:?}", ledger.edits);
+    assert!(ledger.commit(&store.api()).await.is_empty());
+    assert_eq!(store.holders(), written);
+
+    ledger.settle();
+    assert_eq!(ledger.counts("s"), free);
+    let other = ledger.claim("s", &claimant("other", "u3"), &[], 200).unwrap();
+    assert_eq!(other, db, "as if nobody had asked before");
+}
