@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Event;
 use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 use tests::cluster::{Cluster, Flavour};
-use tests::kinds::{IP, Kind, SUBNET, VM, VMI, VPC};
+use tests::kinds::{BLOCK, IP, Kind, SUBNET, VM, VMI, VPC};
 use tests::objects::{Subnet, Vm, vpc};
 use tests::world::{Part, World, port_of};
 use tests::{eventually, same};
@@ -241,6 +241,39 @@ pub(super) async fn a_changed_template_asks_for_a_restart(world: &mut World) -> 
         Ok(())
     })
     .await
+}
+
+pub(super) async fn an_address_block_that_cannot_be_read_frees_no_address(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    let cluster = &world.cluster;
+    cluster.create(VPC, vpc("ledger")).await?;
+    cluster
+        .create(SUBNET, Subnet::named("ledger-net").in_vpc("ledger").of("10.76.0.0/24").object())
+        .await?;
+    cluster.create(VM, Vm::named("held").on("ledger-net").object()).await?;
+    let before = world.running("held").await?;
+    let place = world.place("held").await?;
+
+    // Past the schema: an entry of no address. Who starts anew cannot read it either.
+    let block = "ledger-net.v4.0a4c00";
+    let entry = |holder: Value| json!({"spec": {"held": {"nonsense": holder}}});
+    let nobody = json!({"port": "nobody", "vm": "default/nobody"});
+    world.cluster.merge(BLOCK, block, entry(nobody)).await?;
+    let killed = world.kill(Part::Controller)?;
+    world.back(killed).await?;
+    let cluster = &world.cluster;
+    cluster.create(VM, Vm::named("waits").on("ledger-net").object()).await?;
+    says(cluster, VM, "waits", ("Failure", "True"), block).await?;
+    let now = world.running("held").await?;
+    same("the instance", &now["metadata"]["uid"], &before["metadata"]["uid"])?;
+    ensure!(world.northbound().vm_ports().await?.contains_key(&port_of("held")), "no port");
+
+    world.cluster.merge(BLOCK, block, entry(Value::Null)).await?;
+    world.running("waits").await?;
+    same("the place", world.place("held").await?, place.clone())?;
+    ensure!(world.place("waits").await?.v4 != place.v4, "{} was given twice", place.v4);
+    Ok(())
 }
 
 pub(super) async fn a_subnet_in_use_waits_for_its_vms_when_deleted(

@@ -79,6 +79,7 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             a_reserved_address_is_given_to_its_vm_and_to_no_other,
             a_vm_that_says_twice_when_it_runs_is_refused_or_left_as_it_is,
             a_changed_template_asks_for_a_restart,
+            an_address_block_that_cannot_be_read_frees_no_address,
             a_subnet_in_use_waits_for_its_vms_when_deleted,
             all_of_it_can_be_deleted;
         churn:

@@ -12,8 +12,9 @@
 
 use std::collections::BTreeSet;
 
-use crds::kubeovn::FINALIZER;
+use crds::kubeovn::{FINALIZER, Subnet, Vpc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
 use crate::ledger::Claimant;
@@ -108,31 +109,28 @@ pub fn subnets_of(world: &World, vpc: &str) -> BTreeSet<String> {
 
 /// What a Subnet that is being deleted waits for, and what to do.
 #[must_use]
-pub fn subnet_waits(world: &World, name: &str) -> Option<String> {
-    let leaving = world.subnets.meta(&name.to_owned()).is_some_and(is_leaving);
-    let blocks = world.ledger.unreadable_in(name).map(|block| format!("AddressBlock {block}"));
-    let holders = world.ledger.holders_in(name);
-    let users = holders.iter().map(user).chain(blocks).filter(|_| leaving);
-    let users: BTreeSet<String> = users.collect();
-    (!users.is_empty()).then(|| {
-        format!(
-            "the subnet stays in force until no address of it is held: delete {}, or move them to another subnet",
-            counted(&users)
-        )
-    })
+pub fn subnet_waits(world: &World, subnet: &Subnet) -> Option<String> {
+    if !is_leaving(&subnet.metadata) {
+        return None;
+    }
+    let name = subnet.name_any();
+    let blocks = world.ledger.unreadable_in(&name).map(|block| format!("AddressBlock {block}"));
+    let users = world.ledger.holders_in(&name).iter().map(user).chain(blocks).collect();
+    let users = counted(&users)?;
+    Some(format!(
+        "the subnet stays in force until no address of it is held: delete {users}, or move them to another subnet"
+    ))
 }
 
 /// What a Vpc that is being deleted waits for, and what to do.
 #[must_use]
-pub fn vpc_waits(world: &World, name: &str) -> Option<String> {
-    let leaving = world.vpcs.meta(&name.to_owned()).is_some_and(is_leaving);
-    let subnets: BTreeSet<String> = subnets_of(world, name)
-        .into_iter()
-        .filter(|_| leaving)
-        .map(|subnet| format!("Subnet {subnet}"))
-        .collect();
-    (!subnets.is_empty())
-        .then(|| format!("the vpc stays in force for its subnets: delete {}", counted(&subnets)))
+pub fn vpc_waits(world: &World, vpc: &Vpc) -> Option<String> {
+    if !is_leaving(&vpc.metadata) {
+        return None;
+    }
+    let subnets = subnets_of(world, &vpc.name_any());
+    let subnets = counted(&subnets.iter().map(|subnet| format!("Subnet {subnet}")).collect())?;
+    Some(format!("the vpc stays in force for its subnets: delete {subnets}"))
 }
 
 /// A holder as its author knows it.
@@ -144,12 +142,13 @@ fn user(holder: &Claimant) -> String {
     }
 }
 
-/// The first few, and how many more.
-fn counted(users: &BTreeSet<String>) -> String {
+/// The first few, and how many more; none if there are none.
+fn counted(users: &BTreeSet<String>) -> Option<String> {
     let named: Vec<&str> = users.iter().take(NAMED).map(String::as_str).collect();
     match users.len().saturating_sub(NAMED) {
-        0 => named.join(", "),
-        more => format!("{} and {more} more", named.join(", ")),
+        _ if users.is_empty() => None,
+        0 => Some(named.join(", ")),
+        more => Some(format!("{} and {more} more", named.join(", "))),
     }
 }
 

@@ -134,3 +134,38 @@ pub fn ownerless(mut ours: Ours, world: &World) -> Ours {
     }
     ours
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+    use super::*;
+    use crate::shelf::Seen;
+    use crate::world::Event;
+
+    fn named(name: &str) -> ObjectMeta {
+        ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() }
+    }
+
+    fn ours() -> Ours {
+        Ours { ports: ["web.default".to_owned()].into(), ..Ours::default() }
+    }
+
+    #[test]
+    fn ports_that_an_unreadable_block_may_name_are_not_swept() {
+        let mut world = World::new(60);
+        assert_eq!(ownerless(ours(), &world), ours());
+        let unreadable = vec![named("s.v4.0a0000")];
+        world.apply(Event::Block(Seen::All { objects: vec![], unreadable }));
+        assert!(ownerless(ours(), &world).ports.is_empty());
+    }
+
+    #[test]
+    fn a_switch_whose_subnet_cannot_be_read_is_not_swept() {
+        let mut world = World::new(60);
+        let switches = || Ours { switches: ["s".to_owned()].into(), ..Ours::default() };
+        assert_eq!(ownerless(switches(), &world), switches());
+        world.apply(Event::Subnet(Seen::Unreadable(Box::new(named("s")))));
+        assert!(ownerless(switches(), &world).switches.is_empty());
+    }
+}

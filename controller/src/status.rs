@@ -29,7 +29,7 @@ pub fn subnets(
                 }
                 refusal => refusal.map(ToString::to_string),
             },
-            waits: hold::subnet_waits(world, name),
+            waits: hold::subnet_waits(world, subnet),
             ignored: network::without_effect(&subnet.spec),
             generation: subnet.metadata.generation,
         };
@@ -89,7 +89,7 @@ pub fn vpcs(world: &World, now: Timestamp) -> Vec<(String, VpcStatus)> {
         let networks = world.ledger.networks().values();
         let facts = Facts {
             refusal: None,
-            waits: hold::vpc_waits(world, name),
+            waits: hold::vpc_waits(world, vpc),
             ignored: without_effect(vpc),
             generation: vpc.metadata.generation,
         };

@@ -1,7 +1,7 @@
-use crds::kubeovn::{Subnet, SubnetSpec, Vpc, VpcSpec};
+use crds::kubeovn::{SubnetSpec, VpcSpec};
 use crds::ledger::AddressBlock;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::{Resource, ResourceExt as _};
+use kube::Resource;
 
 use super::*;
 use crate::shelf::Seen;
@@ -78,6 +78,8 @@ fn what_is_in_force_is_held_before_it_is_used() {
     assert!(unheld(&world).is_empty());
     assert!(vpcs_to_take(&world).is_empty() && subnets_to_take(&world).is_empty());
     assert!(!world.is_dirty(), "our own finalizer is no news");
+    let other = self::world(held(vpc("1")), subnet("1", "10.0.0.0/24"), &[]);
+    assert_eq!(unheld(&other), ["s"], "it could still vanish itself");
 }
 
 #[test]
@@ -100,10 +102,11 @@ fn a_subnet_waits_for_its_last_address_and_says_whose_it_is() {
     let mut world = world(leaving(held(vpc("1"))), deleted(), &["a", "b", "c", "d", "e"]);
     assert!(subnets_to_let_go(&world).is_empty() && vpcs_to_let_go(&world).is_empty());
     assert!(world.ledger.networks()["s"].leaving);
-    let says = subnet_waits(&world, "s").unwrap();
+    let says = subnet_waits(&world, &deleted()).unwrap();
     let named = "delete VirtualMachine default/a, VirtualMachine default/b, VirtualMachine default/c and 2 more";
     assert!(says.contains(named), "{says}");
-    assert!(vpc_waits(&world, "v").unwrap().contains("delete Subnet s"));
+    assert!(vpc_waits(&world, &leaving(vpc("1"))).unwrap().contains("delete Subnet s"));
+    assert_eq!(vpc_waits(&world, &vpc("1")), None);
 
     // The last address is given back; another one rests.
     world.apply(Event::Block(Seen::Now(Box::new(block("2", &[])))));
@@ -112,7 +115,8 @@ fn a_subnet_waits_for_its_last_address_and_says_whose_it_is() {
     assert!(topology, "everything is compared, so that its rows go");
     assert_eq!(names(&subnets_to_let_go(&world)), ["s"]);
     assert_eq!(names(&vpcs_to_let_go(&world)), ["v"]);
-    assert_eq!((subnet_waits(&world, "s"), vpc_waits(&world, "v")), (None, None));
+    assert_eq!(subnet_waits(&world, &deleted()), None);
+    assert_eq!(vpc_waits(&world, &leaving(vpc("1"))), None);
     world.put_subnet(leaving(subnet("2", "10.0.0.0/24")));
     assert!(!world.take_dirty().1, "let go, it is nobody's any more");
 }
@@ -121,7 +125,7 @@ fn a_subnet_waits_for_its_last_address_and_says_whose_it_is() {
 fn a_subnet_edited_into_nonsense_and_deleted_waits_too_also_over_a_restart() {
     let world = world(held(vpc("1")), leaving(held(subnet("1", "nonsense"))), &["a"]);
     assert!(subnets_to_let_go(&world).is_empty());
-    assert!(subnet_waits(&world, "s").unwrap().contains("default/a"));
+    assert!(subnet_waits(&world, &leaving(subnet("1", ""))).unwrap().contains("default/a"));
     assert_eq!(subnets_of(&world, "v"), BTreeSet::from(["s".to_owned()]));
 }
 
@@ -161,5 +165,6 @@ fn a_subnet_waits_for_a_block_that_cannot_be_read() {
     world.apply(Event::Block(Seen::All { objects: vec![], unreadable: vec![meta] }));
     world.take_dirty();
     assert!(subnets_to_let_go(&world).is_empty());
-    assert!(subnet_waits(&world, "s").unwrap().contains("AddressBlock s.v4.0a0000"));
+    let says = subnet_waits(&world, &leaving(subnet("1", ""))).unwrap();
+    assert!(says.contains("AddressBlock s.v4.0a0000"), "{says}");
 }
