@@ -13,126 +13,30 @@
 //! is read again, the pools are rebuilt, and the owner asks anew. Two writers
 //! therefore never both succeed, however late either of them wakes up.
 
+mod edits;
+mod holder;
+mod pools;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
-use crds::ledger::{
-    AddressBlock, AddressBlockSpec, Holder, block_name, first_of_block, subnet_of_block,
-};
+use crds::ledger::{AddressBlock, AddressBlockSpec, block_name, first_of_block, subnet_of_block};
 use futures::StreamExt as _;
-use ipam::{AllocateError, ClaimError, Owner, Pool, Seconds};
+use ipam::{Owner, Pool, Seconds};
 use kube::ResourceExt as _;
-use kube::api::{Api, DeleteParams, PostParams, Preconditions};
-use tracing::{error, info, warn};
+use kube::api::{Api, DeleteParams, Preconditions};
+use tracing::{info, warn};
+
+pub use holder::{Claimant, VmKey};
+pub use pools::AddressError;
+
+use edits::{Change, Edit, Outcome, apply, empty, version, write};
+use pools::{of_family, take};
 
 use crate::network::Network;
 
 /// Writes in flight at once.
 const PARALLEL_WRITES: usize = 16;
-
-/// What a VM is called: namespace and name.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct VmKey {
-    /// Namespace.
-    pub namespace: String,
-    /// Name.
-    pub name: String,
-}
-
-impl std::fmt::Display for VmKey {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "{}/{}", self.namespace, self.name)
-    }
-}
-
-/// One port of one VM, as the ledger knows it.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Claimant {
-    /// The port.
-    pub port: String,
-    /// The VM.
-    pub vm: VmKey,
-    /// The VM's uid; empty for a reservation.
-    pub uid: String,
-}
-
-impl Claimant {
-    /// The name by which the pools know it.
-    fn owner(&self) -> Owner {
-        Owner::from(format!("{}/{}", self.port, self.uid).as_str())
-    }
-
-    fn from_holder(holder: &Holder) -> Self {
-        let (namespace, name) = holder.vm.split_once('/').unwrap_or(("", &holder.vm));
-        Self {
-            port: holder.port.clone(),
-            vm: VmKey { namespace: namespace.to_owned(), name: name.to_owned() },
-            uid: holder.uid.clone(),
-        }
-    }
-
-    fn holder(&self) -> Holder {
-        Holder { port: self.port.clone(), vm: self.vm.to_string(), uid: self.uid.clone() }
-    }
-}
-
-/// Why a port has no address: what its author must change, or what to wait for.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum AddressError {
-    /// The address named is held.
-    #[error(
-        "{address} of subnet {subnet:?} is held by {holder}: choose another address, or delete what holds it"
-    )]
-    Held {
-        /// The address.
-        address: IpAddr,
-        /// The subnet.
-        subnet: String,
-        /// The holder's port.
-        holder: String,
-    },
-    /// The address named can never be had.
-    #[error("{address} of subnet {subnet:?} is the gateway's or the network's own: choose another")]
-    Forbidden {
-        /// The address.
-        address: IpAddr,
-        /// The subnet.
-        subnet: String,
-    },
-    /// No address is left.
-    #[error(
-        "subnet {subnet:?} has no free address in {network}: delete VMs or use a larger subnet"
-    )]
-    Exhausted {
-        /// The subnet.
-        subnet: String,
-        /// The network.
-        network: String,
-    },
-    /// A released address rests. Worth asking again.
-    #[error(
-        "subnet {subnet:?}: the address was released a short while ago and rests; it is asked for again"
-    )]
-    Resting {
-        /// The subnet.
-        subnet: String,
-        /// For how long.
-        seconds: u64,
-    },
-    /// Which addresses are free cannot be known.
-    #[error(
-        "subnet {subnet:?} gives no new addresses: AddressBlock {block} does not fit its type, so nobody knows what is free; correct it"
-    )]
-    Unreadable {
-        /// The subnet.
-        subnet: String,
-        /// The block.
-        block: String,
-    },
-    /// The subnet is not known. Worth asking again.
-    #[error("subnet {0:?} does not exist or is not ready")]
-    NoSubnet(String),
-}
 
 /// Blocks, pools and the edits between them.
 #[derive(Debug)]
@@ -155,13 +59,6 @@ pub struct Ledger {
     stale: BTreeSet<String>,
 }
 
-#[derive(Debug)]
-struct Edit {
-    subnet: String,
-    first: IpAddr,
-    changes: BTreeMap<IpAddr, Change>,
-}
-
 /// A change, and the one of the same address that it took the place of.
 #[derive(Debug)]
 struct Noted {
@@ -169,20 +66,6 @@ struct Noted {
     address: IpAddr,
     change: Change,
     before: Option<Change>,
-}
-
-#[derive(Clone, Debug)]
-enum Change {
-    Hold(Claimant),
-    Release(Claimant, Seconds),
-}
-
-impl Change {
-    const fn claimant(&self) -> &Claimant {
-        match self {
-            Self::Hold(claimant) | Self::Release(claimant, _) => claimant,
-        }
-    }
 }
 
 impl Ledger {
@@ -653,142 +536,6 @@ impl Ledger {
         }
         self.pools.insert(subnet.to_owned(), pools);
     }
-}
-
-/// The pool of `address`'s family: pools stand in the order of the networks.
-fn of_family<'a>(
-    network: &Network,
-    pools: &'a mut [Pool],
-    address: IpAddr,
-) -> Option<&'a mut Pool> {
-    let index = network.cidrs.iter().position(|cidr| cidr.is_ipv4() == address.is_ipv4())?;
-    pools.get_mut(index)
-}
-
-enum TakeError {
-    Allocate(AllocateError),
-    Claim(IpAddr, ClaimError),
-}
-
-impl TakeError {
-    fn explain(self, subnet: &str, network: ipnetwork::IpNetwork, now: Seconds) -> AddressError {
-        let subnet = subnet.to_owned();
-        match self {
-            Self::Allocate(AllocateError::Exhausted) => {
-                AddressError::Exhausted { subnet, network: network.to_string() }
-            }
-            Self::Allocate(AllocateError::Resting { until })
-            | Self::Claim(_, ClaimError::Resting { until }) => {
-                AddressError::Resting { subnet, seconds: until.saturating_sub(now) }
-            }
-            Self::Claim(address, ClaimError::HeldBy(owner)) => {
-                let holder =
-                    owner.as_str().rsplit_once('/').map_or("", |(port, _)| port).to_owned();
-                AddressError::Held { address, subnet, holder }
-            }
-            Self::Claim(
-                address,
-                ClaimError::OutOfRange(_) | ClaimError::Forbidden(_) | ClaimError::OwnerHolds(_),
-            ) => AddressError::Forbidden { address, subnet },
-        }
-    }
-}
-
-/// The address of `owner`: the one wanted, else the one held, else a free one.
-fn take(
-    pool: &mut Pool,
-    owner: &Owner,
-    wanted: Option<IpAddr>,
-    now: Seconds,
-) -> Result<IpAddr, TakeError> {
-    let Some(wanted) = wanted else {
-        return pool.allocate(owner, now).map_err(TakeError::Allocate);
-    };
-    if let Some(held) = pool.address_of(owner).filter(|held| *held != wanted) {
-        if let Some(other) = pool.holder(wanted) {
-            return Err(TakeError::Claim(wanted, ClaimError::HeldBy(other.clone())));
-        }
-        pool.release(owner, now);
-        info!(%owner, %held, %wanted, "The address changes as the template asks");
-    }
-    pool.claim(owner, wanted, now).map_err(|error| TakeError::Claim(wanted, error))?;
-    Ok(wanted)
-}
-
-enum Outcome {
-    Written(Box<AddressBlock>),
-    /// Not written, or not known to be; with the block as it stands if it could
-    /// be read.
-    Lost(Option<Box<AddressBlock>>),
-}
-
-async fn write(
-    api: &Api<AddressBlock>,
-    name: &str,
-    current: Option<AddressBlock>,
-    edit: &Edit,
-) -> Outcome {
-    let exists = current.is_some();
-    let mut block = current.unwrap_or_else(|| empty(name, edit));
-    for (address, change) in &edit.changes {
-        if !may_change(block.spec.held.get(address), change.claimant()) {
-            error!(block = name, %address, port = change.claimant().port, "An edit would take an address from its holder; it is dropped");
-            return Outcome::Lost(exists.then(|| Box::new(block)));
-        }
-        apply(&mut block.spec, *address, change);
-    }
-    let params = PostParams::default();
-    let written = if exists {
-        api.replace(name, &params, &block).await
-    } else {
-        api.create(&params, &block).await
-    };
-    match written {
-        Ok(block) => Outcome::Written(Box::new(block)),
-        Err(error) => {
-            info!(block = name, %error, "An address block was not written; reading it again");
-            Outcome::Lost(api.get_opt(name).await.ok().flatten().map(Box::new))
-        }
-    }
-}
-
-fn empty(name: &str, edit: &Edit) -> AddressBlock {
-    AddressBlock::new(
-        name,
-        AddressBlockSpec {
-            subnet: edit.subnet.clone(),
-            first: edit.first,
-            held: BTreeMap::new(),
-            resting: BTreeMap::new(),
-        },
-    )
-}
-
-/// Whether `claimant` may write the entry of this holder: its own, a free one, or
-/// the reservation that was made for it.
-fn may_change(holder: Option<&Holder>, claimant: &Claimant) -> bool {
-    let Some(holder) = holder else { return true };
-    let held_by = Claimant::from_holder(holder);
-    held_by == *claimant || (held_by.uid.is_empty() && held_by.port == claimant.port)
-}
-
-fn apply(block: &mut AddressBlockSpec, address: IpAddr, change: &Change) {
-    match change {
-        Change::Hold(claimant) => {
-            block.held.insert(address, claimant.holder());
-            block.resting.remove(&address);
-        }
-        Change::Release(_, now) => {
-            block.held.remove(&address);
-            block.resting.insert(address, *now);
-        }
-    }
-}
-
-/// Versions are opaque by contract and numbers in fact; what is not a number is
-/// newer than everything.
-fn version(block: &AddressBlock) -> u64 {
-    block.resource_version().and_then(|version| version.parse().ok()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

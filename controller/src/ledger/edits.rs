@@ -1,0 +1,112 @@
+//! Edits of one block, and how they are written: with the version that was read,
+//! or not at all.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crds::ledger::{AddressBlock, AddressBlockSpec, Holder};
+use ipam::Seconds;
+use kube::ResourceExt as _;
+use kube::api::{Api, PostParams};
+use tracing::{error, info};
+
+use super::Claimant;
+
+/// What the next commit changes in a block.
+#[derive(Debug)]
+pub(super) struct Edit {
+    pub(super) subnet: String,
+    pub(super) first: IpAddr,
+    pub(super) changes: BTreeMap<IpAddr, Change>,
+}
+
+/// What becomes of one address.
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    Hold(Claimant),
+    Release(Claimant, Seconds),
+}
+
+impl Change {
+    pub(super) const fn claimant(&self) -> &Claimant {
+        match self {
+            Self::Hold(claimant) | Self::Release(claimant, _) => claimant,
+        }
+    }
+}
+
+pub(super) enum Outcome {
+    Written(Box<AddressBlock>),
+    /// Not written, or not known to be; with the block as it stands if it could
+    /// be read.
+    Lost(Option<Box<AddressBlock>>),
+}
+
+pub(super) async fn write(
+    api: &Api<AddressBlock>,
+    name: &str,
+    current: Option<AddressBlock>,
+    edit: &Edit,
+) -> Outcome {
+    let exists = current.is_some();
+    let mut block = current.unwrap_or_else(|| empty(name, edit));
+    for (address, change) in &edit.changes {
+        if !may_change(block.spec.held.get(address), change.claimant()) {
+            error!(block = name, %address, port = change.claimant().port, "An edit would take an address from its holder; it is dropped");
+            return Outcome::Lost(exists.then(|| Box::new(block)));
+        }
+        apply(&mut block.spec, *address, change);
+    }
+    let params = PostParams::default();
+    let written = if exists {
+        api.replace(name, &params, &block).await
+    } else {
+        api.create(&params, &block).await
+    };
+    match written {
+        Ok(block) => Outcome::Written(Box::new(block)),
+        Err(error) => {
+            info!(block = name, %error, "An address block was not written; reading it again");
+            Outcome::Lost(api.get_opt(name).await.ok().flatten().map(Box::new))
+        }
+    }
+}
+
+pub(super) fn empty(name: &str, edit: &Edit) -> AddressBlock {
+    AddressBlock::new(
+        name,
+        AddressBlockSpec {
+            subnet: edit.subnet.clone(),
+            first: edit.first,
+            held: BTreeMap::new(),
+            resting: BTreeMap::new(),
+        },
+    )
+}
+
+/// Whether `claimant` may write the entry of this holder: its own, a free one, or
+/// the reservation that was made for it.
+fn may_change(holder: Option<&Holder>, claimant: &Claimant) -> bool {
+    let Some(holder) = holder else { return true };
+    let held_by = Claimant::from_holder(holder);
+    held_by == *claimant || (held_by.uid.is_empty() && held_by.port == claimant.port)
+}
+
+pub(super) fn apply(block: &mut AddressBlockSpec, address: IpAddr, change: &Change) {
+    match change {
+        Change::Hold(claimant) => {
+            block.held.insert(address, claimant.holder());
+            block.resting.remove(&address);
+        }
+        Change::Release(_, now) => {
+            block.held.remove(&address);
+            block.resting.insert(address, *now);
+        }
+    }
+}
+
+/// Versions are opaque by contract and numbers in fact; what is not a number is
+/// newer than everything.
+pub(super) fn version(block: &AddressBlock) -> u64 {
+    block.resource_version().and_then(|version| version.parse().ok()).unwrap_or(u64::MAX)
+}
