@@ -65,10 +65,6 @@ pub const SCHEDULABLE_LABEL: &str = "kubevirt.io/schedulable";
 /// Holds a deleted instance until its domain is gone; the agent removes it.
 pub const INSTANCE_FINALIZER: &str = "kubevirt.io/foregroundDeleteVirtualMachine";
 
-/// Holds a deleted machine until its instance, ports and addresses are gone;
-/// the controller removes it.
-pub const MACHINE_FINALIZER: &str = "kubevirt.io/virtualMachineControllerFinalize";
-
 /// Seconds a guest has to power off where its VMI does not say.
 pub const DEFAULT_GRACE_PERIOD_SECONDS: i64 = 30;
 
