@@ -73,6 +73,7 @@ step packages berth/host/install.sh tests || conclude
 step format cargo fmt --all --check
 step build cargo build --locked --workspace --all-targets || conclude
 step lints cargo clippy --locked --workspace --all-targets -- -D warnings
+step documentation env RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
 step kube-assets kube_assets
 use_built_kubectl
 step guest-image sh berth/host/guest-image.sh "${BERTH_CACHE:-$HOME/.cache/berth}/guest"

@@ -13,7 +13,7 @@ use crate::domain::Emulation;
 /// Runs inside the network namespace that holds the node's taps.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct Args {
-    /// Name of this node: VMIs labelled kubevirt.io/nodeName=<NODE> run here.
+    /// Name of this node: VMIs labelled kubevirt.io/nodeName=NODE run here.
     #[arg(long)]
     pub node: String,
     /// The Kubernetes API and how to log in there.
