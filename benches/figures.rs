@@ -7,6 +7,8 @@
 //! A benchmark sets up its world, measures for a number of rounds and takes the
 //! median, as the machine is rarely idle and a mean remembers every interruption.
 
+pub mod bed;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;

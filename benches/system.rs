@@ -12,33 +12,26 @@
 //! The 1,000 VMs are to run, under the fake hypervisor of one agent, so that what is
 //! timed competes with the making of their instances, as it would in life. Uses the programs beside it: `cargo build --release -p berth` comes first.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, ensure};
+use benches::bed::{LIMIT, count, create, make_subnet, mib, watch};
 use benches::{Figure, median};
-use futures::stream::{self, BoxStream};
-use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
-use kube::api::PostParams;
 use kube::core::DynamicObject;
-use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{self, Event, watcher};
-use tests::cluster::{Cluster, Flavour};
+use tests::cluster::Flavour;
 use tests::eventually;
-use tests::kinds::{IP, Kind, SUBNET, VM, VMI, VPC};
-use tests::objects::{Subnet, Vm, vpc};
-use tests::process::resident_kib;
+use tests::kinds::{IP, VM, VMI};
+use tests::objects::Vm;
 use tests::suite::World as _;
 use tests::world::{Choice, Setup, World, port_of};
 
 const PORTS: usize = 1000;
 const BURST: usize = 50;
-const AT_ONCE: usize = 32;
 /// Single VMs, one after another.
 const STARTS: usize = 5;
-const LIMIT: Duration = Duration::from_secs(180);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -67,10 +60,10 @@ async fn ports(flavour: Flavour) -> anyhow::Result<()> {
     make_subnet(&world.cluster).await?;
     let seen = watch(&world.cluster, IP).await?;
     let started = Instant::now();
-    let always = |n| Vm::named(&format!("port-{n}")).on("bench");
-    let creating = create(&world.cluster, PORTS, always);
+    let always = |n| Vm::named(&format!("port-{n}")).on("bench").object();
+    let creating = create(&world.cluster, VM, PORTS, always);
     let counting = count(seen, PORTS, |_| true);
-    let ((), ()) = tokio::try_join!(creating, counting)?;
+    tokio::try_join!(creating, counting)?;
     eventually("every port", LIMIT, async || {
         let ports = world.northbound().count_vm_ports().await?;
         ensure!(ports == PORTS, "{ports} ports");
@@ -144,8 +137,8 @@ async fn writes() -> anyhow::Result<()> {
     let world = World::with(Setup { audit: true, ..Setup::of(choice) }).await?;
     make_subnet(&world.cluster).await?;
     let before = audited(&world).await?;
-    let always = |n| Vm::named(&format!("burst-{n}")).on("bench");
-    create(&world.cluster, BURST, always).await?;
+    let always = |n| Vm::named(&format!("burst-{n}")).on("bench").object();
+    create(&world.cluster, VM, BURST, always).await?;
     eventually("all to be Running", LIMIT, async || {
         let instances = world.cluster.list(VMI).await?;
         let running = instances.iter().filter(|one| one["status"]["phase"] == "Running").count();
@@ -183,74 +176,4 @@ async fn audited(world: &World) -> anyhow::Result<BTreeMap<String, u32>> {
         }
     }
     Ok(counts)
-}
-
-async fn make_subnet(cluster: &Cluster) -> anyhow::Result<()> {
-    cluster.create(VPC, vpc("bench-vpc")).await?;
-    let subnet = Subnet::named("bench").in_vpc("bench-vpc").of("10.90.0.0/16,fd90::/64");
-    cluster.create(SUBNET, subnet.object()).await?;
-    cluster.kubectl_ok(&["wait", "subnet/bench", "--for=condition=Ready", "--timeout=30s"]).await?;
-    Ok(())
-}
-
-async fn create(cluster: &Cluster, count: usize, vm: impl Fn(usize) -> Vm) -> anyhow::Result<()> {
-    let api = cluster.api(VM);
-    let objects: Result<Vec<DynamicObject>, _> =
-        (0..count).map(|n| serde_json::from_value(vm(n).object())).collect();
-    let params = PostParams::default();
-    stream::iter(objects?)
-        .map(|object| {
-            let (api, params) = (&api, &params);
-            async move { api.create(params, &object).await.map(drop) }
-        })
-        .buffer_unordered(AT_ONCE)
-        .try_collect::<()>()
-        .await?;
-    Ok(())
-}
-
-type Objects = BoxStream<'static, Result<DynamicObject, watcher::Error>>;
-
-/// Each object of a kind that comes or changes from now on. One whose watch a busy
-/// server ended is seen again with the next list.
-async fn watch(cluster: &Cluster, kind: Kind) -> anyhow::Result<Objects> {
-    let events = watcher(cluster.api(kind), watcher::Config::default());
-    let mut events = events.default_backoff().boxed();
-    while !matches!(events.try_next().await?.context("a watch goes on")?, Event::InitDone) {}
-    let objects = events.try_filter_map(async |event| {
-        Ok(match event {
-            Event::Apply(object) | Event::InitApply(object) => Some(object),
-            Event::Delete(_) | Event::Init | Event::InitDone => None,
-        })
-    });
-    Ok(objects.boxed())
-}
-
-/// Reads until `count` different objects have been `wanted`.
-async fn count(
-    mut objects: Objects,
-    count: usize,
-    wanted: impl Fn(&DynamicObject) -> bool,
-) -> anyhow::Result<()> {
-    let reading = async {
-        let mut seen = HashSet::new();
-        while seen.len() < count {
-            let object = match objects.next().await.context("a watch goes on")? {
-                Ok(object) => object,
-                // It begins anew by itself.
-                Err(_) => continue,
-            };
-            if wanted(&object) {
-                seen.insert(object.metadata.uid);
-            }
-        }
-        anyhow::Ok(())
-    };
-    tokio::time::timeout(LIMIT, reading).await.context("not all objects came")?
-}
-
-fn mib(world: &World, process: &str) -> anyhow::Result<f64> {
-    let pid = world.lab().pid_of(process).with_context(|| format!("{process} does not run"))?;
-    let kib = u32::try_from(resident_kib(u32::try_from(pid)?)?)?;
-    Ok(f64::from(kib) / 1024.0)
 }
