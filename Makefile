@@ -7,13 +7,13 @@ NODES ?= 2
 DATA_DIR ?= /var/lib/berth
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint deny advisories bench generate clean-lab root cargo
+.PHONY: help run build test lint deny advisories bench generate clean-lab root cargo cargo-deny
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make run ARGS=--exit-when-ready     proves that it works, and ends"
-	@echo "  make run NODES=3                    see target/release/berth up --help"
+	@echo "  make run NODES=3 DATA_DIR=/srv/lab  other numbers and places; ARGS takes the rest of berth up --help"
 
 # Said before anything else: a plain user who first installs Rust has it for nothing.
 root:
@@ -21,6 +21,9 @@ root:
 
 cargo:
 	@command -v cargo >/dev/null || { echo "Rust is missing for user $$(id -un): install rustup from https://rustup.rs; it then follows rust-toolchain.toml." >&2; echo "Is it there for another user? Then: sudo env \"PATH=\$$PATH\" RUSTUP_HOME=~/.rustup make $(firstword $(MAKECMDGOALS))" >&2; exit 1; }
+
+cargo-deny: cargo
+	@cargo deny --version >/dev/null 2>&1 || { echo "cargo-deny is missing: cargo install --locked cargo-deny" >&2; exit 1; }
 
 run: root cargo ## Install what is missing, build, run the whole system on this host (as root)
 	berth/host/install.sh
@@ -39,10 +42,10 @@ lint: cargo ## Formatting, clippy and documentation, all without warnings
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
 
-deny: cargo ## Licences, duplicates and sources of dependencies (needs cargo-deny)
+deny: cargo-deny ## Licences, duplicates and sources of dependencies (needs cargo-deny)
 	cargo deny --offline check licenses bans sources
 
-advisories: cargo ## Known vulnerabilities of dependencies (needs cargo-deny and github.com)
+advisories: cargo-deny ## Known vulnerabilities of dependencies (needs cargo-deny and github.com)
 	cargo deny check advisories
 
 bench: root cargo ## Measure: figures on stdout (as root)

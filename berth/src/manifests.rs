@@ -1,10 +1,12 @@
 //! What is applied from YAML: the CustomResourceDefinitions, the quick start,
 //! and whatever the user names.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::ResourceExt as _;
 use kube::api::{DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
 use kube::discovery::Scope;
 use serde::Deserialize;
@@ -22,6 +24,9 @@ pub const CRDS: &[&str] = &[
 
 /// The quick start: a VPC, a subnet and two VMs.
 pub const QUICKSTART: &str = include_str!("../../manifests/examples/quickstart.yaml");
+
+/// Where kubectl notes what it applied.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// How long a definition may take to be served.
 const ESTABLISHED: Duration = Duration::from_secs(30);
@@ -152,7 +157,7 @@ fn problem(value: &Value) -> Option<String> {
 /// document it is, and what to change.
 pub async fn create_if_absent(client: &kube::Client, document: &Document) -> Result<Outcome> {
     let api = api_for(client, &document.object).await.with_context(|| document.whole())?;
-    match api.create(&PostParams::default(), &document.object).await {
+    match api.create(&PostParams::default(), &as_applied(&document.object)?).await {
         Ok(_) => Ok(Outcome::Created),
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(Outcome::Existed),
         Err(kube::Error::Api(status)) => {
@@ -160,6 +165,15 @@ pub async fn create_if_absent(client: &kube::Client, document: &Document) -> Res
         }
         Err(error) => Err(error).with_context(|| document.whole()),
     }
+}
+
+/// The object with the note by which a later `kubectl apply` of the same file knows what
+/// to compare with.
+fn as_applied(object: &DynamicObject) -> Result<DynamicObject> {
+    let applied = serde_json::to_string(object)?;
+    let mut object = object.clone();
+    object.annotations_mut().insert(LAST_APPLIED.to_owned(), applied);
+    Ok(object)
 }
 
 async fn api_for(
@@ -217,15 +231,15 @@ pub async fn complaints(client: &kube::Client, object: &DynamicObject) -> Result
     let name = object.metadata.name.as_deref().unwrap_or_default();
     let now = api_for(client, object).await?.get(name).await?;
     let conditions = now.data.pointer("/status/conditions").and_then(Value::as_array);
-    let mut lines: Vec<_> = conditions
-        .into_iter()
-        .flatten()
-        .filter(|condition| is_complaint(condition))
-        .filter_map(|condition| condition["message"].as_str())
-        .map(|message| format!("{kind} {name}: {message}"))
-        .collect();
-    lines.dedup();
-    Ok(lines)
+    let complaints: Vec<_> =
+        conditions.into_iter().flatten().filter(|condition| is_complaint(condition)).collect();
+    // That it is not ready is no reason where one is given.
+    let reasons = complaints.iter().filter(|one| one["type"] != "Ready");
+    let told =
+        if reasons.clone().next().is_some() { reasons.copied().collect() } else { complaints };
+    let messages: BTreeSet<_> =
+        told.into_iter().filter_map(|condition| condition["message"].as_str()).collect();
+    Ok(messages.into_iter().map(|message| format!("{kind} {name}: {message}")).collect())
 }
 
 /// A good thing that is not so, or a bad one that is.
@@ -233,7 +247,8 @@ fn is_complaint(condition: &Value) -> bool {
     let (kind, status) = (condition["type"].as_str(), condition["status"].as_str());
     matches!(
         (kind, status),
-        (Some("Ready" | "Validated"), Some("False")) | (Some("Failure" | "Error"), Some("True"))
+        (Some("Ready" | "Validated" | "Synchronized"), Some("False"))
+            | (Some("Failure" | "Error"), Some("True"))
     )
 }
 

@@ -94,7 +94,10 @@ fn devices(fields: &mut Fields, vmi: &VirtualMachineInstance) {
         }
     }
     for (at, interface) in devices.interfaces.iter().enumerate() {
-        fields.unknown(&format!("{path}.interfaces[{at}]"), &interface.rest, &["dhcpOptions"]);
+        let path = format!("{path}.interfaces[{at}]");
+        fields.unknown(&path, &interface.rest, &["dhcpOptions"]);
+        // Served as `bridge`: the guest has its own address, and needs no NAT.
+        fields.when(&format!("{path}.masquerade"), interface.masquerade.is_some());
     }
     if let Some(watchdog) = &devices.watchdog {
         fields.unknown(&format!("{path}.watchdog"), &watchdog.rest, &[]);

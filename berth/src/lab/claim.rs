@@ -52,7 +52,7 @@ pub struct Taken {
 
 impl fmt::Display for Taken {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "another lab runs {} already", self.what)?;
+        write!(out, "a lab runs {} already", self.what)?;
         self.pid.map_or(Ok(()), |pid| write!(out, ", supervised by process {pid}"))
     }
 }

@@ -1,8 +1,9 @@
 //! What a second shell needs to know about a running lab.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::layout::Layout;
 
@@ -27,9 +28,13 @@ impl Facts {
     /// When none does.
     pub fn of(dir: &Path) -> Result<(Layout, Self)> {
         let layout = Layout { id: String::new(), dir: dir.to_owned() };
-        let text = std::fs::read(layout.facts()).with_context(|| {
-            format!("no lab runs in {}: start one with `berth up`", dir.display())
-        })?;
+        let text = match std::fs::read(layout.facts()) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                bail!("no lab runs in {}: start one with `berth up`", dir.display())
+            }
+            Err(error) => return Err(error).context("cannot read what the lab says of itself"),
+        };
         let facts: Self = serde_json::from_slice(&text)?;
         Ok((Layout { id: facts.id.clone(), ..layout }, facts))
     }
