@@ -16,6 +16,7 @@
 
 mod args;
 pub mod decide;
+pub mod flaw;
 pub mod hold;
 pub mod ledger;
 pub mod machine;
@@ -25,6 +26,7 @@ pub mod objects;
 pub mod placement;
 pub mod request;
 pub mod round;
+pub mod routes;
 pub mod rows;
 mod run;
 pub mod shelf;

@@ -32,6 +32,8 @@ pub struct Network {
     pub gateway_v6: Option<Ipv6Addr>,
     /// Given only to who asks for them.
     pub excluded: Vec<AddrRange>,
+    /// The route table that packets from it are looked up in; empty for the main one.
+    pub route_table: String,
     /// Namespaces whose VMs use it unless they say otherwise.
     pub namespaces: Vec<String>,
     /// For VMs of every other namespace.
@@ -147,6 +149,7 @@ impl Network {
             gateway_v4,
             gateway_v6,
             excluded,
+            route_table: spec.route_table.clone(),
             namespaces: spec.namespaces.clone(),
             default: spec.default,
             leaving: subnet.metadata.deletion_timestamp.is_some(),
@@ -291,7 +294,6 @@ pub fn without_effect(spec: &SubnetSpec) -> Vec<&'static str> {
         ("enableLb", spec.enable_lb == Some(true)),
         ("enableMulticastSnoop", spec.enable_multicast_snoop),
         ("enableExternalLBAddress", spec.enable_external_lb_address),
-        ("routeTable", !spec.route_table.is_empty()),
         ("nodeNetwork", !spec.node_network.is_empty()),
         ("ipv6RAConfigs", !spec.ipv6_ra_configs.is_empty()),
         ("dhcpV6Options", !spec.dhcp_v6_options.is_empty()),

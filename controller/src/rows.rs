@@ -9,6 +9,7 @@ use ovn::nb::{self, AclWant, Desired, Ours, PortWant, RouterPortWant, RouterWant
 use crate::hold;
 use crate::ledger::VmKey;
 use crate::network::Network;
+use crate::routes;
 use crate::world::World;
 
 /// A VM's port, as decided.
@@ -39,23 +40,27 @@ pub fn topology(world: &World) -> Desired {
     let staying = world.vpcs.metas().filter(|(_, vpc)| !hold::is_leaving(vpc));
     let vpcs: BTreeSet<&String> =
         networks.clone().map(|network| &network.vpc).chain(staying.map(|(name, _)| name)).collect();
-    vpcs.into_iter().for_each(|name| desired.extend(vpc(name)));
+    vpcs.into_iter().for_each(|name| desired.extend(vpc(world, name)));
     networks.for_each(|network| desired.extend(subnet(network)));
     desired
 }
 
-/// The router of a VPC.
-#[must_use]
-pub fn vpc(name: &str) -> Desired {
+/// The router of a VPC and what its Vpc says of it. Of one that cannot be read
+/// nobody knows what that is: its router stays as it is.
+fn vpc(world: &World, name: &String) -> Desired {
+    let spec = world.vpcs.get(name).map(|vpc| &vpc.spec);
+    let (static_routes, _) = spec.map(routes::static_routes).unwrap_or_default();
     let want = RouterWant {
         options: nb::pairs([
             ("always_learn_from_arp_request", "false"),
             ("dynamic_neigh_routers", "true"),
             ("mac_binding_age_threshold", "300"),
         ]),
+        static_routes: static_routes.into_iter().collect(),
+        as_is: world.vpcs.is_unreadable(name),
         ..RouterWant::default()
     };
-    Desired { routers: [(name.to_owned(), want)].into(), ..Desired::default() }
+    Desired { routers: [(name.clone(), want)].into(), ..Desired::default() }
 }
 
 /// The switch of a subnet and its link to the VPC's router.
@@ -65,7 +70,10 @@ pub fn subnet(network: &Network) -> Desired {
     let router_side = names::router_side(vpc, name);
     let switch_side = names::switch_side(name, vpc);
     let switch = SwitchWant { acls: guards(&switch_side), ..SwitchWant::default() };
-    let gateway = RouterPortWant::gateway(vpc, network.router_mac(), network.router_networks());
+    let mut gateway = RouterPortWant::gateway(vpc, network.router_mac(), network.router_networks());
+    if !network.route_table.is_empty() {
+        gateway.options = nb::pairs([("route_table", network.route_table.as_str())]);
+    }
     Desired {
         switches: [(name.clone(), switch)].into(),
         ports: [(switch_side, PortWant::router(name, &router_side))].into(),

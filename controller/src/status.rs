@@ -6,12 +6,12 @@ use std::sync::Arc;
 use crds::condition::{self, Condition};
 use crds::kubeovn::{Count, DEFAULT_VPC, Subnet, SubnetStatus, Vpc, VpcStatus};
 use jiff::Timestamp;
-use kube::{Resource as _, ResourceExt as _};
+use kube::{Resource, ResourceExt as _};
 use net::names;
 
 use crate::warning::Warning;
 use crate::world::World;
-use crate::{hold, network};
+use crate::{flaw, hold, network, routes};
 
 /// The Subnet statuses to write; `mac_of` tells the MAC of a router port.
 pub fn subnets(
@@ -29,6 +29,7 @@ pub fn subnets(
                 }
                 refusal => refusal.map(ToString::to_string),
             },
+            flaws: None,
             waits: hold::subnet_waits(world, subnet),
             ignored: network::without_effect(&subnet.spec),
             generation: subnet.metadata.generation,
@@ -48,17 +49,20 @@ pub fn subnets(
     world.subnets.iter().filter_map(wanted).collect()
 }
 
-/// What to tell about `subnet` when its status becomes `new`: why it is not in
-/// force, unless its conditions say so already.
-#[must_use]
-pub fn new_refusal(subnet: &Subnet, new: &SubnetStatus) -> Option<Warning> {
-    let refusal = |status: &SubnetStatus| {
+/// What to tell about an object when its conditions become `new`: why it, or a part
+/// of it, is not in force, unless the `old` ones say so already.
+pub fn new_refusal<K: Resource<DynamicType = ()>>(
+    object: &K,
+    old: &[Condition],
+    new: &[Condition],
+) -> Option<Warning> {
+    let refusal = |conditions: &[Condition]| {
         let error = |one: &&Condition| one.r#type == condition::ERROR && one.status == "True";
-        status.conditions.iter().find(error).map(|one| (one.reason.clone(), one.message.clone()))
+        conditions.iter().find(error).map(|one| (one.reason.clone(), one.message.clone()))
     };
     let (reason, message) = refusal(new)?;
-    let told = subnet.status.as_ref().and_then(refusal).is_some_and(|(_, old)| old == message);
-    (!told).then(|| Warning { about: subnet.object_ref(&()), reason, message })
+    let told = refusal(old).is_some_and(|(_, old)| old == message);
+    (!told).then(|| Warning { about: object.object_ref(&()), reason, message })
 }
 
 /// Counts beyond 2^53 come back from an API server rounded; that is no change.
@@ -89,6 +93,7 @@ pub fn vpcs(world: &World, now: Timestamp) -> Vec<(String, VpcStatus)> {
         let networks = world.ledger.networks().values();
         let facts = Facts {
             refusal: None,
+            flaws: flaw::told(&routes::static_routes(&vpc.spec).1),
             waits: hold::vpc_waits(world, vpc),
             ignored: without_effect(vpc),
             generation: vpc.metadata.generation,
@@ -115,7 +120,7 @@ fn without_effect(vpc: &Vpc) -> Vec<&'static str> {
     [
         ("defaultSubnet", !spec.default_subnet.is_empty()),
         ("namespaces", !spec.namespaces.is_empty()),
-        ("staticRoutes", !spec.static_routes.is_empty()),
+        ("staticRoutes[].bfdId", spec.static_routes.iter().any(|route| !route.bfd_id.is_empty())),
         ("policyRoutes", !spec.policy_routes.is_empty()),
         ("vpcPeerings", !spec.vpc_peerings.is_empty()),
         ("enableExternal", spec.enable_external),
@@ -132,6 +137,8 @@ fn without_effect(vpc: &Vpc) -> Vec<&'static str> {
 struct Facts {
     /// Why it is not in force as written.
     refusal: Option<String>,
+    /// Which entries of it are not in force, though it is.
+    flaws: Option<String>,
     /// What its deletion waits for.
     waits: Option<String>,
     /// Fields without effect.
@@ -141,7 +148,7 @@ struct Facts {
 }
 
 fn conditions(old: &[Condition], facts: Facts, now: &str) -> Vec<Condition> {
-    let Facts { refusal, waits, ignored, generation } = facts;
+    let Facts { refusal, flaws, waits, ignored, generation } = facts;
     let one = |kind: &str, holds: bool, reason: &str, message: &str| Condition {
         r#type: kind.to_owned(),
         status: if holds { "True" } else { "False" }.to_owned(),
@@ -150,13 +157,18 @@ fn conditions(old: &[Condition], facts: Facts, now: &str) -> Vec<Condition> {
         observed_generation: generation,
         ..Condition::default()
     };
-    let mut wanted = match refusal.as_deref() {
-        None => vec![
+    let mut wanted = match (refusal.as_deref(), flaws.as_deref()) {
+        (None, Some(flaws)) => vec![
+            one(condition::VALIDATED, false, "InvalidEntries", flaws),
+            one(condition::READY, true, "InForce", ""),
+            one(condition::ERROR, true, "InvalidEntries", flaws),
+        ],
+        (None, None) => vec![
             one(condition::VALIDATED, true, "Valid", ""),
             one(condition::READY, true, "InForce", ""),
             one(condition::ERROR, false, "NoError", ""),
         ],
-        Some(why) => vec![
+        (Some(why), _) => vec![
             one(condition::VALIDATED, false, "ValidateLogicalSwitchFailed", why),
             one(condition::READY, false, "ValidateLogicalSwitchFailed", why),
             one(condition::ERROR, true, "ValidateLogicalSwitchFailed", why),
@@ -180,23 +192,37 @@ mod tests {
 
     use super::*;
 
+    fn conditions_of(refusal: Option<&str>, flaws: Option<&str>) -> Vec<Condition> {
+        let [refusal, flaws] = [refusal, flaws].map(|text| text.map(str::to_owned));
+        let (waits, ignored, generation) = (None, Vec::new(), None);
+        conditions(&[], Facts { refusal, flaws, waits, ignored, generation }, "t")
+    }
+
     #[test]
     fn a_refusal_is_told_once() {
-        let status = |refusal: Option<&str>| {
-            let (waits, ignored, generation) = (None, Vec::new(), None);
-            let facts = Facts { refusal: refusal.map(str::to_owned), waits, ignored, generation };
-            let conditions = conditions(&[], facts, "t");
-            SubnetStatus { conditions, ..SubnetStatus::default() }
-        };
-        let mut subnet = Subnet::new("s", SubnetSpec::default());
-        assert!(new_refusal(&subnet, &status(None)).is_none());
-        let told = new_refusal(&subnet, &status(Some("it overlaps"))).unwrap();
+        let status = |refusal| conditions_of(refusal, None);
+        let subnet = Subnet::new("s", SubnetSpec::default());
+        let news = |old: &[Condition], new: &[Condition]| new_refusal(&subnet, old, new);
+        assert!(news(&[], &status(None)).is_none());
+        let told = news(&[], &status(Some("it overlaps"))).unwrap();
         assert_eq!(
             (told.message.as_str(), told.about.kind.as_deref()),
             ("it overlaps", Some("Subnet"))
         );
-        subnet.status = Some(status(Some("it overlaps")));
-        assert!(new_refusal(&subnet, &status(Some("it overlaps"))).is_none());
-        assert!(new_refusal(&subnet, &status(Some("no vpc"))).is_some());
+        let old = status(Some("it overlaps"));
+        assert!(news(&old, &status(Some("it overlaps"))).is_none());
+        assert!(news(&old, &status(Some("no vpc"))).is_some());
+    }
+
+    #[test]
+    fn an_object_with_a_bad_entry_is_in_force_and_not_valid() {
+        let conditions = conditions_of(None, Some("spec.staticRoutes[0].cidr"));
+        let says = |kind: &str| {
+            let one = conditions.iter().find(|one| one.r#type == kind).unwrap();
+            (one.status.as_str(), one.message.as_str())
+        };
+        assert_eq!(says(condition::READY), ("True", ""));
+        assert_eq!(says(condition::VALIDATED), ("False", "spec.staticRoutes[0].cidr"));
+        assert_eq!(says(condition::ERROR), ("True", "spec.staticRoutes[0].cidr"));
     }
 }

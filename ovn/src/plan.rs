@@ -101,6 +101,9 @@ impl<'a> Plan<'a> {
     }
 
     fn router(&mut self, name: &'a str, want: &RouterWant) {
+        if want.as_is && self.replica.by_name(ROUTER, name).is_some() {
+            return;
+        }
         let parent = self.root(ROUTER, name, rows::router(name, want));
         self.static_routes(&parent, &want.static_routes);
     }

@@ -91,7 +91,10 @@ impl Rounds {
         let mut warnings = Vec::new();
         for (name, wanted) in subnets {
             let subnet = self.world.subnets.get(&name);
-            let news = subnet.and_then(|subnet| status::new_refusal(subnet, &wanted));
+            let news = subnet.and_then(|subnet| {
+                let old = subnet.status.as_ref().map_or(&[][..], |status| &status.conditions);
+                status::new_refusal(&**subnet, old, &wanted.conditions)
+            });
             let patch = Patch::Merge(StatusOnly { status: wanted });
             self.edge.metrics.api_writes.inc();
             match api.patch_status(&name, &PatchParams::default(), &patch).await {
@@ -103,17 +106,24 @@ impl Rounds {
                 Err(error) => self.status_failed(&name, &error),
             }
         }
-        self.warn(warnings).await;
         let api: Api<Vpc> = Api::all(self.edge.client.clone());
         for (name, wanted) in vpcs {
+            let news = self.world.vpcs.get(&name).and_then(|vpc| {
+                let old = vpc.status.as_ref().map_or(&[][..], |status| &status.conditions);
+                status::new_refusal(&**vpc, old, &wanted.conditions)
+            });
             let patch = Patch::Merge(StatusOnly { status: wanted });
             self.edge.metrics.api_writes.inc();
             match api.patch_status(&name, &PatchParams::default(), &patch).await {
-                Ok(vpc) => self.world.put_vpc(vpc),
+                Ok(vpc) => {
+                    self.world.put_vpc(vpc);
+                    warnings.extend(news);
+                }
                 Err(error) if is_not_found(&error) => {}
                 Err(error) => self.status_failed(&name, &error),
             }
         }
+        self.warn(warnings).await;
     }
 
     fn status_failed(&mut self, name: &str, error: &kube::Error) {

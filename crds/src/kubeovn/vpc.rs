@@ -39,7 +39,8 @@ pub struct VpcSpec {
     /// Namespaces bound to this VPC.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub namespaces: Vec<String>,
-    /// Static routes of the router.
+    /// Static routes of the router. Several next hops for one network share its
+    /// traffic.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub static_routes: Vec<StaticRoute>,
     /// Policy routes of the router.
@@ -68,7 +69,7 @@ pub struct VpcSpec {
 pub struct StaticRoute {
     /// `policySrc` or `policyDst` (the default).
     pub policy: String,
-    /// The prefix to match.
+    /// The network to match, or an address.
     pub cidr: String,
     /// Where to send what matches.
     #[serde(rename = "nextHopIP")]

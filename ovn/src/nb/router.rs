@@ -34,6 +34,9 @@ pub struct RouterWant {
     pub external_ids: BTreeMap<String, String>,
     /// All routes of ours on this router; those of others are left alone.
     pub static_routes: BTreeSet<StaticRouteWant>,
+    /// Nobody knows what it is to be: it is made where it is not, and else left as
+    /// it is, whatever the other fields say.
+    pub as_is: bool,
 }
 
 impl LogicalRouter {

@@ -35,7 +35,7 @@ pub(super) fn marker() -> Cell {
 }
 
 pub(super) fn router(name: &str, want: &RouterWant) -> Cells {
-    let RouterWant { options, external_ids, static_routes: _ } = want;
+    let RouterWant { options, external_ids, static_routes: _, as_is: _ } = want;
     vec![
         ("name", text(name)),
         ("options", Cell::pairs(options, Owned::Listed(LogicalRouter::OPTIONS))),

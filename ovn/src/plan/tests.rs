@@ -1,7 +1,7 @@
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::nb::{self, AclWant, RouterPortWant, pairs};
+use crate::nb::{self, AclWant, RouterPortWant, StaticRoute, pairs};
 
 fn uuid(number: u32) -> Json {
     json!(["uuid", format!("00000000-0000-0000-0000-{number:012}")])
@@ -155,6 +155,21 @@ fn a_subnet_that_changes_its_vpc_leaves_no_router_port_behind() {
     assert_eq!(removed[0], &json!([["ports", "delete", uuid(3)]]));
     assert_eq!(removed[1], &json!([["ports", "insert", ["named-uuid", "row0"]]]));
     assert_eq!(removed[2][0], json!(["ports", "delete", uuid(5)]));
+}
+
+#[test]
+fn a_router_that_nobody_knows_how_to_be_is_made_and_never_changed() {
+    let route = json!({"ip_prefix": "0.0.0.0/0", "nexthop": "10.0.0.2", "external_ids": ids(&[])});
+    let rows = [
+        (ROUTER, 1, json!({"name": "v1", "static_routes": uuid(2), "external_ids": ids(&[])})),
+        (StaticRoute::TABLE, 2, route),
+    ];
+    let mut desired = Desired::default();
+    let router = RouterWant { as_is: true, options: pairs([("a", "b")]), ..RouterWant::default() };
+    desired.routers.insert("v1".into(), router);
+    assert!(between(&observed(&rows), &Scope::router("v1"), &desired).is_empty());
+    let plan = between(&observed(&[]), &Scope::default(), &desired);
+    assert_eq!(kinds(&plan), [format!("wait {ROUTER}"), format!("insert {ROUTER}")]);
 }
 
 #[test]

@@ -1,0 +1,48 @@
+//! One entry of a list in a spec that cannot be in force, while the others can.
+
+/// How many flaws a message tells in full; the others it counts.
+const TOLD: usize = 5;
+
+/// What is wrong with one entry: where it stands, what it says, and what to write
+/// instead.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("spec.{field} is {value:?}: {advice}")]
+pub struct Flaw {
+    field: String,
+    value: String,
+    advice: String,
+}
+
+impl Flaw {
+    /// Of the field at this path below `spec`, such as `staticRoutes[0].cidr`.
+    pub fn new(field: String, value: impl ToString, advice: impl Into<String>) -> Self {
+        Self { field, value: value.to_string(), advice: advice.into() }
+    }
+}
+
+/// All of them in one message of bounded length; none if there are none.
+#[must_use]
+pub fn told(flaws: &[Flaw]) -> Option<String> {
+    let mut told: Vec<String> = flaws.iter().take(TOLD).map(ToString::to_string).collect();
+    match flaws.len().saturating_sub(TOLD) {
+        0 => {}
+        more => told.push(format!("and {more} more")),
+    }
+    (!told.is_empty()).then(|| told.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_names_the_first_few_and_counts_the_others() {
+        assert_eq!(told(&[]), None);
+        let flaws: Vec<_> = (0..9)
+            .map(|at| Flaw::new(format!("staticRoutes[{at}].cidr"), "x", "write a network"))
+            .collect();
+        let message = told(&flaws).unwrap();
+        assert!(message.starts_with(r#"spec.staticRoutes[0].cidr is "x": write a network; "#));
+        assert!(message.ends_with("; and 4 more"), "{message}");
+    }
+}
