@@ -1,23 +1,29 @@
-//! The static routes of a Vpc as rows of its router. Pure.
+//! The routes of a Vpc, by network and by policy, as rows of its router. Pure.
 //!
 //! What an entry may say is what Kube-OVN's `formatVpc` lets it say. One that says
 //! something else is left out and told of; the others stay in force. Entries are a
 //! set: their order means nothing, and one that is there twice is there once.
 //! Several next hops for one network share its traffic (ECMP).
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crds::kubeovn::{StaticRoute, VpcSpec};
+use crds::kubeovn::{PolicyRoute, StaticRoute, VpcSpec};
 use ipnetwork::IpNetwork;
-use ovn::nb::{StaticRouteWant, pairs};
+use net::Cidrs;
+use ovn::nb::{PolicyWant, StaticRouteWant, pairs};
 
 use crate::flaw::Flaw;
 
 /// `ecmpMode` by which replies go back the way the request came, and the option of
 /// `Logical_Router_Static_Route` that does it.
 const SYMMETRIC: &str = "ecmp_symmetric_reply";
+
+/// The priority of the policies that keep traffic between subnets of a VPC on the
+/// VPC's own routes (Kube-OVN's `SubnetRouterPolicyPriority`). A policy route of
+/// this priority or more goes before them.
+const WITHIN_VPC: i64 = 31_000;
 
 /// What tells routes apart: table, policy, network, next hop.
 type Key = (String, &'static str, IpNetwork, IpAddr);
@@ -42,6 +48,75 @@ pub fn static_routes(spec: &VpcSpec) -> (Vec<StaticRouteWant>, Vec<Flaw>) {
         }
     }
     (routes.into_values().collect(), flaws)
+}
+
+/// The policies of `spec` that can be in force, and what is wrong with the others.
+#[must_use]
+pub fn policies(spec: &VpcSpec) -> (Vec<PolicyWant>, Vec<Flaw>) {
+    let mut policies = BTreeMap::new();
+    let mut flaws = Vec::new();
+    for (at, route) in spec.policy_routes.iter().enumerate() {
+        match policy(at, route) {
+            Err(flaw) => flaws.push(flaw),
+            Ok(row) => match policies.entry((row.priority, row.matches.clone())) {
+                Entry::Vacant(place) => drop(place.insert(row)),
+                Entry::Occupied(other) if *other.get() == row => {}
+                Entry::Occupied(_) => flaws.push(Flaw::new(
+                    format!("policyRoutes[{at}].priority"),
+                    row.priority,
+                    "an earlier entry has the same priority and match: remove one of them, or give them different priorities",
+                )),
+            },
+        }
+    }
+    (policies.into_values().collect(), flaws)
+}
+
+fn policy(at: usize, route: &PolicyRoute) -> Result<PolicyWant, Flaw> {
+    let flaw = |field: &str, value: &dyn ToString, advice: &str| {
+        Flaw::new(format!("policyRoutes[{at}].{field}"), value.to_string(), advice)
+    };
+    if !(0..=32_767).contains(&route.priority) {
+        return Err(flaw("priority", &route.priority, "write 0 to 32767; higher wins"));
+    }
+    if route.r#match.trim().is_empty() {
+        return Err(flaw(
+            "match",
+            &route.r#match,
+            "write an expression such as ip4.src == 10.0.0.0/24",
+        ));
+    }
+    let nexthops = match route.action.as_str() {
+        // A next hop means nothing here.
+        "allow" | "drop" => BTreeSet::new(),
+        "reroute" => next_hops(&route.next_hop_ip).ok_or_else(|| {
+            let advice = "write one address, or several of one family with a comma between";
+            flaw("nextHopIP", &route.next_hop_ip, advice)
+        })?,
+        other => return Err(flaw("action", &other, "write allow, drop or reroute")),
+    };
+    let (matches, action) = (route.r#match.clone(), route.action.clone());
+    Ok(PolicyWant { priority: route.priority.into(), matches, action, nexthops })
+}
+
+/// Addresses of one family, at least one.
+fn next_hops(text: &str) -> Option<BTreeSet<String>> {
+    let hops: Vec<IpAddr> =
+        text.split(',').map(|hop| hop.trim().parse()).collect::<Result<_, _>>().ok()?;
+    let one_family = hops.iter().all(|hop| hop.is_ipv4() == hops[0].is_ipv4());
+    one_family.then(|| hops.iter().map(ToString::to_string).collect())
+}
+
+/// What keeps traffic to these networks on the VPC's own routes, whatever its
+/// policy routes say of packets that leave.
+pub fn within_vpc(cidrs: Cidrs) -> impl Iterator<Item = PolicyWant> {
+    let policy = |cidr: IpNetwork| PolicyWant {
+        priority: WITHIN_VPC,
+        matches: format!("{}.dst == {cidr}", if cidr.is_ipv4() { "ip4" } else { "ip6" }),
+        action: "allow".to_owned(),
+        nexthops: BTreeSet::new(),
+    };
+    cidrs.iter().map(policy).collect::<Vec<_>>().into_iter()
 }
 
 fn row(at: usize, route: &StaticRoute) -> Result<(Key, StaticRouteWant), Flaw> {
@@ -172,5 +247,56 @@ mod tests {
             StaticRoute { ecmp_mode: SYMMETRIC.to_owned(), ..route("0.0.0.0/0", "10.0.0.2") };
         let (rows, flaws) = of([route("0.0.0.0/0", "10.0.0.2"), symmetric]);
         assert_eq!((rows.len(), rows[0].options.len(), flaws.len()), (1, 0, 1));
+    }
+
+    fn by_policy(change: impl FnOnce(&mut PolicyRoute)) -> (Vec<PolicyWant>, String) {
+        let mut route = PolicyRoute {
+            priority: 10,
+            r#match: "ip4.src == 10.0.0.0/24".to_owned(),
+            action: "reroute".to_owned(),
+            next_hop_ip: "10.0.0.3,10.0.0.2".to_owned(),
+        };
+        let plain = PolicyRoute { action: "drop".to_owned(), priority: 9, ..route.clone() };
+        change(&mut route);
+        let spec = VpcSpec { policy_routes: vec![plain, route], ..VpcSpec::default() };
+        let (rows, flaws) = policies(&spec);
+        (rows, flaws.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_policy_route_is_written_with_its_next_hops_and_without_them_where_they_mean_nothing() {
+        let (rows, flaws) = by_policy(|_| ());
+        assert_eq!((rows.len(), flaws.as_str()), (2, ""));
+        assert!(rows[0].nexthops.is_empty(), "what is dropped goes nowhere");
+        assert!(rows[1].nexthops.iter().eq(["10.0.0.2", "10.0.0.3"]));
+        assert_eq!((rows[1].priority, rows[1].action.as_str()), (10, "reroute"));
+    }
+
+    #[test]
+    fn a_bad_policy_route_is_named_with_what_to_write_and_the_others_count() {
+        let message = |change: fn(&mut PolicyRoute)| {
+            let (rows, flaw) = by_policy(change);
+            assert_eq!(rows.len(), 1, "{flaw}");
+            assert!(flaw.starts_with("spec.policyRoutes[1]."), "{flaw}");
+            flaw
+        };
+        assert!(
+            message(|bad| bad.priority = 32_768).contains(r#"priority is "32768": write 0 to"#)
+        );
+        assert!(message(|bad| bad.priority = -1).contains("priority"));
+        assert!(message(|bad| bad.r#match = " ".to_owned()).contains("match"));
+        assert!(message(|bad| bad.action = "jump".to_owned()).contains(r#"action is "jump""#));
+        assert!(message(|bad| bad.next_hop_ip = String::new()).contains("nextHopIP"));
+        let mixed = message(|bad| bad.next_hop_ip = "10.0.0.2,fd00::2".to_owned());
+        assert!(mixed.contains("of one family"), "{mixed}");
+        let twice = |bad: &mut PolicyRoute| bad.priority = 9;
+        assert!(message(twice).contains("same priority and match"));
+    }
+
+    #[test]
+    fn traffic_within_a_vpc_keeps_to_its_own_routes() {
+        let policies: Vec<_> =
+            within_vpc("10.0.0.0/24,fd00::/64".parse().unwrap()).map(|one| one.matches).collect();
+        assert_eq!(policies, ["ip4.dst == 10.0.0.0/24", "ip6.dst == fd00::/64"]);
     }
 }

@@ -50,6 +50,9 @@ pub fn topology(world: &World) -> Desired {
 fn vpc(world: &World, name: &String) -> Desired {
     let spec = world.vpcs.get(name).map(|vpc| &vpc.spec);
     let (static_routes, _) = spec.map(routes::static_routes).unwrap_or_default();
+    let (mut policies, _) = spec.map(routes::policies).unwrap_or_default();
+    let networks = world.ledger.networks().values().filter(|network| network.vpc == *name);
+    policies.extend(networks.flat_map(|network| routes::within_vpc(network.cidrs)));
     let want = RouterWant {
         options: nb::pairs([
             ("always_learn_from_arp_request", "false"),
@@ -57,6 +60,7 @@ fn vpc(world: &World, name: &String) -> Desired {
             ("mac_binding_age_threshold", "300"),
         ]),
         static_routes: static_routes.into_iter().collect(),
+        policies: policies.into_iter().collect(),
         as_is: world.vpcs.is_unreadable(name),
         ..RouterWant::default()
     };

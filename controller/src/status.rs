@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use crds::condition::{self, Condition};
-use crds::kubeovn::{Count, DEFAULT_VPC, Subnet, SubnetStatus, Vpc, VpcStatus};
+use crds::kubeovn::{Count, DEFAULT_VPC, Subnet, SubnetStatus, Vpc, VpcSpec, VpcStatus};
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt as _};
 use net::names;
 
+use crate::flaw::Flaw;
 use crate::warning::Warning;
 use crate::world::World;
 use crate::{flaw, hold, network, routes};
@@ -93,7 +94,7 @@ pub fn vpcs(world: &World, now: Timestamp) -> Vec<(String, VpcStatus)> {
         let networks = world.ledger.networks().values();
         let facts = Facts {
             refusal: None,
-            flaws: flaw::told(&routes::static_routes(&vpc.spec).1),
+            flaws: flaw::told(&vpc_flaws(&vpc.spec)),
             waits: hold::vpc_waits(world, vpc),
             ignored: without_effect(vpc),
             generation: vpc.metadata.generation,
@@ -115,13 +116,19 @@ pub fn vpcs(world: &World, now: Timestamp) -> Vec<(String, VpcStatus)> {
     world.vpcs.iter().filter_map(wanted).collect()
 }
 
+/// The entries of a Vpc's lists that are not in force.
+fn vpc_flaws(spec: &VpcSpec) -> Vec<Flaw> {
+    let (_, mut flaws) = routes::static_routes(spec);
+    flaws.extend(routes::policies(spec).1);
+    flaws
+}
+
 fn without_effect(vpc: &Vpc) -> Vec<&'static str> {
     let spec = &vpc.spec;
     [
         ("defaultSubnet", !spec.default_subnet.is_empty()),
         ("namespaces", !spec.namespaces.is_empty()),
         ("staticRoutes[].bfdId", spec.static_routes.iter().any(|route| !route.bfd_id.is_empty())),
-        ("policyRoutes", !spec.policy_routes.is_empty()),
         ("vpcPeerings", !spec.vpc_peerings.is_empty()),
         ("enableExternal", spec.enable_external),
         ("extraExternalSubnets", !spec.extra_external_subnets.is_empty()),

@@ -35,6 +35,7 @@ use crate::ovsdb::{Replica, Row};
 mod acl;
 mod dhcp_options;
 mod global;
+mod policy;
 mod port;
 mod router;
 mod router_port;
@@ -45,6 +46,7 @@ mod want;
 pub use acl::{Acl, AclWant};
 pub use dhcp_options::{DhcpOptions, DhcpOptionsWant};
 pub use global::Global;
+pub use policy::{Policy, PolicyWant};
 pub use port::{LogicalSwitchPort, PortWant, address_line};
 pub use router::{LogicalRouter, RouterWant};
 pub use router_port::{LogicalRouterPort, RouterPortWant};
@@ -104,6 +106,7 @@ pub fn tables() -> Vec<(String, Vec<String>)> {
         of::<LogicalRouterPort>(),
         of::<LogicalSwitch>(),
         of::<LogicalSwitchPort>(),
+        of::<Policy>(),
         of::<StaticRoute>(),
     ]
 }

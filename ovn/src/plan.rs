@@ -106,6 +106,7 @@ impl<'a> Plan<'a> {
         }
         let parent = self.root(ROUTER, name, rows::router(name, want));
         self.static_routes(&parent, &want.static_routes);
+        self.policies(&parent, &want.policies);
     }
 
     fn switch(&mut self, name: &'a str, want: &SwitchWant) {

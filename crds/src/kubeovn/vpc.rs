@@ -92,7 +92,7 @@ pub struct PolicyRoute {
     pub r#match: String,
     /// `allow`, `drop` or `reroute`.
     pub action: String,
-    /// Next hops of `reroute`, comma between.
+    /// Next hops of `reroute`, all of one family, comma between.
     #[serde(rename = "nextHopIP")]
     pub next_hop_ip: String,
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
-use super::{StaticRouteWant, Table};
+use super::{PolicyWant, StaticRouteWant, Table};
 use crate::ovsdb::Row;
 
 /// A row of `Logical_Router`.
@@ -18,6 +18,8 @@ pub struct LogicalRouter {
     pub ports: Vec<Uuid>,
     /// Its routes.
     pub static_routes: Vec<Uuid>,
+    /// Its policies.
+    pub policies: Vec<Uuid>,
     /// Settings.
     pub options: BTreeMap<String, String>,
     /// Marker and the like.
@@ -34,6 +36,8 @@ pub struct RouterWant {
     pub external_ids: BTreeMap<String, String>,
     /// All routes of ours on this router; those of others are left alone.
     pub static_routes: BTreeSet<StaticRouteWant>,
+    /// All policies of ours on this router; those of others are left alone.
+    pub policies: BTreeSet<PolicyWant>,
     /// Nobody knows what it is to be: it is made where it is not, and else left as
     /// it is, whatever the other fields say.
     pub as_is: bool,
@@ -48,7 +52,7 @@ impl LogicalRouter {
 impl Table for LogicalRouter {
     const TABLE: &'static str = "Logical_Router";
     const COLUMNS: &'static [&'static str] =
-        &["name", "ports", "static_routes", "options", "external_ids"];
+        &["name", "ports", "static_routes", "policies", "options", "external_ids"];
 
     fn from_row(uuid: Uuid, row: &Row) -> Self {
         Self {
@@ -56,6 +60,7 @@ impl Table for LogicalRouter {
             name: row.str("name").to_owned(),
             ports: row.uuids("ports").collect(),
             static_routes: row.uuids("static_routes").collect(),
+            policies: row.uuids("policies").collect(),
             options: row.map("options"),
             external_ids: row.map("external_ids"),
         }

@@ -1,4 +1,4 @@
-//! Rules and routes: rows without a name, known by what they say.
+//! Rules, routes and policies: rows without a name, known by what they say.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::cells::{self, Cell, Cells};
 use super::children::Parent;
 use super::{Plan, ROUTER, SWITCH, is_ours, rows};
-use crate::nb::{Acl, AclWant, StaticRoute, StaticRouteWant, Table};
+use crate::nb::{Acl, AclWant, Policy, PolicyWant, StaticRoute, StaticRouteWant, Table};
 use crate::ovsdb::{Row, Value};
 
 impl Plan<'_> {
@@ -22,6 +22,18 @@ impl Plan<'_> {
             write: &rows::static_route,
         };
         self.contents(router, &kind, want);
+    }
+
+    pub(super) fn policies(&mut self, router: &Parent, want: &BTreeSet<PolicyWant>) {
+        let kind = Kind {
+            table: Policy::TABLE,
+            anchor: "match",
+            parents: ROUTER,
+            column: "policies",
+            read: |uuid, row| Policy::from_row(uuid, row).policy,
+            write: &rows::policy,
+        };
+        self.contents(router, &kind, want.iter().cloned());
     }
 
     pub(super) fn acls(&mut self, switch: &Parent, name: &str, want: &BTreeSet<AclWant>) {

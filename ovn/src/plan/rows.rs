@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use super::cells::{Cell, Cells, Owned};
 use crate::nb::{
     AclWant, DhcpOptionsWant, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort,
-    PortWant, RouterPortWant, RouterWant, StaticRouteWant, SwitchWant, VENDOR, VENDOR_KEY, pairs,
+    PolicyWant, PortWant, RouterPortWant, RouterWant, StaticRouteWant, SwitchWant, VENDOR,
+    VENDOR_KEY, pairs,
 };
 use crate::ovsdb::{Atom, Value};
 
@@ -35,7 +36,7 @@ pub(super) fn marker() -> Cell {
 }
 
 pub(super) fn router(name: &str, want: &RouterWant) -> Cells {
-    let RouterWant { options, external_ids, static_routes: _, as_is: _ } = want;
+    let RouterWant { options, external_ids, static_routes: _, policies: _, as_is: _ } = want;
     vec![
         ("name", text(name)),
         ("options", Cell::pairs(options, Owned::Listed(LogicalRouter::OPTIONS))),
@@ -127,6 +128,17 @@ pub(super) fn static_route(want: &StaticRouteWant) -> Cells {
         ("output_port", optional(output_port.as_deref())),
         ("route_table", text(route_table)),
         ("options", Cell::pairs(options, Owned::All)),
+        ("external_ids", marker()),
+    ]
+}
+
+pub(super) fn policy(want: &PolicyWant) -> Cells {
+    let PolicyWant { priority, matches, action, nexthops } = want;
+    vec![
+        ("priority", Cell::Whole(Value::from(*priority))),
+        ("match", text(matches)),
+        ("action", text(action)),
+        ("nexthops", texts(nexthops)),
         ("external_ids", marker()),
     ]
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ovn::nb::{
     Acl, AclWant, Desired, DhcpOptions, DhcpOptionsWant, LogicalRouter, LogicalRouterPort,
-    LogicalSwitch, LogicalSwitchPort, PortWant, RouterPortWant, RouterWant, StaticRoute,
-    StaticRouteWant, SwitchWant, Table, ours, pairs,
+    LogicalSwitch, LogicalSwitchPort, Policy, PolicyWant, PortWant, RouterPortWant, RouterWant,
+    StaticRoute, StaticRouteWant, SwitchWant, Table, ours, pairs,
 };
 use ovn::ovsdb::Replica;
 use ovn::plan::Scope;
@@ -20,12 +20,20 @@ const ROUNDS: usize = 60;
 
 fn router() -> impl Strategy<Value = RouterWant> {
     let prefixes = prop::collection::btree_set("[1-4]", 0..4);
-    (prefixes, any::<bool>()).prop_map(|(prefixes, age)| {
+    let policies = prop::collection::btree_set(("(drop|allow)", 1_i64..4), 0..4);
+    (prefixes, policies, any::<bool>()).prop_map(|(prefixes, policies, age)| {
+        let policy = |(action, priority): (String, i64)| PolicyWant {
+            priority,
+            matches: "ip4.dst == 10.0.0.0/24".into(),
+            action,
+            ..PolicyWant::default()
+        };
         let route =
             |prefix: String| StaticRouteWant::new(&format!("10.{prefix}.0.0/16"), "10.0.0.9");
         RouterWant {
             options: if age { pairs([("mac_binding_age_threshold", "300")]) } else { pairs([]) },
             static_routes: prefixes.into_iter().map(route).collect(),
+            policies: policies.into_iter().map(policy).collect(),
             ..RouterWant::default()
         }
     })
@@ -102,6 +110,9 @@ fn check(replica: &Replica, desired: &Desired) {
         let routes = &routers[name].static_routes;
         let routes = routes.iter().map(|uuid| StaticRoute::by_uuid(replica, *uuid).unwrap().route);
         assert_eq!(routes.collect::<BTreeSet<_>>(), want.static_routes);
+        let policies = &routers[name].policies;
+        let policies = policies.iter().map(|uuid| Policy::by_uuid(replica, *uuid).unwrap().policy);
+        assert_eq!(policies.collect::<BTreeSet<_>>(), want.policies);
         assert_eq!(routers[name].options, want.options);
     }
     for (name, want) in &desired.switches {
