@@ -11,6 +11,7 @@
 //! VPC while a subnet of it is in force or held.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use crds::kubeovn::{FINALIZER, Subnet, Vpc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -120,6 +121,23 @@ pub fn subnet_waits(world: &World, subnet: &Subnet) -> Option<String> {
     Some(format!(
         "the subnet stays in force until no address of it is held: delete {users}, or move them to another subnet"
     ))
+}
+
+/// The held addresses of `subnet` of which `which` is true, with who holds them;
+/// none if there are none.
+#[must_use]
+pub fn held(world: &World, subnet: &str, which: impl Fn(IpAddr) -> bool) -> Option<String> {
+    if !world.ledger.held_in(subnet).any(&which) {
+        return None;
+    }
+    let of = |holder: &Claimant| {
+        let addresses = world.ledger.addresses(subnet, holder).into_iter();
+        let addresses = addresses.filter(|address| which(*address));
+        let told = addresses.map(|address| format!("{address} of {}", user(holder)));
+        told.collect::<Vec<_>>()
+    };
+    counted(&world.ledger.holders_in(subnet).iter().flat_map(of).collect())
+        .or_else(|| Some("an address".to_owned()))
 }
 
 /// What a Vpc that is being deleted waits for, and what to do.

@@ -14,6 +14,7 @@
 //! says who holds an address, [`rows`] the one place that says what OVN should
 //! hold.
 
+pub mod access;
 mod args;
 pub mod decide;
 pub mod flaw;

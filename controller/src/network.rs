@@ -4,12 +4,17 @@
 //! returns can only be right in itself; whether it agrees with other subnets is
 //! [`Network::conflict`].
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crds::kubeovn::{DEFAULT_VPC, FINALIZER, Subnet, SubnetSpec};
 use ipnetwork::IpNetwork;
 use kube::ResourceExt as _;
 use net::{AddrRange, Cidrs, MacAddr, ParseCidrsError, ParseRangeError, names};
+use ovn::nb::AclWant;
+
+use crate::access;
+use crate::flaw::Flaw;
 
 /// The MTU of a port where the subnet names none: an Ethernet's less Geneve's
 /// headers, as Kube-OVN.
@@ -36,6 +41,8 @@ pub struct Network {
     pub route_table: String,
     /// Namespaces whose VMs use it unless they say otherwise.
     pub namespaces: Vec<String>,
+    /// What may pass on its switch, beside our own guards.
+    pub rules: BTreeSet<AclWant>,
     /// For VMs of every other namespace.
     pub default: bool,
     /// Its Subnet is being deleted: only who has addresses of it may use it.
@@ -65,6 +72,9 @@ pub enum NetworkError {
     /// An exclusion could not be read.
     #[error("spec.excludeIps: {0}")]
     Exclude(#[from] ParseRangeError),
+    /// An entry of a list cannot be.
+    #[error("{0}")]
+    Entry(#[from] Flaw),
     /// The written protocol contradicts the networks.
     #[error("spec.protocol is {0:?} but spec.cidrBlock is {1}: leave protocol out, it follows")]
     Protocol(String, Cidrs),
@@ -88,11 +98,14 @@ pub enum NetworkError {
     /// The object could be deleted at any time, whoever uses it.
     #[error("finalizer {FINALIZER} is not on the Subnet or its Vpc yet; it is tried again")]
     NotHeld,
-    /// An address in use would no longer belong to the subnet.
+    /// Addresses in use would no longer belong to the subnet.
     #[error(
-        "spec.cidrBlock: {0} is held and would fall out: keep it inside, or delete its VM first"
+        "spec.cidrBlock: {0} would fall out: keep what is held inside, or delete its holders first"
     )]
-    HeldOutside(IpAddr),
+    HeldOutside(String),
+    /// The gateway's address is in use.
+    #[error("spec.gateway: {0} is held: choose another, or delete its holder first")]
+    GatewayHeld(String),
     /// An address of this network is held in a subnet that is gone or unreadable.
     #[error(
         "spec.cidrBlock: {address} is still held in subnet {subnet:?}, which is gone or invalid: repair that one, or delete its VMs first"
@@ -139,6 +152,7 @@ impl Network {
         let (gateway_v4, gateway_v6) = gateways(&spec.gateway, cidrs)?;
         let excluded =
             spec.exclude_ips.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+        let rules = access::rules(&name, cidrs, spec)?;
         let provider =
             if spec.provider.is_empty() { names::DEFAULT_PROVIDER } else { &spec.provider };
         let network = Self {
@@ -151,6 +165,7 @@ impl Network {
             excluded,
             route_table: spec.route_table.clone(),
             namespaces: spec.namespaces.clone(),
+            rules,
             default: spec.default,
             leaving: subnet.metadata.deletion_timestamp.is_some(),
         };
@@ -280,10 +295,9 @@ pub fn without_effect(spec: &SubnetSpec) -> Vec<&'static str> {
         ("policyRoutingPriority", spec.policy_routing_priority.is_some()),
         ("policyRoutingTableID", spec.policy_routing_table_id.is_some()),
         ("enableEcmp", spec.enable_ecmp),
-        ("private", spec.private),
-        ("allowSubnets", !spec.allow_subnets.is_empty()),
-        ("acls", !spec.acls.is_empty()),
-        ("allowEWTraffic", spec.allow_ew_traffic),
+        // These do something only beside others.
+        ("allowSubnets", !spec.allow_subnets.is_empty() && !spec.private),
+        ("allowEWTraffic", spec.allow_ew_traffic && spec.acls.is_empty()),
         ("vlan", !spec.vlan.is_empty()),
         ("logicalGateway", spec.logical_gateway),
         ("disableInterConnection", spec.disable_inter_connection),
@@ -366,7 +380,7 @@ mod tests {
     fn fields_without_effect_are_named() {
         let mut subnet = subnet("10.0.0.0/24");
         assert!(without_effect(&subnet.spec).is_empty());
-        subnet.spec.private = true;
-        assert_eq!(without_effect(&subnet.spec), ["private"]);
+        subnet.spec.nat_outgoing = true;
+        assert_eq!(without_effect(&subnet.spec), ["natOutgoing"]);
     }
 }

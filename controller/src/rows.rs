@@ -73,7 +73,8 @@ pub fn subnet(network: &Network) -> Desired {
     let Network { name, vpc, .. } = network;
     let router_side = names::router_side(vpc, name);
     let switch_side = names::switch_side(name, vpc);
-    let switch = SwitchWant { acls: guards(&switch_side), ..SwitchWant::default() };
+    let acls = guards(&switch_side).union(&network.rules).cloned().collect();
+    let switch = SwitchWant { acls, ..SwitchWant::default() };
     let mut gateway = RouterPortWant::gateway(vpc, network.router_mac(), network.router_networks());
     if !network.route_table.is_empty() {
         gateway.options = nb::pairs([("route_table", network.route_table.as_str())]);

@@ -345,10 +345,12 @@ impl World {
             }
             Some(_) => {}
         }
-        let outside =
-            self.ledger.held_in(&network.name).find(|held| !network.cidrs.contains(*held));
-        if let Some(address) = outside {
-            return Err(NetworkError::HeldOutside(address));
+        if let Some(held) = hold::held(self, &network.name, |one| !network.cidrs.contains(one)) {
+            return Err(NetworkError::HeldOutside(held));
+        }
+        let is_gateway = |one| network.gateways().any(|gateway| gateway == one);
+        if let Some(held) = hold::held(self, &network.name, is_gateway) {
+            return Err(NetworkError::GatewayHeld(held));
         }
         // Of subnets that nobody can say any more where they were.
         for ghost in ghosts.iter().filter(|ghost| ***ghost != network.name) {

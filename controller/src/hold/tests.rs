@@ -168,3 +168,38 @@ fn a_subnet_waits_for_a_block_that_cannot_be_read() {
     let says = subnet_waits(&world, &leaving(subnet("1", ""))).unwrap();
     assert!(says.contains("AddressBlock s.v4.0a0000"), "{says}");
 }
+
+#[test]
+fn an_edit_that_would_drop_held_addresses_is_refused_and_names_their_holders() {
+    let mut world = world(vpc("1"), subnet("1", "10.0.0.0/24"), &["web", "db"]);
+    let mut edit = |version: &str, change: fn(&mut SubnetSpec)| {
+        let mut subnet = subnet(version, "10.0.0.0/24");
+        change(&mut subnet.spec);
+        world.apply(Event::Subnet(Seen::Now(Box::new(subnet))));
+        world.take_dirty();
+        let refused = world.refused.get("s").map(ToString::to_string);
+        (refused, world.ledger.networks()["s"].cidrs.to_string())
+    };
+    let (refused, cidrs) = edit("2", |spec| spec.cidr_block = "10.0.0.128/25".to_owned());
+    let refused = refused.unwrap();
+    assert!(
+        refused.contains(
+            "10.0.0.2 of VirtualMachine default/web, 10.0.0.3 of VirtualMachine default/db"
+        ),
+        "{refused}"
+    );
+    assert_eq!(cidrs, "10.0.0.0/24", "it stays in force as it was");
+    let (refused, _) = edit("3", |spec| spec.gateway = "10.0.0.3".to_owned());
+    let refused = refused.unwrap();
+    assert!(refused.contains("10.0.0.3 of VirtualMachine default/db is held"), "{refused}");
+
+    // Nothing falls out of these.
+    let fine = |answer: (Option<String>, String), cidrs: &str| {
+        assert_eq!(answer, (None, cidrs.to_owned()));
+    };
+    fine(edit("4", |spec| spec.cidr_block = "10.0.0.0/28".to_owned()), "10.0.0.0/28");
+    fine(edit("5", |spec| spec.cidr_block = "10.0.0.0/16".to_owned()), "10.0.0.0/16");
+    let excluding =
+        |spec: &mut SubnetSpec| spec.exclude_ips = vec!["10.0.0.2..10.0.0.9".to_owned()];
+    fine(edit("6", excluding), "10.0.0.0/24");
+}
