@@ -24,6 +24,7 @@ pub mod machine;
 pub mod metrics;
 pub mod network;
 pub mod objects;
+pub mod peering;
 pub mod placement;
 pub mod request;
 pub mod round;

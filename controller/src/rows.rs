@@ -9,8 +9,8 @@ use ovn::nb::{self, AclWant, Desired, Ours, PortWant, RouterPortWant, RouterWant
 use crate::hold;
 use crate::ledger::VmKey;
 use crate::network::Network;
-use crate::routes;
 use crate::world::World;
+use crate::{peering, routes};
 
 /// A VM's port, as decided.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -53,18 +53,25 @@ fn vpc(world: &World, name: &String) -> Desired {
     let (mut policies, _) = spec.map(routes::policies).unwrap_or_default();
     let networks = world.ledger.networks().values().filter(|network| network.vpc == *name);
     policies.extend(networks.flat_map(|network| routes::within_vpc(network.cidrs)));
+    let (links, _) = spec.map(|spec| peering::links(world, name, spec)).unwrap_or_default();
+    let mut options = nb::pairs([
+        ("always_learn_from_arp_request", "false"),
+        ("dynamic_neigh_routers", "true"),
+        ("mac_binding_age_threshold", "300"),
+    ]);
+    if !links.is_empty() {
+        // As Kube-OVN: a router with a neighbour learns who asks.
+        options.remove("always_learn_from_arp_request");
+    }
     let want = RouterWant {
-        options: nb::pairs([
-            ("always_learn_from_arp_request", "false"),
-            ("dynamic_neigh_routers", "true"),
-            ("mac_binding_age_threshold", "300"),
-        ]),
+        options,
         static_routes: static_routes.into_iter().collect(),
         policies: policies.into_iter().collect(),
         as_is: world.vpcs.is_unreadable(name),
         ..RouterWant::default()
     };
-    Desired { routers: [(name.clone(), want)].into(), ..Desired::default() }
+    let router_ports = links.into_iter().map(|link| (link.name, link.port)).collect();
+    Desired { routers: [(name.clone(), want)].into(), router_ports, ..Desired::default() }
 }
 
 /// The switch of a subnet and its link to the VPC's router.
@@ -130,6 +137,11 @@ pub fn ownerless(mut ours: Ours, world: &World) -> Ours {
         // Whose ports those are that no block names, nobody knows.
         ours.ports.clear();
     }
+    for (vpc, _) in world.vpcs.unreadable() {
+        // Whom it is linked to, nobody knows.
+        let link = names::router_side(vpc, "");
+        ours.router_ports.retain(|port| !port.starts_with(&link));
+    }
     let unreadable = world.subnets.unreadable().map(|(name, _)| name.as_str());
     let unclear: BTreeSet<_> = world
         .ledger
@@ -180,5 +192,15 @@ mod tests {
         assert_eq!(ownerless(switches(), &world), switches());
         world.apply(Event::Subnet(Seen::Unreadable(Box::new(named("s")))));
         assert!(ownerless(switches(), &world).switches.is_empty());
+    }
+
+    #[test]
+    fn the_router_of_a_vpc_that_cannot_be_read_stays_as_it_is_with_its_links() {
+        let mut world = World::new(60);
+        world.apply(Event::Vpc(Seen::Unreadable(Box::new(named("v")))));
+        assert!(topology(&world).routers["v"].as_is);
+        let ports = ["v-peer".to_owned(), "w-peer".to_owned()].into();
+        let ours = ownerless(Ours { router_ports: ports, ..Ours::default() }, &world);
+        assert_eq!(ours.router_ports, ["w-peer".to_owned()].into(), "what a sweep may delete");
     }
 }

@@ -12,7 +12,7 @@ use net::names;
 use crate::flaw::Flaw;
 use crate::warning::Warning;
 use crate::world::World;
-use crate::{flaw, hold, network, routes};
+use crate::{flaw, hold, network, peering, routes};
 
 /// The Subnet statuses to write; `mac_of` tells the MAC of a router port.
 pub fn subnets(
@@ -94,7 +94,7 @@ pub fn vpcs(world: &World, now: Timestamp) -> Vec<(String, VpcStatus)> {
         let networks = world.ledger.networks().values();
         let facts = Facts {
             refusal: None,
-            flaws: flaw::told(&vpc_flaws(&vpc.spec)),
+            flaws: flaw::told(&vpc_flaws(&vpc.spec, peering_flaws)),
             waits: hold::vpc_waits(world, vpc),
             ignored: without_effect(vpc),
             generation: vpc.metadata.generation,
@@ -109,6 +109,7 @@ pub fn vpcs(world: &World, now: Timestamp) -> Vec<(String, VpcStatus)> {
                 .filter(|network| network.vpc == *name)
                 .map(|network| network.name.clone())
                 .collect(),
+        let (links, peering_flaws) = peering::links(world, name, &vpc.spec);
             ..VpcStatus::default()
         };
         (vpc.status.as_ref() != Some(&status)).then(|| (name.clone(), status))
@@ -117,7 +118,7 @@ pub fn vpcs(world: &World, now: Timestamp) -> Vec<(String, VpcStatus)> {
 }
 
 /// The entries of a Vpc's lists that are not in force.
-fn vpc_flaws(spec: &VpcSpec) -> Vec<Flaw> {
+fn vpc_flaws(spec: &VpcSpec, of_peerings: Vec<Flaw>) -> Vec<Flaw> {
     let (_, mut flaws) = routes::static_routes(spec);
     flaws.extend(routes::policies(spec).1);
     flaws
@@ -126,10 +127,10 @@ fn vpc_flaws(spec: &VpcSpec) -> Vec<Flaw> {
 fn without_effect(vpc: &Vpc) -> Vec<&'static str> {
     let spec = &vpc.spec;
     [
+            vpc_peerings: links.into_iter().map(|link| link.remote).collect(),
         ("defaultSubnet", !spec.default_subnet.is_empty()),
         ("namespaces", !spec.namespaces.is_empty()),
         ("staticRoutes[].bfdId", spec.static_routes.iter().any(|route| !route.bfd_id.is_empty())),
-        ("vpcPeerings", !spec.vpc_peerings.is_empty()),
         ("enableExternal", spec.enable_external),
         ("extraExternalSubnets", !spec.extra_external_subnets.is_empty()),
         ("enableBfd", spec.enable_bfd),
@@ -137,6 +138,7 @@ fn without_effect(vpc: &Vpc) -> Vec<&'static str> {
     ]
     .into_iter()
     .filter_map(|(field, set)| set.then_some(field))
+    flaws.extend(of_peerings);
     .collect()
 }
 

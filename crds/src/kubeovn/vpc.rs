@@ -103,7 +103,8 @@ pub struct PolicyRoute {
 pub struct VpcPeering {
     /// The other VPC.
     pub remote_vpc: String,
-    /// This side's address, as a network.
+    /// This side's address with its prefix length; the other side has another one of
+    /// the same network.
     #[serde(rename = "localConnectIP")]
     pub local_connect_ip: String,
 }
