@@ -26,6 +26,7 @@ pub mod network;
 pub mod objects;
 pub mod peering;
 pub mod placement;
+pub mod ranges;
 pub mod request;
 pub mod round;
 pub mod routes;

@@ -12,7 +12,7 @@ use net::names;
 use crate::flaw::Flaw;
 use crate::warning::Warning;
 use crate::world::World;
-use crate::{flaw, hold, network, peering, routes};
+use crate::{flaw, hold, network, peering, ranges, routes};
 
 /// The Subnet statuses to write; `mac_of` tells the MAC of a router port.
 pub fn subnets(
@@ -40,7 +40,24 @@ pub fn subnets(
         let [v4, v6] = world.ledger.counts(name);
         (status.v4_using, status.v4_available) = (Count::from(v4.0), Count(v4.1));
         (status.v6_using, status.v6_available) = (Count::from(v6.0), Count(v6.1));
+        for range in [
+            &mut status.v4_using_range,
+            &mut status.v4_available_range,
+            &mut status.v6_using_range,
+            &mut status.v6_available_range,
+        ] {
+            range.clear();
+        }
         if let Some(network) = world.ledger.networks().get(name) {
+            let held: Vec<_> = world.ledger.held_in(name).collect();
+            for cidr in network.cidrs.iter() {
+                let (using, available) = ranges::of(network, cidr, &held);
+                if cidr.is_ipv4() {
+                    (status.v4_using_range, status.v4_available_range) = (using, available);
+                } else {
+                    (status.v6_using_range, status.v6_available_range) = (using, available);
+                }
+            }
             let port = names::router_side(&network.vpc, name);
             status.gateway_mac = mac_of(&port).unwrap_or(status.gateway_mac);
         }
@@ -92,6 +109,7 @@ pub fn vpcs(world: &World, now: Timestamp) -> Vec<(String, VpcStatus)> {
     let wanted = |(name, vpc): (&String, &Arc<Vpc>)| {
         let old = vpc.status.clone().unwrap_or_default();
         let networks = world.ledger.networks().values();
+        let (links, peering_flaws) = peering::links(world, name, &vpc.spec);
         let facts = Facts {
             refusal: None,
             flaws: flaw::told(&vpc_flaws(&vpc.spec, peering_flaws)),
@@ -109,7 +127,7 @@ pub fn vpcs(world: &World, now: Timestamp) -> Vec<(String, VpcStatus)> {
                 .filter(|network| network.vpc == *name)
                 .map(|network| network.name.clone())
                 .collect(),
-        let (links, peering_flaws) = peering::links(world, name, &vpc.spec);
+            vpc_peerings: links.into_iter().map(|link| link.remote).collect(),
             ..VpcStatus::default()
         };
         (vpc.status.as_ref() != Some(&status)).then(|| (name.clone(), status))
@@ -121,13 +139,13 @@ pub fn vpcs(world: &World, now: Timestamp) -> Vec<(String, VpcStatus)> {
 fn vpc_flaws(spec: &VpcSpec, of_peerings: Vec<Flaw>) -> Vec<Flaw> {
     let (_, mut flaws) = routes::static_routes(spec);
     flaws.extend(routes::policies(spec).1);
+    flaws.extend(of_peerings);
     flaws
 }
 
 fn without_effect(vpc: &Vpc) -> Vec<&'static str> {
     let spec = &vpc.spec;
     [
-            vpc_peerings: links.into_iter().map(|link| link.remote).collect(),
         ("defaultSubnet", !spec.default_subnet.is_empty()),
         ("namespaces", !spec.namespaces.is_empty()),
         ("staticRoutes[].bfdId", spec.static_routes.iter().any(|route| !route.bfd_id.is_empty())),
@@ -138,7 +156,6 @@ fn without_effect(vpc: &Vpc) -> Vec<&'static str> {
     ]
     .into_iter()
     .filter_map(|(field, set)| set.then_some(field))
-    flaws.extend(of_peerings);
     .collect()
 }
 

@@ -226,15 +226,27 @@ pub struct SubnetStatus {
     /// Free IPv4 addresses.
     #[serde(rename = "v4availableIPs")]
     pub v4_available: Count,
+    /// Which are free: `a-b,c`, at most 32 ranges, then `…`.
+    #[serde(rename = "v4availableIPrange")]
+    pub v4_available_range: String,
     /// Held IPv4 addresses.
     #[serde(rename = "v4usingIPs")]
     pub v4_using: Count,
+    /// Which are held: `a-b,c`, at most 32 ranges, then `…`.
+    #[serde(rename = "v4usingIPrange")]
+    pub v4_using_range: String,
     /// Free IPv6 addresses.
     #[serde(rename = "v6availableIPs")]
     pub v6_available: Count,
+    /// Which are free: `a-b,c`, at most 32 ranges, then `…`.
+    #[serde(rename = "v6availableIPrange")]
+    pub v6_available_range: String,
     /// Held IPv6 addresses.
     #[serde(rename = "v6usingIPs")]
     pub v6_using: Count,
+    /// Which are held: `a-b,c`, at most 32 ranges, then `…`.
+    #[serde(rename = "v6usingIPrange")]
+    pub v6_using_range: String,
     /// The node of a centralised gateway.
     pub activate_gateway: String,
     /// The address of the joint between underlay and overlay.
