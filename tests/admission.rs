@@ -16,7 +16,7 @@ const SOON: Duration = Duration::from_secs(20);
 
 /// Waits until an object carries a condition of this type and status whose reason or
 /// message contains `text`.
-async fn says(
+pub(super) async fn says(
     cluster: &Cluster,
     kind: Kind,
     name: &str,

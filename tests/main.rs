@@ -10,6 +10,7 @@ mod churn;
 mod layers;
 mod port_lifecycle;
 mod restarts;
+mod topology;
 mod vm_lifecycle;
 
 use std::process::ExitCode;
@@ -82,6 +83,13 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             an_address_block_that_cannot_be_read_frees_no_address,
             a_subnet_in_use_waits_for_its_vms_when_deleted,
             all_of_it_can_be_deleted;
+        topology:
+            routes_of_a_vpc_are_its_routers_and_a_bad_one_is_named,
+            a_private_subnet_is_reached_from_where_it_says_and_never_opens_in_between,
+            two_vpcs_are_linked_once_both_say_so,
+            one_network_serves_two_vpcs_and_is_refused_twice_in_one,
+            an_edit_by_which_held_addresses_fall_out_names_their_holders,
+            what_was_made_for_topology_goes_without_a_trace;
         churn:
             two_hundred_vms_come_and_go_and_leave_nothing,
             a_new_vm_of_an_old_name_has_a_place_of_its_own,

@@ -81,7 +81,11 @@ impl Northbound {
         Ok(self.rows(table, "_uuid").await?.len())
     }
 
-    async fn rows(
+    /// These columns of every row of a table, as `ovn-nbctl` prints them in JSON.
+    ///
+    /// # Errors
+    /// When the database does not answer within ten seconds.
+    pub async fn rows(
         &self,
         table: &str,
         columns: &str,
