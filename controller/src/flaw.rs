@@ -6,17 +6,14 @@ const TOLD: usize = 5;
 /// What is wrong with one entry: where it stands, what it says, and what to write
 /// instead.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("spec.{field} is {value:?}: {advice}")]
-pub struct Flaw {
-    field: String,
-    value: String,
-    advice: String,
-}
+#[error("{0}")]
+pub struct Flaw(String);
 
 impl Flaw {
     /// Of the field at this path below `spec`, such as `staticRoutes[0].cidr`.
-    pub fn new(field: String, value: impl ToString, advice: impl Into<String>) -> Self {
-        Self { field, value: value.to_string(), advice: advice.into() }
+    pub fn new(field: String, value: impl ToString, advice: impl AsRef<str>) -> Self {
+        let (value, advice) = (value.to_string(), advice.as_ref());
+        Self(format!("spec.{field} is {value:?}: {advice}"))
     }
 }
 
