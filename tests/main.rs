@@ -106,6 +106,8 @@ fn lab_stories() -> Vec<(&'static str, Story<World>)> {
             the_instance_shows_its_interface,
             guests_on_two_nodes_reach_each_other_over_both_families,
             a_guest_that_takes_another_address_is_not_heard;
+        topology:
+            a_guest_that_rules_keep_out_is_never_heard_while_they_change;
         vm_lifecycle:
             a_stopped_vm_keeps_its_place_and_starts_with_it,
             a_rebooted_guest_keeps_place_and_instance,

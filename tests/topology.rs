@@ -13,6 +13,7 @@ use tests::{eventually, same};
 use tokio::process::Command;
 
 use crate::admission::says;
+use crate::port_lifecycle::{SUBNET_NAME, web_and_db};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -158,6 +159,53 @@ pub(super) async fn a_private_subnet_is_reached_from_where_it_says_and_never_ope
     let gone = json!({"spec": {"acls": [], "private": false}});
     world.cluster.merge(SUBNET, "closed", gone).await?;
     reaches(world, caller, "hidden", true).await
+}
+
+pub(super) async fn a_guest_that_rules_keep_out_is_never_heard_while_they_change(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    web_and_db(world).await?;
+    let web = world.place("web").await?;
+    let set = async |acls: Value| {
+        world.cluster.merge(SUBNET, SUBNET_NAME, json!({"spec": {"acls": acls}})).await
+    };
+    // Each of them keeps `db` out, and none is like the one before.
+    let closing = |turn: usize| {
+        json!([{"direction": "to-lport", "priority": 2000 + turn, "action": "drop",
+            "match": format!("ip4.dst == {} && icmp4", web.v4)}])
+    };
+    world.ping("db", &web.v4).await?;
+    set(closing(0)).await?;
+    let mut guest = world.guest("db").await?;
+    let once = format!("ping -c 1 -W 1 {}", web.v4);
+    eventually("the guest to be kept out", SOON, async || {
+        ensure!(guest.run(&once).await.is_err(), "it still gets an answer");
+        Ok(())
+    })
+    .await?;
+
+    let pings = format!("ping -c 8 -W 1 {}; true", web.v4);
+    let mut turns = 0;
+    let answers = {
+        let mut pings = std::pin::pin!(guest.run(&pings));
+        loop {
+            let change = async {
+                turns += 1;
+                set(closing(turns)).await?;
+                let priority = (2000 + turns).to_string();
+                counts(world, "ACL", ("priority", &priority), 1).await
+            };
+            tokio::select! {
+                answers = &mut pings => break answers?,
+                changed = change => changed?,
+            }
+        }
+    };
+    drop(guest);
+    ensure!(answers.contains(" 0 packets received"), "after {turns} changes: {answers}");
+    ensure!(turns > 3, "the rules were changed {turns} times only");
+    set(json!([])).await?;
+    world.ping("db", &web.v4).await
 }
 
 pub(super) async fn two_vpcs_are_linked_once_both_say_so(world: &mut World) -> anyhow::Result<()> {
