@@ -16,7 +16,7 @@ const SOON: Duration = Duration::from_secs(20);
 
 /// Waits until an object carries a condition of this type and status whose reason or
 /// message contains `text`.
-async fn says(
+pub(super) async fn says(
     cluster: &Cluster,
     kind: Kind,
     name: &str,
@@ -37,7 +37,12 @@ async fn says(
 }
 
 /// Waits until exactly one warning about this object contains `text`.
-async fn warned(cluster: &Cluster, kind: Kind, name: &str, text: &str) -> anyhow::Result<()> {
+pub(super) async fn warned(
+    cluster: &Cluster,
+    kind: Kind,
+    name: &str,
+    text: &str,
+) -> anyhow::Result<()> {
     let client = tests::cluster::client(cluster.kubeconfig()).await?;
     let api: Api<Event> = Api::namespaced(client, "default");
     let kind = kind.resource().kind;

@@ -3,6 +3,7 @@
 //! `cargo test -p tests -- embedded` runs those against the embedded API,
 //! `-- vm_lifecycle` those of one file; `-- --list` names them all.
 
+mod address_life;
 mod admission;
 mod api_kubectl;
 mod api_promises;
@@ -82,6 +83,11 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             an_address_block_that_cannot_be_read_frees_no_address,
             a_subnet_in_use_waits_for_its_vms_when_deleted,
             all_of_it_can_be_deleted;
+        address_life:
+            an_ip_object_deleted_by_hand_frees_its_address_but_not_under_a_guest,
+            a_place_survives_whatever_ends_the_instance,
+            an_orphaned_instance_keeps_its_place_until_it_ends,
+            an_instance_without_a_vm_says_that_it_is_not_run;
         churn:
             two_hundred_vms_come_and_go_and_leave_nothing,
             a_new_vm_of_an_old_name_has_a_place_of_its_own,

@@ -6,6 +6,9 @@
 //!  absent    present    –                 delete the instance; addresses stay until it is gone
 //!  present   absent     –                 by run strategy: claim, choose a node, make an instance
 //!  present   present    holds its ports   keep rows and IP objects as they are
+//!  –         orphaned   –                 keep its place until it ends, as KubeVirt lets it
+//!                                         run on; a new VM of its name waits
+//!  –         by hand    –                 it is not run, and says so
 //! ```
 //!
 //! For a VM that cannot be read, or whose instance cannot, nothing is decided.
@@ -13,7 +16,9 @@
 //! A template that changed counts at the next start: while an instance is there,
 //! its ports stay as they were given.
 
-use std::collections::BTreeSet;
+mod deleted;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -22,10 +27,12 @@ use crds::kubeovn::Ip;
 use crds::kubevirt::{VirtualMachine, VirtualMachineInstance};
 use ipam::Seconds;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt as _;
 use net::MacAddr;
 use tracing::warn;
 
+use crate::hold;
 use crate::ledger::{AddressError, Claimant, VmKey};
 use crate::machine::{self, Step, Trouble};
 use crate::network::Network;
@@ -45,8 +52,11 @@ pub struct Decision {
     pub ports: Vec<Port>,
     /// What to let go of, once its rows and IP objects are gone.
     pub release: Vec<(Claimant, String)>,
-    /// IP objects that should not be.
+    /// IP objects that should not be, or not as they are: one of a port in `ports`
+    /// is made anew by a later decision.
     pub surplus: BTreeSet<String>,
+    /// IP objects whose deletion waits, and what for.
+    pub blocked: BTreeMap<String, String>,
     /// The VM is to start, whether or not it can.
     pub starting: bool,
     /// The instance to make.
@@ -55,6 +65,8 @@ pub struct Decision {
     pub delete: Option<String>,
     /// What keeps the VM from its place.
     pub trouble: Option<Trouble>,
+    /// The instance was made by hand and is not run.
+    pub standalone: bool,
     /// Look again then, whatever happens.
     pub again_at: Option<Timestamp>,
 }
@@ -77,17 +89,24 @@ pub fn decide(world: &mut World, key: &VmKey, policy: Policy, now: Timestamp) ->
         ports: Vec::new(),
         release: Vec::new(),
         surplus: BTreeSet::new(),
+        blocked: BTreeMap::new(),
         starting: false,
         create: None,
         delete: None,
         trouble: None,
+        standalone: false,
         again_at: None,
     };
     if world.is_unreadable(key) {
         return decision;
     }
     reserve(world, key, unix(now));
+    let going = deleted::judge(world, &mut decision);
+    decision.standalone = instance.as_ref().is_some_and(|one| is_standalone(one));
     match (vm, instance) {
+        // What somebody deleted goes before anything is claimed in its place; its
+        // going has the VM looked at again.
+        (Some(_), None) if going => {}
         (Some(vm), instance) => present(world, &mut decision, &vm, instance, policy, now),
         (None, Some(instance)) => {
             // Its VM was deleted: the instance follows, and what it uses stays
@@ -292,7 +311,7 @@ fn remembered(world: &World, request: &Request, claimant: &Claimant) -> Option<V
 /// Claims what IP objects made by people reserve for this VM.
 fn reserve(world: &mut World, key: &VmKey, now: Seconds) {
     let reservations: Vec<Arc<Ip>> =
-        world.ips_of(key).filter(|ip| !has_owner(ip)).map(Arc::clone).collect();
+        world.ips_of(key).filter(|ip| reserves(ip)).map(Arc::clone).collect();
     for ip in reservations {
         let reservation = claimant(&ip.name_any(), key, "");
         let held = world.ledger.held_for(key);
@@ -401,7 +420,7 @@ fn settle_holdings(world: &World, decision: &mut Decision, policy: Policy) {
         let owner = ip.annotations().get(annotations::OWNER_UID);
         owner.is_some_and(|owner| Some(owner.as_str()) != present) && !keep.contains(&ip.name_any())
     });
-    decision.surplus = orphans.map(|ip| ip.name_any()).chain(surplus).collect();
+    decision.surplus.extend(orphans.map(|ip| ip.name_any()).chain(surplus));
 }
 
 fn kept_port(world: &World, claimant: &Claimant, subnet: &str) -> Option<Port> {
@@ -486,21 +505,37 @@ pub fn owned_by(ip: &Ip, uid: &str) -> bool {
 /// can be known: it reserves its addresses.
 fn is_reservation(world: &World, port: &str) -> bool {
     let port = port.to_owned();
-    world.ips.is_unreadable(&port) || world.ips.get(&port).is_some_and(|ip| !has_owner(ip))
+    world.ips.is_unreadable(&port) || world.ips.get(&port).is_some_and(|ip| reserves(ip))
+}
+
+/// Whether a person made this IP object, and wants it.
+fn reserves(ip: &Ip) -> bool {
+    !has_owner(ip) && !hold::is_leaving(&ip.metadata)
 }
 
 fn has_owner(ip: &Ip) -> bool {
     ip.annotations().contains_key(annotations::OWNER_UID)
 }
 
-/// The VM whose instance this is.
+/// The VM in whose name this instance has its place. One that was orphaned has
+/// forgotten its VM and runs on with the place that it was given.
 fn owner_uid(instance: &VirtualMachineInstance) -> Option<String> {
+    let noted = || instance.annotations().get(annotations::OWNER_UID).cloned();
+    owner(instance).map(|owner| owner.uid.clone()).or_else(noted)
+}
+
+fn owner(instance: &VirtualMachineInstance) -> Option<&OwnerReference> {
     let owners = instance.metadata.owner_references.iter().flatten();
-    owners.into_iter().find(|owner| owner.kind == "VirtualMachine").map(|owner| owner.uid.clone())
+    owners.into_iter().find(|owner| owner.kind == "VirtualMachine")
 }
 
 fn is_of_a_vm(instance: &VirtualMachineInstance) -> bool {
-    owner_uid(instance).is_some()
+    owner(instance).is_some()
+}
+
+/// Whether somebody made this instance by hand: nobody gave it a node or a place.
+fn is_standalone(instance: &VirtualMachineInstance) -> bool {
+    owner_uid(instance).is_none() && node_of(instance).is_none()
 }
 
 /// Whole seconds of Unix time.

@@ -19,7 +19,7 @@ use crds::condition::FIELDS_WITHOUT_EFFECT;
 use crds::kubevirt::{
     Condition, ConditionStatus, InstancePhase, PrintableStatus, Rest, RunStrategy, StartFailure,
     StateChangeAction, StateChangeRequest, VirtualMachine, VirtualMachineInstance,
-    VirtualMachineStatus,
+    VirtualMachineInstanceStatus, VirtualMachineStatus,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -57,7 +57,8 @@ pub fn next(
 ) -> Step {
     use RunStrategy as Strategy;
     if vm.metadata.deletion_timestamp.is_some() {
-        return if instance.is_some_and(is_there_to_delete) { Step::Delete } else { Step::Rest };
+        let unwanted = instance.is_some_and(is_there_to_delete) && !leaves_orphan(vm);
+        return if unwanted { Step::Delete } else { Step::Rest };
     }
     let strategy = vm.spec.strategy().ok();
     let Some(instance) = instance else {
@@ -86,6 +87,12 @@ pub fn next(
 
 fn is_there_to_delete(instance: &VirtualMachineInstance) -> bool {
     instance.metadata.deletion_timestamp.is_none()
+}
+
+/// Whether the VM is deleted without its instance (`--cascade=orphan`): the garbage
+/// collector has the instance forget it, then lets it go.
+fn leaves_orphan(vm: &VirtualMachine) -> bool {
+    vm.finalizers().iter().any(|finalizer| finalizer == "orphan")
 }
 
 /// Whether `instance` is of this very VM, not of an earlier one of its name.
@@ -186,6 +193,10 @@ pub const UNSCHEDULABLE: &str = "Unschedulable";
 pub const INVALID_NETWORK: &str = "InvalidNetwork";
 /// It says twice when it runs, or not at all.
 pub const INVALID_RUN_STRATEGY: &str = "InvalidRunStrategy";
+/// An instance without a VM.
+pub const NO_VIRTUAL_MACHINE: &str = "NoVirtualMachine";
+/// What it is told.
+pub const STANDALONE: &str = "an instance without a VirtualMachine is not run, since its addresses would have no owner: delete it and make a VirtualMachine";
 /// An address cannot be had.
 pub const ADDRESS_NOT_AVAILABLE: &str = "AddressNotAvailable";
 
@@ -214,6 +225,21 @@ pub fn is_new(trouble: &Trouble, vm: &VirtualMachine) -> bool {
             && one.reason == said.reason
             && one.message == said.message
     })
+}
+
+/// The status of an instance that somebody made by hand; none if it says already
+/// that it is not run.
+#[must_use]
+pub fn standalone_status(
+    instance: &VirtualMachineInstance,
+    now: Timestamp,
+) -> Option<VirtualMachineInstanceStatus> {
+    let mut status = instance.status.clone().unwrap_or_default();
+    status.phase = Some(InstancePhase::Pending);
+    Condition::new("Synchronized", ConditionStatus::False)
+        .because(NO_VIRTUAL_MACHINE, STANDALONE)
+        .merge_into(&mut status.conditions, Time(now));
+    (instance.status.as_ref() != Some(&status)).then_some(status)
 }
 
 /// What the instance was not made of, as upstream (`vm.go`, `setRestartRequired`).

@@ -29,8 +29,13 @@ pub fn key(provider: &str, field: &str) -> String {
 pub const SUBNET_LABEL: &str = "ovn.kubernetes.io/subnet";
 /// Label on an IP object: the node its VM was last placed on.
 pub const NODE_NAME_LABEL: &str = "ovn.kubernetes.io/node-name";
-/// Annotation on an IP object: the uid of the VM that owns the addresses.
+/// Annotation on an IP object and on an instance: the uid of the VM that owns the
+/// addresses.
 pub const OWNER_UID: &str = "berth.io/owner-uid";
+
+/// Annotation on an IP object that was deleted while in use: what its deletion waits
+/// for. The kind has no status to say it in.
+pub const DELETION_BLOCKED: &str = "berth.io/deletion-blocked";
 
 /// Label on a VMI: the VM it belongs to.
 pub const VMI_VM_LABEL: &str = "vm.kubevirt.io/name";

@@ -219,3 +219,13 @@ fn a_changed_template_asks_for_a_restart_until_the_instance_is_a_new_one() {
     assert!(!asks(&address(" 10.0.0.5"), &made_of(&vm)), "it has that address");
     assert!(asks(&address("10.0.0.6"), &made_of(&vm)));
 }
+
+#[test]
+fn a_vm_that_is_deleted_takes_its_instance_along_unless_it_is_to_be_orphaned() {
+    let mut vm = vm("Always", &json!({}));
+    vm.metadata.deletion_timestamp = Some(Time(now()));
+    assert_eq!(next(&vm, Some(&instance("Running")), now()), Step::Delete);
+    vm.finalizers_mut().push("orphan".to_owned());
+    assert_eq!(next(&vm, Some(&instance("Running")), now()), Step::Rest);
+    assert_eq!(next(&vm, None, now()), Step::Rest);
+}

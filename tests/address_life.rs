@@ -1,0 +1,209 @@
+//! How long a VM's addresses are its own, and what ends that.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+use tests::cluster::Cluster;
+use tests::kinds::{IP, SUBNET, VM, VMI, VPC};
+use tests::objects::{Subnet, Vm, vpc};
+use tests::world::{Part, Place, World, port_of};
+use tests::{eventually, same};
+
+use super::admission::{says, warned};
+
+const SOON: Duration = Duration::from_secs(30);
+const FIRST: &str = "life-net";
+const SECOND: &str = "life-net-two";
+/// The attachment that the second subnet serves.
+const PROVIDER: &str = "life.default.ovn";
+
+async fn make_subnets(cluster: &Cluster) -> anyhow::Result<()> {
+    if cluster.find(VPC, "life").await?.is_some() {
+        return Ok(());
+    }
+    cluster.create(VPC, vpc("life")).await?;
+    let first = Subnet::named(FIRST).in_vpc("life").of("10.78.0.0/24,fd78::/64");
+    cluster.create(SUBNET, first.object()).await?;
+    let second = Subnet::named(SECOND).in_vpc("life").of("10.79.0.0/24");
+    cluster.create(SUBNET, second.with("provider", json!(PROVIDER)).object()).await?;
+    Ok(())
+}
+
+/// A VM with a NIC on each of the subnets.
+fn with_two_nics(name: &str) -> Value {
+    let mut vm = Vm::named(name).on(FIRST).without_grace().object();
+    let spec = &mut vm["spec"]["template"]["spec"];
+    spec["networks"] = json!([
+        {"name": "default", "pod": {}}, {"name": "more", "multus": {"networkName": "life"}},
+    ]);
+    spec["domain"]["devices"]["interfaces"] =
+        json!([{"name": "default", "bridge": {}}, {"name": "more", "bridge": {}}]);
+    vm
+}
+
+/// What the IP objects of both NICs say.
+async fn both_places(world: &World, vm: &str) -> anyhow::Result<(Place, Value)> {
+    let first = world.place(vm).await?;
+    let ip = world.cluster.get(IP, &net::names::port(vm, "default", PROVIDER)).await?;
+    let said = json!([ip["spec"]["v4IpAddress"], ip["spec"]["macAddress"], ip["spec"]["subnet"]]);
+    Ok((first, said))
+}
+
+async fn set_strategy(world: &World, vm: &str, strategy: &str) -> anyhow::Result<()> {
+    world.cluster.merge(VM, vm, json!({"spec": {"runStrategy": strategy}})).await
+}
+
+/// Waits for an instance other than the one of this uid.
+async fn another_runs(world: &World, vm: &str, uid: &Value) -> anyhow::Result<Value> {
+    eventually("another instance", SOON, async || {
+        let instance = world.cluster.get(VMI, vm).await?;
+        ensure!(instance["metadata"]["uid"] != *uid, "it is the old one");
+        Ok(())
+    })
+    .await?;
+    world.running(vm).await
+}
+
+pub(super) async fn an_ip_object_deleted_by_hand_frees_its_address_but_not_under_a_guest(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    let cluster = &world.cluster;
+    make_subnets(cluster).await?;
+    cluster.create(VM, Vm::named("freed").on(FIRST).without_grace().object()).await?;
+    let instance = world.running("freed").await?;
+    let before = world.place("freed").await?;
+
+    let port = port_of("freed");
+    cluster.delete(IP, &port).await?;
+    warned(cluster, IP, &port, "stop the VM").await?;
+    // Who starts anew says it no second time, and lets nothing go either.
+    let killed = world.kill(Part::Controller)?;
+    world.back(killed).await?;
+    let cluster = &world.cluster;
+    cluster.create(VM, Vm::named("beside").on(FIRST).without_grace().object()).await?;
+    world.running("beside").await?;
+    warned(cluster, IP, &port, "stop the VM").await?;
+    let ip = cluster.get(IP, &port).await?;
+    ensure!(ip["metadata"]["annotations"]["berth.io/deletion-blocked"].is_string(), "{ip}");
+    let now = world.running("freed").await?;
+    same("the instance", &now["metadata"]["uid"], &instance["metadata"]["uid"])?;
+    ensure!(world.northbound().vm_ports().await?.contains_key(&port), "no port");
+
+    set_strategy(world, "freed", "Halted").await?;
+    cluster.gone(IP, &port, SOON).await?;
+    ensure!(!world.northbound().vm_ports().await?.contains_key(&port), "a port is left");
+    // It is anybody's now.
+    let heir = Vm::named("heir").on(FIRST).with_address(&before.v4).without_grace();
+    cluster.create(VM, heir.object()).await?;
+    world.running("heir").await?;
+    set_strategy(world, "freed", "Always").await?;
+    world.running("freed").await?;
+    let after = world.place("freed").await?;
+    ensure!(after.v4 != before.v4, "{after:?} was {before:?}");
+
+    // What the template names is claimed again.
+    let fixed = Vm::named("fixed").on(FIRST).with_address("10.78.0.77").halted();
+    cluster.create(VM, fixed.object()).await?;
+    world.place("fixed").await?;
+    let port = port_of("fixed");
+    let uid = cluster.get(IP, &port).await?["metadata"]["uid"].clone();
+    cluster.delete(IP, &port).await?;
+    eventually("an IP object made anew", SOON, async || {
+        let ip = cluster.get(IP, &port).await?;
+        ensure!(ip["metadata"]["uid"] != uid, "{ip}");
+        same("the address", ip["spec"]["v4IpAddress"].as_str(), Some("10.78.0.77"))
+    })
+    .await?;
+
+    for vm in ["freed", "beside", "heir", "fixed"] {
+        cluster.delete(VM, vm).await?;
+        cluster.gone(IP, &port_of(vm), SOON).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn a_place_survives_whatever_ends_the_instance(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    make_subnets(&world.cluster).await?;
+    world.cluster.create(VM, with_two_nics("kept")).await?;
+    let mut uid = world.running("kept").await?["metadata"]["uid"].clone();
+    let before = both_places(world, "kept").await?;
+    for way in ["asked", "forced", "stripped"] {
+        let cluster = &world.cluster;
+        match way {
+            "asked" => cluster.delete(VMI, "kept").await?,
+            "forced" => {
+                let force =
+                    ["delete", "vmi", "kept", "--grace-period=0", "--force", "--wait=false"];
+                drop(cluster.kubectl_ok(&force).await?);
+            }
+            _ => {
+                cluster.merge(VMI, "kept", json!({"metadata": {"finalizers": null}})).await?;
+                cluster.delete(VMI, "kept").await?;
+            }
+        }
+        let killed = world.kill(Part::Controller)?;
+        world.back(killed).await?;
+        uid = another_runs(world, "kept", &uid).await.context(way)?["metadata"]["uid"].clone();
+        same(way, &both_places(world, "kept").await?, &before)?;
+    }
+    world.cluster.delete(VM, "kept").await?;
+    world.cluster.gone(IP, &port_of("kept"), SOON).await
+}
+
+pub(super) async fn an_orphaned_instance_keeps_its_place_until_it_ends(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    let cluster = &world.cluster;
+    make_subnets(cluster).await?;
+    cluster.create(VM, Vm::named("orphan").on(FIRST).without_grace().object()).await?;
+    let instance = world.running("orphan").await?;
+    let before = world.place("orphan").await?;
+    cluster.kubectl_ok(&["delete", "vm", "orphan", "--cascade=orphan"]).await?;
+    eventually("the instance to have forgotten its VM", SOON, async || {
+        let instance = cluster.get(VMI, "orphan").await?;
+        let owners = &instance["metadata"]["ownerReferences"];
+        ensure!(owners.as_array().is_none_or(Vec::is_empty), "{owners}");
+        Ok(())
+    })
+    .await?;
+    let killed = world.kill(Part::Controller)?;
+    world.back(killed).await?;
+
+    // A VM of its name is another one; it waits.
+    let cluster = &world.cluster;
+    cluster.create(VM, Vm::named("orphan").on(FIRST).without_grace().object()).await?;
+    says(cluster, VM, "orphan", ("Failure", "True"), "delete it").await?;
+    let thief = Vm::named("orphan-thief").on(FIRST).with_address(&before.v4);
+    cluster.create(VM, thief.object()).await?;
+    says(cluster, VM, "orphan-thief", ("Failure", "True"), "is held by orphan").await?;
+    same("the place", world.place("orphan").await?, before.clone())?;
+    let now = cluster.get(VMI, "orphan").await?;
+    same("the instance", &now["metadata"]["uid"], &instance["metadata"]["uid"])?;
+    ensure!(now["metadata"]["deletionTimestamp"].is_null(), "{now}");
+
+    cluster.delete(VM, "orphan-thief").await?;
+    cluster.delete(VMI, "orphan").await?;
+    world.running("orphan").await?;
+    ensure!(world.place("orphan").await?.v4 != before.v4, "a new VM inherited a place");
+    world.cluster.delete(VM, "orphan").await?;
+    world.cluster.gone(IP, &port_of("orphan"), SOON).await
+}
+
+pub(super) async fn an_instance_without_a_vm_says_that_it_is_not_run(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    let cluster = &world.cluster;
+    let template = Vm::named("alone").on(FIRST).object()["spec"]["template"]["spec"].clone();
+    let instance = json!({
+        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
+        "metadata": {"name": "alone", "namespace": "default"}, "spec": template,
+    });
+    cluster.create(VMI, instance).await?;
+    says(cluster, VMI, "alone", ("Synchronized", "False"), "VirtualMachine").await?;
+    warned(cluster, VMI, "alone", "VirtualMachine").await?;
+    cluster.delete(VMI, "alone").await?;
+    cluster.gone(VMI, "alone", SOON).await
+}
