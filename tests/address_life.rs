@@ -207,3 +207,80 @@ pub(super) async fn an_instance_without_a_vm_says_that_it_is_not_run(
     cluster.delete(VMI, "alone").await?;
     cluster.gone(VMI, "alone", SOON).await
 }
+
+pub(super) async fn a_changed_template_counts_at_the_next_start_for_each_nic(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    let cluster = &world.cluster;
+    make_subnets(cluster).await?;
+    let third = Subnet::named("life-net-three").in_vpc("life").of("10.77.0.0/24");
+    cluster.create(SUBNET, third.object()).await?;
+    cluster.create(VM, with_two_nics("edited")).await?;
+    let uid = world.running("edited").await?["metadata"]["uid"].clone();
+    let (_, second) = both_places(world, "edited").await?;
+
+    let annotations = json!({"ovn.kubernetes.io/logical_switch": "life-net-three"});
+    let patch = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
+    cluster.merge(VM, "edited", patch).await?;
+    says(cluster, VM, "edited", ("RestartRequired", "True"), "non-live-updatable").await?;
+    let (first, _) = both_places(world, "edited").await?;
+    ensure!(first.v4.starts_with("10.78.0."), "it moved while it ran: {first:?}");
+
+    cluster.delete(VMI, "edited").await?;
+    another_runs(world, "edited", &uid).await?;
+    eventually("the first NIC on its new subnet, the second as it was", SOON, async || {
+        let (moved, same_as_ever) = both_places(world, "edited").await?;
+        ensure!(moved.v4.starts_with("10.77.0.") && moved.v6.is_empty(), "{moved:?}");
+        same("the second NIC", &same_as_ever, &second)
+    })
+    .await?;
+    let ports = world.northbound().vm_ports().await?;
+    let said = ports.get(&port_of("edited")).context("no port")?;
+    ensure!(said.addresses.iter().any(|one| one.contains(" 10.77.0.")), "{said:?}");
+
+    // The old address is anybody's, and a NIC that goes gives back its own.
+    let heir = Vm::named("edited-heir").on(FIRST).with_address(&first.v4).without_grace();
+    cluster.create(VM, heir.object()).await?;
+    world.running("edited-heir").await?;
+    let uid = world.running("edited").await?["metadata"]["uid"].clone();
+    let one_nic = json!({"networks": [{"name": "default", "pod": {}}],
+        "domain": {"devices": {"interfaces": [{"name": "default", "bridge": {}}]}}});
+    cluster.merge(VM, "edited", json!({"spec": {"template": {"spec": one_nic}}})).await?;
+    cluster.delete(VMI, "edited").await?;
+    another_runs(world, "edited", &uid).await?;
+    let gone = net::names::port("edited", "default", PROVIDER);
+    cluster.gone(IP, &gone, SOON).await?;
+    ensure!(!world.northbound().vm_ports().await?.contains_key(&gone), "a port is left");
+
+    for vm in ["edited", "edited-heir"] {
+        cluster.delete(VM, vm).await?;
+        cluster.gone(IP, &port_of(vm), SOON).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn a_mac_is_one_ports_in_its_vpc(world: &mut World) -> anyhow::Result<()> {
+    let cluster = &world.cluster;
+    make_subnets(cluster).await?;
+    let with_mac = |name: &str, mac: &str| Vm::named(name).on(FIRST).with_mac(mac).without_grace();
+    cluster.create(VM, with_mac("mac-first", "02:00:00:00:78:01").object()).await?;
+    world.running("mac-first").await?;
+    cluster.create(VM, with_mac("mac-second", "02:00:00:00:78:01").object()).await?;
+    says(cluster, VM, "mac-second", ("Failure", "True"), "is used by mac-first.default").await?;
+
+    let gateway = eventually("the gateway's MAC", SOON, async || {
+        let subnet = cluster.get(SUBNET, FIRST).await?;
+        let said = subnet["status"]["gatewayMAC"].as_str();
+        said.filter(|mac| !mac.is_empty()).map(str::to_owned).context("not said")
+    })
+    .await?;
+    cluster.create(VM, with_mac("mac-gateway", &gateway).object()).await?;
+    says(cluster, VM, "mac-gateway", ("Failure", "True"), "the gateway of subnet").await?;
+
+    cluster.delete(VM, "mac-first").await?;
+    world.running("mac-second").await?;
+    for vm in ["mac-second", "mac-gateway"] {
+        cluster.delete(VM, vm).await?;
+    }
+    cluster.gone(IP, &port_of("mac-second"), SOON).await
+}

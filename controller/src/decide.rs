@@ -17,6 +17,7 @@
 //! its ports stay as they were given.
 
 mod deleted;
+mod mac;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -29,7 +30,6 @@ use ipam::Seconds;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt as _;
-use net::MacAddr;
 use tracing::warn;
 
 use crate::hold;
@@ -236,11 +236,7 @@ fn claim_all(
     let uid = vm.uid().unwrap_or_default();
     let seconds = unix(now);
     for request in asked {
-        if let Some(mac) = request.mac
-            && let Some(other) = other_with_mac(world, request, mac)
-        {
-            let message =
-                format!("MAC address {mac} is used by {other} in the same vpc: choose another");
+        if let Some(message) = mac::refusal(world, request) {
             return Err((Trouble { reason: machine::ADDRESS_NOT_AVAILABLE, message }, None));
         }
         let claimant = claimant(&request.port, &decision.vm, &uid);
@@ -371,7 +367,7 @@ fn start(
         let Some(network) = world.ledger.networks().get(&request.subnet) else { return };
         let claimant = claimant(&request.port, &decision.vm, &uid);
         let port = Port {
-            mac: request.mac.unwrap_or_else(|| kept_mac(world, &claimant, network)),
+            mac: mac::at_start(world, &request, &claimant, network),
             addresses: world.ledger.addresses(&request.subnet, &claimant),
             name: claimant.port,
             uid: uid.clone(),
@@ -382,7 +378,12 @@ fn start(
         places.push((request, port, network));
     }
     decision.create = Some(Box::new(crate::objects::instance(vm, &node, &places, now)));
+    let taken = places.iter().map(|(_, port, network)| (network.vpc.clone(), port.mac));
+    let taken: Vec<_> = taken.collect();
     decision.ports = places.into_iter().map(|(_, port, _)| port).collect();
+    for ((vpc, mac), port) in taken.iter().zip(&decision.ports) {
+        world.expect_mac(vpc, *mac, &port.name);
+    }
     world.expect_on(&node);
 }
 
@@ -434,7 +435,7 @@ fn kept_port(world: &World, claimant: &Claimant, subnet: &str) -> Option<Port> {
         uid: claimant.uid.clone(),
         vm: claimant.vm.clone(),
         subnet: subnet.to_owned(),
-        mac: kept_mac(world, claimant, network),
+        mac: mac::kept(world, claimant, network),
         addresses: world.ledger.addresses(subnet, claimant),
         node: world
             .instances
@@ -442,53 +443,6 @@ fn kept_port(world: &World, claimant: &Claimant, subnet: &str) -> Option<Port> {
             .and_then(|instance| node_of(instance))
             .map(str::to_owned),
     })
-}
-
-/// The MAC that a port has had; a new one only if nobody knows of it.
-fn kept_mac(world: &World, claimant: &Claimant, network: &Network) -> MacAddr {
-    let ip =
-        world.ips.get(&claimant.port).filter(|ip| owned_by(ip, &claimant.uid) || !has_owner(ip));
-    if let Some(mac) = ip.and_then(|ip| ip.spec.mac_address.parse().ok()) {
-        return mac;
-    }
-    let key = annotations::key(&network.provider, annotations::MAC_ADDRESS);
-    let running = world
-        .instances
-        .get(&claimant.vm)
-        .filter(|instance| owner_uid(instance).as_deref() == Some(&claimant.uid));
-    let noted = running.and_then(|instance| instance.annotations().get(&key)?.parse().ok());
-    noted.unwrap_or_else(|| fresh_mac(world, claimant, network))
-}
-
-/// Derived from VPC, port and uid, so that it is the same however often it is
-/// asked for; the attempt number steps over one that is in use.
-fn fresh_mac(world: &World, claimant: &Claimant, network: &Network) -> MacAddr {
-    (0_u32..)
-        .map(|attempt| {
-            let attempt = attempt.to_string();
-            MacAddr::derived_from(&[&network.vpc, &claimant.port, &claimant.uid, &attempt])
-        })
-        .find(|mac| {
-            *mac != network.router_mac()
-                && world.others_with_mac(&mac.to_string(), &claimant.port).next().is_none()
-        })
-        .expect("there are more addresses than ports")
-}
-
-fn other_with_mac(world: &mut World, request: &Request, mac: MacAddr) -> Option<String> {
-    let text = mac.to_string();
-    let vpc_of = |subnet: &str| world.ledger.networks().get(subnet).map(|network| &network.vpc);
-    let vpc = vpc_of(&request.subnet)?;
-    let vpc = vpc.clone();
-    let here = |port: &&str| {
-        let ip = world.ips.get(&(*port).to_owned());
-        ip.is_some_and(|ip| vpc_of(&ip.spec.subnet) == Some(&vpc))
-    };
-    let other = world.others_with_mac(&text, &request.port).find(here).map(str::to_owned);
-    if other.is_some() {
-        return other;
-    }
-    world.expect_mac(&vpc, &text, &request.port)
 }
 
 fn claimant(port: &str, vm: &VmKey, uid: &str) -> Claimant {

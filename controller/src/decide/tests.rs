@@ -6,6 +6,8 @@ use super::*;
 use crate::shelf::Seen;
 use crate::world::Event;
 
+mod template;
+
 pub(super) fn now() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()
 }
