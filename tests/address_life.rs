@@ -284,3 +284,40 @@ pub(super) async fn a_mac_is_one_ports_in_its_vpc(world: &mut World) -> anyhow::
     }
     cluster.gone(IP, &port_of("mac-second"), SOON).await
 }
+
+pub(super) async fn a_pool_gives_its_first_free_address_and_says_when_there_is_none(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    const POOL: &str = "ovn.kubernetes.io/ip_pool";
+    make_subnets(&world.cluster).await?;
+    for (name, address) in [("pool-a", "10.78.0.202"), ("pool-b", "10.78.0.201")] {
+        let vm = Vm::named(name).on(FIRST).annotated(POOL, "10.78.0.202,10.78.0.201");
+        world.cluster.create(VM, vm.without_grace().object()).await?;
+        world.running(name).await?;
+        same(name, world.place(name).await?.v4.as_str(), address)?;
+    }
+    let cluster = &world.cluster;
+    let late = Vm::named("pool-c").on(FIRST).annotated(POOL, "10.78.0.201..10.78.0.202");
+    cluster.create(VM, late.without_grace().object()).await?;
+    says(cluster, VM, "pool-c", ("Failure", "True"), "none of its 2 entries is free").await?;
+    cluster.delete(VM, "pool-b").await?;
+    world.running("pool-c").await?;
+    same("pool-c", world.place("pool-c").await?.v4.as_str(), "10.78.0.201")?;
+    for vm in ["pool-a", "pool-c"] {
+        world.cluster.delete(VM, vm).await?;
+        world.cluster.gone(IP, &port_of(vm), SOON).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn an_annotation_without_effect_is_named(world: &mut World) -> anyhow::Result<()> {
+    let cluster = &world.cluster;
+    make_subnets(cluster).await?;
+    let key = "ovn.kubernetes.io/security_groups";
+    let vm = Vm::named("guarded").on(FIRST).annotated(key, "web").without_grace();
+    cluster.create(VM, vm.object()).await?;
+    world.running("guarded").await?;
+    says(cluster, VM, "guarded", ("FieldsWithoutEffect", "True"), key).await?;
+    cluster.delete(VM, "guarded").await?;
+    cluster.gone(IP, &port_of("guarded"), SOON).await
+}

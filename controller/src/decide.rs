@@ -18,6 +18,7 @@
 
 mod deleted;
 mod mac;
+mod pool;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -242,20 +243,10 @@ fn claim_all(
         let claimant = claimant(&request.port, &decision.vm, &uid);
         adopt_reservation(world, request, &claimant, seconds);
         let remembered = remembered(world, request, &claimant);
-        let outcome = world
-            .ledger
-            .claim(
-                &request.subnet,
-                &claimant,
-                remembered.as_ref().unwrap_or(&request.addresses),
-                seconds,
-            )
-            .or_else(|error| match remembered {
-                Some(_) => {
-                    world.ledger.claim(&request.subnet, &claimant, &request.addresses, seconds)
-                }
-                None => Err(error),
-            });
+        let again = remembered.is_some_and(|addresses| {
+            world.ledger.claim(&request.subnet, &claimant, &addresses, seconds).is_ok()
+        });
+        let outcome = if again { Ok(()) } else { pool::claim(world, request, &claimant, seconds) };
         if let Err(error) = outcome {
             let again_at = match &error {
                 AddressError::Resting { seconds, .. } => {
@@ -264,7 +255,11 @@ fn claim_all(
                 }
                 _ => None,
             };
-            let message = error.to_string();
+            let key = annotations::key(&request.provider, annotations::IP_POOL);
+            let message = match request.pool.len() {
+                0 => error.to_string(),
+                count => format!("annotation {key}: none of its {count} entries is free: {error}"),
+            };
             return Err((Trouble { reason: machine::ADDRESS_NOT_AVAILABLE, message }, again_at));
         }
     }

@@ -25,7 +25,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 
-use crate::objects;
+use crate::{objects, request};
 
 /// What to do next for a VM.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -250,6 +250,24 @@ fn restart_required() -> Condition {
     condition
 }
 
+/// What is written in the VM and does nothing.
+fn without_effect(
+    vm: &VirtualMachine,
+    instance: Option<&VirtualMachineInstance>,
+) -> Option<String> {
+    let waits = instance.is_none() && vm.spec.strategy() == Ok(RunStrategy::WaitAsReceiver);
+    let waits = waits.then(|| "spec.runStrategy WaitAsReceiver has no effect yet, nothing is started: set another strategy, such as Always".to_owned());
+    let notes = request::without_effect(vm);
+    let notes = (!notes.is_empty()).then(|| {
+        format!(
+            "these annotations of the template are kept but have no effect: {}",
+            notes.join(", ")
+        )
+    });
+    let said: Vec<String> = waits.into_iter().chain(notes).collect();
+    (!said.is_empty()).then(|| said.join("; "))
+}
+
 fn conditions(
     vm: &VirtualMachine,
     instance: Option<&VirtualMachineInstance>,
@@ -274,12 +292,16 @@ fn conditions(
     if instance.is_some_and(|one| !one.phase().is_final() && !objects::is_made_of(one, vm)) {
         wanted.push(restart_required());
     }
-    if instance.is_none() && vm.spec.strategy() == Ok(RunStrategy::WaitAsReceiver) {
-        let message = "spec.runStrategy WaitAsReceiver has no effect yet, nothing is started: set another strategy, such as Always";
-        wanted.push(
-            Condition::new(FIELDS_WITHOUT_EFFECT, ConditionStatus::True)
-                .because("NotImplemented", message),
-        );
+    if let Some(message) = without_effect(vm, instance) {
+        // The instance may have said so of other fields.
+        let said = wanted.iter_mut().find(|one| one.r#type == FIELDS_WITHOUT_EFFECT);
+        match said.map(|one| one.message.get_or_insert_default()) {
+            Some(said) => *said = format!("{said}; {message}"),
+            None => wanted.push(
+                Condition::new(FIELDS_WITHOUT_EFFECT, ConditionStatus::True)
+                    .because("NotImplemented", message),
+            ),
+        }
     }
     wanted.extend(trouble.map(said));
     let mut merged = vm.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();

@@ -114,7 +114,9 @@ fn has_asked_place(instance: &VirtualMachineInstance, vm: &VirtualMachine) -> bo
         let Some(given) = instance.annotations().get(key) else { return true };
         match key.rsplit_once('/').map(|(_, field)| field) {
             Some(annotations::IP_ADDRESS) => addresses(asked).is_subset(&addresses(given)),
-            Some(annotations::LOGICAL_SWITCH) => asked.trim() == given.trim(),
+            Some(annotations::LOGICAL_SWITCH | annotations::IP_POOL) => {
+                asked.trim() == given.trim()
+            }
             Some(annotations::MAC_ADDRESS) => {
                 asked.trim().parse::<MacAddr>().ok() == given.trim().parse().ok()
             }

@@ -3,7 +3,10 @@
 //! A network of the template becomes a [`Request`]: which port, which subnet,
 //! which addresses and MAC if any are named. Annotations are Kube-OVN's and are
 //! read from the VM template itself, so that what is wrong with them is found
-//! when the VM is made.
+//! when the VM is made. Those that have no effect yet are named by
+//! [`without_effect`], so that nobody relies on them.
+
+mod pool;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -28,6 +31,9 @@ pub struct Request {
     pub subnet: String,
     /// Addresses named in the template, at most one of each family.
     pub addresses: Vec<IpAddr>,
+    /// Of these it gets the first that is free; empty unless the template has a pool
+    /// and names no address.
+    pub pool: Vec<Vec<IpAddr>>,
     /// MAC named in the template.
     pub mac: Option<MacAddr>,
 }
@@ -102,8 +108,30 @@ pub enum RequestError {
         text: String,
     },
     /// Two addresses of a family.
-    #[error("annotation {key}: {text:?} names two addresses of one family")]
+    #[error(
+        "annotation {key}: {text:?} names two addresses of one family: name one of each at most"
+    )]
     SameFamilyTwice {
+        /// The annotation.
+        key: String,
+        /// What it says.
+        text: String,
+    },
+    /// A pool could not be read.
+    #[error(
+        "annotation {key}: {text:?} is not a list of addresses: write 10.0.0.5,10.0.0.6, or 10.0.0.5,fd00::5;10.0.0.6,fd00::6, or 10.0.0.5..10.0.0.9; IPPool objects are not served yet"
+    )]
+    Pool {
+        /// The annotation.
+        key: String,
+        /// What it says.
+        text: String,
+    },
+    /// A pool names more addresses than are ever tried.
+    #[error(
+        "annotation {key}: {text:?} names more than 1024 addresses: name fewer, or choose a subnet"
+    )]
+    LargePool {
         /// The annotation.
         key: String,
         /// What it says.
@@ -132,7 +160,9 @@ pub enum RequestError {
         source: ParseMacError,
     },
     /// A MAC that no station may have.
-    #[error("{place}: {mac} is a multicast address: clear the lowest bit of its first octet")]
+    #[error(
+        "{place}: {mac} is zero or a multicast address: write another, the lowest bit of its first octet clear"
+    )]
     MulticastMac {
         /// Annotation or field.
         place: String,
@@ -230,6 +260,60 @@ pub fn networks_of(spec: &VirtualMachineInstanceSpec) -> Vec<VmNetwork> {
     spec.networks.clone()
 }
 
+/// `ovn` for the pod network, `<nad>.<namespace>.ovn` for an attachment.
+fn provider(network: &VmNetwork, namespace: &str) -> String {
+    match &network.multus {
+        None => names::DEFAULT_PROVIDER.to_owned(),
+        Some(multus) => {
+            let (namespace, nad) =
+                multus.network_name.split_once('/').unwrap_or((namespace, &multus.network_name));
+            format!("{nad}.{namespace}.{}", names::DEFAULT_PROVIDER)
+        }
+    }
+}
+
+/// The annotation that names one interface of an attachment, as upstream:
+/// `<nad>.<namespace>.kubernetes.io/ip_address.<interface>`. The interface is the
+/// network's name in the VM.
+fn interface_key(network: &VmNetwork, provider: &str, field: &str) -> Option<String> {
+    let attachment = provider.strip_suffix(names::DEFAULT_PROVIDER)?.strip_suffix('.')?;
+    Some(format!("{}.{}", annotations::key(attachment, field), network.name))
+}
+
+/// The annotations of Kube-OVN's on the template that have no effect yet: fields
+/// that are not served, and those of networks that the VM does not have.
+#[must_use]
+pub fn without_effect(vm: &VirtualMachine) -> Vec<String> {
+    use annotations::{IP_ADDRESS, IP_POOL, LOGICAL_SWITCH, MAC_ADDRESS};
+    let namespace = vm.namespace().unwrap_or_default();
+    let mut served = BTreeSet::new();
+    for network in networks_of(&vm.spec.template.spec) {
+        let provider = provider(&network, &namespace);
+        let fields = [LOGICAL_SWITCH, IP_ADDRESS, MAC_ADDRESS, IP_POOL];
+        served.extend(fields.map(|field| annotations::key(&provider, field)));
+        let by_interface = [IP_ADDRESS, MAC_ADDRESS];
+        served
+            .extend(by_interface.iter().filter_map(|one| interface_key(&network, &provider, one)));
+    }
+    let metadata = vm.spec.template.metadata.as_ref();
+    let written = metadata.and_then(|metadata| metadata.annotations.as_ref());
+    let written = written.into_iter().flatten().map(|(key, _)| key);
+    written.filter(|key| is_kube_ovns(key) && !served.contains(*key)).cloned().collect()
+}
+
+/// Whether the annotation is of the family `ovn.kubernetes.io/…`,
+/// `<nad>.<namespace>.ovn.kubernetes.io/…`, `<nad>.<namespace>.kubernetes.io/<field>.<interface>`.
+fn is_kube_ovns(key: &str) -> bool {
+    let prefix = key.split_once('/').and_then(|(domain, field)| {
+        domain.strip_suffix(".kubernetes.io").map(|prefix| (prefix, field))
+    });
+    prefix.is_some_and(|(prefix, field)| {
+        let of_attachment = field.starts_with(annotations::IP_ADDRESS)
+            || field.starts_with(annotations::MAC_ADDRESS);
+        prefix == names::DEFAULT_PROVIDER || prefix.ends_with(".ovn") || of_attachment
+    })
+}
+
 struct Reader<'a> {
     vm: String,
     namespace: String,
@@ -240,30 +324,18 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn read(&self, network: &VmNetwork) -> Result<Request, RequestError> {
-        let provider = self.provider(network);
+        let provider = provider(network, &self.namespace);
         let subnet = self.subnet(&network.name, &provider)?;
+        let addresses = self.addresses(network, &provider, subnet)?;
         Ok(Request {
             port: names::port(&self.vm, &self.namespace, &provider),
             network: network.name.clone(),
             subnet: subnet.name.clone(),
-            addresses: self.addresses(&provider, subnet)?,
-            mac: self.mac(&network.name, &provider)?,
+            pool: if addresses.is_empty() { self.pool(&provider, subnet)? } else { Vec::new() },
+            addresses,
+            mac: self.mac(network, &provider)?,
             provider,
         })
-    }
-
-    /// `ovn` for the pod network, `<nad>.<namespace>.ovn` for an attachment.
-    fn provider(&self, network: &VmNetwork) -> String {
-        match &network.multus {
-            None => names::DEFAULT_PROVIDER.to_owned(),
-            Some(multus) => {
-                let (namespace, nad) = multus
-                    .network_name
-                    .split_once('/')
-                    .unwrap_or((&self.namespace, &multus.network_name));
-                format!("{nad}.{namespace}.{}", names::DEFAULT_PROVIDER)
-            }
-        }
     }
 
     /// The subnet that the annotation names, else the one bound to the
@@ -296,9 +368,29 @@ impl Reader<'_> {
             })
     }
 
-    fn addresses(&self, provider: &str, subnet: &Network) -> Result<Vec<IpAddr>, RequestError> {
-        let key = annotations::key(provider, annotations::IP_ADDRESS);
-        let Some(text) = self.annotations.get(&key) else { return Ok(Vec::new()) };
+    /// The annotation of this network, under its provider or under its interface:
+    /// key and text.
+    fn said(&self, network: &VmNetwork, provider: &str, field: &str) -> Option<(String, &String)> {
+        let keys =
+            [Some(annotations::key(provider, field)), interface_key(network, provider, field)];
+        let mut keys = keys.into_iter().flatten();
+        keys.find_map(|key| self.annotations.get(&key).map(|text| (key, text)))
+    }
+
+    fn pool(&self, provider: &str, subnet: &Network) -> Result<Vec<Vec<IpAddr>>, RequestError> {
+        let key = annotations::key(provider, annotations::IP_POOL);
+        self.annotations.get(&key).map_or(Ok(Vec::new()), |text| pool::entries(&key, text, subnet))
+    }
+
+    fn addresses(
+        &self,
+        network: &VmNetwork,
+        provider: &str,
+        subnet: &Network,
+    ) -> Result<Vec<IpAddr>, RequestError> {
+        let Some((key, text)) = self.said(network, provider, annotations::IP_ADDRESS) else {
+            return Ok(Vec::new());
+        };
         let mut addresses: Vec<IpAddr> = Vec::new();
         for part in text.split(',').map(str::trim) {
             let address: IpAddr = part
@@ -321,13 +413,14 @@ impl Reader<'_> {
     }
 
     /// The annotation wins over the interface's field.
-    fn mac(&self, network: &str, provider: &str) -> Result<Option<MacAddr>, RequestError> {
-        let key = annotations::key(provider, annotations::MAC_ADDRESS);
-        let annotation = self.annotations.get(&key).map(|text| (format!("annotation {key}"), text));
+    fn mac(&self, network: &VmNetwork, provider: &str) -> Result<Option<MacAddr>, RequestError> {
+        let annotation = self.said(network, provider, annotations::MAC_ADDRESS);
+        let annotation = annotation.map(|(key, text)| (format!("annotation {key}"), text));
+        let network = &network.name;
         let field = self
             .interfaces
             .iter()
-            .find(|interface| interface.name == network)
+            .find(|interface| interface.name == *network)
             .and_then(|interface| interface.mac_address.as_ref())
             .map(|text| (format!("interface {network:?}: macAddress"), text));
         let Some((place, text)) = annotation.or(field) else { return Ok(None) };
@@ -335,12 +428,14 @@ impl Reader<'_> {
             .trim()
             .parse()
             .map_err(|source| RequestError::Mac { place: place.clone(), source })?;
-        if mac.is_multicast() {
+        if mac.is_multicast() || mac.octets() == [0; 6] {
             return Err(RequestError::MulticastMac { place, mac });
         }
         Ok(Some(mac))
     }
 }
 
+#[cfg(test)]
+mod bad_values;
 #[cfg(test)]
 mod tests;

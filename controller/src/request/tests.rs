@@ -9,7 +9,7 @@ fn subnet(name: &str, cidr: &str, change: impl FnOnce(&mut SubnetSpec)) -> (Stri
     (name.to_owned(), Network::parse(&Subnet::new(name, spec)).unwrap())
 }
 
-fn subnets() -> BTreeMap<String, Network> {
+pub(super) fn subnets() -> BTreeMap<String, Network> {
     [
         subnet("s1", "10.0.0.0/24,fd00::/64", |spec| spec.namespaces = vec!["default".to_owned()]),
         subnet("s2", "10.1.0.0/24", |_| ()),
@@ -18,7 +18,7 @@ fn subnets() -> BTreeMap<String, Network> {
     .into()
 }
 
-fn vm(annotations: &serde_json::Value, spec: &serde_json::Value) -> VirtualMachine {
+pub(super) fn vm(annotations: &serde_json::Value, spec: &serde_json::Value) -> VirtualMachine {
     let mut template = json!({ "metadata": { "annotations": annotations }, "spec": { "domain": { "devices": {} } } });
     if let (Some(template), Some(spec)) = (template["spec"].as_object_mut(), spec.as_object()) {
         template.extend(spec.clone());
@@ -37,7 +37,7 @@ fn asked(annotations: &serde_json::Value) -> Result<Vec<Request>, RequestError> 
 }
 
 /// What `vm` asks for where these subnets are in force and it has nothing yet.
-fn of(
+pub(super) fn of(
     vm: &VirtualMachine,
     in_force: &BTreeMap<String, Network>,
 ) -> Result<Vec<Request>, RequestError> {
@@ -153,4 +153,82 @@ fn one_attachment_cannot_be_two_ports() {
         &json!({ "networks": [{ "name": "a", "pod": {} }, { "name": "b", "pod": {} }] }),
     );
     assert!(matches!(of(&vm, &subnets()), Err(RequestError::SamePort { .. })));
+}
+
+fn pool(text: &str) -> Vec<Vec<String>> {
+    let requests = asked(&json!({ "ovn.kubernetes.io/ip_pool": text })).unwrap();
+    let entries = requests[0].pool.iter();
+    entries.map(|entry| entry.iter().map(ToString::to_string).collect()).collect()
+}
+
+#[test]
+fn a_pool_is_a_list_of_addresses_of_ranges_or_of_pairs() {
+    assert_eq!(pool("10.0.0.5, 10.0.0.6"), [["10.0.0.5"], ["10.0.0.6"]]);
+    assert_eq!(pool("10.0.0.5..10.0.0.7,10.0.0.9").len(), 4);
+    assert_eq!(pool("10.0.0.5,fd00::5"), [["10.0.0.5", "fd00::5"]]);
+    let pairs = pool("10.0.0.5,fd00::5;10.0.0.6,fd00::6");
+    assert_eq!(pairs, [["10.0.0.5", "fd00::5"], ["10.0.0.6", "fd00::6"]]);
+    assert_eq!(pool("10.0.0.5;10.0.0.6"), [["10.0.0.5"], ["10.0.0.6"]]);
+}
+
+#[test]
+fn a_named_address_wins_over_a_pool() {
+    let requests = asked(&json!({
+        "ovn.kubernetes.io/ip_pool": "10.0.0.5,10.0.0.6",
+        "ovn.kubernetes.io/ip_address": "10.0.0.9",
+    }))
+    .unwrap();
+    assert!(requests[0].pool.is_empty() && requests[0].addresses.len() == 1);
+}
+
+fn with_attachment(annotations: &serde_json::Value) -> VirtualMachine {
+    vm(
+        annotations,
+        &json!({ "networks": [
+            { "name": "default", "pod": {} },
+            { "name": "second", "multus": { "networkName": "net2" } },
+        ] }),
+    )
+}
+
+#[test]
+fn an_attachments_address_and_mac_may_be_named_by_interface() {
+    let vm = with_attachment(&json!({
+        "net2.default.kubernetes.io/ip_address.second": "10.2.0.7",
+        "net2.default.kubernetes.io/mac_address.second": "02:00:00:00:00:07",
+    }));
+    let requests = of(&vm, &subnets()).unwrap();
+    assert_eq!(requests[1].addresses, ["10.2.0.7".parse::<IpAddr>().unwrap()]);
+    assert_eq!(requests[1].mac.unwrap().to_string(), "02:00:00:00:00:07");
+    assert!(without_effect(&vm).is_empty());
+}
+
+#[test]
+fn annotations_without_effect_are_named_and_those_of_others_are_not() {
+    let vm = with_attachment(&json!({
+        "ovn.kubernetes.io/logical_switch": "s1",
+        "ovn.kubernetes.io/ip_pool": "10.0.0.5",
+        "net2.default.ovn.kubernetes.io/ip_address": "10.2.0.7",
+        "ovn.kubernetes.io/security_groups": "web",
+        "ovn.kubernetes.io/ip_family": "ipv4",
+        "ovn.kubernetes.io/vip": "v",
+        "ovn.kubernetes.io/aaps": "v",
+        "ovn.kubernetes.io/ip_adress": "10.0.0.5",
+        "net3.default.ovn.kubernetes.io/ip_address": "10.3.0.7",
+        "net2.default.kubernetes.io/ip_address.third": "10.2.0.8",
+        "kubectl.kubernetes.io/restartedAt": "now",
+        "vm.kubevirt.io/os": "linux",
+    }));
+    assert_eq!(
+        without_effect(&vm),
+        [
+            "net2.default.kubernetes.io/ip_address.third",
+            "net3.default.ovn.kubernetes.io/ip_address",
+            "ovn.kubernetes.io/aaps",
+            "ovn.kubernetes.io/ip_adress",
+            "ovn.kubernetes.io/ip_family",
+            "ovn.kubernetes.io/security_groups",
+            "ovn.kubernetes.io/vip",
+        ]
+    );
 }
