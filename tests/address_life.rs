@@ -321,3 +321,27 @@ pub(super) async fn an_annotation_without_effect_is_named(world: &mut World) -> 
     cluster.delete(VM, "guarded").await?;
     cluster.gone(IP, &port_of("guarded"), SOON).await
 }
+
+pub(super) async fn a_vpc_places_the_vms_of_its_namespaces(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    let cluster = &world.cluster;
+    make_subnets(cluster).await?;
+    cluster.create(VM, Vm::named("placed").without_grace().object()).await?;
+    says(cluster, VM, "placed", ("Failure", "True"), "has no subnet").await?;
+    let bind = json!({"spec": {"namespaces": ["default"], "defaultSubnet": "life-not-there"}});
+    cluster.merge(VPC, "life", bind).await?;
+    says(cluster, VM, "placed", ("Failure", "True"), "spec.defaultSubnet of Vpc").await?;
+    cluster.merge(VPC, "life", json!({"spec": {"defaultSubnet": FIRST}})).await?;
+    world.running("placed").await?;
+    let v4 = world.place("placed").await?.v4;
+    ensure!(v4.starts_with("10.78.0."), "it is on another subnet: {v4}");
+
+    // What runs stays where it is.
+    let unbind = json!({"spec": {"namespaces": null, "defaultSubnet": null}});
+    cluster.merge(VPC, "life", unbind).await?;
+    world.running("placed").await?;
+    same("the address", world.place("placed").await?.v4, v4)?;
+    cluster.delete(VM, "placed").await?;
+    cluster.gone(IP, &port_of("placed"), SOON).await
+}

@@ -91,7 +91,8 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             a_changed_template_counts_at_the_next_start_for_each_nic,
             a_mac_is_one_ports_in_its_vpc,
             a_pool_gives_its_first_free_address_and_says_when_there_is_none,
-            an_annotation_without_effect_is_named;
+            an_annotation_without_effect_is_named,
+            a_vpc_places_the_vms_of_its_namespaces;
         churn:
             two_hundred_vms_come_and_go_and_leave_nothing,
             a_new_vm_of_an_old_name_has_a_place_of_its_own,

@@ -25,7 +25,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crds::annotations;
-use crds::kubeovn::Ip;
+use crds::kubeovn::{Ip, Vpc};
 use crds::kubevirt::{VirtualMachine, VirtualMachineInstance};
 use ipam::Seconds;
 use jiff::Timestamp;
@@ -166,7 +166,12 @@ fn present(
     let starting = step == Step::Create;
     decision.starting = starting;
     let used = used_subnets(world, &decision.vm, &uid, instance.as_deref());
-    let offer = Offer { in_force: world.ledger.networks(), refused: &world.refused, used: &used };
+    let offer = Offer {
+        in_force: world.ledger.networks(),
+        refused: &world.refused,
+        used: &used,
+        bound: bound(world, &decision.vm.namespace),
+    };
     let asked = match requests(vm, offer) {
         Ok(asked) => asked,
         Err(error) => {
@@ -223,6 +228,17 @@ fn used_subnets(
     let noted = instance.into_iter().flat_map(|instance| instance.annotations());
     let noted = noted.filter(|(key, _)| key.ends_with(&suffix)).map(|(_, name)| name.clone());
     held.map(|(_, subnet)| subnet).chain(noted).collect()
+}
+
+/// The Vpc that lists this namespace and names a subnet for it; of several the first
+/// by name.
+fn bound<'a>(world: &'a World, namespace: &str) -> Option<(&'a str, &'a str)> {
+    let binds = |vpc: &Vpc| {
+        let names = !vpc.spec.default_subnet.is_empty() && !hold::is_leaving(&vpc.metadata);
+        names && vpc.spec.namespaces.iter().any(|one| one == namespace)
+    };
+    let vpcs = world.vpcs.iter().filter(|(_, vpc)| binds(vpc));
+    vpcs.map(|(name, vpc)| (name.as_str(), vpc.spec.default_subnet.as_str())).min()
 }
 
 /// Claims an address of each family for each network, and lets go of ports and

@@ -16,6 +16,7 @@
 
 mod args;
 pub mod decide;
+pub mod defaults;
 pub mod hold;
 pub mod ledger;
 pub mod machine;

@@ -54,48 +54,50 @@ pub enum RequestError {
         namespace: String,
     },
     /// The subnet named is not there.
-    #[error(
-        "annotation {key}: subnet {subnet:?} does not exist: create it or correct the annotation"
-    )]
+    #[error("{place}: subnet {subnet:?} does not exist: create it or name another")]
     UnknownSubnet {
-        /// The annotation.
-        key: String,
+        /// Annotation or field.
+        place: String,
         /// What it says.
         subnet: String,
     },
     /// The subnet named is there but not in force.
-    #[error("annotation {key}: subnet {subnet:?} is not in force: {why}")]
+    #[error("{place}: subnet {subnet:?} is not in force: {why}")]
     RefusedSubnet {
-        /// The annotation.
-        key: String,
+        /// Annotation or field.
+        place: String,
         /// What it says.
         subnet: String,
         /// What the subnet's author must change.
         why: NetworkError,
     },
     /// The subnet named is on its way out and the VM has nothing in it.
-    #[error(
-        "annotation {key}: subnet {subnet:?} is being deleted and takes no more VMs: choose another"
-    )]
+    #[error("{place}: subnet {subnet:?} is being deleted and takes no more VMs: choose another")]
     LeavingSubnet {
-        /// The annotation.
-        key: String,
+        /// Annotation or field.
+        place: String,
         /// What it says.
         subnet: String,
     },
     /// The subnet named serves other networks.
-    #[error(
-        "annotation {key}: subnet {subnet:?} has provider {theirs:?}, this network is of {provider:?}"
-    )]
+    #[error("{place}: subnet {subnet:?} has provider {theirs:?}, this network is of {provider:?}")]
     OtherProvider {
-        /// The annotation.
-        key: String,
+        /// Annotation or field.
+        place: String,
         /// What it says.
         subnet: String,
         /// The subnet's provider.
         theirs: String,
         /// The network's provider.
         provider: String,
+    },
+    /// A Vpc names a subnet for its namespaces that is not its own.
+    #[error("{place}: subnet {subnet:?} is not one of this vpc for a first network: name another")]
+    OfAnotherVpc {
+        /// The field.
+        place: String,
+        /// What it says.
+        subnet: String,
     },
     /// An address could not be read.
     #[error(
@@ -193,6 +195,8 @@ pub struct Offer<'a> {
     /// Those that the VM has addresses of: they stay open to it while they are
     /// being deleted.
     pub used: &'a BTreeSet<String>,
+    /// The Vpc that lists its namespace, and the subnet that this Vpc names for it.
+    pub bound: Option<(&'a str, &'a str)>,
 }
 
 impl<'a> Offer<'a> {
@@ -200,14 +204,16 @@ impl<'a> Offer<'a> {
         !subnet.leaving || self.used.contains(&subnet.name)
     }
 
-    /// The subnet that annotation `key` names.
-    fn named(&self, key: &str, name: &str) -> Result<&'a Network, RequestError> {
-        let (key, subnet) = (key.to_owned(), name.to_owned());
+    /// The subnet that `place` names.
+    fn named(&self, place: &str, name: &str) -> Result<&'a Network, RequestError> {
+        let (place, subnet) = (place.to_owned(), name.to_owned());
         match (self.in_force.get(name), self.refused.get(name)) {
             (Some(network), _) if self.is_open(network) => Ok(network),
-            (Some(_), _) => Err(RequestError::LeavingSubnet { key, subnet }),
-            (None, Some(why)) => Err(RequestError::RefusedSubnet { key, subnet, why: why.clone() }),
-            (None, None) => Err(RequestError::UnknownSubnet { key, subnet }),
+            (Some(_), _) => Err(RequestError::LeavingSubnet { place, subnet }),
+            (None, Some(why)) => {
+                Err(RequestError::RefusedSubnet { place, subnet, why: why.clone() })
+            }
+            (None, None) => Err(RequestError::UnknownSubnet { place, subnet }),
         }
     }
 }
@@ -338,17 +344,18 @@ impl Reader<'_> {
         })
     }
 
-    /// The subnet that the annotation names, else the one bound to the
-    /// namespace, else the default one.
+    /// The subnet that the annotation names, else one that lists the namespace, else
+    /// the one that its Vpc names, else the default one.
     fn subnet(&self, network: &str, provider: &str) -> Result<&Network, RequestError> {
         let key = annotations::key(provider, annotations::LOGICAL_SWITCH);
         if let Some(name) = self.annotations.get(&key) {
-            let subnet = self.offer.named(&key, name.trim())?;
+            let place = format!("annotation {key}");
+            let subnet = self.offer.named(&place, name.trim())?;
             return if subnet.provider == provider {
                 Ok(subnet)
             } else {
                 Err(RequestError::OtherProvider {
-                    key,
+                    place,
                     subnet: name.clone(),
                     theirs: subnet.provider.clone(),
                     provider: provider.to_owned(),
@@ -358,14 +365,26 @@ impl Reader<'_> {
         let serves = |subnet: &&Network| subnet.provider == provider && self.offer.is_open(subnet);
         let serving = || self.offer.in_force.values().filter(serves);
         let attachment = provider != names::DEFAULT_PROVIDER;
-        serving()
-            .find(|subnet| subnet.namespaces.contains(&self.namespace))
-            .or_else(|| serving().find(|subnet| subnet.default || attachment))
-            .ok_or_else(|| RequestError::NoSubnet {
+        if let Some(subnet) = serving().find(|subnet| subnet.namespaces.contains(&self.namespace)) {
+            return Ok(subnet);
+        }
+        // Named and not there is no reason to be put into another network.
+        if let Some((vpc, name)) = self.offer.bound.filter(|_| !attachment) {
+            let place = format!("spec.defaultSubnet of Vpc {vpc:?}");
+            let subnet = self.offer.named(&place, name)?;
+            return if subnet.vpc == vpc && subnet.provider == provider {
+                Ok(subnet)
+            } else {
+                Err(RequestError::OfAnotherVpc { place, subnet: name.to_owned() })
+            };
+        }
+        serving().find(|subnet| subnet.default || attachment).ok_or_else(|| {
+            RequestError::NoSubnet {
                 network: network.to_owned(),
                 key,
                 namespace: self.namespace.clone(),
-            })
+            }
+        })
     }
 
     /// The annotation of this network, under its provider or under its interface:

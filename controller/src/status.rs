@@ -113,8 +113,6 @@ pub fn vpcs(world: &World, now: Timestamp) -> Vec<(String, VpcStatus)> {
 fn without_effect(vpc: &Vpc) -> Vec<&'static str> {
     let spec = &vpc.spec;
     [
-        ("defaultSubnet", !spec.default_subnet.is_empty()),
-        ("namespaces", !spec.namespaces.is_empty()),
         ("staticRoutes", !spec.static_routes.is_empty()),
         ("policyRoutes", !spec.policy_routes.is_empty()),
         ("vpcPeerings", !spec.vpc_peerings.is_empty()),

@@ -612,3 +612,35 @@ fn an_instance_made_by_hand_is_not_run_and_is_told_so_once() {
     started(&mut world, "other");
     assert!(!decided(&mut world, "other").standalone);
 }
+
+#[test]
+fn a_vpc_that_lists_the_namespace_decides_for_vms_that_no_subnet_lists() {
+    let mut world = world();
+    let bind = |world: &mut World, version: &str, namespaces: &[&str]| {
+        let spec = VpcSpec {
+            default_subnet: "of-vpc".to_owned(),
+            namespaces: namespaces.iter().map(|one| (*one).to_owned()).collect(),
+            ..VpcSpec::default()
+        };
+        let mut vpc = Vpc::new("v", spec);
+        vpc.metadata.resource_version = Some(version.to_owned());
+        world.apply(Event::Vpc(Seen::Now(Box::new(vpc))));
+    };
+    let subnet = |name: &str, cidr: &str, version: &str| {
+        let spec = SubnetSpec {
+            cidr_block: cidr.to_owned(),
+            vpc: "v".to_owned(),
+            ..SubnetSpec::default()
+        };
+        let mut subnet = Subnet::new(name, spec);
+        subnet.metadata.resource_version = Some(version.to_owned());
+        Event::Subnet(Seen::Now(Box::new(subnet)))
+    };
+    world.apply(subnet("s", "10.0.0.0/29", "2"));
+    world.apply(subnet("of-vpc", "10.7.0.0/24", "2"));
+    put(&mut world, vm("web", "u1", "Always", None));
+    bind(&mut world, "2", &["elsewhere"]);
+    assert!(decided(&mut world, "web").trouble.unwrap().message.contains("has no subnet"));
+    bind(&mut world, "3", &["elsewhere", "default"]);
+    assert_eq!(decided(&mut world, "web").ports[0].subnet, "of-vpc");
+}

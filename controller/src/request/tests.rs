@@ -42,7 +42,7 @@ pub(super) fn of(
     in_force: &BTreeMap<String, Network>,
 ) -> Result<Vec<Request>, RequestError> {
     let (refused, used) = (BTreeMap::new(), BTreeSet::new());
-    requests(vm, Offer { in_force, refused: &refused, used: &used })
+    requests(vm, Offer { in_force, refused: &refused, used: &used, bound: None })
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn what_cannot_be_served_is_refused_with_what_to_change() {
     assert!(ip("10.9.0.5").contains("choose a free address of it, or another subnet"));
     assert!(
         message(json!({ "ovn.kubernetes.io/logical_switch": "none" }))
-            .contains("create it or correct")
+            .contains("create it or name another")
     );
     assert!(message(json!({ "ovn.kubernetes.io/logical_switch": "s3" })).contains("provider"));
     assert!(
@@ -127,7 +127,8 @@ fn a_subnet_that_is_refused_says_why_to_the_vm_that_names_it() {
     let refused = [("blue".to_owned(), NetworkError::NoVpc("sky".to_owned()))].into();
     let (in_force, used) = (BTreeMap::new(), BTreeSet::new());
     let vm = vm(&json!({ "ovn.kubernetes.io/logical_switch": "blue" }), &json!({}));
-    let error = requests(&vm, Offer { in_force: &in_force, refused: &refused, used: &used });
+    let error =
+        requests(&vm, Offer { in_force: &in_force, refused: &refused, used: &used, bound: None });
     let message = error.unwrap_err().to_string();
     assert!(message.contains("not in force: spec.vpc: Vpc \"sky\" does not exist"), "{message}");
 }
@@ -139,7 +140,7 @@ fn a_subnet_that_is_being_deleted_is_open_to_the_vms_on_it_only() {
     in_force.get_mut("s2").unwrap().default = true;
     let refused = BTreeMap::new();
     let subnet_of = |used: &BTreeSet<String>| {
-        let offer = Offer { in_force: &in_force, refused: &refused, used };
+        let offer = Offer { in_force: &in_force, refused: &refused, used, bound: None };
         requests(&vm(&json!({}), &json!({})), offer).unwrap()[0].subnet.clone()
     };
     assert_eq!(subnet_of(&["s1".to_owned()].into()), "s1");
@@ -231,4 +232,30 @@ fn annotations_without_effect_are_named_and_those_of_others_are_not() {
             "ovn.kubernetes.io/vip",
         ]
     );
+}
+
+#[test]
+fn without_an_annotation_subnet_then_vpc_then_default_decide() {
+    let mut in_force: BTreeMap<_, _> = [
+        subnet("bound", "10.0.0.0/24", |spec| spec.namespaces = vec!["default".to_owned()]),
+        subnet("of-vpc", "10.1.0.0/24", |spec| spec.vpc = "v".to_owned()),
+        subnet("fallback", "10.2.0.0/24", |spec| spec.default = true),
+    ]
+    .into();
+    let (refused, used) = (BTreeMap::new(), BTreeSet::new());
+    let chosen = |in_force: &BTreeMap<String, Network>, bound| {
+        let offer = Offer { in_force, refused: &refused, used: &used, bound };
+        requests(&vm(&json!({}), &json!({})), offer)
+            .map(|requests| requests[0].subnet.clone())
+            .map_err(|error| error.to_string())
+    };
+    let by_vpc = Some(("v", "of-vpc"));
+    assert_eq!(chosen(&in_force, by_vpc).as_deref(), Ok("bound"));
+    in_force.remove("bound");
+    assert_eq!(chosen(&in_force, by_vpc).as_deref(), Ok("of-vpc"));
+    assert_eq!(chosen(&in_force, None).as_deref(), Ok("fallback"));
+    let error = chosen(&in_force, Some(("v", "gone"))).unwrap_err();
+    assert!(error.contains("spec.defaultSubnet of Vpc \"v\": subnet \"gone\" does not"), "{error}");
+    let error = chosen(&in_force, Some(("v", "fallback"))).unwrap_err();
+    assert!(error.contains("not one of this vpc"), "{error}");
 }
