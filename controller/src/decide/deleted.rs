@@ -170,4 +170,17 @@ mod tests {
         names.sort();
         assert_eq!(names, ["nobodys", "unreadable"]);
     }
+
+    #[test]
+    fn an_object_without_the_finalizer_is_written_once_more_unless_it_is_going() {
+        let mut world = world();
+        put(&mut world, vm("web", "u1", "Always", None));
+        let want = objects::ip(&started(&mut world, "web").ports[0]);
+        assert!(objects::ip_is_current(&want, &want));
+        let mut old = want.clone();
+        old.metadata.finalizers = None;
+        assert!(!objects::ip_is_current(&old, &want));
+        mark_deleted(&mut old);
+        assert!(objects::ip_is_current(&old, &want), "it takes no finalizer any more");
+    }
 }
