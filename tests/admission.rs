@@ -37,7 +37,12 @@ pub(super) async fn says(
 }
 
 /// Waits until exactly one warning about this object contains `text`.
-async fn warned(cluster: &Cluster, kind: Kind, name: &str, text: &str) -> anyhow::Result<()> {
+pub(super) async fn warned(
+    cluster: &Cluster,
+    kind: Kind,
+    name: &str,
+    text: &str,
+) -> anyhow::Result<()> {
     let client = tests::cluster::client(cluster.kubeconfig()).await?;
     let api: Api<Event> = Api::namespaced(client, "default");
     let kind = kind.resource().kind;

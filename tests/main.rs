@@ -3,6 +3,7 @@
 //! `cargo test -p tests -- embedded` runs those against the embedded API,
 //! `-- vm_lifecycle` those of one file; `-- --list` names them all.
 
+mod address_life;
 mod admission;
 mod api_kubectl;
 mod api_promises;
@@ -90,6 +91,16 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             one_network_serves_two_vpcs_and_is_refused_twice_in_one,
             an_edit_by_which_held_addresses_fall_out_names_their_holders,
             what_was_made_for_topology_goes_without_a_trace;
+        address_life:
+            an_ip_object_deleted_by_hand_frees_its_address_but_not_under_a_guest,
+            a_place_survives_whatever_ends_the_instance,
+            an_orphaned_instance_keeps_its_place_until_it_ends,
+            an_instance_without_a_vm_says_that_it_is_not_run,
+            a_changed_template_counts_at_the_next_start_for_each_nic,
+            a_mac_is_one_ports_in_its_vpc,
+            a_pool_gives_its_first_free_address_and_says_when_there_is_none,
+            an_annotation_without_effect_is_named,
+            a_vpc_places_the_vms_of_its_namespaces;
         churn:
             two_hundred_vms_come_and_go_and_leave_nothing,
             a_new_vm_of_an_old_name_has_a_place_of_its_own,

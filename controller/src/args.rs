@@ -19,6 +19,11 @@ pub struct Args {
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     pub keep_vm_ip: bool,
 
+    /// Make the default VPC `ovn-cluster` and its subnet `ovn-default` of these
+    /// networks, such as 10.16.0.0/16 or one of each family, unless they are there.
+    #[arg(long, value_name = "CIDR")]
+    pub default_cidr: Option<net::Cidrs>,
+
     /// Seconds that a released address rests before another VM gets it.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub ip_quarantine: u64,

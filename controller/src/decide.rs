@@ -6,6 +6,9 @@
 //!  absent    present    –                 delete the instance; addresses stay until it is gone
 //!  present   absent     –                 by run strategy: claim, choose a node, make an instance
 //!  present   present    holds its ports   keep rows and IP objects as they are
+//!  –         orphaned   –                 keep its place until it ends, as KubeVirt lets it
+//!                                         run on; a new VM of its name waits
+//!  –         by hand    –                 it is not run, and says so
 //! ```
 //!
 //! For a VM that cannot be read, or whose instance cannot, nothing is decided.
@@ -13,19 +16,24 @@
 //! A template that changed counts at the next start: while an instance is there,
 //! its ports stay as they were given.
 
-use std::collections::BTreeSet;
+mod deleted;
+mod mac;
+mod pool;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crds::annotations;
-use crds::kubeovn::Ip;
+use crds::kubeovn::{Ip, Vpc};
 use crds::kubevirt::{VirtualMachine, VirtualMachineInstance};
 use ipam::Seconds;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt as _;
-use net::MacAddr;
 use tracing::warn;
 
+use crate::hold;
 use crate::ledger::{AddressError, Claimant, VmKey};
 use crate::machine::{self, Step, Trouble};
 use crate::network::Network;
@@ -45,8 +53,11 @@ pub struct Decision {
     pub ports: Vec<Port>,
     /// What to let go of, once its rows and IP objects are gone.
     pub release: Vec<(Claimant, String)>,
-    /// IP objects that should not be.
+    /// IP objects that should not be, or not as they are: one of a port in `ports`
+    /// is made anew by a later decision.
     pub surplus: BTreeSet<String>,
+    /// IP objects whose deletion waits, and what for.
+    pub blocked: BTreeMap<String, String>,
     /// The VM is to start, whether or not it can.
     pub starting: bool,
     /// The instance to make.
@@ -55,6 +66,8 @@ pub struct Decision {
     pub delete: Option<String>,
     /// What keeps the VM from its place.
     pub trouble: Option<Trouble>,
+    /// The instance was made by hand and is not run.
+    pub standalone: bool,
     /// Look again then, whatever happens.
     pub again_at: Option<Timestamp>,
 }
@@ -77,17 +90,24 @@ pub fn decide(world: &mut World, key: &VmKey, policy: Policy, now: Timestamp) ->
         ports: Vec::new(),
         release: Vec::new(),
         surplus: BTreeSet::new(),
+        blocked: BTreeMap::new(),
         starting: false,
         create: None,
         delete: None,
         trouble: None,
+        standalone: false,
         again_at: None,
     };
     if world.is_unreadable(key) {
         return decision;
     }
     reserve(world, key, unix(now));
+    let going = deleted::judge(world, &mut decision);
+    decision.standalone = instance.as_ref().is_some_and(|one| is_standalone(one));
     match (vm, instance) {
+        // What somebody deleted goes before anything is claimed in its place; its
+        // going has the VM looked at again.
+        (Some(_), None) if going => {}
         (Some(vm), instance) => present(world, &mut decision, &vm, instance, policy, now),
         (None, Some(instance)) => {
             // Its VM was deleted: the instance follows, and what it uses stays
@@ -146,7 +166,12 @@ fn present(
     let starting = step == Step::Create;
     decision.starting = starting;
     let used = used_subnets(world, &decision.vm, &uid, instance.as_deref());
-    let offer = Offer { in_force: world.ledger.networks(), refused: &world.refused, used: &used };
+    let offer = Offer {
+        in_force: world.ledger.networks(),
+        refused: &world.refused,
+        used: &used,
+        bound: bound(world, &decision.vm.namespace),
+    };
     let asked = match requests(vm, offer) {
         Ok(asked) => asked,
         Err(error) => {
@@ -205,6 +230,17 @@ fn used_subnets(
     held.map(|(_, subnet)| subnet).chain(noted).collect()
 }
 
+/// The Vpc that lists this namespace and names a subnet for it; of several the first
+/// by name.
+fn bound<'a>(world: &'a World, namespace: &str) -> Option<(&'a str, &'a str)> {
+    let binds = |vpc: &Vpc| {
+        let names = !vpc.spec.default_subnet.is_empty() && !hold::is_leaving(&vpc.metadata);
+        names && vpc.spec.namespaces.iter().any(|one| one == namespace)
+    };
+    let vpcs = world.vpcs.iter().filter(|(_, vpc)| binds(vpc));
+    vpcs.map(|(name, vpc)| (name.as_str(), vpc.spec.default_subnet.as_str())).min()
+}
+
 /// Claims an address of each family for each network, and lets go of ports and
 /// subnets that the template no longer asks for.
 fn claim_all(
@@ -217,30 +253,16 @@ fn claim_all(
     let uid = vm.uid().unwrap_or_default();
     let seconds = unix(now);
     for request in asked {
-        if let Some(mac) = request.mac
-            && let Some(other) = other_with_mac(world, request, mac)
-        {
-            let message =
-                format!("MAC address {mac} is used by {other} in the same vpc: choose another");
+        if let Some(message) = mac::refusal(world, request) {
             return Err((Trouble { reason: machine::ADDRESS_NOT_AVAILABLE, message }, None));
         }
         let claimant = claimant(&request.port, &decision.vm, &uid);
         adopt_reservation(world, request, &claimant, seconds);
         let remembered = remembered(world, request, &claimant);
-        let outcome = world
-            .ledger
-            .claim(
-                &request.subnet,
-                &claimant,
-                remembered.as_ref().unwrap_or(&request.addresses),
-                seconds,
-            )
-            .or_else(|error| match remembered {
-                Some(_) => {
-                    world.ledger.claim(&request.subnet, &claimant, &request.addresses, seconds)
-                }
-                None => Err(error),
-            });
+        let again = remembered.is_some_and(|addresses| {
+            world.ledger.claim(&request.subnet, &claimant, &addresses, seconds).is_ok()
+        });
+        let outcome = if again { Ok(()) } else { pool::claim(world, request, &claimant, seconds) };
         if let Err(error) = outcome {
             let again_at = match &error {
                 AddressError::Resting { seconds, .. } => {
@@ -249,7 +271,11 @@ fn claim_all(
                 }
                 _ => None,
             };
-            let message = error.to_string();
+            let key = annotations::key(&request.provider, annotations::IP_POOL);
+            let message = match request.pool.len() {
+                0 => error.to_string(),
+                count => format!("annotation {key}: none of its {count} entries is free: {error}"),
+            };
             return Err((Trouble { reason: machine::ADDRESS_NOT_AVAILABLE, message }, again_at));
         }
     }
@@ -292,7 +318,7 @@ fn remembered(world: &World, request: &Request, claimant: &Claimant) -> Option<V
 /// Claims what IP objects made by people reserve for this VM.
 fn reserve(world: &mut World, key: &VmKey, now: Seconds) {
     let reservations: Vec<Arc<Ip>> =
-        world.ips_of(key).filter(|ip| !has_owner(ip)).map(Arc::clone).collect();
+        world.ips_of(key).filter(|ip| reserves(ip)).map(Arc::clone).collect();
     for ip in reservations {
         let reservation = claimant(&ip.name_any(), key, "");
         let held = world.ledger.held_for(key);
@@ -352,7 +378,7 @@ fn start(
         let Some(network) = world.ledger.networks().get(&request.subnet) else { return };
         let claimant = claimant(&request.port, &decision.vm, &uid);
         let port = Port {
-            mac: request.mac.unwrap_or_else(|| kept_mac(world, &claimant, network)),
+            mac: mac::at_start(world, &request, &claimant, network),
             addresses: world.ledger.addresses(&request.subnet, &claimant),
             name: claimant.port,
             uid: uid.clone(),
@@ -363,7 +389,12 @@ fn start(
         places.push((request, port, network));
     }
     decision.create = Some(Box::new(crate::objects::instance(vm, &node, &places, now)));
+    let taken = places.iter().map(|(_, port, network)| (network.vpc.clone(), port.mac));
+    let taken: Vec<_> = taken.collect();
     decision.ports = places.into_iter().map(|(_, port, _)| port).collect();
+    for ((vpc, mac), port) in taken.iter().zip(&decision.ports) {
+        world.expect_mac(vpc, *mac, &port.name);
+    }
     world.expect_on(&node);
 }
 
@@ -401,7 +432,7 @@ fn settle_holdings(world: &World, decision: &mut Decision, policy: Policy) {
         let owner = ip.annotations().get(annotations::OWNER_UID);
         owner.is_some_and(|owner| Some(owner.as_str()) != present) && !keep.contains(&ip.name_any())
     });
-    decision.surplus = orphans.map(|ip| ip.name_any()).chain(surplus).collect();
+    decision.surplus.extend(orphans.map(|ip| ip.name_any()).chain(surplus));
 }
 
 fn kept_port(world: &World, claimant: &Claimant, subnet: &str) -> Option<Port> {
@@ -415,7 +446,7 @@ fn kept_port(world: &World, claimant: &Claimant, subnet: &str) -> Option<Port> {
         uid: claimant.uid.clone(),
         vm: claimant.vm.clone(),
         subnet: subnet.to_owned(),
-        mac: kept_mac(world, claimant, network),
+        mac: mac::kept(world, claimant, network),
         addresses: world.ledger.addresses(subnet, claimant),
         node: world
             .instances
@@ -423,53 +454,6 @@ fn kept_port(world: &World, claimant: &Claimant, subnet: &str) -> Option<Port> {
             .and_then(|instance| node_of(instance))
             .map(str::to_owned),
     })
-}
-
-/// The MAC that a port has had; a new one only if nobody knows of it.
-fn kept_mac(world: &World, claimant: &Claimant, network: &Network) -> MacAddr {
-    let ip =
-        world.ips.get(&claimant.port).filter(|ip| owned_by(ip, &claimant.uid) || !has_owner(ip));
-    if let Some(mac) = ip.and_then(|ip| ip.spec.mac_address.parse().ok()) {
-        return mac;
-    }
-    let key = annotations::key(&network.provider, annotations::MAC_ADDRESS);
-    let running = world
-        .instances
-        .get(&claimant.vm)
-        .filter(|instance| owner_uid(instance).as_deref() == Some(&claimant.uid));
-    let noted = running.and_then(|instance| instance.annotations().get(&key)?.parse().ok());
-    noted.unwrap_or_else(|| fresh_mac(world, claimant, network))
-}
-
-/// Derived from VPC, port and uid, so that it is the same however often it is
-/// asked for; the attempt number steps over one that is in use.
-fn fresh_mac(world: &World, claimant: &Claimant, network: &Network) -> MacAddr {
-    (0_u32..)
-        .map(|attempt| {
-            let attempt = attempt.to_string();
-            MacAddr::derived_from(&[&network.vpc, &claimant.port, &claimant.uid, &attempt])
-        })
-        .find(|mac| {
-            *mac != network.router_mac()
-                && world.others_with_mac(&mac.to_string(), &claimant.port).next().is_none()
-        })
-        .expect("there are more addresses than ports")
-}
-
-fn other_with_mac(world: &mut World, request: &Request, mac: MacAddr) -> Option<String> {
-    let text = mac.to_string();
-    let vpc_of = |subnet: &str| world.ledger.networks().get(subnet).map(|network| &network.vpc);
-    let vpc = vpc_of(&request.subnet)?;
-    let vpc = vpc.clone();
-    let here = |port: &&str| {
-        let ip = world.ips.get(&(*port).to_owned());
-        ip.is_some_and(|ip| vpc_of(&ip.spec.subnet) == Some(&vpc))
-    };
-    let other = world.others_with_mac(&text, &request.port).find(here).map(str::to_owned);
-    if other.is_some() {
-        return other;
-    }
-    world.expect_mac(&vpc, &text, &request.port)
 }
 
 fn claimant(port: &str, vm: &VmKey, uid: &str) -> Claimant {
@@ -486,21 +470,37 @@ pub fn owned_by(ip: &Ip, uid: &str) -> bool {
 /// can be known: it reserves its addresses.
 fn is_reservation(world: &World, port: &str) -> bool {
     let port = port.to_owned();
-    world.ips.is_unreadable(&port) || world.ips.get(&port).is_some_and(|ip| !has_owner(ip))
+    world.ips.is_unreadable(&port) || world.ips.get(&port).is_some_and(|ip| reserves(ip))
+}
+
+/// Whether a person made this IP object, and wants it.
+fn reserves(ip: &Ip) -> bool {
+    !has_owner(ip) && !hold::is_leaving(&ip.metadata)
 }
 
 fn has_owner(ip: &Ip) -> bool {
     ip.annotations().contains_key(annotations::OWNER_UID)
 }
 
-/// The VM whose instance this is.
+/// The VM in whose name this instance has its place. One that was orphaned has
+/// forgotten its VM and runs on with the place that it was given.
 fn owner_uid(instance: &VirtualMachineInstance) -> Option<String> {
+    let noted = || instance.annotations().get(annotations::OWNER_UID).cloned();
+    owner(instance).map(|owner| owner.uid.clone()).or_else(noted)
+}
+
+fn owner(instance: &VirtualMachineInstance) -> Option<&OwnerReference> {
     let owners = instance.metadata.owner_references.iter().flatten();
-    owners.into_iter().find(|owner| owner.kind == "VirtualMachine").map(|owner| owner.uid.clone())
+    owners.into_iter().find(|owner| owner.kind == "VirtualMachine")
 }
 
 fn is_of_a_vm(instance: &VirtualMachineInstance) -> bool {
-    owner_uid(instance).is_some()
+    owner(instance).is_some()
+}
+
+/// Whether somebody made this instance by hand: nobody gave it a node or a place.
+fn is_standalone(instance: &VirtualMachineInstance) -> bool {
+    owner_uid(instance).is_none() && node_of(instance).is_none()
 }
 
 /// Whole seconds of Unix time.

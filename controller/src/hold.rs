@@ -1,5 +1,5 @@
-//! The finalizer on Subnets and Vpcs: what is in use does not vanish under its
-//! users. Pure.
+//! The finalizer on Subnets, Vpcs and IP objects: what is in use does not vanish
+//! under its users. Pure.
 //!
 //! ```text
 //!  valid, without it        put it on, before anything relies on the object
@@ -8,12 +8,13 @@
 //! ```
 //!
 //! A subnet is in use while an address of it is held (one that rests is not), a
-//! VPC while a subnet of it is in force or held.
+//! VPC while a subnet of it is in force or held, an IP object while an instance has
+//! its address (`decide/deleted.rs`). An IP object is made with the finalizer.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crds::kubeovn::{FINALIZER, Subnet, Vpc};
+use crds::kubeovn::{FINALIZER, Ip, Subnet, Vpc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
@@ -95,6 +96,19 @@ pub fn vpcs_to_let_go(world: &World) -> Vec<(String, Value)> {
     over.map(|(name, vpc)| (name.clone(), without(vpc))).collect()
 }
 
+/// The IP objects to take the finalizer off that are being deleted and that no VM's
+/// decision would look at: those that do not fit their type, whose addresses the
+/// ledger knows, and those that name no VM.
+#[must_use]
+pub fn ips_to_let_go(world: &World) -> Vec<(String, Value)> {
+    let of_nobody = |ip: &Ip| ip.spec.pod_name.is_empty();
+    let nobodys = world.ips.iter().filter(|(_, ip)| of_nobody(ip));
+    let nobodys = nobodys.map(|(name, ip)| (name, &ip.metadata));
+    let over =
+        world.ips.unreadable().chain(nobodys).filter(|(_, ip)| is_leaving(ip) && is_held(ip));
+    over.map(|(name, ip)| (name.clone(), without(ip))).collect()
+}
+
 /// The subnets that keep this Vpc: those in force, and those that hold addresses
 /// though nobody can say any more how they were.
 #[must_use]
@@ -171,12 +185,14 @@ fn counted(users: &BTreeSet<String>) -> Option<String> {
 }
 
 /// The patch that puts the finalizer on this version of the object.
-fn with(object: &ObjectMeta) -> Value {
+#[must_use]
+pub fn with(object: &ObjectMeta) -> Value {
     patch(object, finalizers(object).chain([FINALIZER]))
 }
 
 /// The patch that takes the finalizer off this version of the object.
-fn without(object: &ObjectMeta) -> Value {
+#[must_use]
+pub fn without(object: &ObjectMeta) -> Value {
     patch(object, finalizers(object).filter(|one| *one != FINALIZER))
 }
 

@@ -17,6 +17,7 @@
 pub mod access;
 mod args;
 pub mod decide;
+pub mod defaults;
 pub mod flaw;
 pub mod hold;
 pub mod ledger;

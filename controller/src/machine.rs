@@ -19,13 +19,13 @@ use crds::condition::FIELDS_WITHOUT_EFFECT;
 use crds::kubevirt::{
     Condition, ConditionStatus, InstancePhase, PrintableStatus, Rest, RunStrategy, StartFailure,
     StateChangeAction, StateChangeRequest, VirtualMachine, VirtualMachineInstance,
-    VirtualMachineStatus,
+    VirtualMachineInstanceStatus, VirtualMachineStatus,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 
-use crate::objects;
+use crate::{objects, request};
 
 /// What to do next for a VM.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -57,7 +57,8 @@ pub fn next(
 ) -> Step {
     use RunStrategy as Strategy;
     if vm.metadata.deletion_timestamp.is_some() {
-        return if instance.is_some_and(is_there_to_delete) { Step::Delete } else { Step::Rest };
+        let unwanted = instance.is_some_and(is_there_to_delete) && !leaves_orphan(vm);
+        return if unwanted { Step::Delete } else { Step::Rest };
     }
     let strategy = vm.spec.strategy().ok();
     let Some(instance) = instance else {
@@ -86,6 +87,12 @@ pub fn next(
 
 fn is_there_to_delete(instance: &VirtualMachineInstance) -> bool {
     instance.metadata.deletion_timestamp.is_none()
+}
+
+/// Whether the VM is deleted without its instance (`--cascade=orphan`): the garbage
+/// collector has the instance forget it, then lets it go.
+fn leaves_orphan(vm: &VirtualMachine) -> bool {
+    vm.finalizers().iter().any(|finalizer| finalizer == "orphan")
 }
 
 /// Whether `instance` is of this very VM, not of an earlier one of its name.
@@ -186,6 +193,10 @@ pub const UNSCHEDULABLE: &str = "Unschedulable";
 pub const INVALID_NETWORK: &str = "InvalidNetwork";
 /// It says twice when it runs, or not at all.
 pub const INVALID_RUN_STRATEGY: &str = "InvalidRunStrategy";
+/// An instance without a VM.
+pub const NO_VIRTUAL_MACHINE: &str = "NoVirtualMachine";
+/// What it is told.
+pub const STANDALONE: &str = "an instance without a VirtualMachine is not run, since its addresses would have no owner: delete it and make a VirtualMachine";
 /// An address cannot be had.
 pub const ADDRESS_NOT_AVAILABLE: &str = "AddressNotAvailable";
 
@@ -216,12 +227,45 @@ pub fn is_new(trouble: &Trouble, vm: &VirtualMachine) -> bool {
     })
 }
 
+/// The status of an instance that somebody made by hand; none if it says already
+/// that it is not run.
+#[must_use]
+pub fn standalone_status(
+    instance: &VirtualMachineInstance,
+    now: Timestamp,
+) -> Option<VirtualMachineInstanceStatus> {
+    let mut status = instance.status.clone().unwrap_or_default();
+    status.phase = Some(InstancePhase::Pending);
+    Condition::new("Synchronized", ConditionStatus::False)
+        .because(NO_VIRTUAL_MACHINE, STANDALONE)
+        .merge_into(&mut status.conditions, Time(now));
+    (instance.status.as_ref() != Some(&status)).then_some(status)
+}
+
 /// What the instance was not made of, as upstream (`vm.go`, `setRestartRequired`).
 fn restart_required() -> Condition {
     let mut condition = Condition::new("RestartRequired", ConditionStatus::True);
     condition.message =
         Some("a non-live-updatable field was changed in the template spec".to_owned());
     condition
+}
+
+/// What is written in the VM and does nothing.
+fn without_effect(
+    vm: &VirtualMachine,
+    instance: Option<&VirtualMachineInstance>,
+) -> Option<String> {
+    let waits = instance.is_none() && vm.spec.strategy() == Ok(RunStrategy::WaitAsReceiver);
+    let waits = waits.then(|| "spec.runStrategy WaitAsReceiver has no effect yet, nothing is started: set another strategy, such as Always".to_owned());
+    let notes = request::without_effect(vm);
+    let notes = (!notes.is_empty()).then(|| {
+        format!(
+            "these annotations of the template are kept but have no effect: {}",
+            notes.join(", ")
+        )
+    });
+    let said: Vec<String> = waits.into_iter().chain(notes).collect();
+    (!said.is_empty()).then(|| said.join("; "))
 }
 
 fn conditions(
@@ -248,12 +292,16 @@ fn conditions(
     if instance.is_some_and(|one| !one.phase().is_final() && !objects::is_made_of(one, vm)) {
         wanted.push(restart_required());
     }
-    if instance.is_none() && vm.spec.strategy() == Ok(RunStrategy::WaitAsReceiver) {
-        let message = "spec.runStrategy WaitAsReceiver has no effect yet, nothing is started: set another strategy, such as Always";
-        wanted.push(
-            Condition::new(FIELDS_WITHOUT_EFFECT, ConditionStatus::True)
-                .because("NotImplemented", message),
-        );
+    if let Some(message) = without_effect(vm, instance) {
+        // The instance may have said so of other fields.
+        let said = wanted.iter_mut().find(|one| one.r#type == FIELDS_WITHOUT_EFFECT);
+        match said.map(|one| one.message.get_or_insert_default()) {
+            Some(said) => *said = format!("{said}; {message}"),
+            None => wanted.push(
+                Condition::new(FIELDS_WITHOUT_EFFECT, ConditionStatus::True)
+                    .because("NotImplemented", message),
+            ),
+        }
     }
     wanted.extend(trouble.map(said));
     let mut merged = vm.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crds::annotations;
-use crds::kubeovn::{Ip, IpSpec};
+use crds::kubeovn::{FINALIZER, Ip, IpSpec};
 use crds::kubevirt::{
     DEFAULT_GRACE_PERIOD_SECONDS, Firmware, INSTANCE_FINALIZER, InstancePhase, Interface,
     NODE_NAME_LABEL, Opaque, PhaseTransition, VirtualMachine, VirtualMachineInstance,
@@ -16,6 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::{Resource as _, ResourceExt as _};
 use net::MacAddr;
 
+use crate::hold;
 use crate::network::Network;
 use crate::request::{Request, networks_of};
 use crate::rows::Port;
@@ -46,19 +47,26 @@ pub fn ip(port: &Port) -> Ip {
         ip.labels_mut().insert(annotations::NODE_NAME_LABEL.to_owned(), node);
     }
     ip.annotations_mut().insert(annotations::OWNER_UID.to_owned(), port.uid.clone());
+    ip.finalizers_mut().push(FINALIZER.to_owned());
     ip
 }
 
 /// Whether `have` says all that `want` says. A VM that stops keeps the node it
-/// was last on, so no node wanted is no difference.
+/// was last on, so no node wanted is no difference. What is being deleted takes no
+/// finalizer any more.
 #[must_use]
 pub fn ip_is_current(have: &Ip, want: &Ip) -> bool {
     let mut spec = want.spec.clone();
     if spec.node_name.is_empty() {
         spec.node_name.clone_from(&have.spec.node_name);
     }
-    let owner = |ip: &Ip| ip.annotations().get(annotations::OWNER_UID).cloned();
-    have.spec == spec && owner(have) == owner(want)
+    let says = |ip: &Ip, key| ip.annotations().get(key).cloned();
+    let same = |key| says(have, key) == says(want, key);
+    have.spec == spec
+        && same(annotations::OWNER_UID)
+        && (same(annotations::DELETION_BLOCKED)
+            || says(want, annotations::DELETION_BLOCKED).is_none())
+        && (hold::is_held(&have.metadata) || hold::is_leaving(&have.metadata))
 }
 
 /// The addresses with a comma between.
@@ -106,7 +114,9 @@ fn has_asked_place(instance: &VirtualMachineInstance, vm: &VirtualMachine) -> bo
         let Some(given) = instance.annotations().get(key) else { return true };
         match key.rsplit_once('/').map(|(_, field)| field) {
             Some(annotations::IP_ADDRESS) => addresses(asked).is_subset(&addresses(given)),
-            Some(annotations::LOGICAL_SWITCH) => asked.trim() == given.trim(),
+            Some(annotations::LOGICAL_SWITCH | annotations::IP_POOL) => {
+                asked.trim() == given.trim()
+            }
             Some(annotations::MAC_ADDRESS) => {
                 asked.trim().parse::<MacAddr>().ok() == given.trim().parse().ok()
             }
@@ -151,6 +161,8 @@ fn metadata(vm: &VirtualMachine, node: &str, places: &[(Request, Port, &Network)
     for (request, port, network) in places {
         notes.extend(place_annotations(request, port, network));
     }
+    // Whose place it has, also when it is orphaned and has forgotten its VM.
+    notes.extend(vm.uid().map(|uid| (annotations::OWNER_UID.to_owned(), uid)));
     ObjectMeta {
         name: Some(vm.name_any()),
         namespace: vm.namespace(),

@@ -3,7 +3,10 @@
 //! A network of the template becomes a [`Request`]: which port, which subnet,
 //! which addresses and MAC if any are named. Annotations are Kube-OVN's and are
 //! read from the VM template itself, so that what is wrong with them is found
-//! when the VM is made.
+//! when the VM is made. Those that have no effect yet are named by
+//! [`without_effect`], so that nobody relies on them.
+
+mod pool;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -28,6 +31,9 @@ pub struct Request {
     pub subnet: String,
     /// Addresses named in the template, at most one of each family.
     pub addresses: Vec<IpAddr>,
+    /// Of these it gets the first that is free; empty unless the template has a pool
+    /// and names no address.
+    pub pool: Vec<Vec<IpAddr>>,
     /// MAC named in the template.
     pub mac: Option<MacAddr>,
 }
@@ -48,48 +54,50 @@ pub enum RequestError {
         namespace: String,
     },
     /// The subnet named is not there.
-    #[error(
-        "annotation {key}: subnet {subnet:?} does not exist: create it or correct the annotation"
-    )]
+    #[error("{place}: subnet {subnet:?} does not exist: create it or name another")]
     UnknownSubnet {
-        /// The annotation.
-        key: String,
+        /// Annotation or field.
+        place: String,
         /// What it says.
         subnet: String,
     },
     /// The subnet named is there but not in force.
-    #[error("annotation {key}: subnet {subnet:?} is not in force: {why}")]
+    #[error("{place}: subnet {subnet:?} is not in force: {why}")]
     RefusedSubnet {
-        /// The annotation.
-        key: String,
+        /// Annotation or field.
+        place: String,
         /// What it says.
         subnet: String,
         /// What the subnet's author must change.
         why: NetworkError,
     },
     /// The subnet named is on its way out and the VM has nothing in it.
-    #[error(
-        "annotation {key}: subnet {subnet:?} is being deleted and takes no more VMs: choose another"
-    )]
+    #[error("{place}: subnet {subnet:?} is being deleted and takes no more VMs: choose another")]
     LeavingSubnet {
-        /// The annotation.
-        key: String,
+        /// Annotation or field.
+        place: String,
         /// What it says.
         subnet: String,
     },
     /// The subnet named serves other networks.
-    #[error(
-        "annotation {key}: subnet {subnet:?} has provider {theirs:?}, this network is of {provider:?}"
-    )]
+    #[error("{place}: subnet {subnet:?} has provider {theirs:?}, this network is of {provider:?}")]
     OtherProvider {
-        /// The annotation.
-        key: String,
+        /// Annotation or field.
+        place: String,
         /// What it says.
         subnet: String,
         /// The subnet's provider.
         theirs: String,
         /// The network's provider.
         provider: String,
+    },
+    /// A Vpc names a subnet for its namespaces that is not its own.
+    #[error("{place}: subnet {subnet:?} is not one of this vpc for a first network: name another")]
+    OfAnotherVpc {
+        /// The field.
+        place: String,
+        /// What it says.
+        subnet: String,
     },
     /// An address could not be read.
     #[error(
@@ -102,8 +110,30 @@ pub enum RequestError {
         text: String,
     },
     /// Two addresses of a family.
-    #[error("annotation {key}: {text:?} names two addresses of one family")]
+    #[error(
+        "annotation {key}: {text:?} names two addresses of one family: name one of each at most"
+    )]
     SameFamilyTwice {
+        /// The annotation.
+        key: String,
+        /// What it says.
+        text: String,
+    },
+    /// A pool could not be read.
+    #[error(
+        "annotation {key}: {text:?} is not a list of addresses: write 10.0.0.5,10.0.0.6, or 10.0.0.5,fd00::5;10.0.0.6,fd00::6, or 10.0.0.5..10.0.0.9; IPPool objects are not served yet"
+    )]
+    Pool {
+        /// The annotation.
+        key: String,
+        /// What it says.
+        text: String,
+    },
+    /// A pool names more addresses than are ever tried.
+    #[error(
+        "annotation {key}: {text:?} names more than 1024 addresses: name fewer, or choose a subnet"
+    )]
+    LargePool {
         /// The annotation.
         key: String,
         /// What it says.
@@ -132,7 +162,9 @@ pub enum RequestError {
         source: ParseMacError,
     },
     /// A MAC that no station may have.
-    #[error("{place}: {mac} is a multicast address: clear the lowest bit of its first octet")]
+    #[error(
+        "{place}: {mac} is zero or a multicast address: write another, the lowest bit of its first octet clear"
+    )]
     MulticastMac {
         /// Annotation or field.
         place: String,
@@ -163,6 +195,8 @@ pub struct Offer<'a> {
     /// Those that the VM has addresses of: they stay open to it while they are
     /// being deleted.
     pub used: &'a BTreeSet<String>,
+    /// The Vpc that lists its namespace, and the subnet that this Vpc names for it.
+    pub bound: Option<(&'a str, &'a str)>,
 }
 
 impl<'a> Offer<'a> {
@@ -170,14 +204,16 @@ impl<'a> Offer<'a> {
         !subnet.leaving || self.used.contains(&subnet.name)
     }
 
-    /// The subnet that annotation `key` names.
-    fn named(&self, key: &str, name: &str) -> Result<&'a Network, RequestError> {
-        let (key, subnet) = (key.to_owned(), name.to_owned());
+    /// The subnet that `place` names.
+    fn named(&self, place: &str, name: &str) -> Result<&'a Network, RequestError> {
+        let (place, subnet) = (place.to_owned(), name.to_owned());
         match (self.in_force.get(name), self.refused.get(name)) {
             (Some(network), _) if self.is_open(network) => Ok(network),
-            (Some(_), _) => Err(RequestError::LeavingSubnet { key, subnet }),
-            (None, Some(why)) => Err(RequestError::RefusedSubnet { key, subnet, why: why.clone() }),
-            (None, None) => Err(RequestError::UnknownSubnet { key, subnet }),
+            (Some(_), _) => Err(RequestError::LeavingSubnet { place, subnet }),
+            (None, Some(why)) => {
+                Err(RequestError::RefusedSubnet { place, subnet, why: why.clone() })
+            }
+            (None, None) => Err(RequestError::UnknownSubnet { place, subnet }),
         }
     }
 }
@@ -230,6 +266,60 @@ pub fn networks_of(spec: &VirtualMachineInstanceSpec) -> Vec<VmNetwork> {
     spec.networks.clone()
 }
 
+/// `ovn` for the pod network, `<nad>.<namespace>.ovn` for an attachment.
+fn provider(network: &VmNetwork, namespace: &str) -> String {
+    match &network.multus {
+        None => names::DEFAULT_PROVIDER.to_owned(),
+        Some(multus) => {
+            let (namespace, nad) =
+                multus.network_name.split_once('/').unwrap_or((namespace, &multus.network_name));
+            format!("{nad}.{namespace}.{}", names::DEFAULT_PROVIDER)
+        }
+    }
+}
+
+/// The annotation that names one interface of an attachment, as upstream:
+/// `<nad>.<namespace>.kubernetes.io/ip_address.<interface>`. The interface is the
+/// network's name in the VM.
+fn interface_key(network: &VmNetwork, provider: &str, field: &str) -> Option<String> {
+    let attachment = provider.strip_suffix(names::DEFAULT_PROVIDER)?.strip_suffix('.')?;
+    Some(format!("{}.{}", annotations::key(attachment, field), network.name))
+}
+
+/// The annotations of Kube-OVN's on the template that have no effect yet: fields
+/// that are not served, and those of networks that the VM does not have.
+#[must_use]
+pub fn without_effect(vm: &VirtualMachine) -> Vec<String> {
+    use annotations::{IP_ADDRESS, IP_POOL, LOGICAL_SWITCH, MAC_ADDRESS};
+    let namespace = vm.namespace().unwrap_or_default();
+    let mut served = BTreeSet::new();
+    for network in networks_of(&vm.spec.template.spec) {
+        let provider = provider(&network, &namespace);
+        let fields = [LOGICAL_SWITCH, IP_ADDRESS, MAC_ADDRESS, IP_POOL];
+        served.extend(fields.map(|field| annotations::key(&provider, field)));
+        let by_interface = [IP_ADDRESS, MAC_ADDRESS];
+        served
+            .extend(by_interface.iter().filter_map(|one| interface_key(&network, &provider, one)));
+    }
+    let metadata = vm.spec.template.metadata.as_ref();
+    let written = metadata.and_then(|metadata| metadata.annotations.as_ref());
+    let written = written.into_iter().flatten().map(|(key, _)| key);
+    written.filter(|key| is_kube_ovns(key) && !served.contains(*key)).cloned().collect()
+}
+
+/// Whether the annotation is of the family `ovn.kubernetes.io/…`,
+/// `<nad>.<namespace>.ovn.kubernetes.io/…`, `<nad>.<namespace>.kubernetes.io/<field>.<interface>`.
+fn is_kube_ovns(key: &str) -> bool {
+    let prefix = key.split_once('/').and_then(|(domain, field)| {
+        domain.strip_suffix(".kubernetes.io").map(|prefix| (prefix, field))
+    });
+    prefix.is_some_and(|(prefix, field)| {
+        let of_attachment = field.starts_with(annotations::IP_ADDRESS)
+            || field.starts_with(annotations::MAC_ADDRESS);
+        prefix == names::DEFAULT_PROVIDER || prefix.ends_with(".ovn") || of_attachment
+    })
+}
+
 struct Reader<'a> {
     vm: String,
     namespace: String,
@@ -240,43 +330,32 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn read(&self, network: &VmNetwork) -> Result<Request, RequestError> {
-        let provider = self.provider(network);
+        let provider = provider(network, &self.namespace);
         let subnet = self.subnet(&network.name, &provider)?;
+        let addresses = self.addresses(network, &provider, subnet)?;
         Ok(Request {
             port: names::port(&self.vm, &self.namespace, &provider),
             network: network.name.clone(),
             subnet: subnet.name.clone(),
-            addresses: self.addresses(&provider, subnet)?,
-            mac: self.mac(&network.name, &provider)?,
+            pool: if addresses.is_empty() { self.pool(&provider, subnet)? } else { Vec::new() },
+            addresses,
+            mac: self.mac(network, &provider)?,
             provider,
         })
     }
 
-    /// `ovn` for the pod network, `<nad>.<namespace>.ovn` for an attachment.
-    fn provider(&self, network: &VmNetwork) -> String {
-        match &network.multus {
-            None => names::DEFAULT_PROVIDER.to_owned(),
-            Some(multus) => {
-                let (namespace, nad) = multus
-                    .network_name
-                    .split_once('/')
-                    .unwrap_or((&self.namespace, &multus.network_name));
-                format!("{nad}.{namespace}.{}", names::DEFAULT_PROVIDER)
-            }
-        }
-    }
-
-    /// The subnet that the annotation names, else the one bound to the
-    /// namespace, else the default one.
+    /// The subnet that the annotation names, else one that lists the namespace, else
+    /// the one that its Vpc names, else the default one.
     fn subnet(&self, network: &str, provider: &str) -> Result<&Network, RequestError> {
         let key = annotations::key(provider, annotations::LOGICAL_SWITCH);
         if let Some(name) = self.annotations.get(&key) {
-            let subnet = self.offer.named(&key, name.trim())?;
+            let place = format!("annotation {key}");
+            let subnet = self.offer.named(&place, name.trim())?;
             return if subnet.provider == provider {
                 Ok(subnet)
             } else {
                 Err(RequestError::OtherProvider {
-                    key,
+                    place,
                     subnet: name.clone(),
                     theirs: subnet.provider.clone(),
                     provider: provider.to_owned(),
@@ -286,19 +365,51 @@ impl Reader<'_> {
         let serves = |subnet: &&Network| subnet.provider == provider && self.offer.is_open(subnet);
         let serving = || self.offer.in_force.values().filter(serves);
         let attachment = provider != names::DEFAULT_PROVIDER;
-        serving()
-            .find(|subnet| subnet.namespaces.contains(&self.namespace))
-            .or_else(|| serving().find(|subnet| subnet.default || attachment))
-            .ok_or_else(|| RequestError::NoSubnet {
+        if let Some(subnet) = serving().find(|subnet| subnet.namespaces.contains(&self.namespace)) {
+            return Ok(subnet);
+        }
+        // Named and not there is no reason to be put into another network.
+        if let Some((vpc, name)) = self.offer.bound.filter(|_| !attachment) {
+            let place = format!("spec.defaultSubnet of Vpc {vpc:?}");
+            let subnet = self.offer.named(&place, name)?;
+            return if subnet.vpc == vpc && subnet.provider == provider {
+                Ok(subnet)
+            } else {
+                Err(RequestError::OfAnotherVpc { place, subnet: name.to_owned() })
+            };
+        }
+        serving().find(|subnet| subnet.default || attachment).ok_or_else(|| {
+            RequestError::NoSubnet {
                 network: network.to_owned(),
                 key,
                 namespace: self.namespace.clone(),
-            })
+            }
+        })
     }
 
-    fn addresses(&self, provider: &str, subnet: &Network) -> Result<Vec<IpAddr>, RequestError> {
-        let key = annotations::key(provider, annotations::IP_ADDRESS);
-        let Some(text) = self.annotations.get(&key) else { return Ok(Vec::new()) };
+    /// The annotation of this network, under its provider or under its interface:
+    /// key and text.
+    fn said(&self, network: &VmNetwork, provider: &str, field: &str) -> Option<(String, &String)> {
+        let keys =
+            [Some(annotations::key(provider, field)), interface_key(network, provider, field)];
+        let mut keys = keys.into_iter().flatten();
+        keys.find_map(|key| self.annotations.get(&key).map(|text| (key, text)))
+    }
+
+    fn pool(&self, provider: &str, subnet: &Network) -> Result<Vec<Vec<IpAddr>>, RequestError> {
+        let key = annotations::key(provider, annotations::IP_POOL);
+        self.annotations.get(&key).map_or(Ok(Vec::new()), |text| pool::entries(&key, text, subnet))
+    }
+
+    fn addresses(
+        &self,
+        network: &VmNetwork,
+        provider: &str,
+        subnet: &Network,
+    ) -> Result<Vec<IpAddr>, RequestError> {
+        let Some((key, text)) = self.said(network, provider, annotations::IP_ADDRESS) else {
+            return Ok(Vec::new());
+        };
         let mut addresses: Vec<IpAddr> = Vec::new();
         for part in text.split(',').map(str::trim) {
             let address: IpAddr = part
@@ -321,13 +432,14 @@ impl Reader<'_> {
     }
 
     /// The annotation wins over the interface's field.
-    fn mac(&self, network: &str, provider: &str) -> Result<Option<MacAddr>, RequestError> {
-        let key = annotations::key(provider, annotations::MAC_ADDRESS);
-        let annotation = self.annotations.get(&key).map(|text| (format!("annotation {key}"), text));
+    fn mac(&self, network: &VmNetwork, provider: &str) -> Result<Option<MacAddr>, RequestError> {
+        let annotation = self.said(network, provider, annotations::MAC_ADDRESS);
+        let annotation = annotation.map(|(key, text)| (format!("annotation {key}"), text));
+        let network = &network.name;
         let field = self
             .interfaces
             .iter()
-            .find(|interface| interface.name == network)
+            .find(|interface| interface.name == *network)
             .and_then(|interface| interface.mac_address.as_ref())
             .map(|text| (format!("interface {network:?}: macAddress"), text));
         let Some((place, text)) = annotation.or(field) else { return Ok(None) };
@@ -335,12 +447,14 @@ impl Reader<'_> {
             .trim()
             .parse()
             .map_err(|source| RequestError::Mac { place: place.clone(), source })?;
-        if mac.is_multicast() {
+        if mac.is_multicast() || mac.octets() == [0; 6] {
             return Err(RequestError::MulticastMac { place, mac });
         }
         Ok(Some(mac))
     }
 }
 
+#[cfg(test)]
+mod bad_values;
 #[cfg(test)]
 mod tests;

@@ -11,14 +11,16 @@
 //! again, later each time; nothing else waits for it. A round that finds nothing
 //! to do writes nothing.
 
+mod ips;
 mod networks;
+mod standalone;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use jiff::Timestamp;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{Api, DeleteParams, PostParams, Preconditions};
 use kube::{Client, Resource as _, ResourceExt as _};
 use ovn::nb::{self, Desired};
 use ovn::ovsdb::TransactError;
@@ -26,16 +28,15 @@ use ovn::plan::{self, Scope};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use crds::kubeovn::Ip;
 use crds::kubevirt::{PrintableStatus, VirtualMachine, VirtualMachineInstance};
 use crds::ledger::AddressBlock;
 
-use crate::decide::{Decision, Policy, decide, owned_by, unix};
+use crate::decide::{Decision, Policy, decide, unix};
 use crate::ledger::VmKey;
 use crate::metrics::Metrics;
 use crate::warning::{self, Warning};
 use crate::world::World;
-use crate::{machine, objects, rows};
+use crate::{machine, rows};
 
 /// API writes in flight at once.
 const PARALLEL_WRITES: usize = 48;
@@ -170,6 +171,7 @@ impl Rounds {
         let failed = self.write_instances(&mut decisions).await;
         self.drop_lost(&mut decisions, &failed);
         self.write_machine_statuses(&decisions, now).await;
+        self.tell_standalone(&decisions, now).await;
         if topology || !decisions.is_empty() {
             self.statuses_due.get_or_insert_with(|| Instant::now() + STATUS_EVERY);
         }
@@ -264,65 +266,17 @@ impl Rounds {
         Ok(())
     }
 
-    /// Makes IP objects say what the ledger says. Returns the VMs for which that
-    /// failed.
-    async fn write_ips(&mut self, decisions: &[Decision]) -> HashSet<VmKey> {
-        let api: Api<Ip> = Api::all(self.edge.client.clone());
-        let mut wanted = Vec::new();
-        let mut surplus = Vec::new();
-        for decision in decisions {
-            for port in &decision.ports {
-                let want = objects::ip(port);
-                let have = self.world.ips.get(&port.name).cloned();
-                if !have.as_ref().is_some_and(|have| objects::ip_is_current(have, &want)) {
-                    wanted.push((decision.vm.clone(), have, want));
-                }
-            }
-            let gone = decision.surplus.iter().filter_map(|name| self.world.ips.get(name));
-            surplus.extend(gone.map(|ip| (decision.vm.clone(), ip.name_any())));
-        }
-        let mut failed = HashSet::new();
-        let writes = wanted.into_iter().map(|(vm, have, want)| {
-            let api = &api;
-            async move { (vm, write_ip(api, have.as_deref(), want).await) }
-        });
-        let mut writes = futures::stream::iter(writes).buffer_unordered(PARALLEL_WRITES);
-        while let Some((vm, outcome)) = writes.next().await {
-            self.edge.metrics.api_writes.inc();
-            match outcome {
-                Ok(ip) => self.world.put_ip(ip),
-                Err(error) => {
-                    warn!(%vm, %error, "An IP object was not written");
-                    failed.insert(vm);
-                }
-            }
-        }
-        let deletes = surplus.into_iter().map(|(vm, name)| {
-            let api = &api;
-            async move {
-                let outcome = gone_is_fine(api.delete(&name, &DeleteParams::default()).await);
-                (vm, name, outcome)
-            }
-        });
-        let mut deletes = futures::stream::iter(deletes).buffer_unordered(PARALLEL_WRITES);
-        while let Some((vm, name, outcome)) = deletes.next().await {
-            self.edge.metrics.api_writes.inc();
-            match outcome {
-                Ok(()) => self.world.remove_ip(&name),
-                Err(error) => {
-                    warn!(%vm, %error, "An IP object was not deleted");
-                    failed.insert(vm);
-                }
-            }
-        }
-        failed
-    }
-
     async fn write_instances(&mut self, decisions: &mut [Decision]) -> HashSet<VmKey> {
         let client = &self.edge.client;
         let writes = decisions.iter_mut().filter_map(|decision| {
             let (create, delete) = (decision.create.take(), decision.delete.take());
             let vm = decision.vm.clone();
+            // One whose VM is gone may have been told to forget it meanwhile: an orphan.
+            let machine = self.world.machines.get(&vm);
+            let owned =
+                |one: &VirtualMachineInstance| machine.is_some_and(|vm| machine::owns(vm, one));
+            let instance = self.world.instances.get(&vm).filter(|one| !owned(one));
+            let version = instance.and_then(|instance| instance.resource_version());
             if create.is_none() && delete.is_none() {
                 return None;
             }
@@ -335,7 +289,7 @@ impl Rounds {
                 };
                 let outcome = match (created, delete) {
                     (Ok(None), Some(uid)) => {
-                        delete_instance(&api, &vm.name, uid).await.map(|()| None)
+                        delete_instance(&api, &vm.name, uid, version).await.map(|()| None)
                     }
                     (created, _) => created,
                 };
@@ -435,30 +389,15 @@ impl Rounds {
     }
 }
 
-async fn write_ip(api: &Api<Ip>, have: Option<&Ip>, want: Ip) -> Result<Ip, kube::Error> {
-    let name = want.name_any();
-    let Some(have) = have else {
-        return api.create(&PostParams::default(), &want).await;
-    };
-    let uid = want.annotations().get(crds::annotations::OWNER_UID).cloned().unwrap_or_default();
-    let mut want = want;
-    if want.spec.node_name.is_empty() && owned_by(have, &uid) {
-        want.spec.node_name.clone_from(&have.spec.node_name);
-    }
-    let patch = serde_json::json!({
-        "metadata": { "labels": want.metadata.labels, "annotations": want.metadata.annotations },
-        "spec": want.spec,
-    });
-    api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await
-}
-
-/// Deletes this very instance, not a successor of the same name.
+/// Deletes this very instance, not a successor of the same name; of this version, if
+/// one is given.
 async fn delete_instance(
     api: &Api<VirtualMachineInstance>,
     name: &str,
     uid: String,
+    version: Option<String>,
 ) -> Result<(), kube::Error> {
-    let this = Preconditions { uid: Some(uid), ..Preconditions::default() };
+    let this = Preconditions { uid: Some(uid), resource_version: version };
     let params = DeleteParams::default().preconditions(this);
     gone_is_fine(api.delete(name, &params).await)
 }

@@ -18,8 +18,8 @@ use crate::args::Args;
 use crate::decide::Policy;
 use crate::metrics::Metrics;
 use crate::round::{Edge, Rounds};
-use crate::watch;
 use crate::world::World;
+use crate::{defaults, watch};
 
 /// How long events gather before a round, so that a burst is one round.
 const GATHER: Duration = Duration::from_millis(3);
@@ -30,7 +30,15 @@ const GATHER: Duration = Duration::from_millis(3);
 /// When the configuration cannot be used, or a part that everything relies on
 /// ends.
 pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let Args { kubeconfig, ovn_nb, keep_vm_ip, ip_quarantine, resync, metrics_listen } = args;
+    let Args {
+        kubeconfig,
+        ovn_nb,
+        keep_vm_ip,
+        default_cidr,
+        ip_quarantine,
+        resync,
+        metrics_listen,
+    } = args;
     let config = match kubeconfig {
         Some(path) => {
             let file = Kubeconfig::read_from(&path)
@@ -53,6 +61,12 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
             .await
             .with_context(|| format!("cannot listen for metrics on {address}"))?;
         tasks.spawn(serve_metrics(listener, metrics.clone()));
+    }
+    if let Some(cidrs) = default_cidr {
+        // Beside everything else: nothing waits for it, and it ends when it is done.
+        let stop = shutdown.clone();
+        let made = defaults::make(client.clone(), cidrs);
+        tokio::spawn(async move { stop.run_until_cancelled(made).await });
     }
     let mut events = watch::all(&client, &mut tasks);
     let edge = Edge { client, ovn: ovn.clone(), metrics, policy: Policy { keep_vm_ip } };

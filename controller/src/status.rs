@@ -146,8 +146,6 @@ fn vpc_flaws(spec: &VpcSpec, of_peerings: Vec<Flaw>) -> Vec<Flaw> {
 fn without_effect(vpc: &Vpc) -> Vec<&'static str> {
     let spec = &vpc.spec;
     [
-        ("defaultSubnet", !spec.default_subnet.is_empty()),
-        ("namespaces", !spec.namespaces.is_empty()),
         ("staticRoutes[].bfdId", spec.static_routes.iter().any(|route| !route.bfd_id.is_empty())),
         ("enableExternal", spec.enable_external),
         ("extraExternalSubnets", !spec.extra_external_subnets.is_empty()),

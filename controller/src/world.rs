@@ -16,6 +16,8 @@ use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt};
 
+use net::MacAddr;
+
 use crate::hold;
 use crate::ledger::{Ledger, VmKey};
 use crate::network::{Network, NetworkError};
@@ -63,9 +65,9 @@ pub struct World {
     dirty: BTreeSet<VmKey>,
     topology: bool,
     /// Ports by the MAC of their IP object.
-    macs: HashMap<String, BTreeSet<String>>,
+    macs: HashMap<MacAddr, BTreeSet<String>>,
     /// VPC and MAC of ports that are decided in this round.
-    expected_macs: HashMap<(String, String), String>,
+    expected_macs: HashMap<(String, MacAddr), String>,
     /// IP objects by the VM that they are of.
     ips_of: HashMap<VmKey, BTreeSet<String>>,
     /// Instances by node.
@@ -366,10 +368,10 @@ impl World {
     /// The ports that use this MAC, other than `port`.
     pub fn others_with_mac<'a>(
         &'a self,
-        mac: &str,
+        mac: MacAddr,
         port: &'a str,
     ) -> impl Iterator<Item = &'a str> {
-        let ports = self.macs.get(mac).into_iter().flatten();
+        let ports = self.macs.get(&mac).into_iter().flatten();
         ports.map(String::as_str).filter(move |other| *other != port)
     }
 
@@ -387,10 +389,16 @@ impl World {
 
     /// Takes a MAC for `port` until the next round, which sees its IP object. Says
     /// who has it if somebody else does.
-    pub fn expect_mac(&mut self, vpc: &str, mac: &str, port: &str) -> Option<String> {
-        let place = (vpc.to_owned(), mac.to_owned());
+    pub fn expect_mac(&mut self, vpc: &str, mac: MacAddr, port: &str) -> Option<String> {
+        let place = (vpc.to_owned(), mac);
         let holder = self.expected_macs.entry(place).or_insert_with(|| port.to_owned());
         (holder != port).then(|| holder.clone())
+    }
+
+    /// Who has taken this MAC in this round.
+    #[must_use]
+    pub fn expected_mac(&self, vpc: &str, mac: MacAddr) -> Option<&str> {
+        self.expected_macs.get(&(vpc.to_owned(), mac)).map(String::as_str)
     }
 
     /// Counts an instance on `node` until the next round, which sees it there.
@@ -436,11 +444,13 @@ impl World {
         // Whose it was, nobody could read.
         self.topology |= old.is_none() && new.is_none();
         if let Some(old) = &old {
-            forget(&mut self.macs, &old.spec.mac_address.to_lowercase(), &name);
+            mac_of(old).iter().for_each(|mac| forget(&mut self.macs, mac, &name));
             ip_key(old).iter().for_each(|key| forget(&mut self.ips_of, key, &name));
         }
         if let Some(new) = &new {
-            self.macs.entry(new.spec.mac_address.to_lowercase()).or_default().insert(name.clone());
+            if let Some(mac) = mac_of(new) {
+                self.macs.entry(mac).or_default().insert(name.clone());
+            }
             if let Some(key) = ip_key(new) {
                 self.ips_of.entry(key).or_default().insert(name);
             }
@@ -513,6 +523,11 @@ fn vm_key_of(meta: &ObjectMeta) -> VmKey {
 
 fn name_of(meta: &ObjectMeta) -> String {
     meta.name.clone().unwrap_or_default()
+}
+
+/// The MAC that an IP object says, however it is written.
+fn mac_of(ip: &Ip) -> Option<MacAddr> {
+    ip.spec.mac_address.trim().parse().ok()
 }
 
 /// The VM that an IP object is of.

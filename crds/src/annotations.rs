@@ -1,7 +1,7 @@
 //! Annotation, label and finalizer names, each written once.
 //!
 //! The `*.kubernetes.io` ones are Kube-OVN's and KubeVirt's. On a VM template
-//! users set [`LOGICAL_SWITCH`], [`IP_ADDRESS`] and [`MAC_ADDRESS`]; on a VMI the
+//! users set [`LOGICAL_SWITCH`], [`IP_ADDRESS`], [`IP_POOL`] and [`MAC_ADDRESS`]; on a VMI the
 //! controller writes what it allocated, in the same vocabulary that Kube-OVN uses
 //! on a launcher pod.
 
@@ -11,6 +11,9 @@ pub const LOGICAL_SWITCH: &str = "logical_switch";
 pub const IP_ADDRESS: &str = "ip_address";
 /// Ethernet address.
 pub const MAC_ADDRESS: &str = "mac_address";
+/// Addresses of which the first free one is given: a list with commas, or pairs of
+/// each family with semicolons between.
+pub const IP_POOL: &str = "ip_pool";
 /// Networks of the subnet, comma between.
 pub const CIDR: &str = "cidr";
 /// Gateways of the subnet, comma between.
@@ -29,8 +32,13 @@ pub fn key(provider: &str, field: &str) -> String {
 pub const SUBNET_LABEL: &str = "ovn.kubernetes.io/subnet";
 /// Label on an IP object: the node its VM was last placed on.
 pub const NODE_NAME_LABEL: &str = "ovn.kubernetes.io/node-name";
-/// Annotation on an IP object: the uid of the VM that owns the addresses.
+/// Annotation on an IP object and on an instance: the uid of the VM that owns the
+/// addresses.
 pub const OWNER_UID: &str = "berth.io/owner-uid";
+
+/// Annotation on an IP object that was deleted while in use: what its deletion waits
+/// for. The kind has no status to say it in.
+pub const DELETION_BLOCKED: &str = "berth.io/deletion-blocked";
 
 /// Label on a VMI: the VM it belongs to.
 pub const VMI_VM_LABEL: &str = "vm.kubevirt.io/name";

@@ -6,15 +6,17 @@ use super::*;
 use crate::shelf::Seen;
 use crate::world::Event;
 
-fn now() -> Timestamp {
+mod template;
+
+pub(super) fn now() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()
 }
 
-fn key(name: &str) -> VmKey {
+pub(super) fn key(name: &str) -> VmKey {
     VmKey { namespace: "default".to_owned(), name: name.to_owned() }
 }
 
-fn vm(name: &str, uid: &str, strategy: &str, address: Option<&str>) -> VirtualMachine {
+pub(super) fn vm(name: &str, uid: &str, strategy: &str, address: Option<&str>) -> VirtualMachine {
     let annotations = address.map(|ip| json!({ "ovn.kubernetes.io/ip_address": ip }));
     serde_json::from_value(json!({
         "apiVersion": "kubevirt.io/v1",
@@ -29,7 +31,7 @@ fn vm(name: &str, uid: &str, strategy: &str, address: Option<&str>) -> VirtualMa
 }
 
 /// A world in which every kind has been listed: one subnet, one node.
-fn world() -> World {
+pub(super) fn world() -> World {
     let mut world = World::new(60);
     let spec = SubnetSpec {
         cidr_block: "10.0.0.0/29,fd00::/64".to_owned(),
@@ -51,21 +53,21 @@ fn world() -> World {
     world
 }
 
-fn put(world: &mut World, vm: VirtualMachine) {
+pub(super) fn put(world: &mut World, vm: VirtualMachine) {
     world.apply(Event::Machine(Seen::Now(Box::new(vm))));
 }
 
-fn remove(world: &mut World, vm: VirtualMachine) {
+pub(super) fn remove(world: &mut World, vm: VirtualMachine) {
     world.apply(Event::Machine(Seen::gone(&vm)));
 }
 
-fn decided(world: &mut World, name: &str) -> Decision {
+pub(super) fn decided(world: &mut World, name: &str) -> Decision {
     world.take_dirty();
     decide(world, &key(name), Policy { keep_vm_ip: true }, now())
 }
 
 /// Decides, and puts the instance in as if it had been written.
-fn started(world: &mut World, name: &str) -> Decision {
+pub(super) fn started(world: &mut World, name: &str) -> Decision {
     let decision = decided(world, name);
     let mut instance = (**decision.create.as_ref().expect("the VM starts")).clone();
     instance.metadata.uid = Some(format!("vmi-of-{name}"));
@@ -74,19 +76,19 @@ fn started(world: &mut World, name: &str) -> Decision {
     decision
 }
 
-fn gone(world: &mut World, name: &str) {
+pub(super) fn gone(world: &mut World, name: &str) {
     let instance = world.instances.get(&key(name)).unwrap().as_ref().clone();
     world.apply(Event::Instance(Seen::gone(&instance)));
 }
 
 /// What was claimed or released, as if the ledger had been written.
-fn committed(world: &mut World) {
+pub(super) fn committed(world: &mut World) {
     for block in world.ledger.as_if_committed() {
         world.apply(Event::Block(Seen::Now(Box::new(block))));
     }
 }
 
-fn addresses(decision: &Decision) -> Vec<String> {
+pub(super) fn addresses(decision: &Decision) -> Vec<String> {
     decision.ports.iter().flat_map(|port| &port.addresses).map(ToString::to_string).collect()
 }
 
@@ -567,4 +569,78 @@ fn a_vm_with_two_networks_of_which_one_cannot_be_had_writes_nothing() {
     assert!(decision.trouble.unwrap().message.contains("gateway's"));
     assert!(decision.ports.is_empty() && decision.release.is_empty());
     assert!(world.ledger.as_if_committed().is_empty(), "nothing to write");
+}
+
+#[test]
+fn an_orphaned_instance_keeps_its_place_until_it_ends_and_a_new_vm_of_its_name_waits() {
+    let mut world = world();
+    put(&mut world, vm("web", "u1", "Always", None));
+    let before = started(&mut world, "web");
+    let mut orphan = world.instances.get(&key("web")).unwrap().as_ref().clone();
+    orphan.metadata.owner_references = None;
+    orphan.metadata.resource_version = Some("5".to_owned());
+    world.put_instance(orphan);
+    remove(&mut world, vm("web", "u1", "Always", None));
+    let alone = decided(&mut world, "web");
+    assert!(alone.delete.is_none() && alone.release.is_empty(), "{alone:?}");
+    assert_eq!(addresses(&alone), addresses(&before));
+
+    put(&mut world, vm("web", "u2", "Always", None));
+    let waits = decided(&mut world, "web");
+    assert_eq!(waits.trouble.as_ref().unwrap().reason, "InstanceInTheWay");
+    assert!(waits.delete.is_none() && waits.release.is_empty(), "{waits:?}");
+    gone(&mut world, "web");
+    let anew = decided(&mut world, "web");
+    assert_eq!(anew.release[0].0.uid, "u1");
+    assert_ne!(addresses(&anew), addresses(&before));
+}
+
+#[test]
+fn an_instance_made_by_hand_is_not_run_and_is_told_so_once() {
+    let mut world = world();
+    let spec = vm("web", "u1", "Always", None).spec.template.spec;
+    let mut instance = VirtualMachineInstance::new("web", spec);
+    instance.metadata.namespace = Some("default".to_owned());
+    world.put_instance(instance.clone());
+    let decision = decided(&mut world, "web");
+    assert!(decision.standalone && decision.delete.is_none() && decision.ports.is_empty());
+    let status = machine::standalone_status(&instance, now()).unwrap();
+    assert!(status.conditions[0].message.as_ref().unwrap().contains("make a VirtualMachine"));
+    instance.status = Some(status);
+    assert_eq!(machine::standalone_status(&instance, now()), None);
+    put(&mut world, vm("other", "u2", "Always", None));
+    started(&mut world, "other");
+    assert!(!decided(&mut world, "other").standalone);
+}
+
+#[test]
+fn a_vpc_that_lists_the_namespace_decides_for_vms_that_no_subnet_lists() {
+    let mut world = world();
+    let bind = |world: &mut World, version: &str, namespaces: &[&str]| {
+        let spec = VpcSpec {
+            default_subnet: "of-vpc".to_owned(),
+            namespaces: namespaces.iter().map(|one| (*one).to_owned()).collect(),
+            ..VpcSpec::default()
+        };
+        let mut vpc = Vpc::new("v", spec);
+        vpc.metadata.resource_version = Some(version.to_owned());
+        world.apply(Event::Vpc(Seen::Now(Box::new(vpc))));
+    };
+    let subnet = |name: &str, cidr: &str, version: &str| {
+        let spec = SubnetSpec {
+            cidr_block: cidr.to_owned(),
+            vpc: "v".to_owned(),
+            ..SubnetSpec::default()
+        };
+        let mut subnet = Subnet::new(name, spec);
+        subnet.metadata.resource_version = Some(version.to_owned());
+        Event::Subnet(Seen::Now(Box::new(subnet)))
+    };
+    world.apply(subnet("s", "10.0.0.0/29", "2"));
+    world.apply(subnet("of-vpc", "10.7.0.0/24", "2"));
+    put(&mut world, vm("web", "u1", "Always", None));
+    bind(&mut world, "2", &["elsewhere"]);
+    assert!(decided(&mut world, "web").trouble.unwrap().message.contains("has no subnet"));
+    bind(&mut world, "3", &["elsewhere", "default"]);
+    assert_eq!(decided(&mut world, "web").ports[0].subnet, "of-vpc");
 }

@@ -219,3 +219,34 @@ fn a_changed_template_asks_for_a_restart_until_the_instance_is_a_new_one() {
     assert!(!asks(&address(" 10.0.0.5"), &made_of(&vm)), "it has that address");
     assert!(asks(&address("10.0.0.6"), &made_of(&vm)));
 }
+
+#[test]
+fn a_vm_that_is_deleted_takes_its_instance_along_unless_it_is_to_be_orphaned() {
+    let mut vm = vm("Always", &json!({}));
+    vm.metadata.deletion_timestamp = Some(Time(now()));
+    assert_eq!(next(&vm, Some(&instance("Running")), now()), Step::Delete);
+    vm.finalizers_mut().push("orphan".to_owned());
+    assert_eq!(next(&vm, Some(&instance("Running")), now()), Step::Rest);
+    assert_eq!(next(&vm, None, now()), Step::Rest);
+}
+
+#[test]
+fn annotations_without_effect_are_said_besides_what_the_instance_says() {
+    let mut vm = vm("Always", &json!({}));
+    let notes = [("ovn.kubernetes.io/security_groups".to_owned(), "web".to_owned())];
+    vm.spec.template.metadata =
+        Some(TemplateMetadata { annotations: Some(notes.into()), ..TemplateMetadata::default() });
+    let said = |instance: Option<&VirtualMachineInstance>| {
+        let status = status(&vm, instance, None, now());
+        let one = status.conditions.into_iter().find(|one| one.r#type == FIELDS_WITHOUT_EFFECT);
+        one.unwrap().message.unwrap()
+    };
+    assert!(said(None).contains("security_groups"));
+    let mut running = instance("Running");
+    running.status.as_mut().unwrap().conditions.push(
+        Condition::new(FIELDS_WITHOUT_EFFECT, ConditionStatus::True)
+            .because("NotImplemented", "spec.hostname"),
+    );
+    let both = said(Some(&running));
+    assert!(both.contains("spec.hostname") && both.contains("security_groups"), "{both}");
+}

@@ -9,7 +9,7 @@ fn subnet(name: &str, cidr: &str, change: impl FnOnce(&mut SubnetSpec)) -> (Stri
     (name.to_owned(), Network::parse(&Subnet::new(name, spec)).unwrap())
 }
 
-fn subnets() -> BTreeMap<String, Network> {
+pub(super) fn subnets() -> BTreeMap<String, Network> {
     [
         subnet("s1", "10.0.0.0/24,fd00::/64", |spec| spec.namespaces = vec!["default".to_owned()]),
         subnet("s2", "10.1.0.0/24", |_| ()),
@@ -18,7 +18,7 @@ fn subnets() -> BTreeMap<String, Network> {
     .into()
 }
 
-fn vm(annotations: &serde_json::Value, spec: &serde_json::Value) -> VirtualMachine {
+pub(super) fn vm(annotations: &serde_json::Value, spec: &serde_json::Value) -> VirtualMachine {
     let mut template = json!({ "metadata": { "annotations": annotations }, "spec": { "domain": { "devices": {} } } });
     if let (Some(template), Some(spec)) = (template["spec"].as_object_mut(), spec.as_object()) {
         template.extend(spec.clone());
@@ -37,12 +37,12 @@ fn asked(annotations: &serde_json::Value) -> Result<Vec<Request>, RequestError> 
 }
 
 /// What `vm` asks for where these subnets are in force and it has nothing yet.
-fn of(
+pub(super) fn of(
     vm: &VirtualMachine,
     in_force: &BTreeMap<String, Network>,
 ) -> Result<Vec<Request>, RequestError> {
     let (refused, used) = (BTreeMap::new(), BTreeSet::new());
-    requests(vm, Offer { in_force, refused: &refused, used: &used })
+    requests(vm, Offer { in_force, refused: &refused, used: &used, bound: None })
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn what_cannot_be_served_is_refused_with_what_to_change() {
     assert!(ip("10.9.0.5").contains("choose a free address of it, or another subnet"));
     assert!(
         message(json!({ "ovn.kubernetes.io/logical_switch": "none" }))
-            .contains("create it or correct")
+            .contains("create it or name another")
     );
     assert!(message(json!({ "ovn.kubernetes.io/logical_switch": "s3" })).contains("provider"));
     assert!(
@@ -127,7 +127,8 @@ fn a_subnet_that_is_refused_says_why_to_the_vm_that_names_it() {
     let refused = [("blue".to_owned(), NetworkError::NoVpc("sky".to_owned()))].into();
     let (in_force, used) = (BTreeMap::new(), BTreeSet::new());
     let vm = vm(&json!({ "ovn.kubernetes.io/logical_switch": "blue" }), &json!({}));
-    let error = requests(&vm, Offer { in_force: &in_force, refused: &refused, used: &used });
+    let error =
+        requests(&vm, Offer { in_force: &in_force, refused: &refused, used: &used, bound: None });
     let message = error.unwrap_err().to_string();
     assert!(message.contains("not in force: spec.vpc: Vpc \"sky\" does not exist"), "{message}");
 }
@@ -139,7 +140,7 @@ fn a_subnet_that_is_being_deleted_is_open_to_the_vms_on_it_only() {
     in_force.get_mut("s2").unwrap().default = true;
     let refused = BTreeMap::new();
     let subnet_of = |used: &BTreeSet<String>| {
-        let offer = Offer { in_force: &in_force, refused: &refused, used };
+        let offer = Offer { in_force: &in_force, refused: &refused, used, bound: None };
         requests(&vm(&json!({}), &json!({})), offer).unwrap()[0].subnet.clone()
     };
     assert_eq!(subnet_of(&["s1".to_owned()].into()), "s1");
@@ -153,4 +154,108 @@ fn one_attachment_cannot_be_two_ports() {
         &json!({ "networks": [{ "name": "a", "pod": {} }, { "name": "b", "pod": {} }] }),
     );
     assert!(matches!(of(&vm, &subnets()), Err(RequestError::SamePort { .. })));
+}
+
+fn pool(text: &str) -> Vec<Vec<String>> {
+    let requests = asked(&json!({ "ovn.kubernetes.io/ip_pool": text })).unwrap();
+    let entries = requests[0].pool.iter();
+    entries.map(|entry| entry.iter().map(ToString::to_string).collect()).collect()
+}
+
+#[test]
+fn a_pool_is_a_list_of_addresses_of_ranges_or_of_pairs() {
+    assert_eq!(pool("10.0.0.5, 10.0.0.6"), [["10.0.0.5"], ["10.0.0.6"]]);
+    assert_eq!(pool("10.0.0.5..10.0.0.7,10.0.0.9").len(), 4);
+    assert_eq!(pool("10.0.0.5,fd00::5"), [["10.0.0.5", "fd00::5"]]);
+    let pairs = pool("10.0.0.5,fd00::5;10.0.0.6,fd00::6");
+    assert_eq!(pairs, [["10.0.0.5", "fd00::5"], ["10.0.0.6", "fd00::6"]]);
+    assert_eq!(pool("10.0.0.5;10.0.0.6"), [["10.0.0.5"], ["10.0.0.6"]]);
+}
+
+#[test]
+fn a_named_address_wins_over_a_pool() {
+    let requests = asked(&json!({
+        "ovn.kubernetes.io/ip_pool": "10.0.0.5,10.0.0.6",
+        "ovn.kubernetes.io/ip_address": "10.0.0.9",
+    }))
+    .unwrap();
+    assert!(requests[0].pool.is_empty() && requests[0].addresses.len() == 1);
+}
+
+fn with_attachment(annotations: &serde_json::Value) -> VirtualMachine {
+    vm(
+        annotations,
+        &json!({ "networks": [
+            { "name": "default", "pod": {} },
+            { "name": "second", "multus": { "networkName": "net2" } },
+        ] }),
+    )
+}
+
+#[test]
+fn an_attachments_address_and_mac_may_be_named_by_interface() {
+    let vm = with_attachment(&json!({
+        "net2.default.kubernetes.io/ip_address.second": "10.2.0.7",
+        "net2.default.kubernetes.io/mac_address.second": "02:00:00:00:00:07",
+    }));
+    let requests = of(&vm, &subnets()).unwrap();
+    assert_eq!(requests[1].addresses, ["10.2.0.7".parse::<IpAddr>().unwrap()]);
+    assert_eq!(requests[1].mac.unwrap().to_string(), "02:00:00:00:00:07");
+    assert!(without_effect(&vm).is_empty());
+}
+
+#[test]
+fn annotations_without_effect_are_named_and_those_of_others_are_not() {
+    let vm = with_attachment(&json!({
+        "ovn.kubernetes.io/logical_switch": "s1",
+        "ovn.kubernetes.io/ip_pool": "10.0.0.5",
+        "net2.default.ovn.kubernetes.io/ip_address": "10.2.0.7",
+        "ovn.kubernetes.io/security_groups": "web",
+        "ovn.kubernetes.io/ip_family": "ipv4",
+        "ovn.kubernetes.io/vip": "v",
+        "ovn.kubernetes.io/aaps": "v",
+        "ovn.kubernetes.io/ip_adress": "10.0.0.5",
+        "net3.default.ovn.kubernetes.io/ip_address": "10.3.0.7",
+        "net2.default.kubernetes.io/ip_address.third": "10.2.0.8",
+        "kubectl.kubernetes.io/restartedAt": "now",
+        "vm.kubevirt.io/os": "linux",
+    }));
+    assert_eq!(
+        without_effect(&vm),
+        [
+            "net2.default.kubernetes.io/ip_address.third",
+            "net3.default.ovn.kubernetes.io/ip_address",
+            "ovn.kubernetes.io/aaps",
+            "ovn.kubernetes.io/ip_adress",
+            "ovn.kubernetes.io/ip_family",
+            "ovn.kubernetes.io/security_groups",
+            "ovn.kubernetes.io/vip",
+        ]
+    );
+}
+
+#[test]
+fn without_an_annotation_subnet_then_vpc_then_default_decide() {
+    let mut in_force: BTreeMap<_, _> = [
+        subnet("bound", "10.0.0.0/24", |spec| spec.namespaces = vec!["default".to_owned()]),
+        subnet("of-vpc", "10.1.0.0/24", |spec| spec.vpc = "v".to_owned()),
+        subnet("fallback", "10.2.0.0/24", |spec| spec.default = true),
+    ]
+    .into();
+    let (refused, used) = (BTreeMap::new(), BTreeSet::new());
+    let chosen = |in_force: &BTreeMap<String, Network>, bound| {
+        let offer = Offer { in_force, refused: &refused, used: &used, bound };
+        requests(&vm(&json!({}), &json!({})), offer)
+            .map(|requests| requests[0].subnet.clone())
+            .map_err(|error| error.to_string())
+    };
+    let by_vpc = Some(("v", "of-vpc"));
+    assert_eq!(chosen(&in_force, by_vpc).as_deref(), Ok("bound"));
+    in_force.remove("bound");
+    assert_eq!(chosen(&in_force, by_vpc).as_deref(), Ok("of-vpc"));
+    assert_eq!(chosen(&in_force, None).as_deref(), Ok("fallback"));
+    let error = chosen(&in_force, Some(("v", "gone"))).unwrap_err();
+    assert!(error.contains("spec.defaultSubnet of Vpc \"v\": subnet \"gone\" does not"), "{error}");
+    let error = chosen(&in_force, Some(("v", "fallback"))).unwrap_err();
+    assert!(error.contains("not one of this vpc"), "{error}");
 }

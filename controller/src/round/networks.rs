@@ -1,4 +1,5 @@
-//! What a round writes on Subnets and Vpcs: their finalizer and their status.
+//! What a round writes on Subnets and Vpcs: their finalizer and their status; and
+//! off which IP objects of no VM it takes the finalizer.
 
 use std::fmt::Debug;
 
@@ -13,7 +14,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crds::kubeovn::{Subnet, Vpc};
+use crds::kubeovn::{Ip, Subnet, Vpc};
 
 use super::{PARALLEL_WRITES, REPAIR_AFTER, Rounds, STATUS_EVERY, is_not_found};
 use crate::network::NetworkError;
@@ -43,6 +44,8 @@ impl Rounds {
         for vpc in self.patch_each::<Vpc>(hold::vpcs_to_let_go(&self.world)).await {
             self.world.put_vpc_meta(vpc);
         }
+        // The watch tells that they are gone.
+        self.patch_each::<Ip>(hold::ips_to_let_go(&self.world)).await;
     }
 
     /// Patches the objects named; returns the metadata of those that took it, which

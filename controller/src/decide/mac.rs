@@ -1,0 +1,193 @@
+//! Which MAC a port has: the one that its template names, the one that it has had,
+//! or one derived from who it is.
+//!
+//! A MAC is one port's in its VPC, and never the router's. Who has it is found in
+//! the index of IP objects by MAC, and in what this round has decided already. While
+//! an instance is there its ports keep the MACs that they were given.
+
+use crds::annotations;
+use kube::ResourceExt as _;
+use net::MacAddr;
+
+use super::{has_owner, owned_by, owner_uid};
+use crate::ledger::Claimant;
+use crate::network::Network;
+use crate::request::Request;
+use crate::world::World;
+
+/// Why the port of `request` cannot have the MAC that its template or its
+/// reservation names. One that nobody else has is taken for it.
+pub(super) fn refusal(world: &mut World, request: &Request) -> Option<String> {
+    let reservation = world.ips.get(&request.port).filter(|ip| !has_owner(ip));
+    let reserved = || reservation.and_then(|ip| ip.spec.mac_address.trim().parse().ok());
+    let mac = request.mac.or_else(reserved)?;
+    let network = world.ledger.networks().get(&request.subnet)?;
+    let vpc = network.vpc.clone();
+    let holder = holder(world, network, mac, &request.port);
+    let holder = holder.or_else(|| world.expect_mac(&vpc, mac, &request.port))?;
+    Some(format!("MAC address {mac} is used by {holder} in the same vpc: choose another"))
+}
+
+/// The MAC of a port for a new start: the one named, the one that it has had unless
+/// somebody else has it where the port has moved to, else a new one.
+pub(super) fn at_start(
+    world: &World,
+    request: &Request,
+    claimant: &Claimant,
+    network: &Network,
+) -> MacAddr {
+    let is_free = |mac: &MacAddr| holder(world, network, *mac, &claimant.port).is_none();
+    let had = || had(world, claimant, network).filter(is_free);
+    request.mac.or_else(had).unwrap_or_else(|| fresh(world, claimant, network))
+}
+
+/// The MAC of a port as it is; a new one only if nobody knows of it.
+pub(super) fn kept(world: &World, claimant: &Claimant, network: &Network) -> MacAddr {
+    had(world, claimant, network).unwrap_or_else(|| fresh(world, claimant, network))
+}
+
+fn had(world: &World, claimant: &Claimant, network: &Network) -> Option<MacAddr> {
+    let ip =
+        world.ips.get(&claimant.port).filter(|ip| owned_by(ip, &claimant.uid) || !has_owner(ip));
+    let said = ip.and_then(|ip| ip.spec.mac_address.trim().parse().ok());
+    let key = annotations::key(&network.provider, annotations::MAC_ADDRESS);
+    let running = world
+        .instances
+        .get(&claimant.vm)
+        .filter(|instance| owner_uid(instance).as_deref() == Some(&claimant.uid));
+    said.or_else(|| running?.annotations().get(&key)?.parse().ok())
+}
+
+/// Derived from VPC, port and uid, so that it is the same however often it is
+/// asked for; the attempt number steps over one that is in use.
+fn fresh(world: &World, claimant: &Claimant, network: &Network) -> MacAddr {
+    (0_u32..)
+        .map(|attempt| derived(claimant, network, attempt))
+        .find(|mac| holder(world, network, *mac, &claimant.port).is_none())
+        .expect("there are more addresses than ports")
+}
+
+fn derived(claimant: &Claimant, network: &Network, attempt: u32) -> MacAddr {
+    let attempt = attempt.to_string();
+    MacAddr::derived_from(&[&network.vpc, &claimant.port, &claimant.uid, &attempt])
+}
+
+/// Who has this MAC in the VPC of `network`, other than `port`.
+fn holder(world: &World, network: &Network, mac: MacAddr, port: &str) -> Option<String> {
+    if is_routers(world, network, mac) {
+        return Some(format!("the gateway of subnet {}", network.name));
+    }
+    let in_vpc = |subnet: &str| {
+        world.ledger.networks().get(subnet).is_some_and(|other| other.vpc == network.vpc)
+    };
+    let here = |other: &&str| {
+        world.ips.get(&(*other).to_owned()).is_some_and(|ip| in_vpc(&ip.spec.subnet))
+    };
+    let expected = || world.expected_mac(&network.vpc, mac).filter(|other| *other != port);
+    world.others_with_mac(mac, port).find(here).or_else(expected).map(str::to_owned)
+}
+
+/// Whether the router's port on this subnet has it: by its making, or as the subnet
+/// says of a port that was made before.
+fn is_routers(world: &World, network: &Network, mac: MacAddr) -> bool {
+    let subnet = world.subnets.get(&network.name);
+    let said = subnet.and_then(|subnet| subnet.status.as_ref()).map(|one| &one.gateway_mac);
+    network.router_mac() == mac || said.is_some_and(|text| text.parse() == Ok(mac))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::super::tests::{decided, key, put, started, vm, world};
+    use super::*;
+    use crate::objects;
+
+    fn with_mac(name: &str, mac: &str) -> crds::kubevirt::VirtualMachine {
+        let mut vm = vm(name, name, "Always", None);
+        vm.spec.template.metadata.as_mut().unwrap().annotations =
+            Some([("ovn.kubernetes.io/mac_address".to_owned(), mac.to_owned())].into());
+        vm
+    }
+
+    fn network(world: &World) -> Network {
+        world.ledger.networks()["s"].clone()
+    }
+
+    fn of(name: &str) -> Claimant {
+        Claimant { port: format!("{name}.default"), vm: key(name), uid: name.to_owned() }
+    }
+
+    /// An IP object of somebody else with this MAC.
+    fn ip(name: &str, subnet: &str, mac: &str) -> crds::kubeovn::Ip {
+        serde_json::from_value(json!({
+            "apiVersion": "kubeovn.io/v1", "kind": "IP", "metadata": { "name": name },
+            "spec": { "podName": name, "namespace": "default", "subnet": subnet, "macAddress": mac },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_generated_mac_steps_over_one_in_use_and_is_the_same_each_time() {
+        let mut world = world();
+        let network = network(&world);
+        let first = fresh(&world, &of("web"), &network);
+        assert_eq!(fresh(&world, &of("web"), &network), first);
+        assert!(!first.is_multicast() && first.octets()[0] & 2 == 2, "{first} is not local");
+        let taken = first.to_string().to_uppercase();
+        world.put_ip(ip("other.default", "s", &taken));
+        let second = fresh(&world, &of("web"), &network);
+        assert_eq!(second, derived(&of("web"), &network, 1));
+        world.expect_mac("v", second, "third.default");
+        assert_eq!(fresh(&world, &of("web"), &network), derived(&of("web"), &network, 2));
+    }
+
+    #[test]
+    fn a_mac_of_another_vpc_is_no_collision() {
+        let mut world = world();
+        world.put_ip(ip("other.default", "elsewhere", "02:00:00:00:00:01"));
+        put(&mut world, with_mac("web", "02:00:00:00:00:01"));
+        assert!(decided(&mut world, "web").create.is_some());
+    }
+
+    #[test]
+    fn the_gateways_mac_is_refused_also_one_from_an_earlier_making() {
+        let mut world = world();
+        let mut subnet = Arc::unwrap_or_clone(Arc::clone(world.subnets.get(&"s".into()).unwrap()));
+        subnet.status = Some(crds::kubeovn::SubnetStatus {
+            gateway_mac: "02:00:00:00:00:fe".to_owned(),
+            ..Default::default()
+        });
+        subnet.metadata.resource_version = Some("9".to_owned());
+        world.put_subnet(subnet);
+        for mac in [network(&world).router_mac().to_string(), "02:00:00:00:00:fe".to_owned()] {
+            put(&mut world, with_mac("web", &mac));
+            let message = decided(&mut world, "web").trouble.unwrap().message;
+            assert!(message.contains("used by the gateway of subnet s"), "{message}");
+            remove_all(&mut world);
+        }
+    }
+
+    fn remove_all(world: &mut World) {
+        let vms: Vec<_> = world.machines.iter().map(|(_, vm)| vm.as_ref().clone()).collect();
+        vms.into_iter().for_each(|vm| super::super::tests::remove(world, vm));
+    }
+
+    #[test]
+    fn a_reservations_mac_is_not_given_twice_either() {
+        let mut world = world();
+        put(&mut world, with_mac("web", "02:00:00:00:00:01"));
+        let web = started(&mut world, "web");
+        world.put_ip(objects::ip(&web.ports[0]));
+        world.put_ip(ip("late.default", "s", "02:00:00:00:00:01"));
+        let mut reserved = ip("late.default", "s", "02:00:00:00:00:01");
+        reserved.spec.pod_name = "late".to_owned();
+        reserved.metadata.resource_version = Some("3".to_owned());
+        world.put_ip(reserved);
+        put(&mut world, vm("late", "late", "Always", None));
+        let message = decided(&mut world, "late").trouble.unwrap().message;
+        assert!(message.contains("is used by web.default"), "{message}");
+    }
+}

@@ -1,0 +1,207 @@
+//! A template that changes: it counts at the next start, NIC by NIC, and what is no
+//! longer wanted is freed, and no more than that.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::*;
+
+const MAC: &str = "ovn.kubernetes.io/mac_address";
+const ADDRESS: &str = "ovn.kubernetes.io/ip_address";
+const SWITCH: &str = "ovn.kubernetes.io/logical_switch";
+const FIRST: &str = "web.default";
+const SECOND: &str = "web.default.net2.default.ovn";
+const THIRD: &str = "web.default.net3.default.ovn";
+
+/// The world of the other tests with a second subnet for the first NIC, and one each
+/// for attachments `net2` and `net3`.
+fn world() -> World {
+    let mut world = super::world();
+    let more = [
+        ("other", "10.5.0.0/24", "ovn"),
+        ("second", "10.9.0.0/24", "net2.default.ovn"),
+        ("third", "10.10.0.0/24", "net3.default.ovn"),
+    ];
+    for (name, cidr, provider) in more {
+        let spec = SubnetSpec {
+            cidr_block: cidr.to_owned(),
+            provider: provider.to_owned(),
+            vpc: "v".to_owned(),
+            ..SubnetSpec::default()
+        };
+        world.apply(Event::Subnet(Seen::Now(Box::new(Subnet::new(name, spec)))));
+    }
+    world
+}
+
+/// A version of the VM with these attachments and annotations.
+fn with(version: u32, attachments: &[&str], notes: &[(&str, &str)]) -> VirtualMachine {
+    let mut vm = vm("web", "u1", "Always", None);
+    vm.metadata.resource_version = Some(version.to_string());
+    let mut networks = vec![json!({ "name": "default", "pod": {} })];
+    networks.extend(
+        attachments.iter().map(|nad| json!({ "name": nad, "multus": { "networkName": nad } })),
+    );
+    vm.spec.template.spec.networks = serde_json::from_value(Value::Array(networks)).unwrap();
+    let notes = notes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    vm.spec.template.metadata.as_mut().unwrap().annotations = Some(notes.collect());
+    vm
+}
+
+/// Subnet, addresses and MAC by port.
+fn places(decision: &Decision) -> BTreeMap<String, (String, String, String)> {
+    let text = |port: &Port| {
+        let addresses: Vec<_> = port.addresses.iter().map(ToString::to_string).collect();
+        (port.subnet.clone(), addresses.join(","), port.mac.to_string())
+    };
+    decision.ports.iter().map(|port| (port.name.clone(), text(port))).collect()
+}
+
+struct Row {
+    what: &'static str,
+    attachments: &'static [&'static str],
+    notes: &'static [(&'static str, &'static str)],
+    /// Ports with another place than before, with the subnet that they are on.
+    changed: &'static [(&'static str, &'static str)],
+    /// Ports of which the hold on a whole subnet is given back.
+    freed: &'static [(&'static str, &'static str)],
+}
+
+const ROWS: [Row; 8] = [
+    Row {
+        what: "nothing",
+        attachments: &["net2"],
+        notes: &[(ADDRESS, "10.0.0.5")],
+        changed: &[],
+        freed: &[],
+    },
+    Row {
+        what: "the address is not named any more: it stays",
+        attachments: &["net2"],
+        notes: &[],
+        changed: &[],
+        freed: &[],
+    },
+    Row {
+        what: "another subnet",
+        attachments: &["net2"],
+        notes: &[(SWITCH, "other")],
+        changed: &[(FIRST, "other")],
+        freed: &[(FIRST, "s")],
+    },
+    Row {
+        what: "another address",
+        attachments: &["net2"],
+        notes: &[(ADDRESS, "10.0.0.6")],
+        changed: &[(FIRST, "s")],
+        freed: &[],
+    },
+    Row {
+        what: "another MAC",
+        attachments: &["net2"],
+        notes: &[(ADDRESS, "10.0.0.5"), (MAC, "02:00:00:00:00:42")],
+        changed: &[(FIRST, "s")],
+        freed: &[],
+    },
+    Row {
+        what: "a NIC more",
+        attachments: &["net2", "net3"],
+        notes: &[(ADDRESS, "10.0.0.5")],
+        changed: &[(THIRD, "third")],
+        freed: &[],
+    },
+    Row {
+        what: "a NIC less",
+        attachments: &[],
+        notes: &[(ADDRESS, "10.0.0.5")],
+        changed: &[],
+        freed: &[(SECOND, "second")],
+    },
+    Row {
+        what: "one NIC for another, and another subnet for the first",
+        attachments: &["net3"],
+        notes: &[(SWITCH, "other")],
+        changed: &[(FIRST, "other"), (THIRD, "third")],
+        freed: &[(FIRST, "s"), (SECOND, "second")],
+    },
+];
+
+#[test]
+fn each_nic_changes_at_the_next_start_and_only_what_is_unwanted_is_freed() {
+    for Row { what, attachments, notes, changed, freed } in ROWS {
+        let mut world = world();
+        put(&mut world, with(1, &["net2"], &[(ADDRESS, "10.0.0.5")]));
+        let first = started(&mut world, "web");
+        first.ports.iter().for_each(|port| world.put_ip(crate::objects::ip(port)));
+        let before = places(&first);
+        assert_eq!(before.len(), 2, "{what}");
+
+        put(&mut world, with(3, attachments, notes));
+        let running = decided(&mut world, "web");
+        assert_eq!(places(&running), before, "{what}: while it runs");
+        assert!(running.release.is_empty() && running.surplus.is_empty(), "{what}: {running:?}");
+
+        gone(&mut world, "web");
+        let next = decided(&mut world, "web");
+        assert!(next.create.is_some(), "{what}: {:?}", next.trouble);
+        let after = places(&next);
+        for (port, place) in &after {
+            let moved = changed.iter().find(|(name, _)| name == port);
+            assert_eq!(
+                before.get(port) != Some(place),
+                moved.is_some(),
+                "{what}: {port} {place:?}"
+            );
+            assert!(moved.is_none_or(|(_, subnet)| *subnet == place.0), "{what}: {place:?}");
+        }
+        let mut released: Vec<_> = next
+            .release
+            .iter()
+            .map(|(claimant, subnet)| (claimant.port.as_str(), subnet.as_str()))
+            .collect();
+        released.sort_unstable();
+        assert_eq!(released, freed, "{what}");
+        let surplus: Vec<_> =
+            freed.iter().filter(|(port, _)| !after.contains_key(*port)).map(|one| one.0).collect();
+        assert_eq!(next.surplus.iter().collect::<Vec<_>>(), surplus, "{what}");
+    }
+}
+
+#[test]
+fn an_address_that_was_changed_is_free_for_others() {
+    let mut world = world();
+    put(&mut world, with(1, &[], &[(ADDRESS, "10.0.0.5")]));
+    started(&mut world, "web");
+    put(&mut world, with(3, &[], &[(ADDRESS, "10.0.0.6")]));
+    gone(&mut world, "web");
+    let next = started(&mut world, "web");
+    assert!(addresses(&next).contains(&"10.0.0.6".to_owned()));
+    let held: Vec<_> = world.ledger.held_for(&key("web"));
+    assert_eq!(held.len(), 1);
+    let addresses = world.ledger.addresses("s", &held[0].0);
+    assert!(!addresses.contains(&"10.0.0.5".parse().unwrap()), "{addresses:?}");
+}
+
+#[test]
+fn without_keep_vm_ip_the_next_start_has_another_place() {
+    let mut world = world();
+    let policy = Policy { keep_vm_ip: false };
+    put(&mut world, with(1, &["net2"], &[]));
+    started(&mut world, "web");
+    gone(&mut world, "web");
+    let mut halted = with(3, &["net2"], &[]);
+    halted.spec.run_strategy = Some(crds::kubevirt::RunStrategy::Halted);
+    put(&mut world, halted);
+    world.take_dirty();
+    let stopped = decide(&mut world, &key("web"), policy, now());
+    assert_eq!(stopped.release.len(), 2, "both NICs");
+    for (claimant, subnet) in &stopped.release {
+        world.ledger.release(subnet, claimant, 0);
+    }
+    assert!(world.ledger.held_for(&key("web")).is_empty());
+    put(&mut world, with(4, &["net2"], &[]));
+    world.take_dirty();
+    let again = decide(&mut world, &key("web"), policy, now());
+    assert!(again.create.is_some() && again.ports.len() == 2, "{again:?}");
+}

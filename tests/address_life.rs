@@ -1,0 +1,347 @@
+//! How long a VM's addresses are its own, and what ends that.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+use tests::cluster::Cluster;
+use tests::kinds::{IP, SUBNET, VM, VMI, VPC};
+use tests::objects::{Subnet, Vm, vpc};
+use tests::world::{Part, Place, World, port_of};
+use tests::{eventually, same};
+
+use super::admission::{says, warned};
+
+const SOON: Duration = Duration::from_secs(30);
+const FIRST: &str = "life-net";
+const SECOND: &str = "life-net-two";
+/// The attachment that the second subnet serves.
+const PROVIDER: &str = "life.default.ovn";
+
+async fn make_subnets(cluster: &Cluster) -> anyhow::Result<()> {
+    if cluster.find(VPC, "life").await?.is_some() {
+        return Ok(());
+    }
+    cluster.create(VPC, vpc("life")).await?;
+    let first = Subnet::named(FIRST).in_vpc("life").of("10.78.0.0/24,fd78::/64");
+    cluster.create(SUBNET, first.object()).await?;
+    let second = Subnet::named(SECOND).in_vpc("life").of("10.79.0.0/24");
+    cluster.create(SUBNET, second.with("provider", json!(PROVIDER)).object()).await?;
+    Ok(())
+}
+
+/// A VM with a NIC on each of the subnets.
+fn with_two_nics(name: &str) -> Value {
+    let mut vm = Vm::named(name).on(FIRST).without_grace().object();
+    let spec = &mut vm["spec"]["template"]["spec"];
+    spec["networks"] = json!([
+        {"name": "default", "pod": {}}, {"name": "more", "multus": {"networkName": "life"}},
+    ]);
+    spec["domain"]["devices"]["interfaces"] =
+        json!([{"name": "default", "bridge": {}}, {"name": "more", "bridge": {}}]);
+    vm
+}
+
+/// What the IP objects of both NICs say.
+async fn both_places(world: &World, vm: &str) -> anyhow::Result<(Place, Value)> {
+    let first = world.place(vm).await?;
+    let ip = world.cluster.get(IP, &net::names::port(vm, "default", PROVIDER)).await?;
+    let said = json!([ip["spec"]["v4IpAddress"], ip["spec"]["macAddress"], ip["spec"]["subnet"]]);
+    Ok((first, said))
+}
+
+async fn set_strategy(world: &World, vm: &str, strategy: &str) -> anyhow::Result<()> {
+    world.cluster.merge(VM, vm, json!({"spec": {"runStrategy": strategy}})).await
+}
+
+/// Waits for an instance other than the one of this uid.
+async fn another_runs(world: &World, vm: &str, uid: &Value) -> anyhow::Result<Value> {
+    eventually("another instance", SOON, async || {
+        let instance = world.cluster.get(VMI, vm).await?;
+        ensure!(instance["metadata"]["uid"] != *uid, "it is the old one");
+        Ok(())
+    })
+    .await?;
+    world.running(vm).await
+}
+
+pub(super) async fn an_ip_object_deleted_by_hand_frees_its_address_but_not_under_a_guest(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    let cluster = &world.cluster;
+    make_subnets(cluster).await?;
+    cluster.create(VM, Vm::named("freed").on(FIRST).without_grace().object()).await?;
+    let instance = world.running("freed").await?;
+    let before = world.place("freed").await?;
+
+    let port = port_of("freed");
+    cluster.delete(IP, &port).await?;
+    warned(cluster, IP, &port, "stop the VM").await?;
+    // Who starts anew says it no second time, and lets nothing go either.
+    let killed = world.kill(Part::Controller)?;
+    world.back(killed).await?;
+    let cluster = &world.cluster;
+    cluster.create(VM, Vm::named("beside").on(FIRST).without_grace().object()).await?;
+    world.running("beside").await?;
+    warned(cluster, IP, &port, "stop the VM").await?;
+    let ip = cluster.get(IP, &port).await?;
+    ensure!(ip["metadata"]["annotations"]["berth.io/deletion-blocked"].is_string(), "{ip}");
+    let now = world.running("freed").await?;
+    same("the instance", &now["metadata"]["uid"], &instance["metadata"]["uid"])?;
+    ensure!(world.northbound().vm_ports().await?.contains_key(&port), "no port");
+
+    set_strategy(world, "freed", "Halted").await?;
+    cluster.gone(IP, &port, SOON).await?;
+    ensure!(!world.northbound().vm_ports().await?.contains_key(&port), "a port is left");
+    // It is anybody's now.
+    let heir = Vm::named("heir").on(FIRST).with_address(&before.v4).without_grace();
+    cluster.create(VM, heir.object()).await?;
+    world.running("heir").await?;
+    set_strategy(world, "freed", "Always").await?;
+    world.running("freed").await?;
+    let after = world.place("freed").await?;
+    ensure!(after.v4 != before.v4, "{after:?} was {before:?}");
+
+    // What the template names is claimed again.
+    let fixed = Vm::named("fixed").on(FIRST).with_address("10.78.0.77").halted();
+    cluster.create(VM, fixed.object()).await?;
+    world.place("fixed").await?;
+    let port = port_of("fixed");
+    let uid = cluster.get(IP, &port).await?["metadata"]["uid"].clone();
+    cluster.delete(IP, &port).await?;
+    eventually("an IP object made anew", SOON, async || {
+        let ip = cluster.get(IP, &port).await?;
+        ensure!(ip["metadata"]["uid"] != uid, "{ip}");
+        same("the address", ip["spec"]["v4IpAddress"].as_str(), Some("10.78.0.77"))
+    })
+    .await?;
+
+    for vm in ["freed", "beside", "heir", "fixed"] {
+        cluster.delete(VM, vm).await?;
+        cluster.gone(IP, &port_of(vm), SOON).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn a_place_survives_whatever_ends_the_instance(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    make_subnets(&world.cluster).await?;
+    world.cluster.create(VM, with_two_nics("kept")).await?;
+    let mut uid = world.running("kept").await?["metadata"]["uid"].clone();
+    let before = both_places(world, "kept").await?;
+    for way in ["asked", "forced", "stripped"] {
+        let cluster = &world.cluster;
+        match way {
+            "asked" => cluster.delete(VMI, "kept").await?,
+            "forced" => {
+                let force =
+                    ["delete", "vmi", "kept", "--grace-period=0", "--force", "--wait=false"];
+                drop(cluster.kubectl_ok(&force).await?);
+            }
+            _ => {
+                cluster.merge(VMI, "kept", json!({"metadata": {"finalizers": null}})).await?;
+                cluster.delete(VMI, "kept").await?;
+            }
+        }
+        let killed = world.kill(Part::Controller)?;
+        world.back(killed).await?;
+        uid = another_runs(world, "kept", &uid).await.context(way)?["metadata"]["uid"].clone();
+        same(way, &both_places(world, "kept").await?, &before)?;
+    }
+    world.cluster.delete(VM, "kept").await?;
+    world.cluster.gone(IP, &port_of("kept"), SOON).await
+}
+
+pub(super) async fn an_orphaned_instance_keeps_its_place_until_it_ends(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    let cluster = &world.cluster;
+    make_subnets(cluster).await?;
+    cluster.create(VM, Vm::named("orphan").on(FIRST).without_grace().object()).await?;
+    let instance = world.running("orphan").await?;
+    let before = world.place("orphan").await?;
+    cluster.kubectl_ok(&["delete", "vm", "orphan", "--cascade=orphan"]).await?;
+    eventually("the instance to have forgotten its VM", SOON, async || {
+        let instance = cluster.get(VMI, "orphan").await?;
+        let owners = &instance["metadata"]["ownerReferences"];
+        ensure!(owners.as_array().is_none_or(Vec::is_empty), "{owners}");
+        Ok(())
+    })
+    .await?;
+    let killed = world.kill(Part::Controller)?;
+    world.back(killed).await?;
+
+    // A VM of its name is another one; it waits.
+    let cluster = &world.cluster;
+    cluster.create(VM, Vm::named("orphan").on(FIRST).without_grace().object()).await?;
+    says(cluster, VM, "orphan", ("Failure", "True"), "delete it").await?;
+    let thief = Vm::named("orphan-thief").on(FIRST).with_address(&before.v4);
+    cluster.create(VM, thief.object()).await?;
+    says(cluster, VM, "orphan-thief", ("Failure", "True"), "is held by orphan").await?;
+    same("the place", world.place("orphan").await?, before.clone())?;
+    let now = cluster.get(VMI, "orphan").await?;
+    same("the instance", &now["metadata"]["uid"], &instance["metadata"]["uid"])?;
+    ensure!(now["metadata"]["deletionTimestamp"].is_null(), "{now}");
+
+    cluster.delete(VM, "orphan-thief").await?;
+    cluster.delete(VMI, "orphan").await?;
+    world.running("orphan").await?;
+    ensure!(world.place("orphan").await?.v4 != before.v4, "a new VM inherited a place");
+    world.cluster.delete(VM, "orphan").await?;
+    world.cluster.gone(IP, &port_of("orphan"), SOON).await
+}
+
+pub(super) async fn an_instance_without_a_vm_says_that_it_is_not_run(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    let cluster = &world.cluster;
+    let template = Vm::named("alone").on(FIRST).object()["spec"]["template"]["spec"].clone();
+    let instance = json!({
+        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
+        "metadata": {"name": "alone", "namespace": "default"}, "spec": template,
+    });
+    cluster.create(VMI, instance).await?;
+    says(cluster, VMI, "alone", ("Synchronized", "False"), "VirtualMachine").await?;
+    warned(cluster, VMI, "alone", "VirtualMachine").await?;
+    cluster.delete(VMI, "alone").await?;
+    cluster.gone(VMI, "alone", SOON).await
+}
+
+pub(super) async fn a_changed_template_counts_at_the_next_start_for_each_nic(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    let cluster = &world.cluster;
+    make_subnets(cluster).await?;
+    let third = Subnet::named("life-net-three").in_vpc("life").of("10.77.0.0/24");
+    cluster.create(SUBNET, third.object()).await?;
+    cluster.create(VM, with_two_nics("edited")).await?;
+    let uid = world.running("edited").await?["metadata"]["uid"].clone();
+    let (_, second) = both_places(world, "edited").await?;
+
+    let annotations = json!({"ovn.kubernetes.io/logical_switch": "life-net-three"});
+    let patch = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
+    cluster.merge(VM, "edited", patch).await?;
+    says(cluster, VM, "edited", ("RestartRequired", "True"), "non-live-updatable").await?;
+    let (first, _) = both_places(world, "edited").await?;
+    ensure!(first.v4.starts_with("10.78.0."), "it moved while it ran: {first:?}");
+
+    cluster.delete(VMI, "edited").await?;
+    another_runs(world, "edited", &uid).await?;
+    eventually("the first NIC on its new subnet, the second as it was", SOON, async || {
+        let (moved, same_as_ever) = both_places(world, "edited").await?;
+        ensure!(moved.v4.starts_with("10.77.0.") && moved.v6.is_empty(), "{moved:?}");
+        same("the second NIC", &same_as_ever, &second)
+    })
+    .await?;
+    let ports = world.northbound().vm_ports().await?;
+    let said = ports.get(&port_of("edited")).context("no port")?;
+    ensure!(said.addresses.iter().any(|one| one.contains(" 10.77.0.")), "{said:?}");
+
+    // The old address is anybody's, and a NIC that goes gives back its own.
+    let heir = Vm::named("edited-heir").on(FIRST).with_address(&first.v4).without_grace();
+    cluster.create(VM, heir.object()).await?;
+    world.running("edited-heir").await?;
+    let uid = world.running("edited").await?["metadata"]["uid"].clone();
+    let one_nic = json!({"networks": [{"name": "default", "pod": {}}],
+        "domain": {"devices": {"interfaces": [{"name": "default", "bridge": {}}]}}});
+    cluster.merge(VM, "edited", json!({"spec": {"template": {"spec": one_nic}}})).await?;
+    cluster.delete(VMI, "edited").await?;
+    another_runs(world, "edited", &uid).await?;
+    let gone = net::names::port("edited", "default", PROVIDER);
+    cluster.gone(IP, &gone, SOON).await?;
+    ensure!(!world.northbound().vm_ports().await?.contains_key(&gone), "a port is left");
+
+    for vm in ["edited", "edited-heir"] {
+        cluster.delete(VM, vm).await?;
+        cluster.gone(IP, &port_of(vm), SOON).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn a_mac_is_one_ports_in_its_vpc(world: &mut World) -> anyhow::Result<()> {
+    let cluster = &world.cluster;
+    make_subnets(cluster).await?;
+    let with_mac = |name: &str, mac: &str| Vm::named(name).on(FIRST).with_mac(mac).without_grace();
+    cluster.create(VM, with_mac("mac-first", "02:00:00:00:78:01").object()).await?;
+    world.running("mac-first").await?;
+    cluster.create(VM, with_mac("mac-second", "02:00:00:00:78:01").object()).await?;
+    says(cluster, VM, "mac-second", ("Failure", "True"), "is used by mac-first.default").await?;
+
+    let gateway = eventually("the gateway's MAC", SOON, async || {
+        let subnet = cluster.get(SUBNET, FIRST).await?;
+        let said = subnet["status"]["gatewayMAC"].as_str();
+        said.filter(|mac| !mac.is_empty()).map(str::to_owned).context("not said")
+    })
+    .await?;
+    cluster.create(VM, with_mac("mac-gateway", &gateway).object()).await?;
+    says(cluster, VM, "mac-gateway", ("Failure", "True"), "the gateway of subnet").await?;
+
+    cluster.delete(VM, "mac-first").await?;
+    world.running("mac-second").await?;
+    for vm in ["mac-second", "mac-gateway"] {
+        cluster.delete(VM, vm).await?;
+    }
+    cluster.gone(IP, &port_of("mac-second"), SOON).await
+}
+
+pub(super) async fn a_pool_gives_its_first_free_address_and_says_when_there_is_none(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    const POOL: &str = "ovn.kubernetes.io/ip_pool";
+    make_subnets(&world.cluster).await?;
+    for (name, address) in [("pool-a", "10.78.0.202"), ("pool-b", "10.78.0.201")] {
+        let vm = Vm::named(name).on(FIRST).annotated(POOL, "10.78.0.202,10.78.0.201");
+        world.cluster.create(VM, vm.without_grace().object()).await?;
+        world.running(name).await?;
+        same(name, world.place(name).await?.v4.as_str(), address)?;
+    }
+    let cluster = &world.cluster;
+    let late = Vm::named("pool-c").on(FIRST).annotated(POOL, "10.78.0.201..10.78.0.202");
+    cluster.create(VM, late.without_grace().object()).await?;
+    says(cluster, VM, "pool-c", ("Failure", "True"), "none of its 2 entries is free").await?;
+    cluster.delete(VM, "pool-b").await?;
+    world.running("pool-c").await?;
+    same("pool-c", world.place("pool-c").await?.v4.as_str(), "10.78.0.201")?;
+    for vm in ["pool-a", "pool-c"] {
+        world.cluster.delete(VM, vm).await?;
+        world.cluster.gone(IP, &port_of(vm), SOON).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn an_annotation_without_effect_is_named(world: &mut World) -> anyhow::Result<()> {
+    let cluster = &world.cluster;
+    make_subnets(cluster).await?;
+    let key = "ovn.kubernetes.io/security_groups";
+    let vm = Vm::named("guarded").on(FIRST).annotated(key, "web").without_grace();
+    cluster.create(VM, vm.object()).await?;
+    world.running("guarded").await?;
+    says(cluster, VM, "guarded", ("FieldsWithoutEffect", "True"), key).await?;
+    cluster.delete(VM, "guarded").await?;
+    cluster.gone(IP, &port_of("guarded"), SOON).await
+}
+
+pub(super) async fn a_vpc_places_the_vms_of_its_namespaces(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    let cluster = &world.cluster;
+    make_subnets(cluster).await?;
+    cluster.create(VM, Vm::named("placed").without_grace().object()).await?;
+    says(cluster, VM, "placed", ("Failure", "True"), "has no subnet").await?;
+    let bind = json!({"spec": {"namespaces": ["default"], "defaultSubnet": "life-not-there"}});
+    cluster.merge(VPC, "life", bind).await?;
+    says(cluster, VM, "placed", ("Failure", "True"), "spec.defaultSubnet of Vpc").await?;
+    cluster.merge(VPC, "life", json!({"spec": {"defaultSubnet": FIRST}})).await?;
+    world.running("placed").await?;
+    let v4 = world.place("placed").await?.v4;
+    ensure!(v4.starts_with("10.78.0."), "it is on another subnet: {v4}");
+
+    // What runs stays where it is.
+    let unbind = json!({"spec": {"namespaces": null, "defaultSubnet": null}});
+    cluster.merge(VPC, "life", unbind).await?;
+    world.running("placed").await?;
+    same("the address", world.place("placed").await?.v4, v4)?;
+    cluster.delete(VM, "placed").await?;
+    cluster.gone(IP, &port_of("placed"), SOON).await
+}
