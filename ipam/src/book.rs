@@ -31,7 +31,7 @@ pub(crate) enum Refusal<A> {
 /// - a record in `supply.released`: may be allocated again;
 /// - a record in `set_aside`: released, but only to be had by claim;
 /// - nowhere: only to be had by claim, or forbidden, and not in use.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Book<A> {
     rest: Seconds,
     remembered: usize,
@@ -45,7 +45,7 @@ pub(crate) struct Book<A> {
 }
 
 /// What `allocate` chooses from. A named sub-pool will be another one of these.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Supply<A> {
     fresh: Fresh<A>,
     released: Releases,
