@@ -398,9 +398,27 @@ impl Ledger {
         edits
             .map(|(name, edit)| {
                 let current = self.blocks.get(&name);
-                Write::of(name, edit, current)
+                let mut write = Write::of(name, edit, current);
+                if let Some(block) = &mut write.block {
+                    self.forget_rested(&mut block.spec);
+                }
+                write
             })
             .collect()
+    }
+
+    /// Takes out the releases that the pools have forgotten, or else the blocks of a
+    /// network that never runs out would name every address that it ever gave. Only
+    /// what is written anyway is shortened.
+    fn forget_rested(&self, block: &mut AddressBlockSpec) {
+        let pools = self.networks.get(&block.subnet).zip(self.pools.get(&block.subnet));
+        let Some((network, pools)) = pools else { return };
+        block.resting.retain(|address, _| {
+            let mut pools = network.cidrs.iter().zip(pools);
+            // What lies outside, since the subnet was changed, no pool can know of.
+            let pool = pools.find(|(cidr, _)| cidr.contains(*address));
+            pool.is_none_or(|(_, pool)| pool.remembers(*address))
+        });
     }
 
     /// Takes in what became of all that was to be written; returns the VMs whose

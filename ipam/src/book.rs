@@ -152,6 +152,10 @@ impl<A: Offset> Book<A> {
         self.records[self.records.at(addr)?].holder()
     }
 
+    pub(crate) fn remembers(&self, addr: A) -> bool {
+        self.records.at(addr).is_some()
+    }
+
     pub(crate) fn address_of(&self, owner: &Owner) -> Option<A> {
         self.held_address(self.records.look_up(owner))
     }

@@ -175,6 +175,14 @@ impl Pool {
         with!(&self.book, book => book.holder(Offset::narrow(offset)))
     }
 
+    /// Whether `addr` is held or known to have been released: what has rested for
+    /// long is forgotten, and counts as never used.
+    #[must_use]
+    pub fn remembers(&self, addr: IpAddr) -> bool {
+        self.offset(addr)
+            .is_some_and(|offset| with!(&self.book, book => book.remembers(Offset::narrow(offset))))
+    }
+
     /// What `owner` holds.
     #[must_use]
     pub fn address_of(&self, owner: &Owner) -> Option<IpAddr> {
