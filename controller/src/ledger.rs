@@ -382,7 +382,7 @@ impl Ledger {
     /// Returns the VMs whose edits did not get through: the ledger has forgotten
     /// those edits, and they must decide again.
     pub async fn commit(&mut self, api: &Api<AddressBlock>) -> HashSet<VmKey> {
-        let writes = self.to_write().into_iter().map(|write| async move {
+        let writes = self.take_writes().into_iter().map(|write| async move {
             let outcome = write.send(api).await;
             (write, outcome)
         });
@@ -392,7 +392,7 @@ impl Ledger {
     }
 
     /// What is to be written. From here on the edits are nobody's but the writes'.
-    fn to_write(&mut self) -> Vec<Write> {
+    fn take_writes(&mut self) -> Vec<Write> {
         self.noted.clear();
         let edits = std::mem::take(&mut self.edits).into_iter();
         edits

@@ -227,7 +227,7 @@ impl System for Fight {
         }
         // Each way to the end is long, and neighbours share most of it.
         self.looked_at += 1;
-        if self.looked_at % 256 == 0 { self.ends_well(state) } else { Ok(()) }
+        if self.looked_at.is_multiple_of(256) { self.ends_well(state) } else { Ok(()) }
     }
 }
 

@@ -7,8 +7,11 @@ use std::collections::{HashSet, VecDeque};
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 
+/// Steps, and where each leads.
+pub(super) type Steps<S> = Vec<(<S as System>::Step, Result<<S as System>::State, String>)>;
+
 /// A system to explore.
-pub(super) trait System {
+pub(super) trait System: Sized {
     type State: Clone + Hash;
     type Step: Copy + Debug;
 
@@ -16,7 +19,7 @@ pub(super) trait System {
 
     /// What may happen next, and what it leads to: a state, or a promise that was
     /// broken.
-    fn steps(&mut self, state: &Self::State) -> Vec<(Self::Step, Result<Self::State, String>)>;
+    fn steps(&mut self, state: &Self::State) -> Steps<Self>;
 
     /// What is wrong with a state that was reached.
     fn check(&mut self, state: &Self::State) -> Result<(), String>;

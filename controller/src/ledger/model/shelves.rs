@@ -89,6 +89,9 @@ pub(super) struct Round {
     pub(super) gone: Owners,
 }
 
+/// A ledger, and what became of its writes.
+type Answered = (Id, Vec<(Id, Answer)>);
+
 #[derive(Debug, Default)]
 pub(super) struct Shelves {
     cidrs: (String, Vec<String>),
@@ -104,7 +107,7 @@ pub(super) struct Shelves {
     rounds: HashMap<(Id, Owners), Rc<Round>>,
     releases: HashMap<(Id, Owners), (Id, Vec<Id>)>,
     observed: HashMap<(Id, Id), Id>,
-    written: HashMap<(Id, Vec<(Id, Answer)>), (Id, Owners)>,
+    written: HashMap<Answered, (Id, Owners)>,
 }
 
 /// What the writer of a block learns: kept blocks in the place of blocks.
@@ -175,7 +178,7 @@ impl Shelves {
             held.iter().any(|(holder, _)| owner_of(holder) == *one)
         });
         let gone = held.filter(|owner| !has(seen, *owner)).map(|owner| 1 << owner).sum();
-        let writes = self.to_write(&mut changed);
+        let writes = self.writes_of(&mut changed);
         let round = Rc::new(Round { ledger: self.keep(changed), writes, placed, gone });
         self.rounds.insert((ledger, seen), Rc::clone(&round));
         round
@@ -188,7 +191,7 @@ impl Shelves {
         }
         let mut changed = self.ledgers.get(ledger).clone();
         each(owners).for_each(|owner| changed.release(SUBNET, &claimant(owner), NOW));
-        let writes = self.to_write(&mut changed);
+        let writes = self.writes_of(&mut changed);
         let done = (self.keep(changed), writes);
         self.releases.insert((ledger, owners), done.clone());
         done
@@ -262,7 +265,7 @@ impl Shelves {
         self.ledgers.0.len()
     }
 
-    fn to_write(&mut self, ledger: &mut Ledger) -> Vec<Id> {
+    fn writes_of(&mut self, ledger: &mut Ledger) -> Vec<Id> {
         let keep = |write: Write| {
             let holds = write.block.as_ref().map(holds);
             let id = self.writes.keep(format!("{write:?}"), write);
@@ -271,7 +274,7 @@ impl Shelves {
             }
             id
         };
-        ledger.to_write().into_iter().map(keep).collect()
+        ledger.take_writes().into_iter().map(keep).collect()
     }
 
     /// Two ledgers are one if they have the same blocks and index, and their pools
