@@ -23,7 +23,7 @@ const NAMES: u64 = 18;
 const ROOM: usize = 13;
 const ROUNDS: usize = 20;
 /// VMs made or deleted in each round.
-const CHANGES: usize = 6;
+const CHANGES: u64 = 6;
 const SETTLED: Duration = Duration::from_secs(60);
 const CONTROLLERS: [&str; 2] = ["controller", "controller-2"];
 
@@ -76,11 +76,10 @@ pub(super) async fn two_controllers_never_give_an_address_twice(
     let subnet = Subnet::named("ring").in_vpc("fight").of("10.72.0.0/28,fd72::/124");
     world.cluster.create(SUBNET, subnet.object()).await?;
     let mut dice = Dice(seed);
-    let mut there = BTreeSet::new();
+    let (mut there, mut kills) = (BTreeSet::new(), 0);
     for round in 0..ROUNDS {
-        change(world, &mut dice, &mut there)
-            .await
-            .with_context(|| format!("round {round}, seed {seed}"))?;
+        let killed = change(world, &mut dice, &mut there).await;
+        kills += usize::from(killed.with_context(|| format!("round {round}, seed {seed}"))?);
         eventually("every VM to have its place or a reason", SETTLED, async || {
             nothing_is_had_twice(world).await?;
             all_that_fit_are_served(world, &there).await
@@ -88,6 +87,7 @@ pub(super) async fn two_controllers_never_give_an_address_twice(
         .await
         .with_context(|| format!("round {round}, seed {seed}, VMs {there:?}"))?;
     }
+    ensure!(kills > ROUNDS / 2, "only {kills} kills in {ROUNDS} rounds");
     for name in &there {
         world.cluster.delete(VM, name).await?;
     }
@@ -95,17 +95,18 @@ pub(super) async fn two_controllers_never_give_an_address_twice(
     delete_everything(world).await
 }
 
-/// Some VMs come and some go, and amid that one of the controllers.
+/// Some VMs come and some go, and amid that one of the controllers; whether it did.
 async fn change(
     world: &World,
     dice: &mut Dice,
     there: &mut BTreeSet<String>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<bool> {
     let victim = dice.below(2);
-    let killed_at = dice.below(CHANGES as u64) as usize;
+    let killed_at = dice.below(CHANGES);
+    let mut killed = false;
     for number in 0..CHANGES {
         if number == killed_at {
-            kill(world, usize::try_from(victim)?)?;
+            killed = kill(world, usize::try_from(victim)?);
         }
         let name = format!("fight-{}", dice.below(NAMES));
         if there.remove(&name) {
@@ -115,15 +116,14 @@ async fn change(
             there.insert(name);
         }
     }
-    Ok(())
+    Ok(killed)
 }
 
-/// Kills one of the two, or the other one if that is still about to come back.
-fn kill(world: &World, victim: usize) -> anyhow::Result<()> {
+/// Kills one of the two, or the other one if that is still about to come back, which
+/// both may be.
+fn kill(world: &World, victim: usize) -> bool {
     let lab = world.lab();
-    let outcome = lab.kill(CONTROLLERS[victim]).or_else(|_| lab.kill(CONTROLLERS[1 - victim]));
-    // Both may be on their way back.
-    Ok(drop(outcome))
+    lab.kill(CONTROLLERS[victim]).or_else(|_| lab.kill(CONTROLLERS[1 - victim])).is_ok()
 }
 
 /// Within each kind that says who has which address, none is said twice, at any time.
