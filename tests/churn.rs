@@ -156,7 +156,7 @@ async fn held(world: &World) -> anyhow::Result<BTreeMap<String, String>> {
     Ok(all)
 }
 
-async fn nothing_is_left(world: &World) -> anyhow::Result<()> {
+pub(super) async fn nothing_is_left(world: &World) -> anyhow::Result<()> {
     eventually("nothing to be left", LONG, async || {
         for kind in [VM, VMI, IP] {
             let left = world.cluster.list(kind).await?;

@@ -9,6 +9,7 @@ mod api_kubectl;
 mod api_promises;
 mod churn;
 mod layers;
+mod ledger_fight;
 mod port_lifecycle;
 mod restarts;
 mod topology;
@@ -16,6 +17,7 @@ mod vm_lifecycle;
 
 use std::process::ExitCode;
 
+use ledger_fight::Rivals;
 use tests::cluster::{Cluster, Flavour};
 use tests::stories;
 use tests::suite::{Story, Suite};
@@ -31,6 +33,7 @@ fn main() -> std::io::Result<ExitCode> {
         suite.group(&format!("api_{}", flavour.name()), flavour, api_stories());
         let choice = Choice { flavour, guests: false };
         suite.group(&format!("fake_{}", flavour.name()), choice, fake_stories());
+        suite.group(&format!("fight_{}", flavour.name()), flavour, fight_stories());
         let choice = Choice { flavour, guests: true };
         suite.group(&format!("lab_{}", flavour.name()), choice, lab_stories());
     }
@@ -107,6 +110,11 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             the_same_with_kills_in_between_leaves_nothing_either,
             subnets_and_vpcs_go_from_ovn_with_their_objects;
     ]
+}
+
+/// The same with two controllers.
+fn fight_stories() -> Vec<(&'static str, Story<Rivals>)> {
+    stories![ledger_fight: two_controllers_never_give_an_address_twice]
 }
 
 /// The whole system with guests on two nodes.

@@ -171,8 +171,9 @@ impl Lab {
         for node in self.nodes() {
             self.portals.push(Portal::open(&node.namespace, port).await?);
         }
-        let controller = api::controller(&self.layout, &self.config, &kubeconfig);
-        self.processes.push(Process::start(controller, &self.news));
+        for controller in api::controllers(&self.layout, &self.config, &kubeconfig) {
+            self.processes.push(Process::start(controller, &self.news));
+        }
         for node in self.nodes() {
             let agent = api::agent(&self.layout, &self.config, &node, &kubeconfig);
             self.processes.push(Process::start(agent, &self.news));
@@ -187,7 +188,7 @@ impl Lab {
     /// Ends everything in order: ours, the guests, the daemons, the namespaces.
     pub async fn down(mut self) -> Swept {
         let is_ours = |process: &&Process| {
-            process.name() == "controller" || process.name().ends_with("/agent")
+            process.name().starts_with(api::CONTROLLER) || process.name().ends_with("/agent")
         };
         join_all(self.processes.iter().filter(is_ours).map(Process::stop)).await;
         for outcome in join_all(self.nodes_with_libvirt().iter().map(libvirt::end_guests)).await {

@@ -129,6 +129,7 @@ async fn start(args: &Args, claim: Claim, dir: &Path, progress: &Progress) -> Re
         api: Api::Embedded { port: args.api_port },
         binary: std::env::current_exe().context("cannot find the berth program itself")?,
         agent_args: vec!["--emulation".to_owned(), args.emulation.clone()],
+        controllers: 1,
         controller_args: Vec::new(),
         image_dir: image_dir.clone(),
         hypervisor: true,

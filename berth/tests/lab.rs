@@ -20,6 +20,7 @@ fn config(id: &str, dir: &Path) -> Config {
         api: Api::None,
         binary: PathBuf::from(env!("CARGO_BIN_EXE_berth")),
         agent_args: Vec::new(),
+        controllers: 1,
         controller_args: Vec::new(),
         image_dir: dir.join("images"),
         hypervisor: true,

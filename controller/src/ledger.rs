@@ -30,7 +30,7 @@ use tracing::{info, warn};
 pub use holder::{Claimant, VmKey};
 pub use pools::AddressError;
 
-use edits::{Change, Edit, Outcome, apply, empty, version, write};
+use edits::{Change, Edit, Outcome, Write, apply, empty, version};
 use pools::{of_family, take};
 
 use crate::network::Network;
@@ -39,7 +39,7 @@ use crate::network::Network;
 const PARALLEL_WRITES: usize = 16;
 
 /// Blocks, pools and the edits between them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ledger {
     rest: Seconds,
     networks: BTreeMap<String, Network>,
@@ -60,7 +60,7 @@ pub struct Ledger {
 }
 
 /// A change, and the one of the same address that it took the place of.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Noted {
     subnet: String,
     address: IpAddr,
@@ -382,20 +382,51 @@ impl Ledger {
     /// Returns the VMs whose edits did not get through: the ledger has forgotten
     /// those edits, and they must decide again.
     pub async fn commit(&mut self, api: &Api<AddressBlock>) -> HashSet<VmKey> {
-        let edits = std::mem::take(&mut self.edits);
-        self.noted.clear();
-        let writes = edits.into_iter().map(|(name, edit)| {
-            let current = self.blocks.get(&name).cloned();
-            async move {
-                let outcome = write(api, &name, current, &edit).await;
-                (name, edit, outcome)
-            }
+        let writes = self.take_writes().into_iter().map(|write| async move {
+            let outcome = write.send(api).await;
+            (write, outcome)
         });
         let outcomes: Vec<_> =
             futures::stream::iter(writes).buffer_unordered(PARALLEL_WRITES).collect().await;
+        self.written(outcomes)
+    }
+
+    /// What is to be written. From here on the edits are nobody's but the writes'.
+    fn take_writes(&mut self) -> Vec<Write> {
+        self.noted.clear();
+        let edits = std::mem::take(&mut self.edits).into_iter();
+        edits
+            .map(|(name, edit)| {
+                let current = self.blocks.get(&name);
+                let mut write = Write::of(name, edit, current);
+                if let Some(block) = &mut write.block {
+                    self.forget_rested(&mut block.spec);
+                }
+                write
+            })
+            .collect()
+    }
+
+    /// Takes out the releases that the pools have forgotten, or else the blocks of a
+    /// network that never runs out would name every address that it ever gave. Only
+    /// what is written anyway is shortened.
+    fn forget_rested(&self, block: &mut AddressBlockSpec) {
+        let pools = self.networks.get(&block.subnet).zip(self.pools.get(&block.subnet));
+        let Some((network, pools)) = pools else { return };
+        block.resting.retain(|address, _| {
+            let mut pools = network.cidrs.iter().zip(pools);
+            // What lies outside, since the subnet was changed, no pool can know of.
+            let pool = pools.find(|(cidr, _)| cidr.contains(*address));
+            pool.is_none_or(|(_, pool)| pool.remembers(*address))
+        });
+    }
+
+    /// Takes in what became of all that was to be written; returns the VMs whose
+    /// edits did not get through.
+    fn written(&mut self, outcomes: Vec<(Write, Outcome)>) -> HashSet<VmKey> {
         let mut failed = HashSet::new();
         let mut suspect = BTreeSet::new();
-        for (name, edit, outcome) in outcomes {
+        for (Write { name, edit, .. }, outcome) in outcomes {
             match outcome {
                 Outcome::Written(block) => {
                     // The indexes were changed when the edits were noted.
@@ -538,5 +569,7 @@ impl Ledger {
     }
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

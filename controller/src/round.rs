@@ -2,17 +2,19 @@
 //! order that loses nothing.
 //!
 //! ```text
-//!  take hold ─► decide ─► commit claims ─► OVN, one transaction ─► IP objects ─► commit releases
-//!                                                                └► instances ─► statuses
+//!  take hold ─► decide ─► commit claims ─► ask ─► OVN, one transaction ─► IP objects ─► commit releases
+//!                                                                       └► instances ─► statuses
 //! ```
 //!
 //! An address is written to the ledger before anything uses it, and given back
-//! only after its port and IP object are gone. Whatever fails makes its VM dirty
+//! only after the API was asked whether its owner is gone, and its port and IP
+//! object are. Whatever fails makes its VM dirty
 //! again, later each time; nothing else waits for it. A round that finds nothing
 //! to do writes nothing.
 
 mod ips;
 mod networks;
+mod outdated;
 mod standalone;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -144,6 +146,9 @@ impl Rounds {
         let blocks: Api<AddressBlock> = Api::all(self.edge.client.clone());
         let lost = self.world.ledger.commit(&blocks).await;
         self.drop_lost(&mut decisions, &lost);
+
+        let unsure = outdated::outdated(&self.edge.client, &self.world, &decisions).await;
+        self.drop_lost(&mut decisions, &unsure);
 
         if let Err(error) = self.write_rows(&decisions, topology).await {
             warn!(

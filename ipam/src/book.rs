@@ -31,7 +31,7 @@ pub(crate) enum Refusal<A> {
 /// - a record in `supply.released`: may be allocated again;
 /// - a record in `set_aside`: released, but only to be had by claim;
 /// - nowhere: only to be had by claim, or forbidden, and not in use.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Book<A> {
     rest: Seconds,
     remembered: usize,
@@ -45,7 +45,7 @@ pub(crate) struct Book<A> {
 }
 
 /// What `allocate` chooses from. A named sub-pool will be another one of these.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Supply<A> {
     fresh: Fresh<A>,
     released: Releases,
@@ -150,6 +150,10 @@ impl<A: Offset> Book<A> {
 
     pub(crate) fn holder(&self, addr: A) -> Option<&Owner> {
         self.records[self.records.at(addr)?].holder()
+    }
+
+    pub(crate) fn remembers(&self, addr: A) -> bool {
+        self.records.at(addr).is_some()
     }
 
     pub(crate) fn address_of(&self, owner: &Owner) -> Option<A> {

@@ -8,7 +8,7 @@ use crate::slab::Slot;
 
 /// Finds records by one of their properties. What that is, and its hash, are the
 /// caller's business; a record must be in the index under the hash it has now.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Index(HashTable<Slot>);
 
 impl Index {

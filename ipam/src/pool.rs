@@ -51,7 +51,7 @@ mod tests;
 /// The pool is one process's memory: the caller commits what it answers to the
 /// ledger before telling anyone. A commit that fails is undone by `release`,
 /// followed by `restore_held` with what the ledger says instead.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Pool {
     network: IpNetwork,
     /// The first address of the network, from which offsets count.
@@ -60,7 +60,7 @@ pub struct Pool {
 }
 
 /// The book in the width that the network needs; see [`Offset`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Width {
     Narrow(Book<u64>),
     Wide(Book<u128>),
@@ -173,6 +173,14 @@ impl Pool {
     pub fn holder(&self, addr: IpAddr) -> Option<&Owner> {
         let offset = self.offset(addr)?;
         with!(&self.book, book => book.holder(Offset::narrow(offset)))
+    }
+
+    /// Whether `addr` is held or known to have been released: what has rested for
+    /// long is forgotten, and counts as never used.
+    #[must_use]
+    pub fn remembers(&self, addr: IpAddr) -> bool {
+        self.offset(addr)
+            .is_some_and(|offset| with!(&self.book, book => book.remembers(Offset::narrow(offset))))
     }
 
     /// What `owner` holds.

@@ -12,7 +12,7 @@ use crate::releases::Node;
 use crate::slab::{Slab, Slot};
 
 /// An address that was given at least once.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Record<A> {
     pub(crate) addr: A,
     /// Its holder, or after the release its last one, unknown when the release
@@ -59,7 +59,7 @@ pub(crate) struct Asking<'a> {
 
 /// Every record is found by its address. By an owner is found the record that it
 /// holds, or else the one that it held last, until that one changes hands.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Records<A> {
     slab: Slab<Record<A>>,
     by_addr: Index,

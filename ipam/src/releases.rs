@@ -21,7 +21,7 @@ pub(crate) struct Node(Slot);
 
 /// Released records, the one released longest ago first; those of the same second in
 /// the order in which they came.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Releases {
     heads: BTreeMap<Seconds, Node>,
     /// The ring that was pushed to last, as most often it is so again.

@@ -12,7 +12,7 @@ const CHUNK: usize = 512;
 pub(crate) struct Slot(NonZero<u32>);
 
 /// A growing store of records with stable, reusable places.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Slab<T> {
     chunks: Vec<Vec<T>>,
     vacant: Vec<Slot>,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::offset::Offset;
 
 /// A set of addresses that never changes, such as a subnet's exclusions.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Spans<A>(Box<[(A, A)]>);
 
 impl<A: Offset> Spans<A> {
@@ -35,7 +35,7 @@ impl<A: Offset> Spans<A> {
 ///
 /// An ordered map from the last address of each span to its first: taking the
 /// lowest address, by far the most frequent change, then leaves the keys alone.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Fresh<A> {
     by_last: BTreeMap<A, A>,
     len: u128,

@@ -48,7 +48,9 @@ pub struct Setup {
     pub nodes: u8,
     /// Whether kube-apiserver writes down who asks it what.
     pub audit: bool,
-    /// Further arguments of the controller.
+    /// How many controllers.
+    pub controllers: u8,
+    /// Further arguments of every controller.
     pub controller_args: Vec<String>,
 }
 
@@ -58,7 +60,7 @@ impl Setup {
     pub fn of(choice: Choice) -> Self {
         let rest: &[&str] = if choice.guests { &[] } else { &["--ip-quarantine", "5"] };
         let controller_args = rest.iter().copied().map(str::to_owned).collect();
-        Self { choice, nodes: 2, audit: false, controller_args }
+        Self { choice, nodes: 2, audit: false, controllers: 1, controller_args }
     }
 }
 
@@ -104,7 +106,7 @@ impl World {
     /// # Errors
     /// When it does not come up; logs are kept.
     pub async fn with(setup: Setup) -> anyhow::Result<Self> {
-        let Setup { choice, nodes, audit, controller_args } = setup;
+        let Setup { choice, nodes, audit, controllers, controller_args } = setup;
         let outside = Outside::seen().await?;
         let kind = if choice.guests { "lab" } else { "fake" };
         let mut scratch = Scratch::new(kind)?;
@@ -125,6 +127,7 @@ impl World {
             api,
             binary: berth_binary()?,
             agent_args: fake.iter().copied().map(str::to_owned).collect(),
+            controllers,
             controller_args,
             image_dir: if choice.guests { guest_image()? } else { PathBuf::from("/nonexistent") },
             hypervisor: choice.guests,
@@ -289,7 +292,9 @@ impl suite::World for World {
         };
         let names: Vec<String> = self.lab.process_names().map(str::to_owned).collect();
         let mut text = seen;
-        for name in names.iter().filter(|name| name.contains("agent") || *name == "controller") {
+        for name in
+            names.iter().filter(|name| name.contains("agent") || name.starts_with("controller"))
+        {
             let last = tail(&self.lab.layout().log(name), 12);
             text += &format!("\n--- {name}: {:?}\n{last}\n", self.lab.state_of(name));
         }

@@ -18,6 +18,9 @@ use super::layout::{Layout, NodeLayout};
 use super::node;
 use super::process::Spec;
 
+/// The subcommand, and the name of the first process of it.
+pub(crate) const CONTROLLER: &str = "controller";
+
 /// By this label an agent says that its node takes VMs.
 const SCHEDULABLE: &str = "kubevirt.io/schedulable";
 
@@ -99,19 +102,32 @@ async fn serves(kubeconfig: PathBuf) -> Result<()> {
     tokio::time::timeout(limit, answered).await.context("the API does not answer")
 }
 
-/// The controller, beside the API.
-pub(crate) fn controller(layout: &Layout, config: &Config, kubeconfig: &Path) -> Spec {
+/// The controllers, beside the API: `controller`, `controller-2`, ...
+pub(crate) fn controllers(
+    layout: &Layout,
+    config: &Config,
+    kubeconfig: &Path,
+) -> impl Iterator<Item = Spec> {
+    let name = |number| match number {
+        1 => CONTROLLER.to_owned(),
+        _ => format!("{CONTROLLER}-{number}"),
+    };
+    (1..=config.controllers)
+        .map(move |number| controller(layout, config, kubeconfig, &name(number)))
+}
+
+fn controller(layout: &Layout, config: &Config, kubeconfig: &Path, name: &str) -> Spec {
     let nb = layout.northbound();
     let mut words = owned([
         word(&config.binary),
-        "controller",
+        CONTROLLER,
         "--kubeconfig",
         word(kubeconfig),
         "--ovn-nb",
         &nb,
     ]);
     words.extend(config.controller_args.iter().cloned());
-    of_host(layout, "controller", words)
+    of_host(layout, name, words)
 }
 
 /// The agent of a node, in the node's namespace.

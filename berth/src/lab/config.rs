@@ -19,7 +19,9 @@ pub struct Config {
     pub binary: PathBuf,
     /// Additional arguments of every agent.
     pub agent_args: Vec<String>,
-    /// Additional arguments of the controller.
+    /// How many controllers; one but for tests.
+    pub controllers: u8,
+    /// Additional arguments of every controller.
     pub controller_args: Vec<String>,
     /// The OCI image layout that containerDisks come from.
     pub image_dir: PathBuf,

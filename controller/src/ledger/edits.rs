@@ -13,7 +13,7 @@ use tracing::{error, info};
 use super::Claimant;
 
 /// What the next commit changes in a block.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Edit {
     pub(super) subnet: String,
     pub(super) first: IpAddr,
@@ -35,6 +35,18 @@ impl Change {
     }
 }
 
+/// An edit on its way to the store.
+#[derive(Clone, Debug)]
+pub(super) struct Write {
+    pub(super) name: String,
+    pub(super) edit: Edit,
+    /// The block as it should be, with the version that was read; without one it is
+    /// to be made. None if the edit must not be sent.
+    pub(super) block: Option<AddressBlock>,
+}
+
+/// What became of a write.
+#[derive(Clone, Debug)]
 pub(super) enum Outcome {
     Written(Box<AddressBlock>),
     /// Not written, or not known to be; with the block as it stands if it could
@@ -42,32 +54,34 @@ pub(super) enum Outcome {
     Lost(Option<Box<AddressBlock>>),
 }
 
-pub(super) async fn write(
-    api: &Api<AddressBlock>,
-    name: &str,
-    current: Option<AddressBlock>,
-    edit: &Edit,
-) -> Outcome {
-    let exists = current.is_some();
-    let mut block = current.unwrap_or_else(|| empty(name, edit));
-    for (address, change) in &edit.changes {
-        if !may_change(block.spec.held.get(address), change.claimant()) {
-            error!(block = name, %address, port = change.claimant().port, "An edit would take an address from its holder; it is dropped");
-            return Outcome::Lost(exists.then(|| Box::new(block)));
+impl Write {
+    /// What writes `edit` to the block that was read as `current`.
+    pub(super) fn of(name: String, edit: Edit, current: Option<&AddressBlock>) -> Self {
+        let mut block = current.cloned().unwrap_or_else(|| empty(&name, &edit));
+        for (address, change) in &edit.changes {
+            if !may_change(block.spec.held.get(address), change.claimant()) {
+                error!(block = name, %address, port = change.claimant().port, "An edit would take an address from its holder; it is dropped");
+                return Self { name, edit, block: None };
+            }
+            apply(&mut block.spec, *address, change);
         }
-        apply(&mut block.spec, *address, change);
+        Self { name, edit, block: Some(block) }
     }
-    let params = PostParams::default();
-    let written = if exists {
-        api.replace(name, &params, &block).await
-    } else {
-        api.create(&params, &block).await
-    };
-    match written {
-        Ok(block) => Outcome::Written(Box::new(block)),
-        Err(error) => {
-            info!(block = name, %error, "An address block was not written; reading it again");
-            Outcome::Lost(api.get_opt(name).await.ok().flatten().map(Box::new))
+
+    pub(super) async fn send(&self, api: &Api<AddressBlock>) -> Outcome {
+        let Some(block) = &self.block else { return Outcome::Lost(None) };
+        let params = PostParams::default();
+        let written = if block.resource_version().is_some() {
+            api.replace(&self.name, &params, block).await
+        } else {
+            api.create(&params, block).await
+        };
+        match written {
+            Ok(block) => Outcome::Written(Box::new(block)),
+            Err(error) => {
+                info!(block = self.name, %error, "An address block was not written; reading it again");
+                Outcome::Lost(api.get_opt(&self.name).await.ok().flatten().map(Box::new))
+            }
         }
     }
 }

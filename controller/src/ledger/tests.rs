@@ -218,6 +218,46 @@ async fn an_edit_that_would_take_an_address_from_its_holder_is_not_written() {
 }
 
 #[tokio::test]
+async fn a_release_that_the_pool_has_forgotten_leaves_its_block_with_the_next_write() {
+    // As many as a pool remembers.
+    const RELEASES: u64 = 65_536;
+    let store = Store::default();
+    let mut ledger = Ledger::new(60);
+    let spec = SubnetSpec { cidr_block: "fd00::/64".to_owned(), ..SubnetSpec::default() };
+    ledger.set_network(Network::parse(&Subnet::new("s", spec)).unwrap());
+    ledger.settle();
+    for n in 0..RELEASES {
+        let passer_by = claimant("web", &n.to_string());
+        ledger.claim("s", &passer_by, &[], n).unwrap();
+        ledger.release("s", &passer_by, n);
+        if n == 1000 {
+            ledger.commit(&store.api()).await;
+        }
+    }
+    let four = [1, 2, 3, 4].map(|n| claimant("more", &n.to_string()));
+    four.iter().for_each(|one| drop(ledger.claim("s", one, &[], RELEASES).unwrap()));
+    four.iter().for_each(|one| ledger.release("s", one, RELEASES));
+    ledger.commit(&store.api()).await;
+    let low: Vec<IpAddr> = (2..8).map(|n| format!("fd00::{n}").parse().unwrap()).collect();
+    let first = block_name("s", low[0]);
+    let first_block = || store.blocks.lock().unwrap()[&first].clone();
+    assert!(low.iter().all(|address| first_block().spec.resting.contains_key(address)));
+    let (blocks, version) = (store.blocks.lock().unwrap().len(), *store.version.lock().unwrap());
+
+    // The four released first count as never used; one of them is held again.
+    let kept = claimant("db", "kept");
+    let given = ledger.claim("s", &kept, &[], RELEASES).unwrap();
+    assert_eq!(given, low[..1]);
+    ledger.commit(&store.api()).await;
+    let written = first_block().spec;
+    let resting = |address: &IpAddr| written.resting.contains_key(address);
+    assert!(!low[1..4].iter().any(resting), "{:?}", written.resting);
+    assert!(low[4..].iter().all(resting), "{:?}", written.resting);
+    assert_eq!(*store.version.lock().unwrap(), version + 1, "nothing is written for that alone");
+    assert_eq!(store.blocks.lock().unwrap().len(), blocks);
+}
+
+#[tokio::test]
 async fn an_attempt_that_is_undone_leaves_no_trace() {
     let store = Store::default();
     let mut ledger = store.ledger();
