@@ -15,6 +15,8 @@
 //! A stop request deletes the instance that it names, under any strategy. Where
 //! no strategy can be read nothing is started, and what runs goes on.
 
+use std::collections::BTreeSet;
+
 use crds::condition::FIELDS_WITHOUT_EFFECT;
 use crds::kubevirt::{
     Condition, ConditionStatus, InstancePhase, PrintableStatus, Rest, RunStrategy, StartFailure,
@@ -173,7 +175,8 @@ pub fn status(
     if instance.is_some() || vm.spec.strategy() != Ok(RunStrategy::RerunOnFailure) {
         status.run_strategy = vm.spec.strategy().ok();
     }
-    status.conditions = conditions(vm, instance, trouble, now);
+    let failure = failure(&status, status.start_failure.is_some(), instance);
+    status.conditions = conditions(vm, instance, trouble, failure, now);
     status.printable_status = printable(vm, instance, trouble, &status);
     status
 }
@@ -214,17 +217,48 @@ fn said(trouble: &Trouble) -> Condition {
     Condition::new(kind, value).because(trouble.reason, trouble.message.clone())
 }
 
-/// Whether the status of `vm` does not say so yet.
+/// What `status` complains about that the status of `vm` does not say yet: reasons
+/// and messages, each pair once.
 #[must_use]
-pub fn is_new(trouble: &Trouble, vm: &VirtualMachine) -> bool {
-    let said = said(trouble);
-    let conditions = vm.status.iter().flat_map(|status| &status.conditions);
-    !conditions.into_iter().any(|one| {
-        one.r#type == said.r#type
-            && one.status == said.status
-            && one.reason == said.reason
-            && one.message == said.message
-    })
+pub fn news(vm: &VirtualMachine, status: &VirtualMachineStatus) -> BTreeSet<(String, String)> {
+    let complaint = |one: &Condition| {
+        let is_one = match one.r#type.as_str() {
+            "Failure" => one.status == ConditionStatus::True,
+            "PodScheduled" | SYNCHRONIZED => one.status == ConditionStatus::False,
+            _ => false,
+        };
+        let words = one.reason.clone().zip(one.message.clone());
+        words.filter(|_| is_one)
+    };
+    let before: BTreeSet<_> =
+        vm.status.iter().flat_map(|status| &status.conditions).filter_map(complaint).collect();
+    let now = status.conditions.iter().filter_map(complaint);
+    now.filter(|words| !before.contains(words)).collect()
+}
+
+/// Whether an instance is as its object says, or why not.
+const SYNCHRONIZED: &str = "Synchronized";
+
+/// Why an instance cannot be as its object says, if so.
+fn unsynchronized(instance: &VirtualMachineInstance) -> Option<&Condition> {
+    let mut conditions = instance.status.iter().flat_map(|status| &status.conditions);
+    conditions.find(|one| one.r#type == SYNCHRONIZED && one.status == ConditionStatus::False)
+}
+
+/// How the last instance ended, if badly. It is told for as long as none has run
+/// since: the instance itself goes with all that it said.
+fn failure(
+    old: &VirtualMachineStatus,
+    fails: bool,
+    instance: Option<&VirtualMachineInstance>,
+) -> Option<Condition> {
+    let failed = instance.filter(|instance| instance.phase() == InstancePhase::Failed);
+    if let Some(why) = failed.and_then(unsynchronized) {
+        let mut told = Condition::new("Failure", ConditionStatus::True);
+        (told.reason, told.message) = (why.reason.clone(), why.message.clone());
+        return Some(told);
+    }
+    old.conditions.iter().find(|one| fails && one.r#type == "Failure").cloned()
 }
 
 /// The status of an instance that somebody made by hand; none if it says already
@@ -264,7 +298,10 @@ fn without_effect(
             notes.join(", ")
         )
     });
-    let said: Vec<String> = waits.into_iter().chain(notes).collect();
+    let fields: Vec<String> = vm.spec.rest.keys().map(|name| format!("spec.{name}")).collect();
+    let fields = (!fields.is_empty())
+        .then(|| format!("these fields are kept but have no effect: {}", fields.join(", ")));
+    let said: Vec<String> = waits.into_iter().chain(fields).chain(notes).collect();
     (!said.is_empty()).then(|| said.join("; "))
 }
 
@@ -272,6 +309,7 @@ fn conditions(
     vm: &VirtualMachine,
     instance: Option<&VirtualMachineInstance>,
     trouble: Option<&Trouble>,
+    failure: Option<Condition>,
     now: Timestamp,
 ) -> Vec<Condition> {
     let mut wanted: Vec<Condition> = instance
@@ -303,7 +341,7 @@ fn conditions(
             ),
         }
     }
-    wanted.extend(trouble.map(said));
+    wanted.extend(trouble.map(said).or(failure));
     let mut merged = vm.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
     merged.retain(|old| wanted.iter().any(|want| want.r#type == old.r#type));
     for condition in wanted {
@@ -355,6 +393,15 @@ fn printable(
         _ if instance.metadata.deletion_timestamp.is_some() => PrintableStatus::Stopping,
         InstancePhase::Running if paused => PrintableStatus::Paused,
         InstancePhase::Running => PrintableStatus::Running,
+        InstancePhase::Unset
+        | InstancePhase::Pending
+        | InstancePhase::Scheduling
+        | InstancePhase::Scheduled
+            if unsynchronized(instance)
+                .is_some_and(|why| why.reason.as_deref() == Some("ErrImagePull")) =>
+        {
+            PrintableStatus::ErrImagePull
+        }
         InstancePhase::Unset
         | InstancePhase::Pending
         | InstancePhase::Scheduling

@@ -352,31 +352,30 @@ impl Rounds {
                 self.later.insert(decision.vm.clone(), (Instant::now() + wait, 0));
                 continue;
             }
-            let news = decision.trouble.as_ref().filter(|trouble| machine::is_new(trouble, vm));
-            let warning = news.map(|trouble| Warning {
-                about: vm.object_ref(&()),
-                reason: trouble.reason.to_owned(),
-                message: trouble.message.clone(),
-            });
+            let about = || vm.object_ref(&());
+            let news: Vec<_> = machine::news(vm, &status)
+                .into_iter()
+                .map(|(reason, message)| Warning { about: about(), reason, message })
+                .collect();
             let mut written = (**vm).clone();
             written.status = Some(status);
-            writes.push((decision.vm.clone(), written, warning));
+            writes.push((decision.vm.clone(), written, news));
         }
         let client = &self.edge.client;
         // Whole and guarded by the version that was read: a merge cannot clear what
         // is left out, and must not undo a request that came in between.
-        let writes = writes.into_iter().map(|(vm, written, warning)| async move {
+        let writes = writes.into_iter().map(|(vm, written, news)| async move {
             let api: Api<VirtualMachine> = Api::namespaced(client.clone(), &vm.namespace);
-            (api.replace_status(&vm.name, &PostParams::default(), &written).await, vm, warning)
+            (api.replace_status(&vm.name, &PostParams::default(), &written).await, vm, news)
         });
         let outcomes: Vec<_> =
             futures::stream::iter(writes).buffer_unordered(PARALLEL_WRITES).collect().await;
-        for (outcome, vm, warning) in outcomes {
+        for (outcome, vm, news) in outcomes {
             self.edge.metrics.api_writes.inc();
             match outcome {
                 Ok(written) => {
                     self.world.put_machine(written);
-                    warnings.extend(warning);
+                    warnings.extend(news);
                 }
                 Err(error) if is_not_found(&error) => {}
                 Err(error) => {

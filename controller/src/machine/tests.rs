@@ -29,6 +29,14 @@ fn instance(phase: &str) -> VirtualMachineInstance {
     .unwrap()
 }
 
+/// An instance with these conditions.
+fn saying(phase: &str, conditions: &Value) -> VirtualMachineInstance {
+    let mut instance = instance(phase);
+    let status = instance.status.as_mut().unwrap();
+    status.conditions = serde_json::from_value(conditions.clone()).unwrap();
+    instance
+}
+
 fn deleting(mut instance: VirtualMachineInstance) -> VirtualMachineInstance {
     instance.metadata.deletion_timestamp = Some(Time(now()));
     instance
@@ -180,10 +188,57 @@ fn a_strategy_without_effect_says_so_until_an_instance_is_there() {
 fn a_trouble_is_new_until_the_status_says_it() {
     let mut vm = vm("Always", &json!({}));
     let trouble = |message: &str| Trouble { reason: UNSCHEDULABLE, message: message.to_owned() };
-    assert!(is_new(&trouble("no node"), &vm));
-    vm.status = Some(status(&vm, None, Some(&trouble("no node")), now()));
-    assert!(!is_new(&trouble("no node"), &vm));
-    assert!(is_new(&trouble("no room"), &vm));
+    let told = |vm: &VirtualMachine, message: &str| {
+        let status = status(vm, None, Some(&trouble(message)), now());
+        (news(vm, &status).into_iter().map(|(_, message)| message).collect::<Vec<_>>(), status)
+    };
+    let (said, status) = told(&vm, "no node");
+    assert_eq!(said, ["no node"]);
+    vm.status = Some(status);
+    assert!(told(&vm, "no node").0.is_empty());
+    assert_eq!(told(&vm, "no room").0, ["no room"]);
+}
+
+#[test]
+fn why_an_instance_failed_is_told_until_one_has_run() {
+    let mut vm = vm("Always", &json!({}));
+    let why = json!([{"type": "Synchronized", "status": "False", "reason": "Unsupported",
+        "message": "persistentVolumeClaim is not supported"}]);
+    let failed = saying("Failed", &why);
+    let told = |vm: &VirtualMachine| {
+        let conditions = &vm.status.as_ref().unwrap().conditions;
+        conditions.iter().find(|one| one.r#type == "Failure").and_then(|one| one.message.clone())
+    };
+    let next = status(&vm, Some(&failed), None, now());
+    assert_eq!(news(&vm, &next).len(), 1, "{next:?}");
+    vm.status = Some(next);
+    assert_eq!(told(&vm).as_deref(), Some("persistentVolumeClaim is not supported"));
+    // Between two attempts, and while the next one is on its way.
+    let next = status(&vm, None, None, now());
+    assert!(news(&vm, &next).is_empty());
+    vm.status = Some(next);
+    vm.status = Some(status(&vm, Some(&instance("Scheduled")), None, now()));
+    assert_eq!(told(&vm).as_deref(), Some("persistentVolumeClaim is not supported"));
+    vm.status = Some(status(&vm, Some(&instance("Running")), None, now()));
+    assert_eq!(told(&vm), None);
+}
+
+#[test]
+fn a_field_that_nothing_acts_on_is_named() {
+    let mut vm = vm("Halted", &json!({}));
+    vm.spec.rest.insert("bogus".to_owned(), json!(7));
+    let conditions = status(&vm, None, None, now()).conditions;
+    let said = conditions.iter().find(|one| one.r#type == FIELDS_WITHOUT_EFFECT).unwrap();
+    assert!(said.message.as_ref().unwrap().contains("spec.bogus"), "{said:?}");
+}
+
+#[test]
+fn an_image_that_cannot_be_had_is_the_printed_status() {
+    let vm = vm("Always", &json!({}));
+    let why = json!([{"type": "Synchronized", "status": "False", "reason": "ErrImagePull"}]);
+    let waits = saying("Scheduled", &why);
+    let status = status(&vm, Some(&waits), None, now());
+    assert_eq!(status.printable_status, PrintableStatus::ErrImagePull);
 }
 
 #[test]
