@@ -91,10 +91,12 @@ impl Host {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new("sh");
+        let mut command = Command::new("env");
         let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
         command
-            .arg(SCRIPT)
+            // Whoever runs the tests may ignore these signals, as nohup does, and a shell
+            // cannot trap what was ignored when it began.
+            .args(["--default-signal=HUP,INT,TERM", "sh", SCRIPT])
             .env("PATH", path)
             .env("HOST", self.0.path())
             .env("BERTH_INSTALL_ROOT", self.path("root"));

@@ -32,7 +32,9 @@ impl Foreground {
     /// Starts it with a port of its own.
     pub(crate) fn up(dir: &Path, more: &[&str]) -> Self {
         let port = free_port();
-        let mut child = Command::new(BERTH)
+        let mut child = Command::new("env")
+            // As in a terminal, even where whoever runs the tests ignores these signals.
+            .args(["--default-signal=HUP,INT,TERM", BERTH])
             .args(["up", "--api-port", &port.to_string(), "--data-dir"])
             .arg(dir)
             .args(more)
