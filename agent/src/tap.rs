@@ -7,6 +7,11 @@
 //!
 //! Rows of Open vSwitch outlive tap and process. The ones made here bear the
 //! domain's name in `external_ids`, so that leftovers are known by it.
+//!
+//! ovs-vswitchd knows an interface by its name. One whose row went and came again
+//! while it was not looking is unchanged to it, and it goes on reading from the tap
+//! that is gone. So each removal counts `next_cfg` up, and no row is added before
+//! `cur_cfg` says that ovs-vswitchd has acted on all removals.
 
 #[cfg(test)]
 mod tests;
@@ -47,6 +52,9 @@ pub enum TapError {
     /// The database of Open vSwitch is away, or busy.
     #[error("Open vSwitch does not answer: {0}")]
     Away(String),
+    /// Earlier removals are still in force in the datapath.
+    #[error("ovs-vswitchd does not carry out what its database says: see whether it runs")]
+    Behind,
     #[error("Open vSwitch has no bridge {0}: create it, or name another with --bridge")]
     NoBridge(String),
     #[error("Open vSwitch refused the port: {0}")]
@@ -67,6 +75,7 @@ impl Taps {
             remotes: vec![remote],
             database: "Open_vSwitch".to_owned(),
             tables: vec![
+                ("Open_vSwitch".to_owned(), columns(&["next_cfg", "cur_cfg"])),
                 ("Bridge".to_owned(), columns(&["name", "ports", "datapath_type"])),
                 ("Port".to_owned(), columns(&["name", "interfaces"])),
                 ("Interface".to_owned(), columns(&["name", "external_ids"])),
@@ -109,6 +118,11 @@ impl Taps {
     /// Makes the bridge have the ports, bound to their logical ports.
     async fn plug(&self, domain: &str, ports: &[Port]) -> Result<(), TapError> {
         self.synced().await?;
+        let is_new =
+            |port: &Port, replica: &Replica| replica.by_name("Interface", &port.tap).is_none();
+        if self.ovsdb.read(|replica| ports.iter().any(|port| is_new(port, replica))) {
+            self.caught_up().await?;
+        }
         let plan = self.ovsdb.read(|replica| plan_attach(replica, &self.bridge, domain, ports));
         let plan = plan.ok_or_else(|| TapError::NoBridge(self.bridge.clone()))?;
         self.transact(plan).await
@@ -139,6 +153,12 @@ impl Taps {
 
     async fn synced(&self) -> Result<(), TapError> {
         tokio::time::timeout(OVSDB_LIMIT, self.ovsdb.synced()).await.map_err(|_| self.away())
+    }
+
+    /// Waits until ovs-vswitchd has acted on every removal.
+    async fn caught_up(&self) -> Result<(), TapError> {
+        let caught_up = self.ovsdb.wait_for(|replica| has_caught_up(replica).then_some(()));
+        tokio::time::timeout(OVSDB_LIMIT, caught_up).await.map_err(|_| TapError::Behind)
     }
 
     fn away(&self) -> TapError {
@@ -206,6 +226,11 @@ fn plan_attach(
     Some(plan)
 }
 
+/// Whether ovs-vswitchd has acted on all that was to be waited for.
+fn has_caught_up(replica: &Replica) -> bool {
+    replica.rows("Open_vSwitch").all(|(_, row)| row.integer("cur_cfg") >= row.integer("next_cfg"))
+}
+
 /// What removes the ports of dead domains.
 fn plan_detach(replica: &Replica, is_dead: impl Fn(&str) -> bool) -> Transaction {
     let mut plan = Transaction::new();
@@ -214,6 +239,12 @@ fn plan_detach(replica: &Replica, is_dead: impl Fn(&str) -> bool) -> Transaction
             for port in replica.holders("Port", uuid) {
                 remove_port(&mut plan, replica, port);
             }
+        }
+    }
+    if !plan.is_empty() {
+        for (uuid, _) in replica.rows("Open_vSwitch") {
+            let count = vec![Mutation::add("next_cfg", 1)];
+            plan.mutate("Open_vSwitch", Condition::row(uuid), count);
         }
     }
     plan

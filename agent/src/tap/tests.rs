@@ -152,6 +152,23 @@ async fn the_ports_of_dead_domains_are_removed_and_no_others() {
 }
 
 #[tokio::test]
+async fn a_port_comes_back_only_after_vswitchd_has_seen_it_go() {
+    let switch = Switch::start().await;
+    let web = port("web");
+    switch.taps.plug("default_web", std::slice::from_ref(&web)).await.unwrap();
+    switch.taps.detach(|domain| domain == "default_web").await.unwrap();
+    let again = switch.taps.plug("default_web", std::slice::from_ref(&web));
+    tokio::pin!(again);
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut again).await;
+    assert!(early.is_err(), "{early:?}");
+    assert!(switch.ports().is_empty());
+    // What ovs-vswitchd says once it has.
+    switch.vsctl(&["set", "Open_vSwitch", ".", "cur_cfg=1"]);
+    again.await.unwrap();
+    assert_eq!(switch.ports(), std::slice::from_ref(&web.tap));
+}
+
+#[tokio::test]
 async fn a_bridge_that_is_not_there_is_named() {
     let switch = Switch::start().await;
     switch.vsctl(&["del-br", "br-int"]);
