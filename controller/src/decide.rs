@@ -72,6 +72,27 @@ pub struct Decision {
     pub again_at: Option<Timestamp>,
 }
 
+impl Decision {
+    /// That there is nothing, and nothing to do.
+    #[must_use]
+    pub const fn nothing_for(vm: VmKey) -> Self {
+        Self {
+            vm,
+            uid: None,
+            ports: Vec::new(),
+            release: Vec::new(),
+            surplus: BTreeSet::new(),
+            blocked: BTreeMap::new(),
+            starting: false,
+            create: None,
+            delete: None,
+            trouble: None,
+            standalone: false,
+            again_at: None,
+        }
+    }
+}
+
 /// How a decision is made.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
@@ -84,20 +105,8 @@ pub struct Policy {
 pub fn decide(world: &mut World, key: &VmKey, policy: Policy, now: Timestamp) -> Decision {
     let vm = world.machines.get(key).cloned();
     let instance = world.instances.get(key).cloned();
-    let mut decision = Decision {
-        vm: key.clone(),
-        uid: vm.as_ref().and_then(|vm| vm.uid()),
-        ports: Vec::new(),
-        release: Vec::new(),
-        surplus: BTreeSet::new(),
-        blocked: BTreeMap::new(),
-        starting: false,
-        create: None,
-        delete: None,
-        trouble: None,
-        standalone: false,
-        again_at: None,
-    };
+    let mut decision = Decision::nothing_for(key.clone());
+    decision.uid = vm.as_ref().and_then(|vm| vm.uid());
     if world.is_unreadable(key) {
         return decision;
     }

@@ -40,7 +40,7 @@ pub struct AddressBlockSpec {
     /// Released addresses, with the time of release in seconds of Unix time.
     /// Each rests for a while before another owner gets it, and those released
     /// longest ago are given out again first, so an entry stays until its address
-    /// is held again.
+    /// is held again, or until it is one of too many to remember.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, u64>")]
     pub resting: BTreeMap<IpAddr, u64>,

@@ -86,8 +86,6 @@ async fn is_as_seen(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-
     use http::{Request, Response, StatusCode};
     use kube::client::Body;
 
@@ -127,20 +125,8 @@ mod tests {
         let vm = VmKey { namespace: "default".to_owned(), name: "web".to_owned() };
         let port = "web.default".to_owned();
         let claimant = Claimant { port, vm: vm.clone(), uid: uid.to_owned() };
-        Decision {
-            vm,
-            uid: None,
-            ports: Vec::new(),
-            release: vec![(claimant, "blue".to_owned())],
-            surplus: BTreeSet::new(),
-            blocked: BTreeMap::new(),
-            starting: false,
-            create: None,
-            delete: None,
-            trouble: None,
-            standalone: false,
-            again_at: None,
-        }
+        let release = vec![(claimant, "blue".to_owned())];
+        Decision { release, ..Decision::nothing_for(vm) }
     }
 
     async fn waits(uid: &str, objects: &'static [(&'static str, &'static str)]) -> bool {
