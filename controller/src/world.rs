@@ -8,11 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use crds::cni::IpamClaim;
 use crds::condition;
-use crds::kubeovn::{DEFAULT_VPC, Ip, Subnet, Vpc};
+use crds::kubeovn::{DEFAULT_VPC, Ip, IpPool, Subnet, Vip, Vpc};
 use crds::kubevirt::{VirtualMachine, VirtualMachineInstance};
 use crds::ledger::AddressBlock;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Namespace, Node};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt};
 
@@ -32,6 +33,14 @@ pub enum Event {
     Subnet(Seen<Subnet>),
     /// Of an IP.
     Ip(Seen<Ip>),
+    /// Of an IPPool.
+    Pool(Seen<IpPool>),
+    /// Of a Vip.
+    Vip(Seen<Vip>),
+    /// Of an IPAMClaim.
+    Claim(Seen<IpamClaim>),
+    /// Of a Namespace.
+    Namespace(Seen<Namespace>),
     /// Of a VM.
     Machine(Seen<VirtualMachine>),
     /// Of a VMI.
@@ -51,6 +60,14 @@ pub struct World {
     pub subnets: Shelf<String, Subnet>,
     /// By name, which is the port's.
     pub ips: Shelf<String, Ip>,
+    /// By name.
+    pub pools: Shelf<String, IpPool>,
+    /// By name.
+    pub vips: Shelf<String, Vip>,
+    /// By namespace and name.
+    pub claims: Shelf<VmKey, IpamClaim>,
+    /// By name.
+    pub namespaces: Shelf<String, Namespace>,
     /// VMs.
     pub machines: Shelf<VmKey, VirtualMachine>,
     /// Their instances.
@@ -84,6 +101,10 @@ impl World {
             vpcs: Shelf::default(),
             subnets: Shelf::default(),
             ips: Shelf::default(),
+            pools: Shelf::default(),
+            vips: Shelf::default(),
+            claims: Shelf::default(),
+            namespaces: Shelf::default(),
             machines: Shelf::default(),
             instances: Shelf::default(),
             nodes: Shelf::default(),
@@ -107,6 +128,10 @@ impl World {
         self.vpcs.is_synced()
             && self.subnets.is_synced()
             && self.ips.is_synced()
+            && self.pools.is_synced()
+            && self.vips.is_synced()
+            && self.claims.is_synced()
+            && self.namespaces.is_synced()
             && self.machines.is_synced()
             && self.instances.is_synced()
             && self.nodes.is_synced()
@@ -127,6 +152,30 @@ impl World {
             Event::Ip(seen) => {
                 for change in self.ips.apply(seen, name_of) {
                     self.ip_changed(change);
+                }
+            }
+            Event::Pool(seen) => {
+                for (_, old, new) in self.pools.apply(seen, name_of) {
+                    self.topology |= is_news(old.as_deref(), new.as_deref(), |pool| &pool.spec);
+                }
+            }
+            Event::Vip(seen) => {
+                for (_, old, new) in self.vips.apply(seen, name_of) {
+                    self.topology |= is_news(old.as_deref(), new.as_deref(), |vip| &vip.spec);
+                }
+            }
+            Event::Claim(seen) => {
+                for (_, old, new) in self.claims.apply(seen, vm_key_of) {
+                    self.topology |= is_news(old.as_deref(), new.as_deref(), |claim| &claim.spec);
+                }
+            }
+            Event::Namespace(seen) => {
+                // Only what selectors look at.
+                for (_, old, new) in self.namespaces.apply(seen, name_of) {
+                    let labels = |one: &Option<Arc<Namespace>>| {
+                        one.as_ref().map(|one| one.metadata.labels.clone())
+                    };
+                    self.topology |= labels(&old) != labels(&new);
                 }
             }
             Event::Machine(seen) => {

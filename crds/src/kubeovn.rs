@@ -2,14 +2,18 @@
 
 mod count;
 mod ip;
+mod ip_pool;
 mod subnet;
+pub(crate) mod vip;
 mod vpc;
 
 pub use count::Count;
 pub use ip::{Ip, IpSpec};
+pub use ip_pool::{IpPool, IpPoolSpec, IpPoolStatus};
 pub use subnet::{
     Subnet, SubnetAcl, SubnetNatRule, SubnetNatRuleMatch, SubnetSpec, SubnetStatus, U2oFeatures,
 };
+pub use vip::{Vip, VipSpec, VipStatus};
 pub use vpc::{BfdPort, PolicyRoute, StaticRoute, Vpc, VpcPeering, VpcSpec, VpcStatus};
 
 /// Holds a deleted Subnet or Vpc until nobody uses it; the controller puts it on

@@ -45,6 +45,10 @@ pub(super) fn world() -> World {
     world.apply(Event::Node(Seen::all(vec![serde_json::from_value(node).unwrap()])));
     world.apply(Event::Vpc(Seen::all(vec![Vpc::new("v", VpcSpec::default())])));
     world.apply(Event::Ip(Seen::all(vec![])));
+    world.apply(Event::Pool(Seen::all(vec![])));
+    world.apply(Event::Vip(Seen::all(vec![])));
+    world.apply(Event::Claim(Seen::all(vec![])));
+    world.apply(Event::Namespace(Seen::all(vec![])));
     world.apply(Event::Machine(Seen::all(vec![])));
     world.apply(Event::Instance(Seen::all(vec![])));
     world.apply(Event::Block(Seen::all(vec![])));
