@@ -7,6 +7,7 @@ mod address_life;
 mod admission;
 mod api_kubectl;
 mod api_promises;
+mod binding;
 mod churn;
 mod layers;
 mod ledger_fight;
@@ -104,6 +105,9 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             a_pool_gives_its_first_free_address_and_says_when_there_is_none,
             an_annotation_without_effect_is_named,
             a_vpc_places_the_vms_of_its_namespaces;
+        binding:
+            a_subnet_chooses_namespaces_by_their_labels,
+            a_switch_that_snoops_asks_as_its_router;
         churn:
             two_hundred_vms_come_and_go_and_leave_nothing,
             a_new_vm_of_an_old_name_has_a_place_of_its_own,

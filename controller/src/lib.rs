@@ -23,6 +23,8 @@ pub mod hold;
 pub mod ledger;
 pub mod machine;
 pub mod metrics;
+pub mod multicast;
+pub mod namespaces;
 pub mod network;
 pub mod objects;
 pub mod peering;

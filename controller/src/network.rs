@@ -15,6 +15,7 @@ use ovn::nb::AclWant;
 
 use crate::access;
 use crate::flaw::Flaw;
+use crate::namespaces;
 
 /// The MTU of a port where the subnet names none: an Ethernet's less Geneve's
 /// headers, as Kube-OVN.
@@ -39,12 +40,15 @@ pub struct Network {
     pub excluded: Vec<AddrRange>,
     /// The route table that packets from it are looked up in; empty for the main one.
     pub route_table: String,
-    /// Namespaces whose VMs use it unless they say otherwise.
-    pub namespaces: Vec<String>,
+    /// Namespaces whose VMs use it unless they say otherwise: those listed, and those
+    /// that its selectors choose once the namespaces are known.
+    pub namespaces: BTreeSet<String>,
     /// What may pass on its switch, beside our own guards.
     pub rules: BTreeSet<AclWant>,
     /// For VMs of every other namespace.
     pub default: bool,
+    /// Its switch sends multicast only to who listens.
+    pub snoops: bool,
     /// Its Subnet is being deleted: only who has addresses of it may use it.
     pub leaving: bool,
 }
@@ -164,9 +168,10 @@ impl Network {
             gateway_v6,
             excluded,
             route_table: spec.route_table.clone(),
-            namespaces: spec.namespaces.clone(),
+            namespaces: spec.namespaces.iter().cloned().collect(),
             rules,
             default: spec.default,
+            snoops: spec.enable_multicast_snoop,
             leaving: subnet.metadata.deletion_timestamp.is_some(),
         };
         for cidr in cidrs.iter() {
@@ -280,15 +285,25 @@ fn gateways(
     Ok((v4, v6))
 }
 
+/// The entries of `spec` that are not in force, while the others are.
+#[must_use]
+pub fn flaws(spec: &SubnetSpec) -> Vec<Flaw> {
+    let (_, mut flaws) = namespaces::selectors(spec);
+    if !["", "distributed", "centralized"].contains(&spec.gateway_type.as_str()) {
+        let advice = "write distributed or centralized, or leave it out";
+        flaws.push(Flaw::new("gatewayType".to_owned(), &spec.gateway_type, advice));
+    }
+    flaws
+}
+
 /// The fields that are written in `spec` but have no effect yet; the user is
 /// told by a condition.
 #[must_use]
 pub fn without_effect(spec: &SubnetSpec) -> Vec<&'static str> {
     [
-        ("gatewayType", !spec.gateway_type.is_empty() && spec.gateway_type != "distributed"),
+        ("gatewayType", spec.gateway_type == "centralized"),
         ("gatewayNode", !spec.gateway_node.is_empty()),
         ("gatewayNodeSelectors", !spec.gateway_node_selectors.is_empty()),
-        ("namespaceSelectors", !spec.namespace_selectors.is_empty()),
         ("natOutgoing", spec.nat_outgoing),
         ("natOutgoingPolicyRules", !spec.nat_outgoing_policy_rules.is_empty()),
         ("externalEgressGateway", !spec.external_egress_gateway.is_empty()),
@@ -299,14 +314,13 @@ pub fn without_effect(spec: &SubnetSpec) -> Vec<&'static str> {
         ("allowSubnets", !spec.allow_subnets.is_empty() && !spec.private),
         ("allowEWTraffic", spec.allow_ew_traffic && spec.acls.is_empty()),
         ("vlan", !spec.vlan.is_empty()),
-        ("logicalGateway", spec.logical_gateway),
-        ("disableInterConnection", spec.disable_inter_connection),
+        // Without a VLAN the logical router is the gateway anyway.
+        ("logicalGateway", spec.logical_gateway && !spec.vlan.is_empty()),
         ("u2oInterconnection", spec.u2o_interconnection),
         ("u2oInterconnectionIP", !spec.u2o_interconnection_ip.is_empty()),
         ("u2oFeatures", spec.u2o_features.is_some()),
         ("vips", !spec.vips.is_empty()),
         ("enableLb", spec.enable_lb == Some(true)),
-        ("enableMulticastSnoop", spec.enable_multicast_snoop),
         ("enableExternalLBAddress", spec.enable_external_lb_address),
         ("nodeNetwork", !spec.node_network.is_empty()),
         ("ipv6RAConfigs", !spec.ipv6_ra_configs.is_empty()),
@@ -382,5 +396,34 @@ mod tests {
         assert!(without_effect(&subnet.spec).is_empty());
         subnet.spec.nat_outgoing = true;
         assert_eq!(without_effect(&subnet.spec), ["natOutgoing"]);
+    }
+
+    #[test]
+    fn what_holds_for_every_overlay_subnet_is_not_said_to_have_no_effect() {
+        let mut spec = subnet("10.0.0.0/24").spec;
+        spec.logical_gateway = true;
+        spec.disable_inter_connection = true;
+        spec.enable_lb = Some(false);
+        spec.gateway_type = "distributed".to_owned();
+        assert!(without_effect(&spec).is_empty());
+        spec.vlan = "vlan1".to_owned();
+        spec.enable_lb = Some(true);
+        assert_eq!(without_effect(&spec), ["vlan", "logicalGateway", "enableLb"]);
+    }
+
+    #[test]
+    fn a_bad_entry_is_named_while_the_subnet_is_in_force() {
+        let mut subnet = subnet("10.0.0.0/24");
+        subnet.spec.gateway_type = "Distributed".to_owned();
+        subnet.spec.namespace_selectors = vec![
+            serde_json::from_value(
+                serde_json::json!({ "matchExpressions": [{ "key": "a", "operator": "Is" }] }),
+            )
+            .unwrap(),
+        ];
+        Network::parse(&subnet).unwrap();
+        let flaws: Vec<_> = flaws(&subnet.spec).iter().map(ToString::to_string).collect();
+        assert!(flaws[0].contains("spec.namespaceSelectors[0].matchExpressions[0].operator"));
+        assert!(flaws[1].starts_with(r#"spec.gatewayType is "Distributed": write distributed"#));
     }
 }

@@ -24,7 +24,7 @@ use futures::StreamExt as _;
 use jiff::Timestamp;
 use kube::api::{Api, DeleteParams, PostParams, Preconditions};
 use kube::{Client, Resource as _, ResourceExt as _};
-use ovn::nb::{self, Desired};
+use ovn::nb::{self, Desired, Table as _};
 use ovn::ovsdb::TransactError;
 use ovn::plan::{self, Scope};
 use tokio::time::Instant;
@@ -249,15 +249,15 @@ impl Rounds {
     ) -> Result<(), TransactError> {
         let mut desired = Desired::default();
         let mut scope = Scope::default();
-        if topology {
-            desired.extend(rows::topology(&self.world));
-        }
         for decision in decisions {
             decision.ports.iter().for_each(|port| desired.extend(rows::port(port)));
             scope = scope.and(Scope::ports(&decision.surplus));
         }
         let plan = self.edge.ovn.read(|replica| {
             if topology {
+                let mac_of = |port: &str| nb::LogicalRouterPort::by_name(replica, port)?.mac;
+                let ports = std::mem::replace(&mut desired, rows::topology(&self.world, mac_of));
+                desired.extend(ports);
                 scope = scope.and(Scope::from(rows::ownerless(nb::ours(replica), &self.world)));
             }
             plan::between(replica, &scope, &desired)

@@ -8,6 +8,7 @@ use ovn::nb::{self, AclWant, Desired, Ours, PortWant, RouterPortWant, RouterWant
 
 use crate::hold;
 use crate::ledger::VmKey;
+use crate::multicast::Querier;
 use crate::network::Network;
 use crate::world::World;
 use crate::{peering, routes};
@@ -31,17 +32,19 @@ pub struct Port {
     pub node: Option<String>,
 }
 
-/// The rows of every VPC and subnet. A Vpc that is being deleted is there for its
-/// subnets only.
-#[must_use]
-pub fn topology(world: &World) -> Desired {
+/// The rows of every VPC and subnet; `mac_of` tells the MAC of a router port that is
+/// there. A Vpc that is being deleted is there for its subnets only.
+pub fn topology(world: &World, mac_of: impl Fn(&str) -> Option<MacAddr>) -> Desired {
     let mut desired = Desired::default();
     let networks = world.ledger.networks().values();
     let staying = world.vpcs.metas().filter(|(_, vpc)| !hold::is_leaving(vpc));
     let vpcs: BTreeSet<&String> =
         networks.clone().map(|network| &network.vpc).chain(staying.map(|(name, _)| name)).collect();
     vpcs.into_iter().for_each(|name| desired.extend(vpc(world, name)));
-    networks.for_each(|network| desired.extend(subnet(network)));
+    for network in networks {
+        let mac = mac_of(&names::router_side(&network.vpc, &network.name));
+        desired.extend(subnet(network, mac.unwrap_or_else(|| network.router_mac())));
+    }
     desired
 }
 
@@ -74,15 +77,18 @@ fn vpc(world: &World, name: &String) -> Desired {
     Desired { routers: [(name.clone(), want)].into(), router_ports, ..Desired::default() }
 }
 
-/// The switch of a subnet and its link to the VPC's router.
+/// The switch of a subnet and its link to the VPC's router, whose port has this MAC
+/// or is made with it.
 #[must_use]
-pub fn subnet(network: &Network) -> Desired {
+pub fn subnet(network: &Network, mac: MacAddr) -> Desired {
     let Network { name, vpc, .. } = network;
     let router_side = names::router_side(vpc, name);
     let switch_side = names::switch_side(name, vpc);
     let acls = guards(&switch_side).union(&network.rules).cloned().collect();
-    let switch = SwitchWant { acls, ..SwitchWant::default() };
-    let mut gateway = RouterPortWant::gateway(vpc, network.router_mac(), network.router_networks());
+    let querier = Querier::of(network, mac);
+    let other_config = querier.map(|querier| querier.other_config()).unwrap_or_default();
+    let switch = SwitchWant { acls, other_config, ..SwitchWant::default() };
+    let mut gateway = RouterPortWant::gateway(vpc, mac, network.router_networks());
     if !network.route_table.is_empty() {
         gateway.options = nb::pairs([("route_table", network.route_table.as_str())]);
     }
@@ -198,7 +204,7 @@ mod tests {
     fn the_router_of_a_vpc_that_cannot_be_read_stays_as_it_is_with_its_links() {
         let mut world = World::new(60);
         world.apply(Event::Vpc(Seen::Unreadable(Box::new(named("v")))));
-        assert!(topology(&world).routers["v"].as_is);
+        assert!(topology(&world, |_| None).routers["v"].as_is);
         let ports = ["v-peer".to_owned(), "w-peer".to_owned()].into();
         let ours = ownerless(Ours { router_ports: ports, ..Ours::default() }, &world);
         assert_eq!(ours.router_ports, ["w-peer".to_owned()].into(), "what a sweep may delete");

@@ -10,6 +10,7 @@ use kube::{Resource, ResourceExt as _};
 use net::names;
 
 use crate::flaw::Flaw;
+use crate::multicast::Querier;
 use crate::warning::Warning;
 use crate::world::World;
 use crate::{flaw, hold, network, peering, ranges, routes};
@@ -30,7 +31,7 @@ pub fn subnets(
                 }
                 refusal => refusal.map(ToString::to_string),
             },
-            flaws: None,
+            flaws: flaw::told(&network::flaws(&subnet.spec)),
             waits: hold::subnet_waits(world, subnet),
             ignored: network::without_effect(&subnet.spec),
             generation: subnet.metadata.generation,
@@ -60,6 +61,11 @@ pub fn subnets(
             }
             let port = names::router_side(&network.vpc, name);
             status.gateway_mac = mac_of(&port).unwrap_or(status.gateway_mac);
+            let mac = status.gateway_mac.parse().ok();
+            let querier = mac.and_then(|mac| Querier::of(network, mac));
+            let address = querier.and_then(|querier| querier.address());
+            status.mcast_querier_ip = address.map(|one| one.to_string()).unwrap_or_default();
+            status.mcast_querier_mac = querier.map(|one| one.mac.to_string()).unwrap_or_default();
         }
         (subnet.status.as_ref() != Some(&status) && !same_counts_as_doubles(&old, &status))
             .then(|| (name.clone(), status))

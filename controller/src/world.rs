@@ -21,6 +21,7 @@ use net::MacAddr;
 
 use crate::hold;
 use crate::ledger::{Ledger, VmKey};
+use crate::namespaces;
 use crate::network::{Network, NetworkError};
 use crate::shelf::{Change, Seen, Shelf};
 
@@ -387,7 +388,8 @@ impl World {
         others: impl IntoIterator<Item = &'a Network>,
         ghosts: &[&String],
     ) -> Result<Network, NetworkError> {
-        let network = Network::parse(subnet)?;
+        let mut network = Network::parse(subnet)?;
+        network.namespaces = namespaces::of(&subnet.spec, self.namespaces.metas());
         match self.vpcs.meta(&network.vpc) {
             _ if network.vpc == DEFAULT_VPC => {}
             None => return Err(NetworkError::NoVpc(network.vpc)),

@@ -34,6 +34,8 @@ pub const VMI: Kind =
     kind("kubevirt.io", "v1", "VirtualMachineInstance", "virtualmachineinstances", true);
 /// A machine that can run VMs.
 pub const NODE: Kind = kind("", "v1", "Node", "nodes", false);
+/// A part of the cluster.
+pub const NAMESPACE: Kind = kind("", "v1", "Namespace", "namespaces", false);
 /// A bag of strings, for tests of the API itself.
 pub const CONFIG_MAP: Kind = kind("", "v1", "ConfigMap", "configmaps", true);
 

@@ -6,6 +6,7 @@ use super::*;
 use crate::shelf::Seen;
 use crate::world::Event;
 
+mod namespaces;
 mod template;
 
 pub(super) fn now() -> Timestamp {

@@ -141,7 +141,7 @@ pub struct SubnetSpec {
     /// Do not wait for the gateway to answer.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub disable_gateway_check: bool,
-    /// Do not join the VPC's other subnets.
+    /// Keep the subnet's routes from other clusters.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub disable_inter_connection: bool,
     /// Join an underlay subnet to the overlay.
@@ -252,6 +252,12 @@ pub struct SubnetStatus {
     /// The address of the joint between underlay and overlay.
     #[serde(rename = "u2oInterconnectionIP")]
     pub u2o_interconnection_ip: String,
+    /// Where the questions of the switch's multicast querier come from.
+    #[serde(rename = "mcastQuerierIP")]
+    pub mcast_querier_ip: String,
+    /// The Ethernet address of the same.
+    #[serde(rename = "mcastQuerierMAC")]
+    pub mcast_querier_mac: String,
     /// The Ethernet address of the router port on this subnet: the source of
     /// router advertisements. Not an upstream field.
     #[serde(rename = "gatewayMAC")]

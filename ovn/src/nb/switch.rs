@@ -43,7 +43,7 @@ pub struct SwitchWant {
 impl LogicalSwitch {
     /// The keys of `other_config` that we own.
     pub const OTHER_CONFIG: &'static [&'static str] =
-        &["mcast_eth_src", "mcast_ip4_src", "mcast_querier", "mcast_snoop"];
+        &["mcast_eth_src", "mcast_ip4_src", "mcast_ip6_src", "mcast_querier", "mcast_snoop"];
 }
 
 impl Table for LogicalSwitch {
