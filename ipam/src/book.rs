@@ -4,7 +4,7 @@ use crate::offset::Offset;
 use crate::records::{Asking, Record, Records};
 use crate::releases::Releases;
 use crate::slab::Slot;
-use crate::spans::{Fresh, Spans};
+use crate::spans::{Fresh, Members, Spans};
 use crate::{AllocateError, Owner, Seconds};
 
 /// How many released addresses of a pool are remembered as used once they have
@@ -26,11 +26,14 @@ pub(crate) enum Refusal<A> {
 
 /// Every address of a network is in exactly one of these places:
 ///
-/// - `supply.fresh`: may be allocated, never used;
+/// - the `fresh` of its supply: may be allocated, never used;
 /// - a record that is held;
-/// - a record in `supply.released`: may be allocated again;
+/// - a record in the `released` of its supply: may be allocated again;
 /// - a record in `set_aside`: released, but only to be had by claim;
 /// - nowhere: only to be had by claim, or forbidden, and not in use.
+///
+/// Which supply is its own follows from the address alone, never from what
+/// happened to it.
 #[derive(Clone, Debug)]
 pub(crate) struct Book<A> {
     rest: Seconds,
@@ -38,36 +41,65 @@ pub(crate) struct Book<A> {
     forbidden: Spans<A>,
     /// Never chosen by `allocate`; includes the forbidden ones.
     static_only: Spans<A>,
+    /// For those who name no sub-pool.
     supply: Supply<A>,
+    /// Of the sub-pools, in the order of their numbers.
+    named: Vec<Supply<A>>,
+    members: Members<A>,
     set_aside: Releases,
     records: Records<A>,
     held: u64,
 }
 
-/// What `allocate` chooses from. A named sub-pool will be another one of these.
+/// What `allocate` chooses from: the default one, or that of a sub-pool.
 #[derive(Clone, Debug)]
 struct Supply<A> {
     fresh: Fresh<A>,
     released: Releases,
 }
 
+/// Where an address goes when nobody holds it.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Place {
+    /// Never chosen by `allocate`.
+    Aside,
+    /// The default supply.
+    Default,
+    /// The supply of the sub-pool with this number.
+    Named(usize),
+}
+
 impl<A: Offset> Book<A> {
-    /// Addresses from zero to `last`, all free.
+    /// Addresses from zero to `last`, all free; `named` are the spans of each
+    /// sub-pool.
     pub(crate) fn new(
         last: A,
         forbidden: Vec<(A, A)>,
         excluded: Vec<(A, A)>,
+        named: &[Vec<(A, A)>],
         rest: Seconds,
         remembered: usize,
     ) -> Self {
         let static_only = Spans::new([forbidden.as_slice(), excluded.as_slice()].concat());
-        let fresh = Fresh::up_to(last, &static_only);
+        let members = Members::new(named);
+        let supply_of = |number| Supply {
+            fresh: Fresh::within(members.spans_of(number), &static_only),
+            released: Releases::new(),
+        };
+        let named = (0..named.len()).map(supply_of).collect();
+        let fresh = if members.is_empty() {
+            Fresh::up_to(last, &static_only)
+        } else {
+            Fresh::up_to(last, &static_only.and(members.spans()))
+        };
         Self {
             rest,
             remembered,
             forbidden: Spans::new(forbidden),
             static_only,
             supply: Supply { fresh, released: Releases::new() },
+            named,
+            members,
             set_aside: Releases::new(),
             records: Records::new(),
             held: 0,
@@ -75,22 +107,45 @@ impl<A: Offset> Book<A> {
     }
 
     pub(crate) fn allocate(&mut self, owner: &Owner, now: Seconds) -> Result<A, AllocateError> {
+        self.allocate_at(Place::Default, owner, now)
+    }
+
+    pub(crate) fn allocate_from(
+        &mut self,
+        number: usize,
+        owner: &Owner,
+        now: Seconds,
+    ) -> Result<A, AllocateError> {
+        self.allocate_at(Place::Named(number), owner, now)
+    }
+
+    #[inline]
+    fn allocate_at(
+        &mut self,
+        place: Place,
+        owner: &Owner,
+        now: Seconds,
+    ) -> Result<A, AllocateError> {
         let owner = self.records.look_up(owner);
         if let Some(slot) = owner.known {
             let addr = self.records[slot].addr;
             match self.released_at(slot) {
                 None => return Ok(addr),
-                Some(at) if self.is_dynamic(addr) && self.rests(at, now) => {
+                Some(at) if self.place_of(addr) == place && self.rests(at, now) => {
                     return Ok(self.give_again(slot, owner));
                 }
                 Some(_) => {}
             }
         }
-        if let Some(addr) = self.supply.fresh.pop_lowest() {
+        let supply = match place {
+            Place::Named(number) => &mut self.named[number],
+            Place::Default | Place::Aside => &mut self.supply,
+        };
+        if let Some(addr) = supply.fresh.pop_lowest() {
             self.give_first(addr, owner);
             return Ok(addr);
         }
-        let (at, slot) = self.supply.released.oldest().ok_or(AllocateError::Exhausted)?;
+        let (at, slot) = supply.released.oldest().ok_or(AllocateError::Exhausted)?;
         if self.rests(at, now) {
             return Err(AllocateError::Resting { until: self.until(at) });
         }
@@ -122,7 +177,7 @@ impl<A: Offset> Book<A> {
         let Record { addr, released: None, .. } = self.records[slot] else { return None };
         self.held -= 1;
         self.enqueue(slot, now);
-        self.forget_rested(now);
+        self.forget_rested(addr, now);
         Some(addr)
     }
 
@@ -142,7 +197,7 @@ impl<A: Offset> Book<A> {
             }
             self.forget(slot);
         } else {
-            self.supply.fresh.remove(addr);
+            self.not_fresh(addr);
         }
         let slot = self.records.add(addr);
         self.enqueue(slot, released_at);
@@ -166,6 +221,16 @@ impl<A: Offset> Book<A> {
 
     pub(crate) fn available(&self) -> u128 {
         self.supply.fresh.len() + self.supply.released.len() as u128
+    }
+
+    pub(crate) fn available_in(&self, number: usize) -> u128 {
+        let supply = &self.named[number];
+        supply.fresh.len() + supply.released.len() as u128
+    }
+
+    /// The number of the sub-pool that `addr` belongs to, excluded or not.
+    pub(crate) fn sub_pool_of(&self, addr: A) -> Option<usize> {
+        self.members.of(addr)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (A, &Owner)> {
@@ -196,7 +261,7 @@ impl<A: Offset> Book<A> {
         if let Some(slot) = known {
             self.give_again(slot, owner);
         } else {
-            self.supply.fresh.remove(addr);
+            self.not_fresh(addr);
             self.give_first(addr, owner);
         }
     }
@@ -216,21 +281,37 @@ impl<A: Offset> Book<A> {
         self.records[slot].addr
     }
 
-    /// Forgets rested addresses beyond those that are worth their memory.
-    fn forget_rested(&mut self, now: Seconds) {
+    /// Forgets rested addresses beyond those that are worth their memory, after
+    /// one more was released.
+    fn forget_rested(&mut self, released: A, now: Seconds) {
         for _ in 0..FORGOTTEN_PER_RELEASE {
             if let Some((at, slot)) = self.set_aside.oldest()
                 && !self.rests(at, now)
             {
                 self.forget(slot);
             }
-            if self.supply.released.len() > self.remembered
-                && let Some((at, slot)) = self.supply.released.oldest()
-                && !self.rests(at, now)
-            {
-                let addr = self.records[slot].addr;
-                self.forget(slot);
-                self.supply.fresh.insert(addr);
+            self.forget_oldest_of(Place::Default, now);
+            if let Some(number) = self.members.of(released) {
+                self.forget_oldest_of(Place::Named(number), now);
+            }
+        }
+    }
+
+    #[inline]
+    fn forget_oldest_of(&mut self, place: Place, now: Seconds) {
+        let supply = match place {
+            Place::Named(number) => &self.named[number],
+            Place::Default | Place::Aside => &self.supply,
+        };
+        if supply.released.len() > self.remembered
+            && let Some((at, slot)) = supply.released.oldest()
+            && !self.rests(at, now)
+        {
+            let addr = self.records[slot].addr;
+            self.forget(slot);
+            match place {
+                Place::Named(number) => self.named[number].fresh.insert(addr),
+                Place::Default | Place::Aside => self.supply.fresh.insert(addr),
             }
         }
     }
@@ -244,7 +325,11 @@ impl<A: Offset> Book<A> {
     fn released_at(&self, slot: Slot) -> Option<Seconds> {
         let Record { addr, released, .. } = self.records[slot];
         let node = released?;
-        let queue = if self.is_dynamic(addr) { &self.supply.released } else { &self.set_aside };
+        let queue = match self.place_of(addr) {
+            Place::Aside => &self.set_aside,
+            Place::Default => &self.supply.released,
+            Place::Named(number) => &self.named[number].released,
+        };
         Some(queue.time(node))
     }
 
@@ -261,15 +346,26 @@ impl<A: Offset> Book<A> {
 
     /// Where the address goes when it is released.
     fn queue_of(&mut self, slot: Slot) -> &mut Releases {
-        if self.is_dynamic(self.records[slot].addr) {
-            &mut self.supply.released
-        } else {
-            &mut self.set_aside
+        match self.place_of(self.records[slot].addr) {
+            Place::Aside => &mut self.set_aside,
+            Place::Default => &mut self.supply.released,
+            Place::Named(number) => &mut self.named[number].released,
         }
     }
 
-    fn is_dynamic(&self, addr: A) -> bool {
-        !self.static_only.contains(addr)
+    /// Takes an address out of the never used ones, if it is among them.
+    fn not_fresh(&mut self, addr: A) {
+        match self.members.of(addr) {
+            Some(number) => self.named[number].fresh.remove(addr),
+            None => self.supply.fresh.remove(addr),
+        }
+    }
+
+    fn place_of(&self, addr: A) -> Place {
+        if self.static_only.contains(addr) {
+            return Place::Aside;
+        }
+        self.members.of(addr).map_or(Place::Default, Place::Named)
     }
 
     const fn until(&self, released_at: Seconds) -> Seconds {
@@ -286,7 +382,8 @@ impl<A: Offset> Book<A> {
     /// What must be true between any two calls.
     pub(crate) fn assert_consistent(&self) {
         assert_eq!(self.records.assert_consistent(), self.held);
-        let queued = self.supply.released.len() + self.set_aside.len();
+        let named: usize = self.named.iter().map(|supply| supply.released.len()).sum();
+        let queued = self.supply.released.len() + self.set_aside.len() + named;
         assert_eq!(self.records.len() as u64, self.held + queued as u64, "held or queued");
     }
 }

@@ -24,6 +24,10 @@ pub enum AllocateError {
     /// somebody must let go. Asking again is of no use before that.
     #[error("every address is held")]
     Exhausted,
+    /// The pool has no such sub-pool, or it has no addresses of this family: the
+    /// request must change.
+    #[error("there is no sub-pool {0:?}")]
+    NoSubPool(String),
     /// Every address that is not held was released a short while ago: ask
     /// again at `until`.
     #[error("every free address is at rest until {until}")]

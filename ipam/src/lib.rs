@@ -36,7 +36,7 @@ mod spans;
 
 pub use error::{AllocateError, ClaimError, PoolError};
 pub use owner::Owner;
-pub use pool::Pool;
+pub use pool::{Pool, SubPool};
 
 /// Unix time in whole seconds, always given by the caller: the pool has no
 /// clock.

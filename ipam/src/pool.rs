@@ -1,5 +1,6 @@
 //! A pool of addresses as its callers see it.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
@@ -24,6 +25,16 @@ mod model;
 #[cfg(test)]
 mod tests;
 
+/// Addresses of a network that are given only to those who name them.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SubPool {
+    /// Its name, unique in its pool.
+    pub name: String,
+    /// Its addresses. What lies outside the network or belongs to the other family
+    /// has no effect.
+    pub ranges: Vec<AddrRange>,
+}
+
 /// The addresses of one network and who holds each of them.
 ///
 /// # Guarantees
@@ -39,6 +50,9 @@ mod tests;
 ///   what that owner released last, by `allocate`. After a restart nobody knows
 ///   who that was, and it rests for everyone.
 /// - Excluded addresses are had by claim alone; forbidden ones not at all.
+/// - The addresses of a [`SubPool`] are had by `allocate_from` and by claim, never by
+///   `allocate`; order and rest are the same there. Which addresses are whose follows
+///   from the ranges alone: a pool made anew with others gives what is free by those.
 /// - Every call takes logarithmic time at worst, whatever the size and
 ///   fragmentation of the network, apart from hash tables growing now and
 ///   then; memory follows the number of addresses in use.
@@ -56,6 +70,8 @@ pub struct Pool {
     network: IpNetwork,
     /// The first address of the network, from which offsets count.
     base: u128,
+    /// The numbers of the sub-pools that have addresses here.
+    numbers: BTreeMap<String, usize>,
     book: Width,
 }
 
@@ -84,7 +100,22 @@ impl Pool {
         excluded: &[AddrRange],
         rest: Seconds,
     ) -> Result<Self, PoolError> {
-        Self::remembering(REMEMBERED, network, forbidden, excluded, rest)
+        Self::divided(network, forbidden, excluded, &[], rest)
+    }
+
+    /// A pool like that of [`Pool::new`], some of whose addresses belong to
+    /// sub-pools. An address that several of them name belongs to one of them.
+    ///
+    /// # Errors
+    /// As [`Pool::new`].
+    pub fn divided(
+        network: IpNetwork,
+        forbidden: &[AddrRange],
+        excluded: &[AddrRange],
+        sub_pools: &[SubPool],
+        rest: Seconds,
+    ) -> Result<Self, PoolError> {
+        Self::remembering(REMEMBERED, network, forbidden, excluded, sub_pools, rest)
     }
 
     /// A pool that remembers another number of rested addresses than usual.
@@ -93,6 +124,7 @@ impl Pool {
         network: IpNetwork,
         forbidden: &[AddrRange],
         excluded: &[AddrRange],
+        sub_pools: &[SubPool],
         rest: Seconds,
     ) -> Result<Self, PoolError> {
         let (bits, served) = if network.is_ipv4() { (32, 8..=30) } else { (128, 48..=126) };
@@ -107,12 +139,22 @@ impl Pool {
             forbidden.push((last, last));
         }
         let excluded = offsets(network, last, excluded);
+        let mut numbers = BTreeMap::new();
+        let mut named: Vec<Vec<(u128, u128)>> = Vec::new();
+        for sub_pool in sub_pools {
+            let spans = offsets(network, last, &sub_pool.ranges);
+            if !spans.is_empty() {
+                let number = *numbers.entry(sub_pool.name.clone()).or_insert(named.len());
+                named.resize_with(named.len().max(number + 1), Vec::new);
+                named[number].extend(spans);
+            }
+        }
         let book = if width <= u64::BITS {
-            Width::Narrow(book(last, &forbidden, &excluded, rest, remembered))
+            Width::Narrow(book(last, &forbidden, &excluded, &named, rest, remembered))
         } else {
-            Width::Wide(book(last, &forbidden, &excluded, rest, remembered))
+            Width::Wide(book(last, &forbidden, &excluded, &named, rest, remembered))
         };
-        Ok(Self { network, base: number(network.network()), book })
+        Ok(Self { network, base: number(network.network()), numbers, book })
     }
 
     /// Gives `owner` an address: the one that it holds already, or else as the
@@ -123,6 +165,47 @@ impl Pool {
     pub fn allocate(&mut self, owner: &Owner, now: Seconds) -> Result<IpAddr, AllocateError> {
         let offset = with!(&mut self.book, book => book.allocate(owner, now)?.wide());
         Ok(self.address(offset))
+    }
+
+    /// Gives `owner` an address of a sub-pool, in the same order; the one that it
+    /// holds already, of whatever sub-pool that is.
+    ///
+    /// # Errors
+    /// When there is none to give: see [`AllocateError`].
+    pub fn allocate_from(
+        &mut self,
+        sub_pool: &str,
+        owner: &Owner,
+        now: Seconds,
+    ) -> Result<IpAddr, AllocateError> {
+        let Some(&number) = self.numbers.get(sub_pool) else {
+            return Err(AllocateError::NoSubPool(sub_pool.to_owned()));
+        };
+        let offset = with!(&mut self.book, book => book.allocate_from(number, owner, now)?.wide());
+        Ok(self.address(offset))
+    }
+
+    /// Whether the sub-pool has addresses in this pool.
+    #[must_use]
+    pub fn has(&self, sub_pool: &str) -> bool {
+        self.numbers.contains_key(sub_pool)
+    }
+
+    /// Whether `addr` is one of the sub-pool's, excluded or not.
+    #[must_use]
+    pub fn is_member(&self, sub_pool: &str, addr: IpAddr) -> bool {
+        let (Some(&number), Some(offset)) = (self.numbers.get(sub_pool), self.offset(addr)) else {
+            return false;
+        };
+        with!(&self.book, book => book.sub_pool_of(Offset::narrow(offset)) == Some(number))
+    }
+
+    /// How many addresses `allocate_from` can still give, those at rest included.
+    #[must_use]
+    pub fn available_in(&self, sub_pool: &str) -> u128 {
+        self.numbers
+            .get(sub_pool)
+            .map_or(0, |number| with!(&self.book, book => book.available_in(*number)))
     }
 
     /// Gives `owner` the address that it asks for, excluded or not.
@@ -241,13 +324,15 @@ fn book<A: Offset>(
     last: u128,
     forbidden: &[(u128, u128)],
     excluded: &[(u128, u128)],
+    named: &[Vec<(u128, u128)>],
     rest: Seconds,
     remembered: usize,
 ) -> Book<A> {
     let narrow = |spans: &[(u128, u128)]| {
         spans.iter().map(|(first, last)| (A::narrow(*first), A::narrow(*last))).collect()
     };
-    Book::new(A::narrow(last), narrow(forbidden), narrow(excluded), rest, remembered)
+    let named: Vec<_> = named.iter().map(|spans| narrow(spans)).collect();
+    Book::new(A::narrow(last), narrow(forbidden), narrow(excluded), &named, rest, remembered)
 }
 
 /// The parts of `ranges` that lie within the network, as offsets.

@@ -31,6 +31,67 @@ impl<A: Offset> Spans<A> {
     }
 }
 
+impl<A: Offset> Spans<A> {
+    /// What is in this set or in `others`.
+    pub(crate) fn and(&self, others: impl Iterator<Item = (A, A)>) -> Self {
+        Self::new(self.0.iter().copied().chain(others).collect())
+    }
+}
+
+/// Which sub-pool an address belongs to: spans that share nothing, each with the
+/// number of its sub-pool.
+#[derive(Clone, Debug)]
+pub(crate) struct Members<A>(Box<[(A, A, usize)]>);
+
+impl<A: Offset> Members<A> {
+    /// The spans of each sub-pool. An address that several name belongs to the span
+    /// that begins first, of those to the one of the lower number.
+    pub(crate) fn new(sub_pools: &[Vec<(A, A)>]) -> Self {
+        let numbered = sub_pools.iter().enumerate();
+        let mut spans: Vec<(A, usize, A)> = numbered
+            .flat_map(|(number, spans)| spans.iter().map(move |one| (one.0, number, one.1)))
+            .collect();
+        spans.sort_unstable();
+        let mut members: Vec<(A, A, usize)> = Vec::with_capacity(spans.len());
+        for (first, number, last) in spans {
+            let free = match members.last() {
+                Some((_, end, _)) => end.next().map(|next| first.max(next)),
+                None => Some(first),
+            };
+            if let Some(first) = free.filter(|first| *first <= last) {
+                members.push((first, last, number));
+            }
+        }
+        Self(members.into())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The number of the sub-pool that `addr` belongs to.
+    #[inline]
+    pub(crate) fn of(&self, addr: A) -> Option<usize> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let after = self.0.partition_point(|(first, ..)| *first <= addr);
+        let (_, last, number) = *self.0.get(after.checked_sub(1)?)?;
+        (addr <= last).then_some(number)
+    }
+
+    /// The spans of all, in order.
+    pub(crate) fn spans(&self) -> impl Iterator<Item = (A, A)> {
+        self.0.iter().map(|(first, last, _)| (*first, *last))
+    }
+
+    /// The spans of one sub-pool, in order.
+    pub(crate) fn spans_of(&self, number: usize) -> impl Iterator<Item = (A, A)> {
+        let mine = self.0.iter().filter(move |(_, _, one)| *one == number);
+        mine.map(|(first, last, _)| (*first, *last))
+    }
+}
+
 /// The addresses that nobody has used yet.
 ///
 /// An ordered map from the last address of each span to its first: taking the
@@ -56,6 +117,28 @@ impl<A: Offset> Fresh<A> {
         }
         if let Some(start) = start.filter(|start| *start <= last) {
             fresh.add(start, last);
+        }
+        fresh
+    }
+
+    /// Every address of these spans, which are in order and share nothing, that is
+    /// not in `except`.
+    pub(crate) fn within(spans: impl Iterator<Item = (A, A)>, except: &Spans<A>) -> Self {
+        let mut fresh = Self { by_last: BTreeMap::new(), len: 0 };
+        for (first, last) in spans {
+            let mut start = Some(first);
+            let from = except.0.partition_point(|(_, end)| *end < first);
+            for (hole, end) in except.0[from..].iter().take_while(|(hole, _)| *hole <= last) {
+                if let (Some(start), Some(before)) = (start, hole.previous())
+                    && start <= before
+                {
+                    fresh.join(start, before);
+                }
+                start = end.next();
+            }
+            if let Some(start) = start.filter(|start| *start <= last) {
+                fresh.join(start, last);
+            }
         }
         fresh
     }
@@ -107,6 +190,14 @@ impl<A: Offset> Fresh<A> {
         } else {
             self.by_last.insert(addr, first);
         }
+    }
+
+    /// Adds a span that lies above all others, as one with the last if they touch:
+    /// taking and putting back relies on no two spans touching.
+    fn join(&mut self, first: A, last: A) {
+        let touching = first.previous().and_then(|before| self.by_last.remove(&before));
+        self.by_last.insert(last, touching.unwrap_or(first));
+        self.len += last.wide() - first.wide() + 1;
     }
 
     fn add(&mut self, first: A, last: A) {

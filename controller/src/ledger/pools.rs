@@ -89,7 +89,7 @@ impl TakeError {
     ) -> AddressError {
         let subnet = subnet.to_owned();
         match self {
-            Self::Allocate(AllocateError::Exhausted) => {
+            Self::Allocate(AllocateError::Exhausted | AllocateError::NoSubPool(_)) => {
                 AddressError::Exhausted { subnet, network: network.to_string() }
             }
             Self::Allocate(AllocateError::Resting { until })

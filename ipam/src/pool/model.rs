@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 use net::AddrRange;
 use proptest::prelude::*;
 
-use super::{Pool, Width};
+use super::{Pool, SubPool, Width};
 use crate::{AllocateError, ClaimError, Owner, Seconds};
 
 const REST: Seconds = 10;
@@ -17,6 +17,7 @@ struct Naive {
     network: IpNetwork,
     forbidden: Vec<AddrRange>,
     excluded: Vec<AddrRange>,
+    sub_pools: Vec<SubPool>,
     remembered: usize,
     held: BTreeMap<IpAddr, Owner>,
     /// By time of release, then in the order in which they came.
@@ -44,6 +45,7 @@ impl Naive {
         network: IpNetwork,
         forbidden: &[AddrRange],
         excluded: &[AddrRange],
+        sub_pools: &[SubPool],
     ) -> Self {
         let whole = AddrRange::from(network);
         let mut forbidden = forbidden.to_vec();
@@ -55,6 +57,7 @@ impl Naive {
             network,
             forbidden,
             excluded: excluded.to_vec(),
+            sub_pools: sub_pools.to_vec(),
             remembered,
             held: BTreeMap::new(),
             released: Vec::new(),
@@ -62,17 +65,28 @@ impl Naive {
         }
     }
 
-    fn allocate(&mut self, owner: &Owner, now: Seconds) -> Result<IpAddr, AllocateError> {
+    /// Of the sub-pool with this name, or of none.
+    fn allocate(
+        &mut self,
+        from: Option<&str>,
+        owner: &Owner,
+        now: Seconds,
+    ) -> Result<IpAddr, AllocateError> {
+        if let Some(name) = from
+            && !self.all_named().any(|(one, _)| one == name)
+        {
+            return Err(AllocateError::NoSubPool(name.to_owned()));
+        }
         if let Some(addr) = self.address_of(owner) {
             return Ok(addr);
         }
         let resting = |addr: IpAddr| self.released(addr).is_some_and(|it| it.rests(now));
         let mine = self.last_of.get(owner).copied();
-        let mine = mine.filter(|addr| self.is_dynamic(*addr) && resting(*addr));
-        let addr = match mine.or_else(|| self.lowest_never_used()) {
+        let mine = mine.filter(|addr| self.is_given_by(from, *addr) && resting(*addr));
+        let addr = match mine.or_else(|| self.lowest_never_used(from)) {
             Some(addr) => addr,
             None => {
-                let oldest = self.released.iter().find(|it| self.is_dynamic(it.addr));
+                let oldest = self.released.iter().find(|it| self.is_given_by(from, it.addr));
                 let oldest = oldest.ok_or(AllocateError::Exhausted)?;
                 if oldest.rests(now) {
                     return Err(AllocateError::Resting { until: oldest.at + REST });
@@ -104,8 +118,14 @@ impl Naive {
         self.queue(Released { addr, at: now, by: Some(owner.clone()) });
         self.last_of.insert(owner.clone(), addr);
         for _ in 0..2 {
-            self.forget_one(now, false, 0);
-            self.forget_one(now, true, self.remembered);
+            let aside = |naive: &Self, addr| !naive.is_dynamic(addr);
+            self.forget_one(now, aside, 0);
+            let default = |naive: &Self, addr| naive.is_given_by(None, addr);
+            self.forget_one(now, default, self.remembered);
+            if let Some(name) = self.sub_pool_of(addr) {
+                let of_it = |naive: &Self, addr| naive.is_given_by(Some(&name), addr);
+                self.forget_one(now, of_it, self.remembered);
+            }
         }
         Some(addr)
     }
@@ -130,8 +150,30 @@ impl Naive {
         }
     }
 
-    fn available(&self, all: &[IpAddr]) -> usize {
-        all.iter().filter(|addr| self.is_dynamic(**addr) && !self.held.contains_key(addr)).count()
+    fn available(&self, from: Option<&str>, all: &[IpAddr]) -> usize {
+        let free = |addr: &&IpAddr| self.is_given_by(from, **addr) && !self.held.contains_key(addr);
+        all.iter().filter(free).count()
+    }
+
+    /// The name of each sub-pool's ranges that have an address in the network.
+    fn all_named(&self) -> impl Iterator<Item = (&str, AddrRange)> {
+        let whole = AddrRange::from(self.network);
+        let pairs = self.sub_pools.iter().flat_map(|sub_pool| {
+            sub_pool.ranges.iter().map(move |range| (sub_pool.name.as_str(), *range))
+        });
+        pairs.filter(move |(_, range)| {
+            range.first() <= whole.last() && whole.first() <= range.last()
+        })
+    }
+
+    /// Of those that name it the one whose range begins first.
+    fn sub_pool_of(&self, addr: IpAddr) -> Option<String> {
+        let naming = self.all_named().filter(|(_, range)| range.contains(addr));
+        naming.min_by_key(|(_, range)| range.first()).map(|(name, _)| name.to_owned())
+    }
+
+    fn is_given_by(&self, from: Option<&str>, addr: IpAddr) -> bool {
+        self.is_dynamic(addr) && self.sub_pool_of(addr).as_deref() == from
     }
 
     fn address_of(&self, owner: &Owner) -> Option<IpAddr> {
@@ -146,10 +188,15 @@ impl Naive {
         !within(&self.forbidden, addr) && !within(&self.excluded, addr)
     }
 
-    fn lowest_never_used(&self) -> Option<IpAddr> {
+    fn lowest_never_used(&self, from: Option<&str>) -> Option<IpAddr> {
         let unused =
             |addr: &IpAddr| !self.held.contains_key(addr) && self.released(*addr).is_none();
-        self.network.iter().find(|addr| self.is_dynamic(*addr) && unused(addr))
+        let mut dynamic = self.network.iter().take(match from {
+            // Those of sub-pools have names.
+            Some(_) => NAMED,
+            None => usize::MAX,
+        });
+        dynamic.find(|addr| unused(addr) && self.is_given_by(from, *addr))
     }
 
     fn hold(&mut self, owner: &Owner, addr: IpAddr) {
@@ -163,8 +210,8 @@ impl Naive {
         self.last_of.retain(|_, last| *last != addr);
     }
 
-    fn forget_one(&mut self, now: Seconds, dynamic: bool, keep: usize) {
-        let of_kind = |it: &&Released| self.is_dynamic(it.addr) == dynamic;
+    fn forget_one(&mut self, now: Seconds, which: impl Fn(&Self, IpAddr) -> bool, keep: usize) {
+        let of_kind = |it: &&Released| which(self, it.addr);
         let oldest = self.released.iter().find(of_kind).filter(|it| !it.rests(now));
         if let Some(addr) = oldest.map(|it| it.addr)
             && self.released.iter().filter(of_kind).count() > keep
@@ -187,6 +234,8 @@ fn within(ranges: &[AddrRange], addr: IpAddr) -> bool {
 #[derive(Clone, Debug)]
 enum Step {
     Allocate(usize),
+    /// From a sub-pool; one of the names has never any address.
+    AllocateFrom(usize, usize),
     Claim(usize, usize),
     Release(usize),
     RestoreHeld(usize, usize),
@@ -195,9 +244,13 @@ enum Step {
     Time(i64),
     /// A new pool is filled from the ledger, in the order of addresses.
     Restart,
+    /// The same with other sub-pools.
+    Divide(Vec<(usize, usize)>),
 }
 
 const OWNERS: usize = 10;
+/// Names of sub-pools. Ranges go to the first two, in turn.
+const SUB_POOLS: [&str; 3] = ["blue", "red", "none"];
 /// Addresses that are named by number: all of the small networks, the lowest of
 /// the large ones.
 const NAMED: usize = 16;
@@ -206,12 +259,15 @@ fn step() -> impl Strategy<Value = Step> {
     let (owner, addr) = (0..OWNERS, 0..NAMED);
     prop_oneof![
         6 => owner.clone().prop_map(Step::Allocate),
+        4 => (0..SUB_POOLS.len(), owner.clone())
+            .prop_map(|(name, owner)| Step::AllocateFrom(name, owner)),
         3 => (owner.clone(), addr.clone()).prop_map(|(owner, addr)| Step::Claim(owner, addr)),
         6 => owner.clone().prop_map(Step::Release),
         1 => (owner, addr.clone()).prop_map(|(owner, addr)| Step::RestoreHeld(owner, addr)),
         1 => (addr, 0..200_u64).prop_map(|(addr, at)| Step::RestoreResting(addr, at)),
         4 => (-3..9_i64).prop_map(Step::Time),
         1 => Just(Step::Restart),
+        1 => ranges(4).prop_map(Step::Divide),
     ]
 }
 
@@ -238,10 +294,21 @@ fn addr_ranges(all: &[IpAddr], ranges: &[(usize, usize)]) -> Vec<AddrRange> {
     ranges.iter().map(range).collect()
 }
 
+fn sub_pools(all: &[IpAddr], ranges: &[(usize, usize)]) -> Vec<SubPool> {
+    let ranges = addr_ranges(all, ranges);
+    let every_other = |from: usize| ranges.iter().skip(from).step_by(2).copied().collect();
+    let named = |(from, name): (usize, &&str)| SubPool {
+        name: (*name).to_owned(),
+        ranges: every_other(from),
+    };
+    SUB_POOLS.iter().take(2).enumerate().map(named).collect()
+}
+
 struct Pair {
     network: IpNetwork,
     forbidden: Vec<AddrRange>,
     excluded: Vec<AddrRange>,
+    sub_pools: Vec<SubPool>,
     remembered: usize,
     all: Vec<IpAddr>,
     owners: Vec<Owner>,
@@ -255,20 +322,24 @@ impl Pair {
         network: IpNetwork,
         forbidden: &[(usize, usize)],
         excluded: &[(usize, usize)],
+        divided: &[(usize, usize)],
         remembered: usize,
     ) -> Self {
         let all = named(network);
         let forbidden = addr_ranges(&all, forbidden);
         let excluded = addr_ranges(&all, excluded);
+        let sub_pools = sub_pools(&all, divided);
         let owners = (0..OWNERS).map(|number| format!("vm{number}.default").as_str().into());
         Self {
-            pool: Pool::remembering(remembered, network, &forbidden, &excluded, REST).unwrap(),
-            naive: Naive::new(remembered, network, &forbidden, &excluded),
+            pool: Pool::remembering(remembered, network, &forbidden, &excluded, &sub_pools, REST)
+                .unwrap(),
+            naive: Naive::new(remembered, network, &forbidden, &excluded, &sub_pools),
             owners: owners.collect(),
             now: 100,
             network,
             forbidden,
             excluded,
+            sub_pools,
             remembered,
             all,
         }
@@ -280,7 +351,12 @@ impl Pair {
         match *step {
             Step::Allocate(owner) => {
                 let owner = &owners[owner];
-                assert_eq!(pool.allocate(owner, *now), naive.allocate(owner, *now));
+                assert_eq!(pool.allocate(owner, *now), naive.allocate(None, owner, *now));
+            }
+            Step::AllocateFrom(name, owner) => {
+                let (name, owner) = (SUB_POOLS[name], &owners[owner]);
+                let given = pool.allocate_from(name, owner, *now);
+                assert_eq!(given, naive.allocate(Some(name), owner, *now));
             }
             Step::Claim(owner, number) => {
                 let (owner, addr) = (&owners[owner], addr(number));
@@ -300,18 +376,23 @@ impl Pair {
             }
             Step::Time(seconds) => *now = now.saturating_add_signed(seconds),
             Step::Restart => self.restart(),
+            Step::Divide(ref ranges) => {
+                self.sub_pools = sub_pools(all, ranges);
+                self.restart();
+            }
         }
     }
 
     /// The ledger knows who holds what and when the rest was released, no more.
     fn restart(&mut self) {
-        let Self { network, forbidden, excluded, remembered, .. } = self;
+        let Self { network, forbidden, excluded, sub_pools, remembered, .. } = self;
         let mut ledger: Vec<(IpAddr, Result<Owner, Seconds>)> =
             self.pool.iter().map(|(addr, owner)| (addr, Ok(owner.clone()))).collect();
         ledger.extend(self.naive.released.iter().map(|it| (it.addr, Err(it.at))));
         ledger.sort_unstable_by_key(|(addr, _)| *addr);
-        self.pool = Pool::remembering(*remembered, *network, forbidden, excluded, REST).unwrap();
-        self.naive = Naive::new(*remembered, *network, forbidden, excluded);
+        self.pool =
+            Pool::remembering(*remembered, *network, forbidden, excluded, sub_pools, REST).unwrap();
+        self.naive = Naive::new(*remembered, *network, forbidden, excluded, sub_pools);
         for (addr, entry) in ledger {
             match entry {
                 Ok(owner) => {
@@ -340,7 +421,17 @@ impl Pair {
         assert_eq!(held, naive.held);
         assert_eq!(pool.held(), naive.held.len() as u64);
         if self.network.iter().nth(NAMED).is_none() {
-            assert_eq!(pool.available(), naive.available(&self.all) as u128);
+            assert_eq!(pool.available(), naive.available(None, &self.all) as u128);
+        }
+        for name in SUB_POOLS {
+            assert_eq!(pool.available_in(name), naive.available(Some(name), &self.all) as u128);
+            assert_eq!(pool.has(name), naive.all_named().any(|(one, _)| one == name));
+            for addr in &self.all {
+                assert_eq!(
+                    pool.is_member(name, *addr),
+                    naive.sub_pool_of(*addr).as_deref() == Some(name)
+                );
+            }
         }
     }
 }
@@ -353,10 +444,11 @@ proptest! {
         network in network(),
         forbidden in ranges(1),
         excluded in ranges(2),
+        divided in prop_oneof![Just(Vec::new()), ranges(4)],
         remembered in prop_oneof![Just(usize::MAX), 0..6_usize],
         steps in prop::collection::vec(step(), 1..120),
     ) {
-        let mut pair = Pair::new(network, &forbidden, &excluded, remembered);
+        let mut pair = Pair::new(network, &forbidden, &excluded, &divided, remembered);
         for step in &steps {
             pair.take(step);
             pair.compare();

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use net::AddrRange;
 
-use super::Pool;
+use super::{Pool, SubPool};
 use crate::{AllocateError, ClaimError, Owner, PoolError};
 
 const REST: u64 = 60;
@@ -82,6 +82,29 @@ fn an_excluded_address_is_had_by_claim_alone() {
     assert_eq!(pool.allocate(&owner("static"), 1), Err(AllocateError::Exhausted));
     assert_eq!(pool.allocate(&owner("c"), REST), Err(AllocateError::Exhausted));
     assert_eq!(pool.claim(&owner("c"), addr("10.0.0.3"), REST), Ok(()));
+}
+
+#[test]
+fn a_sub_pool_gives_to_those_who_name_it_and_to_nobody_else() {
+    let ranges = vec!["10.0.0.2..10.0.0.3".parse().unwrap(), "fd00::/64".parse().unwrap()];
+    let web = SubPool { name: "web".to_owned(), ranges };
+    let network = "10.0.0.0/29".parse().unwrap();
+    let excluded = ["10.0.0.3".parse().unwrap()];
+    let mut pool = Pool::divided(network, &[], &excluded, &[web], REST).unwrap();
+    assert_eq!((pool.available(), pool.available_in("web")), (4, 1));
+    assert_eq!(allocate(&mut pool, &["a", "b"], 0), ["10.0.0.1", "10.0.0.4"]);
+    assert_eq!(pool.allocate_from("web", &owner("w"), 0), Ok(addr("10.0.0.2")));
+    assert_eq!(pool.allocate_from("web", &owner("x"), 0), Err(AllocateError::Exhausted));
+    // What it holds it keeps, whichever way it asks; what is excluded is had by claim.
+    assert_eq!(pool.allocate_from("web", &owner("a"), 0), Ok(addr("10.0.0.1")));
+    assert_eq!(pool.claim(&owner("x"), addr("10.0.0.3"), 0), Ok(()));
+    pool.release(&owner("w"), 10);
+    let until = 10 + REST;
+    let refused = pool.allocate_from("web", &owner("y"), 11);
+    assert_eq!(refused, Err(AllocateError::Resting { until }));
+    assert_eq!(pool.allocate_from("web", &owner("w"), 11), Ok(addr("10.0.0.2")));
+    let unknown = pool.allocate_from("db", &owner("z"), 11);
+    assert_eq!(unknown, Err(AllocateError::NoSubPool("db".to_owned())));
 }
 
 #[test]
@@ -245,7 +268,7 @@ fn a_large_network_costs_as_little_as_a_small_one() {
 #[test]
 fn long_rested_addresses_count_as_never_used_again_beyond_a_number() {
     let network = "fd00::/64".parse().unwrap();
-    let mut pool = Pool::remembering(2, network, &[], &[], REST).unwrap();
+    let mut pool = Pool::remembering(2, network, &[], &[], &[], REST).unwrap();
     let names = ["a", "b", "c", "d"];
     allocate(&mut pool, &names, 0);
     for name in names {
