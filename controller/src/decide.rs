@@ -19,6 +19,7 @@
 mod deleted;
 mod mac;
 mod pool;
+mod spare;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -53,6 +54,8 @@ pub struct Decision {
     pub ports: Vec<Port>,
     /// What to let go of, once its rows and IP objects are gone.
     pub release: Vec<(Claimant, String)>,
+    /// Single addresses to let go of: its instance does not have them.
+    pub spare: Vec<(Claimant, String, IpAddr)>,
     /// IP objects that should not be, or not as they are: one of a port in `ports`
     /// is made anew by a later decision.
     pub surplus: BTreeSet<String>,
@@ -81,6 +84,7 @@ impl Decision {
             uid: None,
             ports: Vec::new(),
             release: Vec::new(),
+            spare: Vec::new(),
             surplus: BTreeSet::new(),
             blocked: BTreeMap::new(),
             starting: false,
@@ -111,6 +115,7 @@ pub fn decide(world: &mut World, key: &VmKey, policy: Policy, now: Timestamp) ->
         return decision;
     }
     reserve(world, key, unix(now));
+    spare::judge(world, &mut decision);
     let going = deleted::judge(world, &mut decision);
     decision.standalone = instance.as_ref().is_some_and(|one| is_standalone(one));
     match (vm, instance) {
@@ -216,12 +221,14 @@ fn holds_all(world: &World, vm: &VmKey, uid: &str, instance: &VirtualMachineInst
         .filter(|(claimant, _)| claimant.uid == uid)
         .flat_map(|(claimant, subnet)| world.ledger.addresses(subnet, claimant))
         .collect();
+    noted_addresses(instance).all(|address| held.contains(&address))
+}
+
+/// The addresses of all ports that are written on an instance.
+fn noted_addresses(instance: &VirtualMachineInstance) -> impl Iterator<Item = IpAddr> {
     let suffix = format!(".kubernetes.io/{}", annotations::IP_ADDRESS);
-    let noted = instance.annotations().iter().filter(|(key, _)| key.ends_with(&suffix));
-    noted
-        .flat_map(|(_, text)| text.split(','))
-        .filter_map(|part| part.trim().parse().ok())
-        .all(|address: IpAddr| held.contains(&address))
+    let noted = instance.annotations().iter().filter(move |(key, _)| key.ends_with(&suffix));
+    noted.flat_map(|(_, text)| text.split(',')).filter_map(|part| part.trim().parse().ok())
 }
 
 /// The subnets that the VM has addresses of, by the ledger or by its instance.
@@ -303,7 +310,7 @@ fn claim_all(
 /// instance or its IP object still says.
 fn remembered(world: &World, request: &Request, claimant: &Claimant) -> Option<Vec<IpAddr>> {
     let network = world.ledger.networks().get(&request.subnet)?;
-    let held = world.ledger.addresses(&request.subnet, claimant);
+    let held = world.ledger.place(&request.subnet, claimant);
     if held.len() == network.cidrs.iter().count() {
         return None;
     }
@@ -388,7 +395,7 @@ fn start(
         let claimant = claimant(&request.port, &decision.vm, &uid);
         let port = Port {
             mac: mac::at_start(world, &request, &claimant, network),
-            addresses: world.ledger.addresses(&request.subnet, &claimant),
+            addresses: world.ledger.place(&request.subnet, &claimant),
             name: claimant.port,
             uid: uid.clone(),
             vm: decision.vm.clone(),
@@ -456,7 +463,7 @@ fn kept_port(world: &World, claimant: &Claimant, subnet: &str) -> Option<Port> {
         vm: claimant.vm.clone(),
         subnet: subnet.to_owned(),
         mac: mac::kept(world, claimant, network),
-        addresses: world.ledger.addresses(subnet, claimant),
+        addresses: world.ledger.place(subnet, claimant),
         node: world
             .instances
             .get(&claimant.vm)

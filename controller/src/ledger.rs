@@ -16,19 +16,21 @@
 mod edits;
 mod holder;
 mod pools;
+mod spare;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use crds::ledger::{AddressBlock, AddressBlockSpec, block_name, first_of_block, subnet_of_block};
 use futures::StreamExt as _;
-use ipam::{Owner, Pool, Seconds};
+use ipam::{Pool, Seconds};
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, Preconditions};
 use tracing::{info, warn};
 
 pub use holder::{Claimant, VmKey};
 pub use pools::AddressError;
+pub use spare::one_of_each_family;
 
 use edits::{Change, Edit, Outcome, Write, apply, empty, version};
 use pools::{of_family, take};
@@ -306,7 +308,8 @@ impl Ledger {
     }
 
     /// Gives `claimant` one address of each family of `subnet`: those `named`,
-    /// those it holds, or else free ones. All or none.
+    /// those it holds, or else free ones. All or none. What it holds beside them it
+    /// goes on to hold: see [`spare`].
     ///
     /// # Errors
     /// When one of them cannot be had; then nothing has changed.
@@ -317,10 +320,11 @@ impl Ledger {
         named: &[IpAddr],
         now: Seconds,
     ) -> Result<Vec<IpAddr>, AddressError> {
+        named.iter().for_each(|address| self.prefer(subnet, claimant, *address));
         let network =
             self.networks.get(subnet).ok_or_else(|| AddressError::NoSubnet(subnet.to_owned()))?;
         if let Some(block) = self.unreadable_in(subnet).next() {
-            let held = self.addresses(subnet, claimant);
+            let held = self.place(subnet, claimant);
             let enough = held.len() == network.cidrs.iter().count()
                 && named.iter().all(|address| held.contains(address));
             let (subnet, block) = (subnet.to_owned(), block.to_owned());
@@ -355,12 +359,7 @@ impl Ledger {
             }
             return Err(error);
         }
-        // Also what lies outside the pools, since the subnet was changed.
-        for address in self.addresses(subnet, claimant) {
-            if !given.contains(&address) {
-                self.note(subnet, address, Change::Release(claimant.clone(), now));
-            }
-        }
+        self.set_aside(subnet, claimant, &given);
         for address in fresh {
             self.note(subnet, address, Change::Hold(claimant.clone()));
         }
@@ -370,10 +369,7 @@ impl Ledger {
     /// Lets go of all that `claimant` holds in `subnet`.
     pub fn release(&mut self, subnet: &str, claimant: &Claimant, now: Seconds) {
         for address in self.addresses(subnet, claimant) {
-            if let Some(pool) = self.pool_mut(subnet, address) {
-                pool.release(&claimant.owner(), now);
-            }
-            self.note(subnet, address, Change::Release(claimant.clone(), now));
+            self.release_one(subnet, claimant, address, now);
         }
     }
 
@@ -555,8 +551,7 @@ impl Ledger {
                 if let Err(error) = pool.restore_held(&owner, *address) {
                     warn!(subnet, %address, %owner, %error, "A held address does not fit its subnet");
                     // Held it is all the same: never free in memory.
-                    let nobody = Owner::from(format!("{owner}@{address}").as_str());
-                    let _ = pool.restore_held(&nobody, *address);
+                    let _ = pool.restore_held(&spare::keeper(&owner, *address), *address);
                 }
             }
             for (address, released_at) in &block.resting {

@@ -200,6 +200,10 @@ impl Rounds {
                 self.world.ledger.release(subnet, claimant, unix(now));
                 released.insert(&decision.vm);
             }
+            for (claimant, subnet, address) in &decision.spare {
+                self.world.ledger.release_one(subnet, claimant, *address, unix(now));
+                released.insert(&decision.vm);
+            }
             if decision.trouble.is_some() {
                 self.waiting.insert(decision.vm.clone());
             } else {

@@ -7,21 +7,20 @@
 //! - a VM is made, deleted, made anew under its old name;
 //! - a controller sees the next VM or block, each kind in order, as late as it likes;
 //! - a controller has a round: claims are written, then, asking first whether their
-//!   owner is really gone, releases;
+//!   owner is really gone, or what its instance was made with, releases;
 //! - a write arrives, however late; its answer arrives, or is lost, and the block is
 //!   then read again, which may fail as well; its writer no longer waits for it, and it
 //!   arrives all the same;
 //! - a controller dies at any moment and begins anew from lists of VMs and blocks, made
 //!   one after the other in either order.
 //!
-//! Promised in every state: no write takes an address from a living owner, or from any
-//! owner to another without a release between; what a living owner was once told that
+//! Promised in every state: no write takes an address from a living owner, but one that
+//! it was not told, or from any owner to another without a release between; what a living owner was once told that
 //! it has, the store says it has; no two living owners were told the same. And from any
 //! state, if nothing more fails, every living owner gets its place and no other holds
 //! anything.
 //!
-//! Of one block all of this holds. Of several blocks of one family it does not, yet: see
-//! the last test. The steps of a trace number the controllers anew in each state.
+//! The steps of a trace number the controllers anew in each state.
 //!
 //! Not covered: more controllers, VMs, addresses and writes than the bounds of each
 //! test say; resting times (every address may be given again at once, which is the
@@ -48,9 +47,13 @@ struct Rules {
     restart_from_store: bool,
     /// Before a release the API is asked whether the owner is there.
     ask: bool,
+    /// What a living owner holds beside its place is let go of only once it is known
+    /// which of them that is.
+    spare: bool,
 }
 
-const DESIGN: Rules = Rules { precondition: true, restart_from_store: true, ask: true };
+const DESIGN: Rules =
+    Rules { precondition: true, restart_from_store: true, ask: true, spare: true };
 
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
@@ -107,10 +110,12 @@ enum Phase {
         flights: Vec<Flight>,
         placed: Vec<(usize, Id)>,
         gone: Owners,
+        over: Owners,
     },
-    /// Claims are through; these are to be released.
+    /// Claims are through. These are to be released, and of those the spare addresses.
     Claimed {
         gone: Owners,
+        over: Owners,
     },
     Releasing {
         flights: Vec<Flight>,
@@ -334,7 +339,9 @@ impl Fight {
         let round = self.shelves.round(side.ledger, side.seen);
         let untold =
             |(owner, _): &(usize, Id)| has(state.alive, *owner) && state.told[*owner].is_none();
-        if round.writes.is_empty() && round.gone == 0 && !round.placed.iter().any(untold) {
+        let nothing = round.writes.is_empty() && round.gone == 0;
+        let over = self.with_instance(state, round.over);
+        if nothing && over == 0 && !round.placed.iter().any(untold) {
             return;
         }
         let mut next = state.clone();
@@ -342,7 +349,8 @@ impl Fight {
         side.ledger = round.ledger;
         let fly = |write| Flight { write, at: At::OnTheWay };
         let flights = round.writes.iter().copied().map(fly).collect();
-        side.phase = Phase::Claiming { flights, placed: round.placed.clone(), gone: round.gone };
+        let (placed, gone) = (round.placed.clone(), round.gone);
+        side.phase = Phase::Claiming { flights, placed, gone, over };
         self.go_on(&mut next, number);
         steps.push((Step::Rounds(number), Ok(next)));
     }
@@ -412,7 +420,9 @@ impl Fight {
             if next.is_some_and(|next| next != *owner) {
                 return Err(format!("{address} goes from {owner} to {next:?}"));
             }
-            if next.is_none() && has(state.alive, *owner) {
+            let told = state.told[*owner].map(|told| self.shelves.addresses(told));
+            let spare = told.is_some_and(|told| !told.contains(address));
+            if next.is_none() && has(state.alive, *owner) && !spare {
                 return Err(format!("{address} is taken from {owner}, which is alive"));
             }
         }
@@ -446,10 +456,10 @@ impl Fight {
         let (ledger, lost) = self.shelves.written(side.ledger, answers);
         side.ledger = ledger;
         match std::mem::replace(&mut side.phase, Phase::Idle) {
-            Phase::Claiming { placed, gone, .. } => {
-                let gone = gone & !lost;
-                if gone != 0 {
-                    side.phase = Phase::Claimed { gone };
+            Phase::Claiming { placed, gone, over, .. } => {
+                let (gone, over) = (gone & !lost, over & !lost);
+                if gone | over != 0 {
+                    side.phase = Phase::Claimed { gone, over };
                 }
                 for (owner, addresses) in placed {
                     if has(state.alive, owner) && !has(lost, owner) {
@@ -466,16 +476,25 @@ impl Fight {
     fn asks_and_releases(&mut self, state: &State, number: usize) -> State {
         let mut next = state.clone();
         let side = &mut next.sides[number];
-        let Phase::Claimed { mut gone } = side.phase else { return next };
+        let Phase::Claimed { mut gone, over } = side.phase else { return next };
         if self.rules.ask {
             gone &= !state.alive;
         }
-        let (ledger, writes) = self.shelves.release(side.ledger, gone);
+        let place = |owner: usize| if self.rules.spare { state.told[owner] } else { None };
+        let over = each(over).map(|owner| (owner, place(owner))).collect();
+        let (ledger, writes) = self.shelves.release(side.ledger, gone, over);
         side.ledger = ledger;
         let fly = |write| Flight { write, at: At::OnTheWay };
         side.phase = Phase::Releasing { flights: writes.into_iter().map(fly).collect() };
         self.go_on(&mut next, number);
         next
+    }
+
+    /// Those of whom it may be known what their instance was made with; without that
+    /// rule, all.
+    fn with_instance(&self, state: &State, owners: Owners) -> Owners {
+        let made = |owner: &usize| state.told[*owner].is_some() || !self.rules.spare;
+        each(owners & state.alive).filter(made).map(|owner| 1 << owner).sum()
     }
 
     fn dies(&mut self, state: &State, number: usize) -> Next {
@@ -634,10 +653,15 @@ fn a_release_without_asking_takes_from_a_vm_that_was_not_seen_yet() {
     one_block(Rules { ask: false, ..DESIGN }, SMALL).unwrap_err();
 }
 
-/// What is still wrong: two controllers that see different addresses free can give one
-/// VM an address in each of two blocks, and the one that does not know which of them
-/// the VM has then lets go of it. Whoever mends that turns this test round.
+/// Two controllers that see different addresses free give one VM an address in each of
+/// two blocks: it keeps the one that it was told, and the other is free again. Of two
+/// VMs: 363,072 states, the farthest after 46 steps.
 #[test]
-fn of_two_blocks_a_vm_may_be_given_one_address_each_and_lose_the_wrong_one() {
-    two_blocks(DESIGN, SMALL).unwrap_err();
+fn of_two_blocks_a_vm_that_was_given_one_address_each_keeps_the_one_it_has() {
+    two_blocks(DESIGN, Bounds { vms: 2, ..SMALL }).unwrap();
+}
+
+#[test]
+fn who_lets_go_of_a_spare_address_without_knowing_which_is_used_takes_the_wrong_one() {
+    two_blocks(Rules { spare: false, ..DESIGN }, SMALL).unwrap_err();
 }

@@ -36,7 +36,9 @@ pub(super) async fn outdated(
     world: &World,
     decisions: &[Decision],
 ) -> HashSet<VmKey> {
-    let taking = decisions.iter().filter(|one| !one.release.is_empty() || !one.surplus.is_empty());
+    let taking = decisions
+        .iter()
+        .filter(|one| !one.release.is_empty() || !one.spare.is_empty() || !one.surplus.is_empty());
     let questions = taking.map(|decision| async move {
         match is_as_seen(client, world, decision).await {
             Ok(true) => None,

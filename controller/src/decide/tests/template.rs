@@ -169,18 +169,46 @@ fn each_nic_changes_at_the_next_start_and_only_what_is_unwanted_is_freed() {
 }
 
 #[test]
-fn an_address_that_was_changed_is_free_for_others() {
+fn an_address_that_was_changed_is_free_for_others_once_an_instance_has_the_other() {
     let mut world = world();
     put(&mut world, with(1, &[], &[(ADDRESS, "10.0.0.5")]));
     started(&mut world, "web");
     put(&mut world, with(3, &[], &[(ADDRESS, "10.0.0.6")]));
     gone(&mut world, "web");
-    let next = started(&mut world, "web");
-    assert!(addresses(&next).contains(&"10.0.0.6".to_owned()));
-    let held: Vec<_> = world.ledger.held_for(&key("web"));
-    assert_eq!(held.len(), 1);
-    let addresses = world.ledger.addresses("s", &held[0].0);
-    assert!(!addresses.contains(&"10.0.0.5".parse().unwrap()), "{addresses:?}");
+    let next = decided(&mut world, "web");
+    assert_eq!(addresses(&next)[0], "10.0.0.6");
+    assert!(next.spare.is_empty(), "somebody else may be starting it as it was: {:?}", next.spare);
+
+    world.put_instance(*next.create.unwrap());
+    committed(&mut world);
+    let running = decided(&mut world, "web");
+    assert_eq!(addresses(&running)[0], "10.0.0.6");
+    let (claimant, old) = (world.ledger.held_for(&key("web"))[0].0.clone(), "10.0.0.5");
+    assert_eq!(running.spare, [(claimant, "s".to_owned(), old.parse().unwrap())]);
+}
+
+#[test]
+fn of_two_addresses_of_one_port_the_one_that_its_instance_has_stays() {
+    let mut world = world();
+    put(&mut world, with(1, &[], &[(ADDRESS, "10.0.0.6")]));
+    let first = started(&mut world, "web");
+    committed(&mut world);
+    let (claimant, subnet) = world.ledger.held_for(&key("web"))[0].clone();
+    // As if somebody had given it one who did not see that it has one.
+    let other = "10.0.0.3".parse().unwrap();
+    world.ledger.claim(&subnet, &claimant, &[other], 0).unwrap();
+    let running = decided(&mut world, "web");
+    assert_eq!(addresses(&running), addresses(&first));
+    assert_eq!(running.spare, [(claimant.clone(), subnet.clone(), other)]);
+
+    gone(&mut world, "web");
+    let mut template = with(4, &[], &[]);
+    template.metadata.resource_version = Some("9".to_owned());
+    put(&mut world, template);
+    world.put_ip(crate::objects::ip(&first.ports[0]));
+    let again = decided(&mut world, "web");
+    assert_eq!(addresses(&again), addresses(&first), "its IP object says which it had");
+    assert!(again.spare.is_empty());
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use crds::kubeovn::{Subnet, SubnetSpec};
+use ipam::Owner;
 
 use super::super::*;
 
@@ -87,7 +88,12 @@ pub(super) struct Round {
     pub(super) placed: Vec<(usize, Id)>,
     /// Whose addresses are to be let go of, as far as this controller knows.
     pub(super) gone: Owners,
+    /// Who of those that are there holds more than its place.
+    pub(super) over: Owners,
 }
+
+/// Owners that are to be left with these addresses, or with what the ledger chooses.
+type Spare = Vec<(usize, Option<Id>)>;
 
 /// A ledger, and what became of its writes.
 type Answered = (Id, Vec<(Id, Answer)>);
@@ -105,7 +111,7 @@ pub(super) struct Shelves {
     stored: HashMap<(Id, u16), Id>,
     listed: HashMap<Vec<Option<Id>>, Id>,
     rounds: HashMap<(Id, Owners), Rc<Round>>,
-    releases: HashMap<(Id, Owners), (Id, Vec<Id>)>,
+    releases: HashMap<(Id, Owners, Spare), (Id, Vec<Id>)>,
     observed: HashMap<(Id, Id), Id>,
     written: HashMap<Answered, (Id, Owners)>,
 }
@@ -178,22 +184,38 @@ impl Shelves {
             held.iter().any(|(holder, _)| owner_of(holder) == *one)
         });
         let gone = held.filter(|owner| !has(seen, *owner)).map(|owner| 1 << owner).sum();
+        let more =
+            |owner: &usize| !one_of_each_family(&changed.addresses(SUBNET, &claimant(*owner)));
+        let over = each(seen).filter(more).map(|owner| 1 << owner).sum();
         let writes = self.writes_of(&mut changed);
-        let round = Rc::new(Round { ledger: self.keep(changed), writes, placed, gone });
+        let round = Rc::new(Round { ledger: self.keep(changed), writes, placed, gone, over });
         self.rounds.insert((ledger, seen), Rc::clone(&round));
         round
     }
 
-    /// The ledger once it has let go of what these hold, and what to write.
-    pub(super) fn release(&mut self, ledger: Id, owners: Owners) -> (Id, Vec<Id>) {
-        if let Some(done) = self.releases.get(&(ledger, owners)) {
+    /// The ledger once it has let go of what these hold, and of what those hold beside
+    /// their place, and what to write.
+    pub(super) fn release(&mut self, ledger: Id, owners: Owners, spare: Spare) -> (Id, Vec<Id>) {
+        let key = (ledger, owners, spare);
+        if let Some(done) = self.releases.get(&key) {
             return done.clone();
         }
         let mut changed = self.ledgers.get(ledger).clone();
         each(owners).for_each(|owner| changed.release(SUBNET, &claimant(owner), NOW));
+        for (owner, place) in &key.2 {
+            let owner = claimant(*owner);
+            let held = changed.addresses(SUBNET, &owner);
+            let place = match place {
+                Some(place) => self.addresses(*place).to_vec(),
+                None => changed.place(SUBNET, &owner),
+            };
+            place.iter().for_each(|address| changed.prefer(SUBNET, &owner, *address));
+            let spare = held.into_iter().filter(|one| !place.contains(one));
+            spare.for_each(|address| changed.release_one(SUBNET, &owner, address, NOW));
+        }
         let writes = self.writes_of(&mut changed);
         let done = (self.keep(changed), writes);
-        self.releases.insert((ledger, owners), done.clone());
+        self.releases.insert(key, done.clone());
         done
     }
 
