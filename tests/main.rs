@@ -14,6 +14,7 @@ mod ledger_fight;
 mod port_lifecycle;
 mod restarts;
 mod topology;
+mod vips;
 mod vm_lifecycle;
 
 use std::process::ExitCode;
@@ -95,6 +96,8 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             one_network_serves_two_vpcs_and_is_refused_twice_in_one,
             an_edit_by_which_held_addresses_fall_out_names_their_holders,
             what_was_made_for_topology_goes_without_a_trace;
+        vips:
+            a_port_may_do_what_its_template_lets_it;
         address_life:
             an_ip_object_deleted_by_hand_frees_its_address_but_not_under_a_guest,
             a_place_survives_whatever_ends_the_instance,

@@ -35,6 +35,7 @@ use kube::ResourceExt as _;
 use tracing::warn;
 
 use crate::hold;
+use crate::leave::Leave;
 use crate::ledger::{AddressError, Claimant, VmKey};
 use crate::machine::{self, Step, Trouble};
 use crate::network::Network;
@@ -401,6 +402,7 @@ fn start(
             vm: decision.vm.clone(),
             subnet: request.subnet.clone(),
             node: Some(node.clone()),
+            leave: request.leave.clone(),
         };
         places.push((request, port, network));
     }
@@ -469,7 +471,17 @@ fn kept_port(world: &World, claimant: &Claimant, subnet: &str) -> Option<Port> {
             .get(&claimant.vm)
             .and_then(|instance| node_of(instance))
             .map(str::to_owned),
+        leave: kept_leave(world, &claimant.vm, &network.provider),
     })
+}
+
+/// What a port is let do: as its instance was made, or as the template says while
+/// there is none. What cannot be read lets it do nothing.
+fn kept_leave(world: &World, vm: &VmKey, provider: &str) -> Leave {
+    let instance = world.instances.get(vm).map(|instance| instance.annotations());
+    let template = || world.machines.get(vm)?.spec.template.metadata.as_ref()?.annotations.as_ref();
+    let written = instance.or_else(template);
+    written.and_then(|written| Leave::read(written, provider).ok()).unwrap_or_default()
 }
 
 fn claimant(port: &str, vm: &VmKey, uid: &str) -> Claimant {

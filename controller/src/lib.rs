@@ -20,6 +20,7 @@ pub mod decide;
 pub mod defaults;
 pub mod flaw;
 pub mod hold;
+pub mod leave;
 pub mod ledger;
 pub mod machine;
 pub mod metrics;

@@ -17,6 +17,7 @@ use kube::{Resource as _, ResourceExt as _};
 use net::MacAddr;
 
 use crate::hold;
+use crate::leave;
 use crate::network::Network;
 use crate::request::{Request, networks_of};
 use crate::rows::Port;
@@ -105,24 +106,34 @@ pub fn is_made_of(instance: &VirtualMachineInstance, vm: &VirtualMachine) -> boo
 }
 
 /// Whether `instance` is on the subnets and has the addresses that the template's
-/// annotations name. What they leave open the instance may have as it is.
+/// annotations name. What they leave open the instance may have as it is. What a port
+/// is let do beyond that it may do only if it was said.
 fn has_asked_place(instance: &VirtualMachineInstance, vm: &VirtualMachine) -> bool {
     let template = vm.spec.template.metadata.as_ref();
     let asked = template.and_then(|meta| meta.annotations.as_ref());
-    asked.into_iter().flatten().all(|(key, asked)| {
-        // An annotation of no network of this instance has no effect.
-        let Some(given) = instance.annotations().get(key) else { return true };
-        match key.rsplit_once('/').map(|(_, field)| field) {
-            Some(annotations::IP_ADDRESS) => addresses(asked).is_subset(&addresses(given)),
-            Some(annotations::LOGICAL_SWITCH | annotations::IP_POOL) => {
-                asked.trim() == given.trim()
+    let has_leave = |key: &&String| {
+        key.rsplit_once('/').is_some_and(|(_, field)| leave::FIELDS.contains(&field))
+    };
+    let said = |key: &String| asked.and_then(|asked| asked.get(key)).map(|text| text.trim());
+    let noted = |key: &String| instance.annotations().get(key).map(|text| text.trim());
+    let keys = asked.into_iter().flatten().map(|(key, _)| key);
+    let keys = keys.chain(instance.annotations().keys()).filter(has_leave);
+    let same_leave = keys.into_iter().all(|key| said(key) == noted(key));
+    same_leave
+        && asked.into_iter().flatten().all(|(key, asked)| {
+            // An annotation of no network of this instance has no effect.
+            let Some(given) = instance.annotations().get(key) else { return true };
+            match key.rsplit_once('/').map(|(_, field)| field) {
+                Some(annotations::IP_ADDRESS) => addresses(asked).is_subset(&addresses(given)),
+                Some(annotations::LOGICAL_SWITCH | annotations::IP_POOL) => {
+                    asked.trim() == given.trim()
+                }
+                Some(annotations::MAC_ADDRESS) => {
+                    asked.trim().parse::<MacAddr>().ok() == given.trim().parse().ok()
+                }
+                _ => true,
             }
-            Some(annotations::MAC_ADDRESS) => {
-                asked.trim().parse::<MacAddr>().ok() == given.trim().parse().ok()
-            }
-            _ => true,
-        }
-    })
+        })
 }
 
 /// The addresses in a list with commas; what is not one is none.

@@ -16,6 +16,7 @@ use crds::kubevirt::{Interface, Network as VmNetwork, VirtualMachine, VirtualMac
 use kube::ResourceExt as _;
 use net::{MacAddr, ParseMacError, names};
 
+use crate::leave::{self, Leave, LeaveError};
 use crate::network::{Network, NetworkError};
 
 /// One network of a VM, as asked for.
@@ -36,6 +37,8 @@ pub struct Request {
     pub pool: Vec<Vec<IpAddr>>,
     /// MAC named in the template.
     pub mac: Option<MacAddr>,
+    /// What it is let do beyond its own addresses.
+    pub leave: Leave,
 }
 
 /// Why a VM's networks cannot be served: what its author must change.
@@ -171,6 +174,9 @@ pub enum RequestError {
         /// The address.
         mac: MacAddr,
     },
+    /// What a port may send from could not be read.
+    #[error(transparent)]
+    Leave(#[from] LeaveError),
     /// One network attachment is used by two networks.
     #[error(
         "networks {first:?} and {second:?} would both be port {port:?}: use each attachment once"
@@ -297,6 +303,7 @@ pub fn without_effect(vm: &VirtualMachine) -> Vec<String> {
         let provider = provider(&network, &namespace);
         let fields = [LOGICAL_SWITCH, IP_ADDRESS, MAC_ADDRESS, IP_POOL];
         served.extend(fields.map(|field| annotations::key(&provider, field)));
+        served.extend(leave::FIELDS.map(|field| annotations::key(&provider, field)));
         let by_interface = [IP_ADDRESS, MAC_ADDRESS];
         served
             .extend(by_interface.iter().filter_map(|one| interface_key(&network, &provider, one)));
@@ -340,6 +347,7 @@ impl Reader<'_> {
             pool: if addresses.is_empty() { self.pool(&provider, subnet)? } else { Vec::new() },
             addresses,
             mac: self.mac(network, &provider)?,
+            leave: Leave::read(self.annotations, &provider)?,
             provider,
         })
     }

@@ -7,6 +7,7 @@ use net::{MacAddr, names};
 use ovn::nb::{self, AclWant, Desired, Ours, PortWant, RouterPortWant, RouterWant, SwitchWant};
 
 use crate::hold;
+use crate::leave::Leave;
 use crate::ledger::VmKey;
 use crate::multicast::Querier;
 use crate::network::Network;
@@ -30,6 +31,8 @@ pub struct Port {
     pub addresses: Vec<IpAddr>,
     /// The node its VM was given, if any.
     pub node: Option<String>,
+    /// What it is let do beyond its own addresses.
+    pub leave: Leave,
 }
 
 /// The rows of every VPC and subnet; `mac_of` tells the MAC of a router port that is
@@ -119,12 +122,21 @@ fn guards(router_side: &str) -> BTreeSet<AclWant> {
     .collect()
 }
 
-/// A VM's port: what it may receive and send is its own addresses.
+/// A VM's port: what it may receive and send is its own addresses, and what it is
+/// let beyond them.
 #[must_use]
 pub fn port(port: &Port) -> Desired {
-    let want =
+    let Leave { unguarded, further, hears_unknown } = &port.leave;
+    let mut want =
         PortWant::vm(&port.subnet, &port.vm.namespace, &port.vm.name, port.mac, &port.addresses)
-            .on_chassis(port.node.as_slice());
+            .on_chassis(port.node.as_slice())
+            .allowing(further);
+    if *unguarded {
+        want = want.without_port_security();
+    }
+    if *hears_unknown {
+        want = want.hearing_unknown();
+    }
     Desired { ports: [(port.name.clone(), want)].into(), ..Desired::default() }
 }
 

@@ -14,6 +14,12 @@ pub const MAC_ADDRESS: &str = "mac_address";
 /// Addresses of which the first free one is given: a list with commas, or pairs of
 /// each family with semicolons between.
 pub const IP_POOL: &str = "ip_pool";
+/// `"false"` lets a port send from any address.
+pub const PORT_SECURITY: &str = "port_security";
+/// Further addresses and networks that a port may send from, comma between.
+pub const PORT_VIPS: &str = "port_vips";
+/// `"true"` has a port hear what is meant for addresses that nobody is known to have.
+pub const LAYER2_FORWARD: &str = "layer2_forward";
 /// Networks of the subnet, comma between.
 pub const CIDR: &str = "cidr";
 /// Gateways of the subnet, comma between.

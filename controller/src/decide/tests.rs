@@ -649,3 +649,32 @@ fn a_vpc_that_lists_the_namespace_decides_for_vms_that_no_subnet_lists() {
     bind(&mut world, "3", &["elsewhere", "default"]);
     assert_eq!(decided(&mut world, "web").ports[0].subnet, "of-vpc");
 }
+
+#[test]
+fn what_a_port_is_let_do_is_as_its_vm_was_started() {
+    let mut world = world();
+    let with = |further: Option<&str>, version: &str| {
+        let mut vm = vm("web", "u1", "Always", None);
+        vm.metadata.resource_version = Some(version.to_owned());
+        let key = annotations::key("ovn", annotations::PORT_VIPS);
+        vm.spec.template.metadata.as_mut().unwrap().annotations =
+            further.map(|text| [(key, text.to_owned())].into());
+        vm
+    };
+    let line = |decision: &Decision| {
+        let port = &crate::rows::port(&decision.ports[0]).ports["web.default"];
+        port.port_security.iter().next().unwrap().split_once(' ').unwrap().1.to_owned()
+    };
+    put(&mut world, with(Some("10.0.0.6"), "1"));
+    let first = started(&mut world, "web");
+    assert_eq!(line(&first), "10.0.0.2 fd00::2 10.0.0.6");
+    for (further, version) in [(None, "3"), (Some("10.0.0.5"), "4")] {
+        let vm = with(further, version);
+        put(&mut world, vm.clone());
+        assert_eq!(line(&decided(&mut world, "web")), "10.0.0.2 fd00::2 10.0.0.6");
+        let instance = world.instances.get(&key("web")).unwrap();
+        assert!(!crate::objects::is_made_of(instance, &vm), "it says RestartRequired");
+    }
+    gone(&mut world, "web");
+    assert_eq!(line(&started(&mut world, "web")), "10.0.0.2 fd00::2 10.0.0.5");
+}

@@ -8,10 +8,11 @@ use super::tests::{of, subnets, vm};
 const ADDRESS: &str = "ovn.kubernetes.io/ip_address";
 const MAC: &str = "ovn.kubernetes.io/mac_address";
 const POOL: &str = "ovn.kubernetes.io/ip_pool";
+const VIPS: &str = "ovn.kubernetes.io/port_vips";
 const SWITCH: &str = "ovn.kubernetes.io/logical_switch";
 
 /// Annotation, value, and words of the advice.
-const BAD: [(&str, &str, &str); 36] = [
+const BAD: [(&str, &str, &str); 43] = [
     (ADDRESS, "", "write 10.0.0.5"),
     (ADDRESS, " ", "write 10.0.0.5"),
     (ADDRESS, "ten", "write 10.0.0.5"),
@@ -48,6 +49,13 @@ const BAD: [(&str, &str, &str); 36] = [
     (POOL, "10.0.0.9..10.0.0.5", "write 10.0.0.5,10.0.0.6"),
     (POOL, "10.9.0.5", "choose a free address of it"),
     (POOL, "fd00::1..fd00::ffff", "name fewer"),
+    ("ovn.kubernetes.io/port_security", "no", "write \"true\" or \"false\""),
+    ("ovn.kubernetes.io/port_security", "", "write \"true\" or \"false\""),
+    ("ovn.kubernetes.io/layer2_forward", "yes", "write \"true\" or \"false\""),
+    (VIPS, "", "write 10.0.0.9,10.1.0.0/24"),
+    (VIPS, "10.0.0.9;10.0.0.8", "write 10.0.0.9,10.1.0.0/24"),
+    (VIPS, "10.0.0.9/33", "write 10.0.0.9,10.1.0.0/24"),
+    (VIPS, "10.0.0.9,::/0", "set port_security to \"false\""),
 ];
 
 #[test]

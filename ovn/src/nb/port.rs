@@ -121,6 +121,40 @@ impl PortWant {
         self
     }
 
+    /// Lets it send from these addresses or networks, too.
+    #[must_use]
+    pub fn allowing<S: AsRef<str>>(mut self, further: impl IntoIterator<Item = S>) -> Self {
+        let text = further.into_iter().fold(String::new(), |text, one| text + " " + one.as_ref());
+        let lines = self.port_security.iter();
+        self.port_security = lines.map(|line| format!("{line}{text}")).collect();
+        self
+    }
+
+    /// Has it hear what is meant for addresses that nobody is known to have.
+    #[must_use]
+    pub fn hearing_unknown(mut self) -> Self {
+        self.addresses.insert("unknown".to_owned());
+        self
+    }
+
+    /// An address that moves between these ports: whoever of them announces it has
+    /// it.
+    #[must_use]
+    pub fn virtual_ip<S: AsRef<str>>(switch: &str, address: IpAddr, parents: &[S]) -> Self {
+        let mut options = pairs([("virtual-ip", address.to_string().as_str())]);
+        if !parents.is_empty() {
+            let names: Vec<_> = parents.iter().map(AsRef::as_ref).collect();
+            options.insert("virtual-parents".to_owned(), names.join(","));
+        }
+        Self {
+            switch: switch.to_owned(),
+            kind: "virtual".to_owned(),
+            options,
+            external_ids: pairs([("ls", switch)]),
+            ..Self::default()
+        }
+    }
+
     /// Lets it send from any address.
     #[must_use]
     pub fn without_port_security(mut self) -> Self {
@@ -190,5 +224,36 @@ impl Table for LogicalSwitchPort {
             dhcpv6_options: row.uuid("dhcpv6_options"),
             external_ids: row.map("external_ids"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn web() -> PortWant {
+        let mac = "02:00:00:00:00:01".parse().unwrap();
+        PortWant::vm("s", "default", "web", mac, &["10.0.0.5".parse().unwrap()])
+    }
+
+    #[test]
+    fn what_a_port_may_send_from_is_one_line_and_what_it_is_sent_another() {
+        let want = web().allowing(["10.0.0.9", "10.1.0.0/24"]).hearing_unknown();
+        let line = "02:00:00:00:00:01 10.0.0.5".to_owned();
+        assert_eq!(want.port_security, [format!("{line} 10.0.0.9 10.1.0.0/24")].into());
+        assert_eq!(want.addresses, [line, "unknown".to_owned()].into());
+        let want = web().without_port_security().allowing(["10.0.0.9"]);
+        assert!(want.port_security.is_empty(), "empty is anything");
+    }
+
+    #[test]
+    fn a_virtual_port_names_its_address_and_its_parents() {
+        let address = "10.0.0.9".parse().unwrap();
+        let want = PortWant::virtual_ip("s", address, &["a.default", "b.default"]);
+        let options =
+            pairs([("virtual-ip", "10.0.0.9"), ("virtual-parents", "a.default,b.default")]);
+        assert_eq!((want.kind.as_str(), want.options), ("virtual", options));
+        let none: [&str; 0] = [];
+        assert!(!PortWant::virtual_ip("s", address, &none).options.contains_key("virtual-parents"));
     }
 }
