@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::Value;
-use tests::kinds::{BLOCK, IP, SUBNET, VM, VMI, VPC};
+use tests::kinds::{BLOCK, IP, SUBNET, VIP, VM, VMI, VPC};
 use tests::objects::{Subnet, Vm, vpc};
 use tests::world::{Part, World, port_of};
 use tests::{eventually, same};
@@ -180,7 +180,7 @@ pub(super) async fn nothing_is_left(world: &World) -> anyhow::Result<()> {
 
 /// Every VM, subnet and Vpc; waits until they are gone.
 pub(super) async fn delete_everything(world: &World) -> anyhow::Result<()> {
-    for kind in [VM, SUBNET, VPC] {
+    for kind in [VM, VIP, SUBNET, VPC] {
         for object in world.cluster.list(kind).await? {
             let name = object["metadata"]["name"].as_str().unwrap_or_default();
             world.cluster.delete(kind, name).await?;

@@ -97,7 +97,11 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             an_edit_by_which_held_addresses_fall_out_names_their_holders,
             what_was_made_for_topology_goes_without_a_trace;
         vips:
-            a_port_may_do_what_its_template_lets_it;
+            a_port_may_do_what_its_template_lets_it,
+            a_vip_is_kept_over_a_kill_and_given_to_no_vm,
+            a_vip_moves_between_the_ports_that_carry_it,
+            an_address_that_a_subnet_lists_is_nobodys_own,
+            what_was_made_for_vips_goes_without_a_trace;
         address_life:
             an_ip_object_deleted_by_hand_frees_its_address_but_not_under_a_guest,
             a_place_survives_whatever_ends_the_instance,

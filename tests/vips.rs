@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-use tests::kinds::{SUBNET, VM, VPC};
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+use tests::kinds::{BLOCK, SUBNET, VIP, VM, VMI, VPC};
 use tests::northbound::Port;
 use tests::objects::{Subnet, Vm, vpc};
-use tests::world::{World, port_of};
+use tests::world::{Part, World, port_of};
 use tests::{eventually, same};
 
 use crate::admission::says;
@@ -71,4 +72,191 @@ pub(super) async fn a_port_may_do_what_its_template_lets_it(
         same("what it may send from", port.port_security.clone(), [line.clone()].into())
     })
     .await
+}
+
+fn vip(name: &str, mut spec: Value) -> Value {
+    if spec["subnet"].is_null() {
+        spec["subnet"] = json!("vip-net");
+    }
+    json!({"apiVersion": "kubeovn.io/v1", "kind": "Vip", "metadata": {"name": name}, "spec": spec})
+}
+
+/// Waits until a Vip has addresses: IPv4 and IPv6.
+async fn addresses(world: &World, name: &str) -> anyhow::Result<(String, String)> {
+    eventually(&format!("Vip {name} to have addresses"), SOON, async || {
+        let status = world.cluster.get(VIP, name).await?["status"].clone();
+        let text = |field: &str| status[field].as_str().unwrap_or_default().to_owned();
+        ensure!(!text("v4ip").is_empty() && !text("v6ip").is_empty(), "{status}");
+        Ok((text("v4ip"), text("v6ip")))
+    })
+    .await
+}
+
+/// Waits until a virtual port has this address and these parents.
+async fn is_virtual(
+    world: &World,
+    port: &str,
+    address: &str,
+    parents: &[&str],
+) -> anyhow::Result<()> {
+    eventually(&format!("virtual port {port} of {parents:?}"), SOON, async || {
+        let rows = world.northbound().rows("Logical_Switch_Port", "name,type,options").await?;
+        let row = rows.iter().find(|row| row["name"] == port).context("there is none")?;
+        same("its type", &row["type"], &json!("virtual"))?;
+        let mut options = vec![json!(["virtual-ip", address])];
+        if !parents.is_empty() {
+            let parents: Vec<_> = parents.iter().map(|vm| port_of(vm)).collect();
+            options.push(json!(["virtual-parents", parents.join(",")]));
+        }
+        same("its options", &row["options"], &json!(["map", options]))
+    })
+    .await
+}
+
+async fn no_port(world: &World, port: &str) -> anyhow::Result<()> {
+    eventually(&format!("port {port} to be gone"), SOON, async || {
+        ensure!(!world.northbound().names("Logical_Switch_Port").await?.contains(port), "it is");
+        Ok(())
+    })
+    .await
+}
+
+pub(super) async fn a_vip_is_kept_over_a_kill_and_given_to_no_vm(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    let cluster = &world.cluster;
+    cluster.create(VPC, vpc("vips")).await?;
+    let subnet = Subnet::named("vip-net").in_vpc("vips").of("10.212.0.0/28,fd12::/64");
+    cluster.create(SUBNET, subnet.object()).await?;
+    cluster.create(VIP, vip("kept", json!({}))).await?;
+    let kept = addresses(world, "kept").await?;
+    says(cluster, VIP, "kept", ("Ready", "True"), "").await?;
+    let mac = cluster.get(VIP, "kept").await?["status"]["mac"].clone();
+
+    let thief = Vm::named("thief").on("vip-net").with_address(&kept.0);
+    for vm in [thief, Vm::named("neighbour").on("vip-net")] {
+        cluster.create(VM, vm.object()).await?;
+    }
+    says(cluster, VM, "thief", ("Failure", "True"), "is held by Vip kept").await?;
+    world.running("neighbour").await?;
+    ensure!(world.place("neighbour").await?.v4 != kept.0, "a VM got it");
+
+    let lb = json!({"type": "switch_lb_vip", "v4ip": "10.212.0.9", "v6ip": "FD12::9"});
+    for (name, spec) in [
+        ("outside", json!({"v4ip": "10.213.0.9"})),
+        ("nowhere", json!({"subnet": "none-such"})),
+        ("second", json!({"v4ip": kept.0})),
+        ("balanced", lb),
+    ] {
+        cluster.create(VIP, vip(name, spec)).await?;
+    }
+    says(cluster, VIP, "outside", ("Ready", "False"), "spec.v4ip").await?;
+    says(cluster, VIP, "nowhere", ("Ready", "False"), "create it or name another").await?;
+    says(cluster, VIP, "second", ("Ready", "False"), "is held by Vip kept").await?;
+    same("named", addresses(world, "balanced").await?, ("10.212.0.9".into(), "fd12::9".into()))?;
+    says(cluster, VIP, "balanced", ("FieldsWithoutEffect", "True"), "spec.type").await?;
+
+    let killed = world.kill(Part::Controller)?;
+    world.back(killed).await?;
+    let edit = json!({"spec": {"v4ip": "10.212.0.10", "macAddress": "02:00:00:00:00:77"}});
+    world.cluster.merge(VIP, "kept", edit).await?;
+    says(&world.cluster, VIP, "kept", ("Error", "True"), "it stays").await?;
+    same("addresses", addresses(world, "kept").await?, kept)?;
+    same("mac", world.cluster.get(VIP, "kept").await?["status"]["mac"].clone(), mac)?;
+    is_virtual(world, "kept", &addresses(world, "kept").await?.0, &[]).await?;
+
+    // What it held serves others once it is gone and has rested.
+    world.cluster.delete(VIP, "kept").await?;
+    world.cluster.gone(VIP, "kept", SOON).await?;
+    no_port(world, "kept").await?;
+    says(&world.cluster, VIP, "second", ("Ready", "True"), "").await
+}
+
+pub(super) async fn a_vip_moves_between_the_ports_that_carry_it(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    let cluster = &world.cluster;
+    cluster.create(VIP, vip("shared", json!({}))).await?;
+    let shared = addresses(world, "shared").await?;
+    let vm = |name: &str| Vm::named(name).on("vip-net").without_grace();
+    for name in ["one", "two"] {
+        let vm = vm(name).annotated("ovn.kubernetes.io/aaps", "shared");
+        cluster.create(VM, vm.object()).await?;
+    }
+    let mut labelled = vm("three").object();
+    labelled["spec"]["template"]["metadata"]["labels"] = json!({"role": "front"});
+    cluster.create(VM, labelled).await?;
+    let lost = vm("lost").annotated("ovn.kubernetes.io/aaps", "no-such-vip");
+    cluster.create(VM, lost.object()).await?;
+    says(cluster, VM, "lost", ("Failure", "True"), "does not exist").await?;
+    for name in ["one", "two", "three"] {
+        world.running(name).await?;
+    }
+    is_virtual(world, "shared", &shared.0, &["one", "two"]).await?;
+    is_virtual(world, "shared:v6", &shared.1, &["one", "two"]).await?;
+    let may_send = async |vm: &str, wanted: bool| {
+        port_is(world, vm, "to carry the Vip or not", async |port| {
+            let lines: Vec<_> = port.port_security.iter().cloned().collect();
+            let ends = format!(" {} {}", shared.0, shared.1);
+            same(&format!("{lines:?}"), lines.iter().all(|line| line.ends_with(&ends)), wanted)
+        })
+        .await
+    };
+    may_send("one", true).await?;
+    may_send("three", false).await?;
+
+    // A selector counts at once.
+    let select = json!({"spec": {"namespace": "default", "selector": ["role:front"]}});
+    cluster.merge(VIP, "shared", select).await?;
+    is_virtual(world, "shared", &shared.0, &["one", "three", "two"]).await?;
+    may_send("three", true).await?;
+    cluster.merge(VIP, "shared", json!({"spec": {"selector": []}})).await?;
+    is_virtual(world, "shared", &shared.0, &["one", "two"]).await?;
+    may_send("three", false).await?;
+
+    // A parent that goes is none; the Vip waits for the other.
+    cluster.delete(VM, "two").await?;
+    is_virtual(world, "shared", &shared.0, &["one"]).await?;
+    cluster.delete(VIP, "shared").await?;
+    says(cluster, VIP, "shared", ("DeletionBlocked", "True"), "VirtualMachine default/one").await?;
+    is_virtual(world, "shared", &shared.0, &["one"]).await?;
+    cluster.merge(VM, "one", json!({"spec": {"runStrategy": "Halted"}})).await?;
+    cluster.gone(VMI, "one", SOON).await?;
+    cluster.gone(VIP, "shared", SOON).await?;
+    no_port(world, "shared").await?;
+    no_port(world, "shared:v6").await
+}
+
+pub(super) async fn an_address_that_a_subnet_lists_is_nobodys_own(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    let cluster = &world.cluster;
+    let subnet = Subnet::named("listing").in_vpc("vips").of("10.214.0.0/29");
+    let listed = json!(["10.214.0.2", "10.215.0.2"]);
+    cluster.create(SUBNET, subnet.with("vips", listed).object()).await?;
+    says(cluster, SUBNET, "listing", ("Ready", "True"), "").await?;
+    says(cluster, SUBNET, "listing", ("Error", "True"), "spec.vips[1]").await?;
+    is_virtual(world, "listing-vip-10.214.0.2", "10.214.0.2", &[]).await?;
+    let vm =
+        Vm::named("sharer").on("listing").annotated("ovn.kubernetes.io/port_vips", "10.214.0.2");
+    cluster.create(VM, vm.object()).await?;
+    world.running("sharer").await?;
+    same("its own", world.place("sharer").await?.v4, "10.214.0.3".to_owned())?;
+    is_virtual(world, "listing-vip-10.214.0.2", "10.214.0.2", &["sharer"]).await?;
+    cluster.merge(SUBNET, "listing", json!({"spec": {"vips": []}})).await?;
+    no_port(world, "listing-vip-10.214.0.2").await
+}
+
+pub(super) async fn what_was_made_for_vips_goes_without_a_trace(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    crate::churn::delete_everything(world).await?;
+    eventually("no address to be held", SOON, async || {
+        let blocks = world.cluster.list(BLOCK).await?;
+        let held =
+            |block: &Value| block["spec"]["held"].as_object().is_some_and(|one| !one.is_empty());
+        same("blocks with holders", blocks.iter().filter(|block| held(block)).count(), 0)
+    })
+    .await?;
+    same("ports", world.northbound().count("Logical_Switch_Port").await?, 0)
 }

@@ -35,13 +35,13 @@ use kube::ResourceExt as _;
 use tracing::warn;
 
 use crate::hold;
-use crate::leave::Leave;
 use crate::ledger::{AddressError, Claimant, VmKey};
 use crate::machine::{self, Step, Trouble};
 use crate::network::Network;
 use crate::placement;
 use crate::request::{Offer, Request, requests};
 use crate::rows::Port;
+use crate::vips;
 use crate::world::{World, node_of};
 
 /// What is to be done for one VM.
@@ -108,6 +108,9 @@ pub struct Policy {
 /// Decides for `key`, noting claims in the world's ledger. They count once the
 /// ledger is committed; until then nothing of the decision may be carried out.
 pub fn decide(world: &mut World, key: &VmKey, policy: Policy, now: Timestamp) -> Decision {
+    if let Some(vip) = key.vip() {
+        return vips::decide(world, vip, now);
+    }
     let vm = world.machines.get(key).cloned();
     let instance = world.instances.get(key).cloned();
     let mut decision = Decision::nothing_for(key.clone());
@@ -273,6 +276,9 @@ fn claim_all(
         if let Some(message) = mac::refusal(world, request) {
             return Err((Trouble { reason: machine::ADDRESS_NOT_AVAILABLE, message }, None));
         }
+        if let Some(message) = vips::trouble(world, &decision.vm, request) {
+            return Err((Trouble { reason: machine::INVALID_NETWORK, message }, None));
+        }
         let claimant = claimant(&request.port, &decision.vm, &uid);
         adopt_reservation(world, request, &claimant, seconds);
         let remembered = remembered(world, request, &claimant);
@@ -402,7 +408,7 @@ fn start(
             vm: decision.vm.clone(),
             subnet: request.subnet.clone(),
             node: Some(node.clone()),
-            leave: request.leave.clone(),
+            leave: vips::carried(world, &decision.vm, &request.provider, &request.subnet),
         };
         places.push((request, port, network));
     }
@@ -471,17 +477,8 @@ fn kept_port(world: &World, claimant: &Claimant, subnet: &str) -> Option<Port> {
             .get(&claimant.vm)
             .and_then(|instance| node_of(instance))
             .map(str::to_owned),
-        leave: kept_leave(world, &claimant.vm, &network.provider),
+        leave: vips::carried(world, &claimant.vm, &network.provider, subnet),
     })
-}
-
-/// What a port is let do: as its instance was made, or as the template says while
-/// there is none. What cannot be read lets it do nothing.
-fn kept_leave(world: &World, vm: &VmKey, provider: &str) -> Leave {
-    let instance = world.instances.get(vm).map(|instance| instance.annotations());
-    let template = || world.machines.get(vm)?.spec.template.metadata.as_ref()?.annotations.as_ref();
-    let written = instance.or_else(template);
-    written.and_then(|written| Leave::read(written, provider).ok()).unwrap_or_default()
 }
 
 fn claimant(port: &str, vm: &VmKey, uid: &str) -> Claimant {
@@ -538,4 +535,4 @@ pub fn unix(now: Timestamp) -> Seconds {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

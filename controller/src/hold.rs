@@ -9,7 +9,7 @@
 //!
 //! A subnet is in use while an address of it is held (one that rests is not), a
 //! VPC while a subnet of it is in force or held, an IP object while an instance has
-//! its address (`decide/deleted.rs`). An IP object is made with the finalizer.
+//! its address (`decide/deleted.rs`), a Vip while an instance carries it (`vips.rs`). An IP object is made with the finalizer.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
-use crate::ledger::Claimant;
+use crate::ledger::{Claimant, VmKey};
 use crate::world::World;
 
 /// How many users a message names; the others it counts.
@@ -109,6 +109,26 @@ pub fn ips_to_let_go(world: &World) -> Vec<(String, Value)> {
     over.map(|(name, ip)| (name.clone(), without(ip))).collect()
 }
 
+/// The Vips to put the finalizer on, with the patch that does it.
+#[must_use]
+pub fn vips_to_take(world: &World) -> Vec<(String, Value)> {
+    let lacking = world.vips.iter().filter(|(_, vip)| could_vanish(&vip.metadata));
+    lacking.map(|(name, vip)| (name.clone(), with(&vip.metadata))).collect()
+}
+
+/// The Vips to take the finalizer off, with the patch that does it: those that are
+/// being deleted and hold nothing any more. What one holds that cannot be read is
+/// found when it is gone.
+#[must_use]
+pub fn vips_to_let_go(world: &World) -> Vec<(String, Value)> {
+    let over = world.vips.metas().filter(|(name, vip)| {
+        let holds = !world.ledger.held_for(&VmKey::of_vip(name)).is_empty();
+        let unreadable = world.vips.is_unreadable(name);
+        is_leaving(vip) && is_held(vip) && (unreadable || !holds)
+    });
+    over.map(|(name, vip)| (name.clone(), without(vip))).collect()
+}
+
 /// The subnets that keep this Vpc: those in force, and those that hold addresses
 /// though nobody can say any more how they were.
 #[must_use]
@@ -167,7 +187,9 @@ pub fn vpc_waits(world: &World, vpc: &Vpc) -> Option<String> {
 
 /// A holder as its author knows it.
 fn user(holder: &Claimant) -> String {
-    if holder.uid.is_empty() {
+    if let Some(vip) = holder.vm.vip() {
+        format!("Vip {vip}")
+    } else if holder.uid.is_empty() {
         format!("IP {}", holder.port)
     } else {
         format!("VirtualMachine {}", holder.vm)
@@ -175,7 +197,7 @@ fn user(holder: &Claimant) -> String {
 }
 
 /// The first few, and how many more; none if there are none.
-fn counted(users: &BTreeSet<String>) -> Option<String> {
+pub(crate) fn counted(users: &BTreeSet<String>) -> Option<String> {
     let named: Vec<&str> = users.iter().take(NAMED).map(String::as_str).collect();
     match users.len().saturating_sub(NAMED) {
         _ if users.is_empty() => None,

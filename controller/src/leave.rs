@@ -1,5 +1,5 @@
 //! What a port is let do beyond its own addresses: Kube-OVN's `port_security`,
-//! `port_vips` and `layer2_forward`. Pure.
+//! `port_vips`, `layer2_forward` and `aaps`. Pure.
 //!
 //! Read from the VM template when the VM starts, and from the annotations of its
 //! instance while that is there: like the rest of a port, a change counts at the
@@ -7,11 +7,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crds::annotations::{self, LAYER2_FORWARD, PORT_SECURITY, PORT_VIPS};
+use crds::annotations::{self, AAPS, LAYER2_FORWARD, PORT_SECURITY, PORT_VIPS};
 use ipnetwork::IpNetwork;
 
 /// The annotations that are read here.
-pub const FIELDS: [&str; 3] = [PORT_SECURITY, PORT_VIPS, LAYER2_FORWARD];
+pub const FIELDS: [&str; 4] = [PORT_SECURITY, PORT_VIPS, LAYER2_FORWARD, AAPS];
 
 /// What a port is let do.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -20,6 +20,8 @@ pub struct Leave {
     pub unguarded: bool,
     /// Addresses and networks that it may send from.
     pub further: BTreeSet<String>,
+    /// Vips, from whose addresses it may send.
+    pub carries: BTreeSet<String>,
     /// It hears what is meant for addresses that nobody is known to have.
     pub hears_unknown: bool,
 }
@@ -60,9 +62,24 @@ impl Leave {
         Ok(Self {
             unguarded: !switch(PORT_SECURITY, true)?,
             hears_unknown: switch(LAYER2_FORWARD, false)?,
+            carries: carries(annotations, annotations::key(provider, AAPS))?,
             further: further(annotations, annotations::key(provider, PORT_VIPS))?,
         })
     }
+}
+
+/// The Vips in a list.
+fn carries(
+    annotations: &BTreeMap<String, String>,
+    key: String,
+) -> Result<BTreeSet<String>, LeaveError> {
+    let Some(text) = annotations.get(&key) else { return Ok(BTreeSet::new()) };
+    let names: BTreeSet<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
+    if names.contains("") {
+        let advice = "is not a list of Vips: write their names with commas between";
+        return Err(LeaveError { key, text: text.clone(), advice });
+    }
+    Ok(names)
 }
 
 /// The addresses and networks in a list, each as OVN writes it.

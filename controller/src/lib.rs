@@ -38,6 +38,7 @@ pub mod rows;
 mod run;
 pub mod shelf;
 pub mod status;
+pub mod vips;
 pub mod warning;
 pub mod watch;
 pub mod world;

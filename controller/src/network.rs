@@ -38,6 +38,8 @@ pub struct Network {
     pub gateway_v6: Option<Ipv6Addr>,
     /// Given only to who asks for them.
     pub excluded: Vec<AddrRange>,
+    /// Addresses of no one VM: those that it lists and that can be.
+    pub vips: BTreeSet<IpAddr>,
     /// The route table that packets from it are looked up in; empty for the main one.
     pub route_table: String,
     /// Namespaces whose VMs use it unless they say otherwise: those listed, and those
@@ -167,6 +169,7 @@ impl Network {
             gateway_v4,
             gateway_v6,
             excluded,
+            vips: vips(spec, cidrs).0,
             route_table: spec.route_table.clone(),
             namespaces: spec.namespaces.iter().cloned().collect(),
             rules,
@@ -192,7 +195,9 @@ impl Network {
         let of_family = |range: &&AddrRange| range.first().is_ipv4() == cidr.is_ipv4();
         let gateways: Vec<AddrRange> = self.gateways().map(AddrRange::from).collect();
         let forbidden: Vec<_> = gateways.iter().filter(of_family).copied().collect();
-        let excluded: Vec<_> = self.excluded.iter().filter(of_family).copied().collect();
+        let vips = self.vips.iter().copied().map(AddrRange::from);
+        let excluded = self.excluded.iter().copied().chain(vips);
+        let excluded: Vec<_> = excluded.filter(|range| of_family(&range)).collect();
         ipam::Pool::new(cidr, &forbidden, &excluded, rest)
     }
 
@@ -289,11 +294,32 @@ fn gateways(
 #[must_use]
 pub fn flaws(spec: &SubnetSpec) -> Vec<Flaw> {
     let (_, mut flaws) = namespaces::selectors(spec);
+    flaws.extend(spec.cidr_block.parse().map(|cidrs| vips(spec, cidrs).1).unwrap_or_default());
     if !["", "distributed", "centralized"].contains(&spec.gateway_type.as_str()) {
         let advice = "write distributed or centralized, or leave it out";
         flaws.push(Flaw::new("gatewayType".to_owned(), &spec.gateway_type, advice));
     }
     flaws
+}
+
+/// The addresses in `spec.vips`, and the entries that cannot be.
+fn vips(spec: &SubnetSpec, cidrs: Cidrs) -> (BTreeSet<IpAddr>, Vec<Flaw>) {
+    let gateways = gateways(&spec.gateway, cidrs).unwrap_or_default();
+    let gateways = [gateways.0.map(IpAddr::V4), gateways.1.map(IpAddr::V6)];
+    let (mut vips, mut flaws) = (BTreeSet::new(), Vec::new());
+    for (at, text) in spec.vips.iter().enumerate() {
+        let address = text.trim().parse().ok().filter(|address| cidrs.contains(*address));
+        let advice = match address {
+            None => format!("write an address in spec.cidrBlock {cidrs}"),
+            Some(_) if gateways.contains(&address) => "it is the gateway: write another".to_owned(),
+            Some(address) => {
+                vips.insert(address);
+                continue;
+            }
+        };
+        flaws.push(Flaw::new(format!("vips[{at}]"), text, advice));
+    }
+    (vips, flaws)
 }
 
 /// The fields that are written in `spec` but have no effect yet; the user is
@@ -319,7 +345,6 @@ pub fn without_effect(spec: &SubnetSpec) -> Vec<&'static str> {
         ("u2oInterconnection", spec.u2o_interconnection),
         ("u2oInterconnectionIP", !spec.u2o_interconnection_ip.is_empty()),
         ("u2oFeatures", spec.u2o_features.is_some()),
-        ("vips", !spec.vips.is_empty()),
         ("enableLb", spec.enable_lb == Some(true)),
         ("enableExternalLBAddress", spec.enable_external_lb_address),
         ("nodeNetwork", !spec.node_network.is_empty()),

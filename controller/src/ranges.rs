@@ -28,7 +28,8 @@ pub fn of(network: &Network, cidr: IpNetwork, held: &[IpAddr]) -> (String, Strin
     let held: Vec<Span> = held.collect();
     let excluded = network.excluded.iter().copied();
     let gateways = network.gateways().map(AddrRange::from);
-    let taken = excluded.chain(gateways).filter(|range| range.first().is_ipv4() == v4);
+    let vips = network.vips.iter().copied().map(AddrRange::from);
+    let taken = excluded.chain(gateways).chain(vips).filter(|range| range.first().is_ipv4() == v4);
     let taken = taken.map(|range| (number(range.first()), number(range.last())));
     let broadcast = v4.then_some((whole.1, whole.1));
     let taken = taken.chain(held.iter().copied()).chain([(whole.0, whole.0)]).chain(broadcast);

@@ -156,6 +156,18 @@ pub enum RequestError {
         /// The subnet.
         subnet: String,
     },
+    /// An address that is no one VM's.
+    #[error(
+        "annotation {key}: {address} is one of spec.vips of subnet {subnet:?}: choose another, or list it in port_vips to share it"
+    )]
+    OfTheSubnet {
+        /// The annotation.
+        key: String,
+        /// The address.
+        address: IpAddr,
+        /// The subnet.
+        subnet: String,
+    },
     /// A MAC could not be read.
     #[error("{place}: {source}")]
     Mac {
@@ -433,6 +445,10 @@ impl Reader<'_> {
                     cidr: subnet.cidrs.to_string(),
                     subnet: subnet.name.clone(),
                 });
+            }
+            if subnet.vips.contains(&address) {
+                let subnet = subnet.name.clone();
+                return Err(RequestError::OfTheSubnet { key, address, subnet });
             }
             addresses.push(address);
         }

@@ -18,6 +18,7 @@ mod outdated;
 mod standalone;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -38,7 +39,7 @@ use crate::ledger::VmKey;
 use crate::metrics::Metrics;
 use crate::warning::{self, Warning};
 use crate::world::World;
-use crate::{machine, rows};
+use crate::{machine, rows, vips};
 
 /// API writes in flight at once.
 const PARALLEL_WRITES: usize = 48;
@@ -143,6 +144,8 @@ impl Rounds {
         let mut decisions: Vec<Decision> =
             dirty.iter().map(|key| decide(&mut self.world, key, policy, now)).collect();
 
+        let moved = self.note_carriers(&decisions);
+
         let blocks: Api<AddressBlock> = Api::all(self.edge.client.clone());
         let lost = self.world.ledger.commit(&blocks).await;
         self.drop_lost(&mut decisions, &lost);
@@ -150,7 +153,7 @@ impl Rounds {
         let unsure = outdated::outdated(&self.edge.client, &self.world, &decisions).await;
         self.drop_lost(&mut decisions, &unsure);
 
-        if let Err(error) = self.write_rows(&decisions, topology).await {
+        if let Err(error) = self.write_rows(&decisions, topology, &moved).await {
             warn!(
                 error = &error as &dyn std::error::Error,
                 "OVN did not take the plan; trying again"
@@ -184,6 +187,18 @@ impl Rounds {
             self.write_network_statuses(now).await;
         }
         timer.finished(decisions.len());
+    }
+
+    /// Takes note of which ports may send from addresses that are not theirs; returns
+    /// the addresses of which that has changed. What cannot be read is as it was.
+    fn note_carriers(&mut self, decisions: &[Decision]) -> BTreeSet<(String, IpAddr)> {
+        let mut moved = BTreeSet::new();
+        for decision in decisions {
+            if !self.world.is_unreadable(&decision.vm) {
+                moved.extend(self.world.carriers.note(&decision.vm, &decision.ports));
+            }
+        }
+        moved
     }
 
     /// Gives back addresses whose ports and IP objects are gone, and has those
@@ -250,12 +265,16 @@ impl Rounds {
         &mut self,
         decisions: &[Decision],
         topology: bool,
+        moved: &BTreeSet<(String, IpAddr)>,
     ) -> Result<(), TransactError> {
         let mut desired = Desired::default();
         let mut scope = Scope::default();
         for decision in decisions {
             decision.ports.iter().for_each(|port| desired.extend(rows::port(port)));
             scope = scope.and(Scope::ports(&decision.surplus));
+        }
+        if !topology && !moved.is_empty() {
+            desired.extend(vips::rows(&self.world, Some(moved)));
         }
         let plan = self.edge.ovn.read(|replica| {
             if topology {

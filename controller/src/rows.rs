@@ -11,6 +11,7 @@ use crate::leave::Leave;
 use crate::ledger::VmKey;
 use crate::multicast::Querier;
 use crate::network::Network;
+use crate::vips;
 use crate::world::World;
 use crate::{peering, routes};
 
@@ -44,6 +45,7 @@ pub fn topology(world: &World, mac_of: impl Fn(&str) -> Option<MacAddr>) -> Desi
     let vpcs: BTreeSet<&String> =
         networks.clone().map(|network| &network.vpc).chain(staying.map(|(name, _)| name)).collect();
     vpcs.into_iter().for_each(|name| desired.extend(vpc(world, name)));
+    desired.extend(vips::rows(world, None));
     for network in networks {
         let mac = mac_of(&names::router_side(&network.vpc, &network.name));
         desired.extend(subnet(network, mac.unwrap_or_else(|| network.router_mac())));
@@ -126,7 +128,7 @@ fn guards(router_side: &str) -> BTreeSet<AclWant> {
 /// let beyond them.
 #[must_use]
 pub fn port(port: &Port) -> Desired {
-    let Leave { unguarded, further, hears_unknown } = &port.leave;
+    let Leave { unguarded, further, hears_unknown, carries: _ } = &port.leave;
     let mut want =
         PortWant::vm(&port.subnet, &port.vm.namespace, &port.vm.name, port.mac, &port.addresses)
             .on_chassis(port.node.as_slice())
@@ -150,7 +152,7 @@ pub fn port(port: &Port) -> Desired {
 #[must_use]
 pub fn ownerless(mut ours: Ours, world: &World) -> Ours {
     let held: BTreeSet<_> = world.ledger.held_ports().collect();
-    ours.ports.retain(|port| !held.contains(port.as_str()));
+    ours.ports.retain(|port| !held.contains(port.as_str()) && !vips::is_unclear(world, port));
     if world.ledger.unreadable_blocks().next().is_some() {
         // Whose ports those are that no block names, nobody knows.
         ours.ports.clear();

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use crds::condition::{self, Condition};
-use crds::kubeovn::{Count, DEFAULT_VPC, Subnet, SubnetStatus, Vpc, VpcSpec, VpcStatus};
+use crds::kubeovn::{
+    Count, DEFAULT_VPC, Subnet, SubnetStatus, Vip, VipStatus, Vpc, VpcSpec, VpcStatus,
+};
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt as _};
 use net::names;
@@ -13,7 +15,7 @@ use crate::flaw::Flaw;
 use crate::multicast::Querier;
 use crate::warning::Warning;
 use crate::world::World;
-use crate::{flaw, hold, network, peering, ranges, routes};
+use crate::{flaw, hold, network, peering, ranges, routes, vips};
 
 /// The Subnet statuses to write; `mac_of` tells the MAC of a router port.
 pub fn subnets(
@@ -139,6 +141,30 @@ pub fn vpcs(world: &World, now: Timestamp) -> Vec<(String, VpcStatus)> {
         (vpc.status.as_ref() != Some(&status)).then(|| (name.clone(), status))
     };
     world.vpcs.iter().filter_map(wanted).collect()
+}
+
+/// The Vip statuses to write.
+#[must_use]
+pub fn vips(world: &World, now: Timestamp) -> Vec<(Arc<Vip>, VipStatus)> {
+    let now = now.to_string();
+    let wanted = |(name, vip): (&String, &Arc<Vip>)| {
+        let refusal = match vips::held(world, vip) {
+            Some(_) => None,
+            None if hold::is_leaving(&vip.metadata) => Some("it is being deleted".to_owned()),
+            None => Some(world.refused_vips.get(name)?.clone()),
+        };
+        let facts = Facts {
+            refusal,
+            flaws: flaw::told(&vips::flaws(world, vip)),
+            waits: vips::waits(world, vip),
+            ignored: vips::without_effect(&vip.spec),
+            generation: vip.metadata.generation,
+        };
+        let mut status = vips::shown(world, vip);
+        status.conditions = conditions(&status.conditions, facts, &now);
+        (vip.status.as_ref() != Some(&status)).then(|| (Arc::clone(vip), status))
+    };
+    world.vips.iter().filter_map(wanted).collect()
 }
 
 /// The entries of a Vpc's lists that are not in force.

@@ -24,6 +24,7 @@ use crate::ledger::{Ledger, VmKey};
 use crate::namespaces;
 use crate::network::{Network, NetworkError};
 use crate::shelf::{Change, Seen, Shelf};
+use crate::vips::Carriers;
 
 /// Something that a watch saw.
 #[derive(Debug)]
@@ -77,6 +78,12 @@ pub struct World {
     pub nodes: Shelf<String, Node>,
     /// Which address belongs to whom.
     pub ledger: Ledger,
+    /// Vips that have no address, and why.
+    pub refused_vips: BTreeMap<String, String>,
+    /// Which ports may send from addresses that are not theirs.
+    pub carriers: Carriers,
+    /// Vips that select VMs, by the namespace of these.
+    selecting: BTreeMap<String, BTreeSet<String>>,
     /// Subnets that cannot be in force, and why.
     pub refused: BTreeMap<String, NetworkError>,
     blocks_synced: bool,
@@ -110,6 +117,9 @@ impl World {
             instances: Shelf::default(),
             nodes: Shelf::default(),
             ledger: Ledger::new(rest),
+            refused_vips: BTreeMap::new(),
+            carriers: Carriers::default(),
+            selecting: BTreeMap::new(),
             refused: BTreeMap::new(),
             blocks_synced: false,
             dirty: BTreeSet::new(),
@@ -161,9 +171,8 @@ impl World {
                 }
             }
             Event::Vip(seen) => {
-                for (_, old, new) in self.vips.apply(seen, name_of) {
-                    self.topology |= is_news(old.as_deref(), new.as_deref(), |vip| &vip.spec);
-                }
+                let changes = self.vips.apply(seen, name_of);
+                changes.into_iter().for_each(|change| self.vip_changed(change));
             }
             Event::Claim(seen) => {
                 for (_, old, new) in self.claims.apply(seen, vm_key_of) {
@@ -245,6 +254,27 @@ impl World {
         }
     }
 
+    /// Puts in a Vip as the API answered a write of ours.
+    pub fn put_vip(&mut self, vip: Vip) {
+        if let Some(change) = self.vips.put(vip.name_any(), vip) {
+            self.vip_changed(change);
+        }
+    }
+
+    /// Puts in the metadata of a Vip as the API answered a write of ours that was
+    /// guarded by the version held.
+    pub fn put_vip_meta(&mut self, meta: ObjectMeta) {
+        if let Some(change) = self.vips.put_meta(name_of(&meta), meta) {
+            self.vip_changed(change);
+        }
+    }
+
+    /// The Vips whose selector looks at VMs of this namespace.
+    pub fn selecting_vips(&self, namespace: &str) -> impl Iterator<Item = &String> {
+        let named = (!namespace.is_empty()).then(|| self.selecting.get(namespace));
+        named.flatten().into_iter().flatten()
+    }
+
     /// Puts in the metadata of a Subnet as the API answered a write of ours that
     /// was guarded by the version held.
     pub fn put_subnet_meta(&mut self, meta: ObjectMeta) {
@@ -309,14 +339,15 @@ impl World {
             self.dirty.extend(self.machines.iter().map(|(key, _)| key.clone()));
             self.dirty.extend(self.instances.iter().map(|(key, _)| key.clone()));
             self.dirty.extend(self.ledger.vms().cloned());
+            self.dirty.extend(self.vips.iter().map(|(name, _)| VmKey::of_vip(name)));
             self.dirty.extend(self.ips.iter().filter_map(|(_, ip)| ip_key(ip)));
         }
         self.ledger.settle();
         let mut dirty: Vec<_> = std::mem::take(&mut self.dirty).into_iter().collect();
-        // Who runs keeps what it uses, then who was there first is served first.
+        // Vips first, since VMs rely on them; who runs keeps what it uses; then who was there first is served first.
         dirty.sort_by_cached_key(|key| {
             let created = self.machines.get(key).and_then(|vm| vm.creation_timestamp());
-            (self.instances.get(key).is_none(), created)
+            (key.vip().is_none(), self.instances.get(key).is_none(), created)
         });
         (dirty, topology)
     }
@@ -487,6 +518,17 @@ impl World {
         self.topology |= is_news(old.as_deref(), new.as_deref(), |vpc| &vpc.spec);
     }
 
+    fn vip_changed(&mut self, (_, old, new): Change<String, Vip>) {
+        if !is_news(old.as_deref(), new.as_deref(), |vip| &vip.spec) {
+            return;
+        }
+        self.topology = true;
+        self.selecting.clear();
+        for (name, vip) in self.vips.iter().filter(|(_, vip)| !vip.spec.selector.is_empty()) {
+            self.selecting.entry(vip.spec.namespace.clone()).or_default().insert(name.clone());
+        }
+    }
+
     fn subnet_changed(&mut self, (_, old, new): Change<String, Subnet>) {
         self.topology |= is_news(old.as_deref(), new.as_deref(), |subnet| &subnet.spec);
     }
@@ -510,6 +552,8 @@ impl World {
     }
 
     fn instance_changed(&mut self, (key, old, new): Change<VmKey, VirtualMachineInstance>) {
+        // A Vip that is being deleted may have waited for it.
+        self.topology |= new.is_none() && self.vips.metas().any(|(_, vip)| hold::is_leaving(vip));
         if let Some(node) = old.as_deref().and_then(node_of)
             && let Some(load) = self.load.get_mut(node)
         {

@@ -20,6 +20,8 @@ pub const PORT_SECURITY: &str = "port_security";
 pub const PORT_VIPS: &str = "port_vips";
 /// `"true"` has a port hear what is meant for addresses that nobody is known to have.
 pub const LAYER2_FORWARD: &str = "layer2_forward";
+/// Vips whose addresses a port may send from, comma between.
+pub const AAPS: &str = "aaps";
 /// Networks of the subnet, comma between.
 pub const CIDR: &str = "cidr";
 /// Gateways of the subnet, comma between.

@@ -56,6 +56,41 @@ pub fn router_side(vpc: &str, subnet: &str) -> String {
     format!("{vpc}-{subnet}")
 }
 
+/// In whose name the ledger holds the addresses of a Vip. No VM's port has a colon.
+#[must_use]
+pub fn vip_holder(vip: &str) -> String {
+    format!("{VIP_PREFIX}{vip}")
+}
+
+/// The Vip that holds in this name, if it is one's.
+#[must_use]
+pub fn vip_of_holder(holder: &str) -> Option<&str> {
+    holder.strip_prefix(VIP_PREFIX)
+}
+
+const VIP_PREFIX: &str = "vip:";
+
+/// The logical switch port of a Vip's address: the first is named as the Vip, the
+/// one of its other family `<vip>:v6`.
+#[must_use]
+pub fn vip_port(vip: &str, at: usize) -> String {
+    if at == 0 { vip.to_owned() } else { format!("{vip}{VIP_V6}") }
+}
+
+/// The Vip that this port would be of.
+#[must_use]
+pub fn vip_of_port(port: &str) -> &str {
+    port.strip_suffix(VIP_V6).unwrap_or(port)
+}
+
+const VIP_V6: &str = ":v6";
+
+/// The logical switch port of an address that a subnet lists in `spec.vips`.
+#[must_use]
+pub fn subnet_vip(subnet: &str, address: &str) -> String {
+    format!("{subnet}-vip-{address}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +99,15 @@ mod tests {
     fn the_default_provider_is_not_part_of_a_port_name() {
         assert_eq!(port("web", "default", "ovn"), "web.default");
         assert_eq!(port("web", "default", "net2.default.ovn"), "web.default.net2.default.ovn");
+    }
+
+    #[test]
+    fn a_vip_shares_no_name_with_a_vms_port_or_another_vip() {
+        assert_ne!(vip_holder("web"), port("vip", "web", "ovn"));
+        assert_eq!(vip_of_holder(&vip_holder("web")), Some("web"));
+        assert_eq!(vip_of_holder("vip.web"), None);
+        assert_eq!([vip_port("web", 0), vip_port("web", 1)], ["web", "web:v6"]);
+        assert_eq!(vip_of_port("web:v6"), "web");
     }
 
     #[test]

@@ -9,15 +9,15 @@ use crate::world::Event;
 mod namespaces;
 mod template;
 
-pub(super) fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()
 }
 
-pub(super) fn key(name: &str) -> VmKey {
+pub(crate) fn key(name: &str) -> VmKey {
     VmKey { namespace: "default".to_owned(), name: name.to_owned() }
 }
 
-pub(super) fn vm(name: &str, uid: &str, strategy: &str, address: Option<&str>) -> VirtualMachine {
+pub(crate) fn vm(name: &str, uid: &str, strategy: &str, address: Option<&str>) -> VirtualMachine {
     let annotations = address.map(|ip| json!({ "ovn.kubernetes.io/ip_address": ip }));
     serde_json::from_value(json!({
         "apiVersion": "kubevirt.io/v1",
@@ -32,7 +32,7 @@ pub(super) fn vm(name: &str, uid: &str, strategy: &str, address: Option<&str>) -
 }
 
 /// A world in which every kind has been listed: one subnet, one node.
-pub(super) fn world() -> World {
+pub(crate) fn world() -> World {
     let mut world = World::new(60);
     let spec = SubnetSpec {
         cidr_block: "10.0.0.0/29,fd00::/64".to_owned(),
@@ -58,21 +58,21 @@ pub(super) fn world() -> World {
     world
 }
 
-pub(super) fn put(world: &mut World, vm: VirtualMachine) {
+pub(crate) fn put(world: &mut World, vm: VirtualMachine) {
     world.apply(Event::Machine(Seen::Now(Box::new(vm))));
 }
 
-pub(super) fn remove(world: &mut World, vm: VirtualMachine) {
+pub(crate) fn remove(world: &mut World, vm: VirtualMachine) {
     world.apply(Event::Machine(Seen::gone(&vm)));
 }
 
-pub(super) fn decided(world: &mut World, name: &str) -> Decision {
+pub(crate) fn decided(world: &mut World, name: &str) -> Decision {
     world.take_dirty();
     decide(world, &key(name), Policy { keep_vm_ip: true }, now())
 }
 
 /// Decides, and puts the instance in as if it had been written.
-pub(super) fn started(world: &mut World, name: &str) -> Decision {
+pub(crate) fn started(world: &mut World, name: &str) -> Decision {
     let decision = decided(world, name);
     let mut instance = (**decision.create.as_ref().expect("the VM starts")).clone();
     instance.metadata.uid = Some(format!("vmi-of-{name}"));
@@ -81,19 +81,19 @@ pub(super) fn started(world: &mut World, name: &str) -> Decision {
     decision
 }
 
-pub(super) fn gone(world: &mut World, name: &str) {
+pub(crate) fn gone(world: &mut World, name: &str) {
     let instance = world.instances.get(&key(name)).unwrap().as_ref().clone();
     world.apply(Event::Instance(Seen::gone(&instance)));
 }
 
 /// What was claimed or released, as if the ledger had been written.
-pub(super) fn committed(world: &mut World) {
+pub(crate) fn committed(world: &mut World) {
     for block in world.ledger.as_if_committed() {
         world.apply(Event::Block(Seen::Now(Box::new(block))));
     }
 }
 
-pub(super) fn addresses(decision: &Decision) -> Vec<String> {
+pub(crate) fn addresses(decision: &Decision) -> Vec<String> {
     decision.ports.iter().flat_map(|port| &port.addresses).map(ToString::to_string).collect()
 }
 

@@ -2,14 +2,30 @@
 
 use crds::ledger::Holder;
 use ipam::Owner;
+use net::names;
 
-/// What a VM is called: namespace and name.
+/// What a holder of addresses is called: a VM by namespace and name, anything else
+/// by no namespace and the name of its holding, of which the kind is a part.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct VmKey {
     /// Namespace.
     pub namespace: String,
     /// Name.
     pub name: String,
+}
+
+impl VmKey {
+    /// What the Vip of this name is called.
+    #[must_use]
+    pub fn of_vip(name: &str) -> Self {
+        Self { namespace: String::new(), name: names::vip_holder(name) }
+    }
+
+    /// The Vip that this is, if it is one.
+    #[must_use]
+    pub fn vip(&self) -> Option<&str> {
+        names::vip_of_holder(&self.name).filter(|_| self.namespace.is_empty())
+    }
 }
 
 impl std::fmt::Display for VmKey {

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ipam::{AllocateError, ClaimError, Owner, Pool, Seconds};
+use net::names;
 use tracing::info;
 
 use crate::network::Network;
@@ -97,8 +98,9 @@ impl TakeError {
                 AddressError::Resting { subnet, seconds: until.saturating_sub(now) }
             }
             Self::Claim(address, ClaimError::HeldBy(owner)) => {
-                let holder =
-                    owner.as_str().rsplit_once('/').map_or("", |(port, _)| port).to_owned();
+                let holder = owner.as_str().rsplit_once('/').map_or("", |(port, _)| port);
+                let vip = names::vip_of_holder(holder).map(|vip| format!("Vip {vip}"));
+                let holder = vip.unwrap_or_else(|| holder.to_owned());
                 AddressError::Held { address, subnet, holder }
             }
             Self::Claim(

@@ -43,6 +43,10 @@ pub(super) fn entries(
             return Err(RequestError::LargePool { key: key.to_owned(), text: text.to_owned() });
         }
     }
+    if let Some(address) = entries.iter().flatten().find(|one| subnet.vips.contains(*one)) {
+        let (key, address, subnet) = (key.to_owned(), *address, subnet.name.clone());
+        return Err(RequestError::OfTheSubnet { key, address, subnet });
+    }
     let outside = entries.iter().flatten().find(|address| !subnet.cidrs.contains(**address));
     match outside {
         Some(address) => Err(RequestError::OutsideSubnet {

@@ -225,7 +225,6 @@ fn annotations_without_effect_are_named_and_those_of_others_are_not() {
         [
             "net2.default.kubernetes.io/ip_address.third",
             "net3.default.ovn.kubernetes.io/ip_address",
-            "ovn.kubernetes.io/aaps",
             "ovn.kubernetes.io/ip_adress",
             "ovn.kubernetes.io/ip_family",
             "ovn.kubernetes.io/security_groups",

@@ -6,18 +6,19 @@ use std::fmt::Debug;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Resource;
 use kube::api::{Api, Patch, PatchParams};
+use kube::{Resource, ResourceExt as _};
 use ovn::nb;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 use tracing::warn;
 
-use crds::kubeovn::{Ip, Subnet, Vpc};
+use crds::kubeovn::{Ip, Subnet, Vip, Vpc};
 
 use super::{PARALLEL_WRITES, REPAIR_AFTER, Rounds, STATUS_EVERY, is_not_found};
 use crate::network::NetworkError;
+use crate::warning::Warning;
 use crate::{hold, status};
 
 impl Rounds {
@@ -29,6 +30,9 @@ impl Rounds {
         }
         for subnet in self.patch_each::<Subnet>(hold::subnets_to_take(&self.world)).await {
             self.world.put_subnet_meta(subnet);
+        }
+        for vip in self.patch_each::<Vip>(hold::vips_to_take(&self.world)).await {
+            self.world.put_vip_meta(vip);
         }
         for name in hold::unheld(&self.world) {
             self.world.refuse(&name, NetworkError::NotHeld);
@@ -45,6 +49,7 @@ impl Rounds {
             self.world.put_vpc_meta(vpc);
         }
         // The watch tells that they are gone.
+        self.patch_each::<Vip>(hold::vips_to_let_go(&self.world)).await;
         self.patch_each::<Ip>(hold::ips_to_let_go(&self.world)).await;
     }
 
@@ -126,7 +131,30 @@ impl Rounds {
                 Err(error) => self.status_failed(&name, &error),
             }
         }
+        warnings.extend(self.write_vip_statuses(now).await);
         self.warn(warnings).await;
+    }
+
+    async fn write_vip_statuses(&mut self, now: Timestamp) -> Vec<Warning> {
+        let api: Api<Vip> = Api::all(self.edge.client.clone());
+        let mut warnings = Vec::new();
+        for (vip, wanted) in status::vips(&self.world, now) {
+            let name = vip.name_any();
+            let old = vip.status.as_ref().map_or(&[][..], |status| &status.conditions);
+            let news = status::new_refusal(&*vip, old, &wanted.conditions);
+            // The kind has no status subresource; this very object, not a successor.
+            let patch = json!({ "metadata": { "uid": vip.metadata.uid }, "status": wanted });
+            self.edge.metrics.api_writes.inc();
+            match api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
+                Ok(vip) => {
+                    self.world.put_vip(vip);
+                    warnings.extend(news);
+                }
+                Err(error) if is_not_found(&error) => {}
+                Err(error) => self.status_failed(&name, &error),
+            }
+        }
+        warnings
     }
 
     fn status_failed(&mut self, name: &str, error: &kube::Error) {

@@ -13,7 +13,7 @@ use kube::Client;
 use kube::api::Api;
 use tracing::info;
 
-use crds::kubeovn::Ip;
+use crds::kubeovn::{Ip, Vip};
 use crds::kubevirt::{VirtualMachine, VirtualMachineInstance};
 
 use super::PARALLEL_WRITES;
@@ -61,6 +61,12 @@ async fn is_as_seen(
     world: &World,
     decision: &Decision,
 ) -> Result<bool, kube::Error> {
+    if let Some(vip) = decision.vm.vip() {
+        let api: Api<Vip> = Api::all(client.clone());
+        let there = api.get_metadata_opt(vip).await?;
+        let there = version(there.as_ref().map(|one| &one.metadata));
+        return Ok(there == version(world.vips.meta(&vip.to_owned())));
+    }
     let VmKey { namespace, name } = &decision.vm;
     let machines: Api<VirtualMachine> = Api::namespaced(client.clone(), namespace);
     let instances: Api<VirtualMachineInstance> = Api::namespaced(client.clone(), namespace);
