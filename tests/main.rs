@@ -5,6 +5,7 @@
 
 mod address_life;
 mod admission;
+mod adoption;
 mod api_kubectl;
 mod api_promises;
 mod binding;
@@ -112,6 +113,8 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             a_pool_gives_its_first_free_address_and_says_when_there_is_none,
             an_annotation_without_effect_is_named,
             a_vpc_places_the_vms_of_its_namespaces;
+        adoption:
+            a_kube_ovn_cluster_is_taken_over_with_its_rows_addresses_and_macs;
         binding:
             a_subnet_chooses_namespaces_by_their_labels,
             a_switch_that_snoops_asks_as_its_router;

@@ -105,6 +105,23 @@ pub struct Policy {
     pub keep_vm_ip: bool,
 }
 
+/// Decides for all of `keys`, of which those with an instance come first. What IP
+/// objects name is theirs before anybody else is given an address.
+pub fn decide_all(
+    world: &mut World,
+    keys: &[VmKey],
+    policy: Policy,
+    now: Timestamp,
+) -> Vec<Decision> {
+    // Who runs keeps what it uses, whoever names it.
+    let running = keys.iter().take_while(|key| world.instances.get(key).is_some()).count();
+    let (running, others) = keys.split_at(running);
+    let mut decisions: Vec<_> = running.iter().map(|key| decide(world, key, policy, now)).collect();
+    others.iter().for_each(|key| reserve_named(world, key, unix(now)));
+    decisions.extend(others.iter().map(|key| decide(world, key, policy, now)));
+    decisions
+}
+
 /// Decides for `key`, noting claims in the world's ledger. They count once the
 /// ledger is committed; until then nothing of the decision may be carried out.
 pub fn decide(world: &mut World, key: &VmKey, policy: Policy, now: Timestamp) -> Decision {
@@ -338,29 +355,52 @@ fn remembered(world: &World, request: &Request, claimant: &Claimant) -> Option<V
     fit.then_some(addresses)
 }
 
-/// Claims what IP objects made by people reserve for this VM.
+/// Claims what IP objects made by people reserve for this VM: the addresses they name,
+/// and free ones in families of which they name none.
 fn reserve(world: &mut World, key: &VmKey, now: Seconds) {
-    let reservations: Vec<Arc<Ip>> =
-        world.ips_of(key).filter(|ip| reserves(ip)).map(Arc::clone).collect();
-    for ip in reservations {
-        let reservation = claimant(&ip.name_any(), key, "");
-        let held = world.ledger.held_for(key);
-        if held.iter().any(|(claimant, _)| claimant.port == reservation.port) {
-            continue;
-        }
-        if world.ledger.networks().get(&ip.spec.subnet).is_some_and(|network| network.leaving) {
-            continue;
-        }
-        let written = [&ip.spec.v4_ip_address, &ip.spec.v6_ip_address, &ip.spec.ip_address];
-        let named: Vec<IpAddr> = written
-            .into_iter()
-            .flat_map(|text| text.split(','))
-            .filter_map(|text| text.trim().parse().ok())
-            .collect();
+    for (ip, reservation, named) in open_reservations(world, key) {
         if let Err(error) = world.ledger.claim(&ip.spec.subnet, &reservation, &named, now) {
             warn!(ip = ip.name_any(), %error, "A reservation cannot be had");
         }
     }
+}
+
+/// Claims the addresses that they name. What cannot be had is told by [`reserve`].
+fn reserve_named(world: &mut World, key: &VmKey, now: Seconds) {
+    if world.is_unreadable(key) {
+        return;
+    }
+    for (ip, reservation, named) in open_reservations(world, key) {
+        let _ = world.ledger.claim_named(&ip.spec.subnet, &reservation, &named, now);
+    }
+}
+
+/// The reservations for this VM of which not all is held yet, with the addresses they
+/// name.
+fn open_reservations(world: &World, key: &VmKey) -> Vec<(Arc<Ip>, Claimant, Vec<IpAddr>)> {
+    let mut open = Vec::new();
+    for ip in world.ips_of(key).filter(|ip| reserves(ip)) {
+        let reservation = claimant(&ip.name_any(), key, "");
+        let mut held = world.ledger.held_for(key).into_iter();
+        let network = world.ledger.networks().get(&ip.spec.subnet);
+        let has = world.ledger.addresses(&ip.spec.subnet, &reservation).len();
+        let is_whole = network.is_some_and(|network| has >= network.cidrs.iter().count());
+        // By its VM already, or where the object said before.
+        let otherwise = held.any(|(one, subnet)| {
+            one.port == reservation.port && (!one.uid.is_empty() || subnet != ip.spec.subnet)
+        });
+        if otherwise || is_whole || network.is_some_and(|network| network.leaving) {
+            continue;
+        }
+        let written = [&ip.spec.v4_ip_address, &ip.spec.v6_ip_address, &ip.spec.ip_address];
+        let named = written
+            .into_iter()
+            .flat_map(|text| text.split(','))
+            .filter_map(|text| text.trim().parse().ok())
+            .collect();
+        open.push((Arc::clone(ip), reservation, named));
+    }
+    open
 }
 
 /// A reservation for this port, made before the VM, is the VM's now.

@@ -320,6 +320,34 @@ impl Ledger {
         named: &[IpAddr],
         now: Seconds,
     ) -> Result<Vec<IpAddr>, AddressError> {
+        self.claim_in(subnet, claimant, named, now, |_| true)
+    }
+
+    /// Gives `claimant` the addresses `named` and nothing else, all or none: a family
+    /// of which none is named stays as it is.
+    ///
+    /// # Errors
+    /// When one of them cannot be had; then nothing has changed.
+    pub fn claim_named(
+        &mut self,
+        subnet: &str,
+        claimant: &Claimant,
+        named: &[IpAddr],
+        now: Seconds,
+    ) -> Result<Vec<IpAddr>, AddressError> {
+        let is_named = |v4: bool| named.iter().any(|address| address.is_ipv4() == v4);
+        self.claim_in(subnet, claimant, named, now, is_named)
+    }
+
+    /// A claim in the families that `concerns` says, by whether they are IPv4.
+    fn claim_in(
+        &mut self,
+        subnet: &str,
+        claimant: &Claimant,
+        named: &[IpAddr],
+        now: Seconds,
+        concerns: impl Fn(bool) -> bool,
+    ) -> Result<Vec<IpAddr>, AddressError> {
         named.iter().for_each(|address| self.prefer(subnet, claimant, *address));
         let network =
             self.networks.get(subnet).ok_or_else(|| AddressError::NoSubnet(subnet.to_owned()))?;
@@ -336,7 +364,8 @@ impl Ledger {
         let mut fresh: Vec<IpAddr> = Vec::new();
         let mut changed = false;
         let mut failure = None;
-        for (cidr, pool) in network.cidrs.iter().zip(pools) {
+        let concerned = |(cidr, _): &(ipnetwork::IpNetwork, _)| concerns(cidr.is_ipv4());
+        for (cidr, pool) in network.cidrs.iter().zip(pools).filter(concerned) {
             let before = pool.address_of(&owner);
             let wanted = named.iter().copied().find(|address| address.is_ipv4() == cidr.is_ipv4());
             match take(pool, &owner, wanted, now) {
@@ -359,7 +388,10 @@ impl Ledger {
             }
             return Err(error);
         }
-        self.set_aside(subnet, claimant, &given);
+        let held = self.addresses(subnet, claimant).into_iter();
+        let others = held.filter(|address| !concerns(address.is_ipv4()));
+        let in_use: Vec<_> = given.iter().copied().chain(others).collect();
+        self.set_aside(subnet, claimant, &in_use);
         for address in fresh {
             self.note(subnet, address, Change::Hold(claimant.clone()));
         }

@@ -34,7 +34,7 @@ use tracing::{debug, info, warn};
 use crds::kubevirt::{PrintableStatus, VirtualMachine, VirtualMachineInstance};
 use crds::ledger::AddressBlock;
 
-use crate::decide::{Decision, Policy, decide, unix};
+use crate::decide::{Decision, Policy, decide_all, unix};
 use crate::ledger::VmKey;
 use crate::metrics::Metrics;
 use crate::warning::{self, Warning};
@@ -141,8 +141,7 @@ impl Rounds {
         }
         let timer = self.edge.metrics.round_started();
         let policy = self.edge.policy;
-        let mut decisions: Vec<Decision> =
-            dirty.iter().map(|key| decide(&mut self.world, key, policy, now)).collect();
+        let mut decisions = decide_all(&mut self.world, &dirty, policy, now);
 
         let moved = self.note_carriers(&decisions);
 

@@ -196,6 +196,44 @@ mod tests {
         Ours { ports: ["web.default".to_owned()].into(), ..Ours::default() }
     }
 
+    /// Kube-OVN v1.17 as it was seen running; what is different is in ARCHITECTURE.md.
+    #[test]
+    fn the_rows_of_a_port_and_its_subnet_are_named_and_described_as_kube_ovns() {
+        let port = Port {
+            name: names::port("vma", "vm1", "net2.vm1.ovn"),
+            vm: VmKey { namespace: "vm1".to_owned(), name: "vma".to_owned() },
+            uid: "u".to_owned(),
+            subnet: "s1".to_owned(),
+            mac: "a6:e4:95:59:47:47".parse().unwrap(),
+            addresses: vec!["fd00:200::2".parse().unwrap(), "10.200.0.2".parse().unwrap()],
+            node: None,
+            leave: Default::default(),
+        };
+        let rows = super::port(&port).ports;
+        let row = &rows["vma.vm1.net2.vm1.ovn"];
+        assert!(row.addresses.iter().eq(["a6:e4:95:59:47:47 10.200.0.2 fd00:200::2"]));
+        assert_eq!(row.external_ids, nb::pairs([("ls", "s1"), ("pod", "vm1/vma")]));
+
+        let spec = crds::kubeovn::SubnetSpec {
+            cidr_block: "10.200.0.0/24,fd00:200::/120".to_owned(),
+            vpc: "vpc1".to_owned(),
+            ..Default::default()
+        };
+        let network = Network::parse(&crds::kubeovn::Subnet::new("s1", spec)).unwrap();
+        let rows = subnet(&network, network.router_mac());
+        let gateway = &rows.router_ports["vpc1-s1"];
+        assert!(gateway.networks.iter().eq(["10.200.0.1/24", "fd00:200::1/120"]));
+        assert_eq!(gateway.external_ids, nb::pairs([("lr", "vpc1")]));
+        let inner = &rows.ports["s1-vpc1"];
+        assert_eq!((inner.kind.as_str(), inner.addresses.contains("router")), ("router", true));
+        assert_eq!(inner.options, nb::pairs([("router-port", "vpc1-s1")]));
+        assert_eq!(inner.external_ids, nb::pairs([("ls", "s1")]));
+        let policies: Vec<_> = routes::within_vpc(network.cidrs).collect();
+        assert!(
+            policies.iter().all(|one| (one.priority, one.action.as_str()) == (31_000, "allow"))
+        );
+    }
+
     #[test]
     fn ports_that_an_unreadable_block_may_name_are_not_swept() {
         let mut world = World::new(60);

@@ -81,6 +81,22 @@ impl Northbound {
         Ok(self.rows(table, "_uuid").await?.len())
     }
 
+    /// Writes with `ovn-nbctl`, as others do; `commands` are separated by `--`.
+    ///
+    /// # Errors
+    /// When the database refuses them or does not answer within ten seconds.
+    pub async fn write(&self, commands: &[&str]) -> anyhow::Result<()> {
+        let output = Command::new("ovn-nbctl")
+            .args(["--timeout=10", "--no-leader-only", &format!("--db={}", self.remote)])
+            .args(commands)
+            .kill_on_drop(true)
+            .output()
+            .await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "ovn-nbctl {commands:?}: {}", said.trim());
+        Ok(())
+    }
+
     /// These columns of every row of a table, as `ovn-nbctl` prints them in JSON.
     ///
     /// # Errors

@@ -327,6 +327,49 @@ fn an_ip_object_made_beforehand_is_its_vms_and_nobody_elses() {
 }
 
 #[test]
+fn an_address_that_an_ip_object_names_is_given_to_no_other() {
+    let mut world = world();
+    let reserve = |world: &mut World, vm: &str, v4: &str, v6: &str| {
+        let spec = crds::kubeovn::IpSpec {
+            pod_name: vm.to_owned(),
+            namespace: "default".to_owned(),
+            subnet: "s".to_owned(),
+            // Each twice, as Kube-OVN writes them.
+            ip_address: format!("{v4},{v6}"),
+            v4_ip_address: v4.to_owned(),
+            v6_ip_address: v6.to_owned(),
+            ..Default::default()
+        };
+        world.put_ip(Ip::new(&format!("{vm}.default"), spec));
+    };
+    // The first that anyone would get: neither an older VM nor a reservation that
+    // leaves a family open takes it.
+    reserve(&mut world, "web", "10.0.0.2", "fd00::2");
+    reserve(&mut world, "a-four", "10.0.0.3", "");
+    reserve(&mut world, "a-six", "", "fd00::3");
+    for (name, created) in [("a-older", "2025-01-01T00:00:00Z"), ("web", "2025-02-01T00:00:00Z")] {
+        let mut vm = vm(name, name, "Always", None);
+        vm.metadata.creation_timestamp = Some(Time(created.parse().unwrap()));
+        put(&mut world, vm);
+    }
+    let (dirty, _) = world.take_dirty();
+    let places: BTreeMap<_, _> = decide_all(&mut world, &dirty, Policy { keep_vm_ip: true }, now())
+        .into_iter()
+        .map(|decision| (decision.vm.name.clone(), addresses(&decision)))
+        .collect();
+    assert_eq!(places["web"], ["10.0.0.2", "fd00::2"]);
+    let reserved = |name: &str| {
+        let of =
+            Claimant { uid: String::new(), ..claimant(&format!("{name}.default"), &key(name), "") };
+        world.ledger.addresses("s", &of).iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(reserved("a-four")[0], "10.0.0.3");
+    assert_eq!(reserved("a-six")[1], "fd00::3");
+    assert_eq!((reserved("a-four").len(), reserved("a-six").len()), (2, 2));
+    assert!(places["a-older"].iter().all(|one| !["10.0.0.2", "fd00::2"].contains(&one.as_str())));
+}
+
+#[test]
 fn a_reservation_that_is_deleted_gives_its_addresses_back() {
     let mut world = world();
     let spec = crds::kubeovn::IpSpec {
