@@ -18,7 +18,7 @@ const SECOND: &str = "life-net-two";
 /// The attachment that the second subnet serves.
 const PROVIDER: &str = "life.default.ovn";
 
-async fn make_subnets(cluster: &Cluster) -> anyhow::Result<()> {
+pub(super) async fn make_subnets(cluster: &Cluster) -> anyhow::Result<()> {
     if cluster.find(VPC, "life").await?.is_some() {
         return Ok(());
     }
@@ -31,7 +31,7 @@ async fn make_subnets(cluster: &Cluster) -> anyhow::Result<()> {
 }
 
 /// A VM with a NIC on each of the subnets.
-fn with_two_nics(name: &str) -> Value {
+pub(super) fn with_two_nics(name: &str) -> Value {
     let mut vm = Vm::named(name).on(FIRST).without_grace().object();
     let spec = &mut vm["spec"]["template"]["spec"];
     spec["networks"] = json!([
@@ -43,14 +43,14 @@ fn with_two_nics(name: &str) -> Value {
 }
 
 /// What the IP objects of both NICs say.
-async fn both_places(world: &World, vm: &str) -> anyhow::Result<(Place, Value)> {
+pub(super) async fn both_places(world: &World, vm: &str) -> anyhow::Result<(Place, Value)> {
     let first = world.place(vm).await?;
     let ip = world.cluster.get(IP, &net::names::port(vm, "default", PROVIDER)).await?;
     let said = json!([ip["spec"]["v4IpAddress"], ip["spec"]["macAddress"], ip["spec"]["subnet"]]);
     Ok((first, said))
 }
 
-async fn set_strategy(world: &World, vm: &str, strategy: &str) -> anyhow::Result<()> {
+pub(super) async fn set_strategy(world: &World, vm: &str, strategy: &str) -> anyhow::Result<()> {
     world.cluster.merge(VM, vm, json!({"spec": {"runStrategy": strategy}})).await
 }
 

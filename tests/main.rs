@@ -12,6 +12,7 @@ mod binding;
 mod churn;
 mod layers;
 mod ledger_fight;
+mod peer_faults;
 mod port_lifecycle;
 mod restarts;
 mod topology;
@@ -31,6 +32,10 @@ fn main() -> std::io::Result<ExitCode> {
     suite.plain(
         "layers::each_crate_depends_only_on_the_layers_below_it",
         layers::each_crate_depends_only_on_the_layers_below_it,
+    );
+    suite.plain(
+        "peer_faults::every_fault_of_a_peer_has_the_tests_that_its_line_names",
+        peer_faults::every_fault_of_a_peer_has_the_tests_that_its_line_names,
     );
     for flavour in [Flavour::Embedded, Flavour::Real] {
         suite.group(&format!("api_{}", flavour.name()), flavour, api_stories());
@@ -118,6 +123,11 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
         binding:
             a_subnet_chooses_namespaces_by_their_labels,
             a_switch_that_snoops_asks_as_its_router;
+        peer_faults:
+            a_reservation_without_a_vm_survives_a_restart,
+            a_stopped_vm_keeps_every_nic_over_a_restart,
+            what_was_deleted_while_the_controller_was_down_is_given_back,
+            many_subnets_of_one_vpc_made_at_once_are_all_in_force;
         churn:
             two_hundred_vms_come_and_go_and_leave_nothing,
             a_new_vm_of_an_old_name_has_a_place_of_its_own,

@@ -58,6 +58,31 @@ pub(crate) fn world() -> World {
     world
 }
 
+#[test]
+fn nothing_may_be_decided_before_every_kind_has_been_listed() {
+    let kinds: [fn() -> Event; 11] = [
+        || Event::Subnet(Seen::all(vec![])),
+        || Event::Vpc(Seen::all(vec![])),
+        || Event::Ip(Seen::all(vec![])),
+        || Event::Pool(Seen::all(vec![])),
+        || Event::Vip(Seen::all(vec![])),
+        || Event::Claim(Seen::all(vec![])),
+        || Event::Namespace(Seen::all(vec![])),
+        || Event::Node(Seen::all(vec![])),
+        || Event::Machine(Seen::all(vec![])),
+        || Event::Instance(Seen::all(vec![])),
+        || Event::Block(Seen::all(vec![])),
+    ];
+    for missing in 0..kinds.len() {
+        let mut world = World::new(60);
+        let listed = kinds.iter().enumerate().filter(|(at, _)| *at != missing);
+        listed.for_each(|(_, kind)| world.apply(kind()));
+        assert!(!world.is_complete(), "without the kind at {missing}");
+        world.apply(kinds[missing]());
+        assert!(world.is_complete());
+    }
+}
+
 pub(crate) fn put(world: &mut World, vm: VirtualMachine) {
     world.apply(Event::Machine(Seen::Now(Box::new(vm))));
 }
