@@ -192,20 +192,108 @@ pub(super) async fn an_orphaned_instance_keeps_its_place_until_it_ends(
     world.cluster.gone(IP, &port_of("orphan"), SOON).await
 }
 
-pub(super) async fn an_instance_without_a_vm_says_that_it_is_not_run(
+/// An instance that nobody made for a VM.
+fn alone(name: &str, address: Option<&str>) -> Value {
+    let vm = Vm::named(name).on(FIRST).without_grace();
+    let vm = address.into_iter().fold(vm, |vm, address| vm.with_address(address)).object();
+    let template = &vm["spec"]["template"];
+    let annotations = &template["metadata"]["annotations"];
+    json!({
+        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
+        "metadata": {"name": name, "namespace": "default", "annotations": annotations},
+        "spec": template["spec"],
+    })
+}
+
+/// The same as a replica set makes it.
+fn of_a_set(name: &str) -> Value {
+    let mut instance = alone(name, None);
+    instance["metadata"]["ownerReferences"] = json!([{
+        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstanceReplicaSet",
+        "name": "life-set", "uid": "5e7f0c1a-0000-4000-8000-000000000001", "controller": true,
+    }]);
+    instance
+}
+
+async fn runs_alone(world: &World, name: &str) -> anyhow::Result<Value> {
+    eventually(&format!("{name} to be Running"), SOON, async || {
+        let instance = world.cluster.get(VMI, name).await?;
+        ensure!(instance["status"]["phase"] == "Running", "{}", instance["status"]);
+        Ok(instance)
+    })
+    .await
+}
+
+pub(super) async fn an_instance_without_a_vm_keeps_its_place_until_it_is_deleted(
     world: &mut World,
 ) -> anyhow::Result<()> {
     let cluster = &world.cluster;
-    let template = Vm::named("alone").on(FIRST).object()["spec"]["template"]["spec"].clone();
-    let instance = json!({
-        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
-        "metadata": {"name": "alone", "namespace": "default"}, "spec": template,
-    });
-    cluster.create(VMI, instance).await?;
-    says(cluster, VMI, "alone", ("Synchronized", "False"), "VirtualMachine").await?;
-    warned(cluster, VMI, "alone", "VirtualMachine").await?;
+    make_subnets(cluster).await?;
+    cluster.create(VMI, alone("alone", None)).await?;
+    cluster.create(VMI, of_a_set("of-a-set")).await?;
+    let names = ["alone", "of-a-set"];
+    let mut before = Vec::new();
+    for name in names {
+        let instance = runs_alone(world, name).await?;
+        let place = world.place(name).await?;
+        let told = &instance["status"]["interfaces"][0]["ipAddress"];
+        same("what the instance says", told.as_str(), Some(place.v4.as_str()))?;
+        before.push((instance["metadata"]["uid"].clone(), place));
+    }
+    let killed = world.kill(Part::Controller)?;
+    world.back(killed).await?;
+    let killed = world.kill(Part::Api)?;
+    world.back(killed).await?;
+
+    // A VM of its name waits, and nobody else gets the address.
+    let cluster = &world.cluster;
+    cluster.create(VM, Vm::named("alone").on(FIRST).without_grace().object()).await?;
+    says(cluster, VM, "alone", ("Failure", "True"), "delete it").await?;
+    cluster.create(VMI, alone("alone-thief", Some(&before[0].1.v4))).await?;
+    says(cluster, VMI, "alone-thief", ("Synchronized", "False"), "is held by alone").await?;
+    warned(cluster, VMI, "alone-thief", "is held by alone").await?;
+    for (name, (uid, place)) in names.iter().zip(&before) {
+        let instance = runs_alone(world, name).await?;
+        same("the instance", &instance["metadata"]["uid"], uid)?;
+        same("the place", &world.place(name).await?, place)?;
+        ensure!(world.northbound().vm_ports().await?.contains_key(&port_of(name)), "no port");
+    }
+
+    cluster.delete(VMI, "of-a-set").await?;
+    cluster.gone(IP, &port_of("of-a-set"), SOON).await?;
+    ensure!(!world.northbound().vm_ports().await?.contains_key(&port_of("of-a-set")), "a port");
+    // What it leaves is who waits for it: a VM of its name with an address of its own.
     cluster.delete(VMI, "alone").await?;
-    cluster.gone(VMI, "alone", SOON).await
+    world.running("alone").await?;
+    ensure!(world.place("alone").await?.v4 != before[0].1.v4, "a VM inherited a place");
+    runs_alone(world, "alone-thief").await?;
+    same("the address", world.place("alone-thief").await?.v4, before[0].1.v4.clone())?;
+
+    let cluster = &world.cluster;
+    cluster.delete(VM, "alone").await?;
+    cluster.delete(VMI, "alone-thief").await?;
+    cluster.gone(IP, &port_of("alone"), SOON).await?;
+    cluster.gone(IP, &port_of("alone-thief"), SOON).await
+}
+
+pub(super) async fn an_instance_takes_nothing_from_the_vm_of_its_name(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    let cluster = &world.cluster;
+    make_subnets(cluster).await?;
+    let vm = Vm::named("twin").on(FIRST).with_address("10.78.0.88").halted();
+    cluster.create(VM, vm.object()).await?;
+    let before = world.place("twin").await?;
+    cluster.create(VMI, alone("twin", None)).await?;
+    says(cluster, VMI, "twin", ("Synchronized", "False"), "VirtualMachine default/twin").await?;
+    same("the VM's place", world.place("twin").await?, before.clone())?;
+    cluster.delete(VMI, "twin").await?;
+    cluster.gone(VMI, "twin", SOON).await?;
+    set_strategy(world, "twin", "Always").await?;
+    world.running("twin").await?;
+    same("the VM's place", world.place("twin").await?, before)?;
+    cluster.delete(VM, "twin").await?;
+    cluster.gone(IP, &port_of("twin"), SOON).await
 }
 
 pub(super) async fn a_changed_template_counts_at_the_next_start_for_each_nic(

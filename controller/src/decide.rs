@@ -8,7 +8,7 @@
 //!  present   present    holds its ports   keep rows and IP objects as they are
 //!  –         orphaned   –                 keep its place until it ends, as KubeVirt lets it
 //!                                         run on; a new VM of its name waits
-//!  –         by hand    –                 it is not run, and says so
+//!  –         by hand    –                 its own place, see `standalone`
 //! ```
 //!
 //! For a VM that cannot be read, or whose instance cannot, nothing is decided.
@@ -20,6 +20,7 @@ mod deleted;
 mod mac;
 mod pool;
 mod spare;
+mod standalone;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -39,10 +40,13 @@ use crate::ledger::{AddressError, Claimant, VmKey};
 use crate::machine::{self, Step, Trouble};
 use crate::network::Network;
 use crate::placement;
-use crate::request::{Offer, Request, requests};
+use crate::request::{Asker, Offer, Request, requests};
 use crate::rows::Port;
 use crate::vips;
 use crate::world::{World, node_of};
+
+pub use standalone::Alone;
+use standalone::is_standalone;
 
 /// What is to be done for one VM.
 #[derive(Debug)]
@@ -70,8 +74,8 @@ pub struct Decision {
     pub delete: Option<String>,
     /// What keeps the VM from its place.
     pub trouble: Option<Trouble>,
-    /// The instance was made by hand and is not run.
-    pub standalone: bool,
+    /// What is to be written on an instance that has no VM.
+    pub alone: Option<Alone>,
     /// Look again then, whatever happens.
     pub again_at: Option<Timestamp>,
 }
@@ -92,9 +96,15 @@ impl Decision {
             create: None,
             delete: None,
             trouble: None,
-            standalone: false,
+            alone: None,
             again_at: None,
         }
+    }
+
+    /// Whether something keeps the VM or the instance from its place.
+    #[must_use]
+    pub const fn is_waiting(&self) -> bool {
+        self.trouble.is_some() || matches!(self.alone, Some(Alone::Waits(_)))
     }
 }
 
@@ -138,7 +148,7 @@ pub fn decide(world: &mut World, key: &VmKey, policy: Policy, now: Timestamp) ->
     reserve(world, key, unix(now));
     spare::judge(world, &mut decision);
     let going = deleted::judge(world, &mut decision);
-    decision.standalone = instance.as_ref().is_some_and(|one| is_standalone(one));
+    let alone = instance.clone().filter(|one| is_standalone(one) && !going);
     match (vm, instance) {
         // What somebody deleted goes before anything is claimed in its place; its
         // going has the VM looked at again.
@@ -153,6 +163,9 @@ pub fn decide(world: &mut World, key: &VmKey, policy: Policy, now: Timestamp) ->
             decision.uid = owner_uid(&instance);
         }
         (None, None) => {}
+    }
+    if let Some(instance) = alone {
+        standalone::serve(world, &mut decision, &instance, now);
     }
     settle_holdings(world, &mut decision, policy);
     decision
@@ -207,7 +220,7 @@ fn present(
         used: &used,
         bound: bound(world, &decision.vm.namespace),
     };
-    let asked = match requests(vm, offer) {
+    let asked = match requests(Asker::from(&**vm), offer) {
         Ok(asked) => asked,
         Err(error) => {
             decision.trouble =
@@ -222,7 +235,7 @@ fn present(
         return;
     }
     world.ledger.attempt();
-    if let Err((trouble, again_at)) = claim_all(world, decision, vm, &asked, now) {
+    if let Err((trouble, again_at)) = claim_all(world, decision, &uid, &asked, now) {
         world.ledger.undo(unix(now));
         decision.trouble = Some(trouble);
         decision.again_at = again_at;
@@ -235,14 +248,16 @@ fn present(
 
 /// Whether the ledger has every address that is written on the instance.
 fn holds_all(world: &World, vm: &VmKey, uid: &str, instance: &VirtualMachineInstance) -> bool {
-    let held: BTreeSet<IpAddr> = world
-        .ledger
-        .held_for(vm)
-        .iter()
-        .filter(|(claimant, _)| claimant.uid == uid)
-        .flat_map(|(claimant, subnet)| world.ledger.addresses(subnet, claimant))
-        .collect();
+    let held = held(world, vm, uid);
     noted_addresses(instance).all(|address| held.contains(&address))
+}
+
+/// What the ledger has for this uid.
+fn held(world: &World, vm: &VmKey, uid: &str) -> BTreeSet<IpAddr> {
+    let held = world.ledger.held_for(vm).into_iter();
+    held.filter(|(claimant, _)| claimant.uid == uid)
+        .flat_map(|(claimant, subnet)| world.ledger.addresses(&subnet, &claimant))
+        .collect()
 }
 
 /// The addresses of all ports that are written on an instance.
@@ -283,11 +298,10 @@ fn bound<'a>(world: &'a World, namespace: &str) -> Option<(&'a str, &'a str)> {
 fn claim_all(
     world: &mut World,
     decision: &mut Decision,
-    vm: &VirtualMachine,
+    uid: &str,
     asked: &[Request],
     now: Timestamp,
 ) -> Result<(), (Trouble, Option<Timestamp>)> {
-    let uid = vm.uid().unwrap_or_default();
     let seconds = unix(now);
     for request in asked {
         if let Some(message) = mac::refusal(world, request) {
@@ -296,7 +310,7 @@ fn claim_all(
         if let Some(message) = vips::trouble(world, &decision.vm, request) {
             return Err((Trouble { reason: machine::INVALID_NETWORK, message }, None));
         }
-        let claimant = claimant(&request.port, &decision.vm, &uid);
+        let claimant = claimant(&request.port, &decision.vm, uid);
         adopt_reservation(world, request, &claimant, seconds);
         let remembered = remembered(world, request, &claimant);
         let again = remembered.is_some_and(|addresses| {
@@ -420,46 +434,75 @@ fn start(
     asked: Vec<Request>,
     now: Timestamp,
 ) {
-    let selector = vm.spec.template.spec.node_selector.as_ref();
-    let mut nodes: Vec<_> = world.nodes.iter().map(|(_, node)| &**node).collect();
-    nodes.sort_by_key(|node| node.name_any());
-    let node = match placement::choose(nodes, selector, |node| world.load(node)) {
+    let node = match node_for(world, vm.spec.template.spec.node_selector.as_ref(), &asked) {
         Ok(node) => node,
-        Err(message) => {
-            decision.trouble = Some(Trouble { reason: machine::UNSCHEDULABLE, message });
+        Err(trouble) => {
+            decision.trouble = Some(trouble);
             return;
         }
     };
+    let uid = vm.uid().unwrap_or_default();
+    let places = places(world, &decision.vm, &uid, &node, asked);
+    decision.create = Some(Box::new(crate::objects::instance(vm, &node, &places, now)));
+    let taken = places.into_iter().map(|(_, port, network)| (network.vpc.clone(), port));
+    let taken: Vec<_> = taken.collect();
+    expect(world, decision, &node, taken);
+}
+
+/// One network of a VM or instance, as asked for and as given.
+type Place<'a> = (Request, Port, &'a Network);
+
+/// The node for what asks for these networks.
+fn node_for(
+    world: &World,
+    selector: Option<&BTreeMap<String, String>>,
+    asked: &[Request],
+) -> Result<String, Trouble> {
+    let mut nodes: Vec<_> = world.nodes.iter().map(|(_, node)| &**node).collect();
+    nodes.sort_by_key(|node| node.name_any());
+    let node = placement::choose(nodes, selector, |node| world.load(node))
+        .map_err(|message| Trouble { reason: machine::UNSCHEDULABLE, message })?;
     if let Some(request) = asked.iter().find(|one| world.ips.is_unreadable(&one.port)) {
         let message = format!("IP {} does not fit its type: correct or delete it", request.port);
-        decision.trouble = Some(Trouble { reason: machine::ADDRESS_NOT_AVAILABLE, message });
-        return;
+        return Err(Trouble { reason: machine::ADDRESS_NOT_AVAILABLE, message });
     }
-    let uid = vm.uid().unwrap_or_default();
-    let mut places: Vec<(Request, Port, &Network)> = Vec::new();
-    for request in asked {
-        let Some(network) = world.ledger.networks().get(&request.subnet) else { return };
-        let claimant = claimant(&request.port, &decision.vm, &uid);
+    Ok(node)
+}
+
+/// What was claimed, with the MACs that go with it.
+fn places<'a>(
+    world: &'a World,
+    vm: &VmKey,
+    uid: &str,
+    node: &str,
+    asked: Vec<Request>,
+) -> Vec<Place<'a>> {
+    let place = |request: Request| {
+        let network = world.ledger.networks().get(&request.subnet)?;
+        let claimant = claimant(&request.port, vm, uid);
         let port = Port {
             mac: mac::at_start(world, &request, &claimant, network),
             addresses: world.ledger.place(&request.subnet, &claimant),
             name: claimant.port,
-            uid: uid.clone(),
-            vm: decision.vm.clone(),
+            uid: uid.to_owned(),
+            vm: vm.clone(),
             subnet: request.subnet.clone(),
-            node: Some(node.clone()),
-            leave: vips::carried(world, &decision.vm, &request.provider, &request.subnet),
+            node: Some(node.to_owned()),
+            leave: vips::carried(world, vm, &request.provider, &request.subnet),
         };
-        places.push((request, port, network));
+        Some((request, port, network))
+    };
+    // Each was claimed in a network that is there.
+    asked.into_iter().filter_map(place).collect()
+}
+
+/// Has the rest of the round reckon with ports on this node, each with the VPC it is in.
+fn expect(world: &mut World, decision: &mut Decision, node: &str, taken: Vec<(String, Port)>) {
+    for (vpc, port) in &taken {
+        world.expect_mac(vpc, port.mac, &port.name);
     }
-    decision.create = Some(Box::new(crate::objects::instance(vm, &node, &places, now)));
-    let taken = places.iter().map(|(_, port, network)| (network.vpc.clone(), port.mac));
-    let taken: Vec<_> = taken.collect();
-    decision.ports = places.into_iter().map(|(_, port, _)| port).collect();
-    for ((vpc, mac), port) in taken.iter().zip(&decision.ports) {
-        world.expect_mac(vpc, *mac, &port.name);
-    }
-    world.expect_on(&node);
+    decision.ports = taken.into_iter().map(|(_, port)| port).collect();
+    world.expect_on(node);
 }
 
 /// Completes the decision with what the ledger holds in the VM's name: ports to
@@ -468,11 +511,9 @@ fn settle_holdings(world: &World, decision: &mut Decision, policy: Policy) {
     let instance = world.instances.get(&decision.vm);
     let alive_uid = instance.and_then(|instance| owner_uid(instance));
     for (claimant, subnet) in world.ledger.held_for(&decision.vm) {
-        let decided = decision.uid.as_deref() == Some(&claimant.uid)
-            && decision
-                .ports
-                .iter()
-                .any(|port| port.name == claimant.port && port.subnet == subnet);
+        let decided = decision.ports.iter().any(|port| {
+            port.uid == claimant.uid && port.name == claimant.port && port.subnet == subnet
+        });
         if decided || decision.release.contains(&(claimant.clone(), subnet.clone())) {
             continue;
         }
@@ -547,11 +588,12 @@ fn has_owner(ip: &Ip) -> bool {
     ip.annotations().contains_key(annotations::OWNER_UID)
 }
 
-/// The VM in whose name this instance has its place. One that was orphaned has
-/// forgotten its VM and runs on with the place that it was given.
+/// The uid in whose name this instance has its place: its VM's, or its own. One that
+/// was orphaned has forgotten its VM and runs on with the place that it was given.
 fn owner_uid(instance: &VirtualMachineInstance) -> Option<String> {
     let noted = || instance.annotations().get(annotations::OWNER_UID).cloned();
-    owner(instance).map(|owner| owner.uid.clone()).or_else(noted)
+    let own = || instance.uid().filter(|_| is_standalone(instance));
+    owner(instance).map(|owner| owner.uid.clone()).or_else(noted).or_else(own)
 }
 
 fn owner(instance: &VirtualMachineInstance) -> Option<&OwnerReference> {
@@ -561,11 +603,6 @@ fn owner(instance: &VirtualMachineInstance) -> Option<&OwnerReference> {
 
 fn is_of_a_vm(instance: &VirtualMachineInstance) -> bool {
     owner(instance).is_some()
-}
-
-/// Whether somebody made this instance by hand: nobody gave it a node or a place.
-fn is_standalone(instance: &VirtualMachineInstance) -> bool {
-    owner_uid(instance).is_none() && node_of(instance).is_none()
 }
 
 /// Whole seconds of Unix time.

@@ -196,10 +196,8 @@ pub const UNSCHEDULABLE: &str = "Unschedulable";
 pub const INVALID_NETWORK: &str = "InvalidNetwork";
 /// It says twice when it runs, or not at all.
 pub const INVALID_RUN_STRATEGY: &str = "InvalidRunStrategy";
-/// An instance without a VM.
-pub const NO_VIRTUAL_MACHINE: &str = "NoVirtualMachine";
-/// What it is told.
-pub const STANDALONE: &str = "an instance without a VirtualMachine is not run, since its addresses would have no owner: delete it and make a VirtualMachine";
+/// An instance without a VM has the name of a VM that holds the port it would have.
+pub const VIRTUAL_MACHINE_IN_THE_WAY: &str = "VirtualMachineInTheWay";
 /// An address cannot be had.
 pub const ADDRESS_NOT_AVAILABLE: &str = "AddressNotAvailable";
 
@@ -261,17 +259,18 @@ fn failure(
     old.conditions.iter().find(|one| fails && one.r#type == "Failure").cloned()
 }
 
-/// The status of an instance that somebody made by hand; none if it says already
-/// that it is not run.
+/// The status of an instance without a VM that waits for its place; none if it says
+/// already what for.
 #[must_use]
-pub fn standalone_status(
+pub fn waiting_status(
     instance: &VirtualMachineInstance,
+    trouble: &Trouble,
     now: Timestamp,
 ) -> Option<VirtualMachineInstanceStatus> {
     let mut status = instance.status.clone().unwrap_or_default();
     status.phase = Some(InstancePhase::Pending);
-    Condition::new("Synchronized", ConditionStatus::False)
-        .because(NO_VIRTUAL_MACHINE, STANDALONE)
+    Condition::new(SYNCHRONIZED, ConditionStatus::False)
+        .because(trouble.reason, trouble.message.clone())
         .merge_into(&mut status.conditions, Time(now));
     (instance.status.as_ref() != Some(&status)).then_some(status)
 }

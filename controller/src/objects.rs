@@ -78,7 +78,14 @@ fn joined(addresses: &[IpAddr]) -> String {
 /// What an instance of `vm` is made of: the template, with what it leaves open.
 #[must_use]
 pub fn instance_spec(vm: &VirtualMachine) -> VirtualMachineInstanceSpec {
-    let mut spec = vm.spec.template.spec.clone();
+    completed(vm.spec.template.spec.clone(), vm.uid())
+}
+
+/// This spec with what it leaves open, for a guest whose hardware has this UUID.
+fn completed(
+    mut spec: VirtualMachineInstanceSpec,
+    uid: Option<String>,
+) -> VirtualMachineInstanceSpec {
     spec.termination_grace_period_seconds =
         spec.termination_grace_period_seconds.or(Some(DEFAULT_GRACE_PERIOD_SECONDS));
     let networks = networks_of(&spec);
@@ -93,7 +100,7 @@ pub fn instance_spec(vm: &VirtualMachine) -> VirtualMachineInstanceSpec {
     // Stable over restarts, so that cloud-init runs once per VM and not per start.
     let firmware = spec.domain.firmware.get_or_insert_with(Firmware::default);
     if firmware.uuid.is_none() {
-        firmware.uuid = vm.uid();
+        firmware.uuid = uid;
     }
     spec
 }
@@ -151,7 +158,36 @@ pub fn instance(
 ) -> VirtualMachineInstance {
     let mut instance = VirtualMachineInstance::new(&vm.name_any(), instance_spec(vm));
     instance.metadata = metadata(vm, node, places);
-    instance.status = Some(VirtualMachineInstanceStatus {
+    instance.status = Some(scheduled(node, now));
+    instance
+}
+
+/// `instance`, which has no VM, on `node` with its place in the network written on it.
+/// The owner of the place is the instance itself.
+#[must_use]
+pub fn placed(
+    instance: &VirtualMachineInstance,
+    node: &str,
+    places: &[(Request, Port, &Network)],
+    now: Timestamp,
+) -> VirtualMachineInstance {
+    let mut placed = instance.clone();
+    placed.spec = completed(placed.spec, instance.uid());
+    placed.labels_mut().insert(NODE_NAME_LABEL.to_owned(), node.to_owned());
+    let notes = placed.annotations_mut();
+    for (request, port, network) in places {
+        notes.extend(place_annotations(request, port, network));
+    }
+    notes.extend(instance.uid().map(|uid| (annotations::OWNER_UID.to_owned(), uid)));
+    if !placed.finalizers().iter().any(|one| one == INSTANCE_FINALIZER) {
+        placed.finalizers_mut().push(INSTANCE_FINALIZER.to_owned());
+    }
+    placed.status = Some(scheduled(node, now));
+    placed
+}
+
+fn scheduled(node: &str, now: Timestamp) -> VirtualMachineInstanceStatus {
+    VirtualMachineInstanceStatus {
         phase: Some(InstancePhase::Scheduled),
         node_name: Some(node.to_owned()),
         phase_transition_timestamps: vec![PhaseTransition {
@@ -159,8 +195,7 @@ pub fn instance(
             phase_transition_timestamp: Time(now),
         }],
         ..VirtualMachineInstanceStatus::default()
-    });
-    instance
+    }
 }
 
 fn metadata(vm: &VirtualMachine, node: &str, places: &[(Request, Port, &Network)]) -> ObjectMeta {

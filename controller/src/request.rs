@@ -236,26 +236,47 @@ impl<'a> Offer<'a> {
     }
 }
 
-/// The networks that `vm` asks for, in the order of its template.
+/// Who asks: a VM by its template, or an instance without a VM.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// The template's annotations, or the instance's.
+    pub annotations: &'a BTreeMap<String, String>,
+    /// What is to run.
+    pub spec: &'a VirtualMachineInstanceSpec,
+}
+
+impl<'a> From<&'a VirtualMachine> for Asker<'a> {
+    fn from(vm: &'a VirtualMachine) -> Self {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        let template = &vm.spec.template;
+        let metadata = template.metadata.as_ref();
+        Self {
+            name: vm.metadata.name.as_deref().unwrap_or_default(),
+            namespace: vm.metadata.namespace.as_deref().unwrap_or_default(),
+            annotations: metadata.and_then(|meta| meta.annotations.as_ref()).unwrap_or(&NONE),
+            spec: &template.spec,
+        }
+    }
+}
+
+/// The networks that are asked for, in the order in which they are written.
 ///
 /// # Errors
 /// The first thing that its author must change.
-pub fn requests(vm: &VirtualMachine, offer: Offer<'_>) -> Result<Vec<Request>, RequestError> {
-    let no_annotations = BTreeMap::new();
-    let template = &vm.spec.template;
+pub fn requests(asker: Asker<'_>, offer: Offer<'_>) -> Result<Vec<Request>, RequestError> {
     let reader = Reader {
-        vm: vm.name_any(),
-        namespace: vm.namespace().unwrap_or_default(),
-        annotations: template
-            .metadata
-            .as_ref()
-            .and_then(|metadata| metadata.annotations.as_ref())
-            .unwrap_or(&no_annotations),
-        interfaces: &template.spec.domain.devices.interfaces,
+        vm: asker.name.to_owned(),
+        namespace: asker.namespace.to_owned(),
+        annotations: asker.annotations,
+        interfaces: &asker.spec.domain.devices.interfaces,
         offer,
     };
     let mut requests: Vec<Request> = Vec::new();
-    for network in networks_of(&template.spec) {
+    for network in networks_of(asker.spec) {
         let request = reader.read(&network)?;
         if let Some(other) = requests.iter().find(|other| other.port == request.port) {
             return Err(RequestError::SamePort {

@@ -178,7 +178,7 @@ impl Rounds {
         let failed = self.write_instances(&mut decisions).await;
         self.drop_lost(&mut decisions, &failed);
         self.write_machine_statuses(&decisions, now).await;
-        self.tell_standalone(&decisions, now).await;
+        self.write_standalone(&mut decisions, now).await;
         if topology || !decisions.is_empty() {
             self.statuses_due.get_or_insert_with(|| Instant::now() + STATUS_EVERY);
         }
@@ -218,7 +218,7 @@ impl Rounds {
                 self.world.ledger.release_one(subnet, claimant, *address, unix(now));
                 released.insert(&decision.vm);
             }
-            if decision.trouble.is_some() {
+            if decision.is_waiting() {
                 self.waiting.insert(decision.vm.clone());
             } else {
                 self.waiting.remove(&decision.vm);

@@ -315,7 +315,9 @@ impl World {
 
     fn look_at_waiting(&mut self) {
         let waiting = self.machines.iter().filter(|(key, _)| self.instances.get(key).is_none());
-        let waiting: Vec<_> = waiting.map(|(key, _)| key.clone()).collect();
+        let unplaced = self.instances.iter().filter(|(_, instance)| node_of(instance).is_none());
+        let unplaced = unplaced.map(|(key, _)| key.clone());
+        let waiting: Vec<_> = waiting.map(|(key, _)| key.clone()).chain(unplaced).collect();
         self.dirty.extend(waiting);
     }
 
@@ -346,8 +348,11 @@ impl World {
         let mut dirty: Vec<_> = std::mem::take(&mut self.dirty).into_iter().collect();
         // Vips first, since VMs rely on them; who runs keeps what it uses; then who was there first is served first.
         dirty.sort_by_cached_key(|key| {
+            let instance = self.instances.get(key);
             let created = self.machines.get(key).and_then(|vm| vm.creation_timestamp());
-            (key.vip().is_none(), self.instances.get(key).is_none(), created)
+            let created = created.or_else(|| instance?.creation_timestamp());
+            let unplaced = instance.is_none_or(|one| node_of(one).is_none());
+            (key.vip().is_none(), unplaced, created)
         });
         (dirty, topology)
     }

@@ -11,7 +11,7 @@
 
 use kube::ResourceExt as _;
 
-use super::{Decision, has_owner, owned_by, owner_uid};
+use super::{Decision, has_owner, is_standalone, owned_by, owner_uid};
 use crate::hold;
 use crate::world::World;
 
@@ -26,10 +26,18 @@ pub(super) fn judge(world: &World, decision: &mut Decision) -> bool {
     for ip in leaving {
         let name = ip.name_any();
         if user.as_ref().is_some_and(|uid| owned_by(ip, uid)) {
-            let message = format!(
-                "VirtualMachine {} runs with it: stop the VM, then the address is freed",
-                decision.vm
-            );
+            let alone = instance.is_some_and(|instance| is_standalone(instance));
+            let message = if alone {
+                format!(
+                    "VirtualMachineInstance {} has it: delete the instance, then the address is freed",
+                    decision.vm
+                )
+            } else {
+                format!(
+                    "VirtualMachine {} runs with it: stop the VM, then the address is freed",
+                    decision.vm
+                )
+            };
             decision.blocked.insert(name, message);
             continue;
         }

@@ -7,6 +7,7 @@ use crate::shelf::Seen;
 use crate::world::Event;
 
 mod namespaces;
+mod standalone;
 mod template;
 
 pub(crate) fn now() -> Timestamp {
@@ -666,24 +667,6 @@ fn an_orphaned_instance_keeps_its_place_until_it_ends_and_a_new_vm_of_its_name_w
     let anew = decided(&mut world, "web");
     assert_eq!(anew.release[0].0.uid, "u1");
     assert_ne!(addresses(&anew), addresses(&before));
-}
-
-#[test]
-fn an_instance_made_by_hand_is_not_run_and_is_told_so_once() {
-    let mut world = world();
-    let spec = vm("web", "u1", "Always", None).spec.template.spec;
-    let mut instance = VirtualMachineInstance::new("web", spec);
-    instance.metadata.namespace = Some("default".to_owned());
-    world.put_instance(instance.clone());
-    let decision = decided(&mut world, "web");
-    assert!(decision.standalone && decision.delete.is_none() && decision.ports.is_empty());
-    let status = machine::standalone_status(&instance, now()).unwrap();
-    assert!(status.conditions[0].message.as_ref().unwrap().contains("make a VirtualMachine"));
-    instance.status = Some(status);
-    assert_eq!(machine::standalone_status(&instance, now()), None);
-    put(&mut world, vm("other", "u2", "Always", None));
-    started(&mut world, "other");
-    assert!(!decided(&mut world, "other").standalone);
 }
 
 #[test]

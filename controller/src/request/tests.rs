@@ -42,7 +42,7 @@ pub(super) fn of(
     in_force: &BTreeMap<String, Network>,
 ) -> Result<Vec<Request>, RequestError> {
     let (refused, used) = (BTreeMap::new(), BTreeSet::new());
-    requests(vm, Offer { in_force, refused: &refused, used: &used, bound: None })
+    requests(vm.into(), Offer { in_force, refused: &refused, used: &used, bound: None })
 }
 
 #[test]
@@ -127,8 +127,10 @@ fn a_subnet_that_is_refused_says_why_to_the_vm_that_names_it() {
     let refused = [("blue".to_owned(), NetworkError::NoVpc("sky".to_owned()))].into();
     let (in_force, used) = (BTreeMap::new(), BTreeSet::new());
     let vm = vm(&json!({ "ovn.kubernetes.io/logical_switch": "blue" }), &json!({}));
-    let error =
-        requests(&vm, Offer { in_force: &in_force, refused: &refused, used: &used, bound: None });
+    let error = requests(
+        (&vm).into(),
+        Offer { in_force: &in_force, refused: &refused, used: &used, bound: None },
+    );
     let message = error.unwrap_err().to_string();
     assert!(message.contains("not in force: spec.vpc: Vpc \"sky\" does not exist"), "{message}");
 }
@@ -141,7 +143,7 @@ fn a_subnet_that_is_being_deleted_is_open_to_the_vms_on_it_only() {
     let refused = BTreeMap::new();
     let subnet_of = |used: &BTreeSet<String>| {
         let offer = Offer { in_force: &in_force, refused: &refused, used, bound: None };
-        requests(&vm(&json!({}), &json!({})), offer).unwrap()[0].subnet.clone()
+        requests((&vm(&json!({}), &json!({}))).into(), offer).unwrap()[0].subnet.clone()
     };
     assert_eq!(subnet_of(&["s1".to_owned()].into()), "s1");
     assert_eq!(subnet_of(&BTreeSet::new()), "s2");
@@ -244,7 +246,7 @@ fn without_an_annotation_subnet_then_vpc_then_default_decide() {
     let (refused, used) = (BTreeMap::new(), BTreeSet::new());
     let chosen = |in_force: &BTreeMap<String, Network>, bound| {
         let offer = Offer { in_force, refused: &refused, used: &used, bound };
-        requests(&vm(&json!({}), &json!({})), offer)
+        requests((&vm(&json!({}), &json!({}))).into(), offer)
             .map(|requests| requests[0].subnet.clone())
             .map_err(|error| error.to_string())
     };

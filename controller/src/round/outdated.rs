@@ -148,6 +148,8 @@ mod tests {
         assert!(waits("u1", &[("/virtualmachines/web", "u1")]).await);
         assert!(waits("u1", &[("/virtualmachineinstances/web", "i1")]).await);
         assert!(!waits("", &[]).await, "its reservation is gone");
+        let alone = &[("/virtualmachineinstances/web", "i1")];
+        assert!(waits("i1", alone).await, "an instance without a VM is an owner");
         assert!(waits("", &[("/ips/web.default", "p1")]).await);
     }
 

@@ -1,47 +1,126 @@
-//! What a round writes on instances that somebody made by hand: that they are not
-//! run. Once, and never on an instance of ours.
+//! What a round writes on instances that have no VM: their place, or what they wait
+//! for. One write each, for the very version that was read; the kind has no status
+//! subresource, so it carries the status too.
 
 use crds::kubevirt::VirtualMachineInstance;
+use futures::StreamExt as _;
 use jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Resource as _, ResourceExt as _};
-use serde_json::json;
-use tracing::warn;
+use serde_json::{Map, Value, json};
+use tracing::{info, warn};
 
-use super::{Rounds, is_not_found};
-use crate::decide::Decision;
+use super::{PARALLEL_WRITES, Rounds, is_not_found};
+use crate::decide::{Alone, Decision};
 use crate::machine;
 use crate::warning::Warning;
+use crate::world::node_of;
 
 impl Rounds {
-    pub(super) async fn tell_standalone(&mut self, decisions: &[Decision], now: Timestamp) {
-        let mut warnings = Vec::new();
-        for decision in decisions.iter().filter(|decision| decision.standalone) {
+    pub(super) async fn write_standalone(&mut self, decisions: &mut [Decision], now: Timestamp) {
+        let mut writes = Vec::new();
+        for decision in decisions {
+            let Some(alone) = decision.alone.take() else { continue };
             let Some(instance) = self.world.instances.get(&decision.vm) else { continue };
-            let Some(status) = machine::standalone_status(instance, now) else { continue };
-            let client = self.edge.client.clone();
-            let api: Api<VirtualMachineInstance> = Api::namespaced(client, &decision.vm.namespace);
-            // The kind has no status subresource. For the version that was read.
-            let version = instance.resource_version();
-            let patch = json!({ "metadata": { "resourceVersion": version }, "status": status });
-            let name = &decision.vm.name;
+            let (want, trouble) = match alone {
+                Alone::Placed(placed) => (*placed, None),
+                Alone::Waits(trouble) => {
+                    let Some(status) = machine::waiting_status(instance, &trouble, now) else {
+                        continue;
+                    };
+                    let mut want = (**instance).clone();
+                    want.status = Some(status);
+                    (want, Some(trouble))
+                }
+            };
+            writes.push((decision.vm.clone(), patch(instance, &want), trouble));
+        }
+        let client = &self.edge.client;
+        let writes = writes.into_iter().map(|(vm, patch, trouble)| async move {
+            let api: Api<VirtualMachineInstance> = Api::namespaced(client.clone(), &vm.namespace);
+            let patch = Patch::Merge(patch);
+            (api.patch(&vm.name, &PatchParams::default(), &patch).await, vm, trouble)
+        });
+        let outcomes: Vec<_> =
+            futures::stream::iter(writes).buffer_unordered(PARALLEL_WRITES).collect().await;
+        let mut warnings = Vec::new();
+        for (outcome, vm, trouble) in outcomes {
             self.edge.metrics.api_writes.inc();
-            match api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            match outcome {
                 Ok(written) => {
-                    warnings.push(Warning {
-                        about: written.object_ref(&()),
-                        reason: machine::NO_VIRTUAL_MACHINE.to_owned(),
-                        message: machine::STANDALONE.to_owned(),
-                    });
+                    match trouble {
+                        Some(trouble) => warnings.push(Warning {
+                            about: written.object_ref(&()),
+                            reason: trouble.reason.to_owned(),
+                            message: trouble.message,
+                        }),
+                        None => info!(%vm, node = node_of(&written), "Placed"),
+                    }
                     self.world.put_instance(written);
                 }
+                // Its watch tells the rest.
                 Err(error) if is_not_found(&error) => {}
                 Err(error) => {
-                    warn!(vm = %decision.vm, %error, "An instance's status was not written");
-                    self.fail(decision.vm.clone());
+                    warn!(%vm, %error, "An instance was not written");
+                    self.fail(vm);
                 }
             }
         }
         self.warn(warnings).await;
+    }
+}
+
+/// The merge patch that makes `have` into `want`, if it is still this object and this
+/// version of it.
+fn patch(have: &VirtualMachineInstance, want: &VirtualMachineInstance) -> Value {
+    let mut patch = difference(&json!(have), &json!(want)).unwrap_or_else(|| json!({}));
+    patch["metadata"]["uid"] = json!(have.uid());
+    patch["metadata"]["resourceVersion"] = json!(have.resource_version());
+    patch
+}
+
+/// What a merge (RFC 7396) must say to make `have` into `want`; none if they are equal.
+fn difference(have: &Value, want: &Value) -> Option<Value> {
+    let (Value::Object(have), Value::Object(want)) = (have, want) else {
+        return (have != want).then(|| want.clone());
+    };
+    let gone = have.keys().filter(|key| !want.contains_key(*key));
+    let mut fields: Map<String, Value> = gone.map(|key| (key.clone(), Value::Null)).collect();
+    for (key, want) in want {
+        let said = difference(have.get(key).unwrap_or(&Value::Null), want);
+        fields.extend(said.map(|said| (key.clone(), said)));
+    }
+    (!fields.is_empty()).then_some(Value::Object(fields))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_patch_says_what_differs_and_for_which_object() {
+        let have: VirtualMachineInstance = serde_json::from_value(json!({
+            "metadata": {"name": "web", "uid": "i1", "resourceVersion": "7", "labels": {"a": "b"}},
+            "spec": {"domain": {"devices": {}}},
+            "status": {"phase": "Pending", "reason": "old"},
+        }))
+        .unwrap();
+        let mut want = have.clone();
+        want.labels_mut().insert("c".to_owned(), "d".to_owned());
+        let status = want.status.as_mut().unwrap();
+        (status.phase, status.reason) = (Some(crds::kubevirt::InstancePhase::Scheduled), None);
+        assert_eq!(
+            patch(&have, &want),
+            json!({
+                "metadata": {"uid": "i1", "resourceVersion": "7", "labels": {"c": "d"}},
+                "status": {"phase": "Scheduled", "reason": null},
+            })
+        );
+    }
+
+    #[test]
+    fn a_list_is_said_whole() {
+        let said = difference(&json!({"a": [1], "b": 1}), &json!({"a": [1, 2], "b": 1}));
+        assert_eq!(said, Some(json!({"a": [1, 2]})));
     }
 }
