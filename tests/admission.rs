@@ -75,7 +75,11 @@ pub(super) async fn a_wrong_subnet_says_so_and_harms_no_other(
         ("far-gateway", "10.66.0.0/24", Some("10.67.0.1"), "10.67.0.1"),
         ("overlapping", "10.62.0.128/25", None, "right"),
     ];
-    for (name, cidr, gateway, _) in wrong {
+    // What is no network at all a server that runs rules refuses (`schema_rules`).
+    let runs_rules = cluster.flavour() == Flavour::Real;
+    let passes = |one: &(&str, &str, Option<&str>, &str)| !(runs_rules && one.0.starts_with("no-"));
+    let wrong: Vec<_> = wrong.into_iter().filter(passes).collect();
+    for &(name, cidr, gateway, _) in &wrong {
         let subnet = Subnet::named(name).in_vpc("rules").of(cidr);
         let subnet = match gateway {
             Some(gateway) => subnet.behind(gateway),
@@ -83,7 +87,7 @@ pub(super) async fn a_wrong_subnet_says_so_and_harms_no_other(
         };
         cluster.create(SUBNET, subnet.object()).await?;
     }
-    for (name, _, _, text) in wrong {
+    for &(name, _, _, text) in &wrong {
         says(cluster, SUBNET, name, ("Ready", "False"), text).await?;
     }
     warned(cluster, SUBNET, "overlapping", "overlaps 10.62.0.0/24").await?;
@@ -95,15 +99,15 @@ pub(super) async fn a_wrong_subnet_says_so_and_harms_no_other(
     cluster.create(VM, Vm::named("unharmed").on("right").object()).await?;
     world.running("unharmed").await?;
     let switches = world.northbound().names("Logical_Switch").await?;
-    for (name, ..) in wrong {
+    for &(name, ..) in &wrong {
         ensure!(!switches.contains(name), "{name} is a switch");
     }
 
     // Corrected, it is served like any other.
     let cluster = &world.cluster;
-    cluster.merge(SUBNET, "no-network", json!({"spec": {"cidrBlock": "10.68.0.0/24"}})).await?;
-    says(cluster, SUBNET, "no-network", ("Ready", "True"), "").await?;
-    for name in wrong.map(|(name, ..)| name).into_iter().chain(["right-too"]) {
+    cluster.merge(SUBNET, "two-of-one", json!({"spec": {"cidrBlock": "10.68.0.0/24"}})).await?;
+    says(cluster, SUBNET, "two-of-one", ("Ready", "True"), "").await?;
+    for name in wrong.iter().map(|(name, ..)| *name).chain(["right-too"]) {
         cluster.delete(SUBNET, name).await?;
         cluster.gone(SUBNET, name, SOON).await?;
     }

@@ -15,6 +15,7 @@ mod ledger_fight;
 mod peer_faults;
 mod port_lifecycle;
 mod restarts;
+mod schema_rules;
 mod topology;
 mod vips;
 mod vm_lifecycle;
@@ -78,6 +79,11 @@ fn api_stories() -> Vec<(&'static str, Story<Cluster>)> {
             a_delete_for_another_uid_is_refused,
             a_watch_continues_where_a_list_ended,
             what_was_answered_survives_kill_minus_nine;
+        schema_rules:
+            what_cannot_be_is_refused_with_field_and_value,
+            empty_fields_mean_what_absent_ones_do,
+            what_others_rely_on_cannot_be_changed,
+            a_machine_that_does_not_fit_its_type_is_refused;
     ]
 }
 

@@ -90,7 +90,7 @@ pub(super) async fn routes_of_a_vpc_are_its_routers_and_a_bad_one_is_named(
     let (one, other) = (route("10.201.0.0/16", "10.200.0.9"), route("10.201.0.0/16", "10.200.0.8"));
     let policy = json!({"priority": 10, "match": "ip4.src == 10.200.0.0/24", "action": "reroute",
         "nextHopIP": "10.200.0.9"});
-    let bad_policy = json!({"priority": 40000, "match": "ip4", "action": "drop"});
+    let bad_policy = json!({"priority": 11, "match": " ", "action": "drop"});
     let mut object = vpc("routed");
     object["spec"] = json!({
         "staticRoutes": [one, other, route("10.202.0.0/33", "10.200.0.9")],
@@ -101,7 +101,7 @@ pub(super) async fn routes_of_a_vpc_are_its_routers_and_a_bad_one_is_named(
     cluster.create(SUBNET, subnet.object()).await?;
     says(cluster, VPC, "routed", ("Ready", "True"), "").await?;
     says(cluster, VPC, "routed", ("Error", "True"), "spec.staticRoutes[2].cidr").await?;
-    says(cluster, VPC, "routed", ("Error", "True"), "spec.policyRoutes[1].priority").await?;
+    says(cluster, VPC, "routed", ("Error", "True"), "spec.policyRoutes[1].match").await?;
     let ours = ("ip_prefix", "10.201.0.0/16");
     counts(world, "Logical_Router_Static_Route", ours, 2).await?;
     counts(world, "Logical_Router_Policy", ("match", "ip4.src == 10.200.0.0/24"), 1).await?;
@@ -152,9 +152,9 @@ pub(super) async fn a_private_subnet_is_reached_from_where_it_says_and_never_ope
     same("the rule", identities(world, "ACL", ("name", "closed")).await?, drop)?;
 
     // What cannot be a rule changes nothing.
-    let bad = json!([{"direction": "in", "priority": 1, "match": "ip4", "action": "allow"}]);
+    let bad = json!([{"direction": "to-lport", "priority": 1, "match": " ", "action": "allow"}]);
     world.cluster.merge(SUBNET, "closed", json!({"spec": {"acls": bad}})).await?;
-    says(&world.cluster, SUBNET, "closed", ("Ready", "False"), "spec.acls[0].direction").await?;
+    says(&world.cluster, SUBNET, "closed", ("Ready", "False"), "spec.acls[0].match").await?;
     reaches(world, caller, "hidden", false).await?;
     let gone = json!({"spec": {"acls": [], "private": false}});
     world.cluster.merge(SUBNET, "closed", gone).await?;

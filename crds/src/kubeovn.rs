@@ -3,6 +3,7 @@
 mod count;
 mod ip;
 mod ip_pool;
+pub(crate) mod rules;
 mod subnet;
 pub(crate) mod vip;
 mod vpc;

@@ -37,6 +37,7 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
         kubevirt::machine_definition(),
     ];
     for definition in &mut definitions {
+        kubeovn::rules::constrain(definition);
         let versions = definition.spec.versions.iter_mut();
         for schema in versions.filter_map(|version| version.schema.as_mut()) {
             if let Some(root) = schema.open_api_v3_schema.as_mut() {

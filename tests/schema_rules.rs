@@ -1,0 +1,366 @@
+//! What a server refuses by our definitions alone, before any controller sees it: each
+//! with the field, the value, and what to write instead.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+use tests::cluster::{Cluster, Flavour};
+use tests::kinds::{IP, Kind, POOL, SUBNET, VIP, VM, VPC};
+use tests::objects::Vm;
+
+/// Who refuses it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum By {
+    /// Types, words, ranges and patterns: every server.
+    Schema,
+    /// Rules in CEL, which our own API does not run.
+    Rule,
+}
+
+use By::{Rule, Schema};
+
+/// Of a kind: who refuses it, its spec, and what the refusal says.
+type Case = (By, Value, &'static [&'static str]);
+
+fn subnets() -> Vec<Case> {
+    let with = |field: &str, value: Value| {
+        let mut spec = json!({"cidrBlock": "10.1.0.0/24"});
+        spec[field] = value;
+        spec
+    };
+    let acl = |field: &str, value: Value| {
+        let mut acl =
+            json!({"direction": "to-lport", "priority": 1, "match": "ip4", "action": "drop"});
+        acl[field] = value;
+        with("acls", json!([acl]))
+    };
+    let without = |field: &str| {
+        let mut acl =
+            json!({"direction": "to-lport", "priority": 1, "match": "ip4", "action": "drop"});
+        acl.as_object_mut().expect("an object").remove(field);
+        with("acls", json!([acl]))
+    };
+    let both = |one: (&str, Value), other: (&str, Value)| {
+        let mut spec = with(one.0, one.1);
+        spec[other.0] = other.1;
+        spec
+    };
+    vec![
+        (Rule, with("cidrBlock", json!("10.300.0.0/24")), &["10.300.0.0/24", "write a network"]),
+        (Rule, with("cidrBlock", json!("10.1.0.0/33")), &["10.1.0.0/33", "write a network"]),
+        (Rule, with("cidrBlock", json!("10.1.0.0")), &["10.1.0.0", "write a network"]),
+        (Rule, with("cidrBlock", json!("10.1.0.0/24;fd00::/64")), &["fd00::/64", "comma between"]),
+        (Rule, with("cidrBlock", json!("ten")), &["ten", "write a network"]),
+        (Rule, with("gateway", json!("10.1.0")), &["spec.gateway", "10.1.0", "write an address"]),
+        (Rule, with("gateway", json!("10.1.0.1/24")), &["10.1.0.1/24", "write an address"]),
+        (Rule, with("gateway", json!("first")), &["first", "write an address"]),
+        (
+            Rule,
+            both(("logicalGateway", json!(true)), ("u2oInterconnection", json!(true))),
+            &["spec.logicalGateway", "exclude each other"],
+        ),
+        (
+            Rule,
+            both(("natOutgoing", json!(true)), ("externalEgressGateway", json!("10.9.0.1"))),
+            &["spec.externalEgressGateway", "exclude each other"],
+        ),
+        (Schema, with("cidrBlock", json!(10)), &["spec.cidrBlock", "integer", "string"]),
+        (Schema, with("cidrBlock", json!("1".repeat(101))), &["spec.cidrBlock", "100"]),
+        (Schema, with("protocol", json!("IPX")), &["spec.protocol", "IPX", "Dual"]),
+        (Schema, with("protocol", json!("ipv4")), &["spec.protocol", "ipv4", "IPv4"]),
+        (
+            Schema,
+            with("gatewayType", json!("local")),
+            &["spec.gatewayType", "local", "centralized"],
+        ),
+        (Schema, with("mtu", json!(-1)), &["spec.mtu", "-1", "greater than or equal to 0"]),
+        (Schema, with("mtu", json!(70000)), &["spec.mtu", "70000", "65535"]),
+        (Schema, with("mtu", json!("big")), &["spec.mtu", "integer"]),
+        (
+            Schema,
+            with("excludeIps", json!(["ten"])),
+            &["spec.excludeIps[0]", "ten", "should match"],
+        ),
+        (
+            Schema,
+            with("excludeIps", json!(["10.1.0.5-10.1.0.9"])),
+            &["spec.excludeIps[0]", "10.1.0.5-10.1.0.9"],
+        ),
+        (Schema, with("excludeIps", json!("10.1.0.5")), &["spec.excludeIps", "array"]),
+        (Schema, with("private", json!("yes")), &["spec.private", "boolean"]),
+        (Schema, with("namespaces", json!("default")), &["spec.namespaces", "array"]),
+        (
+            Schema,
+            acl("direction", json!("in")),
+            &["spec.acls[0].direction", "\"in\"", "from-lport"],
+        ),
+        (Schema, acl("action", json!("pass")), &["spec.acls[0].action", "pass", "allow-stateless"]),
+        (Schema, acl("priority", json!(-1)), &["spec.acls[0].priority", "-1"]),
+        (Schema, acl("priority", json!(40000)), &["spec.acls[0].priority", "40000", "32767"]),
+        (Schema, acl("priority", json!("high")), &["spec.acls[0].priority", "integer"]),
+        (Schema, without("direction"), &["spec.acls[0].direction", "Required"]),
+        (Schema, without("match"), &["spec.acls[0].match", "Required"]),
+        (Schema, without("action"), &["spec.acls[0].action", "Required"]),
+        (
+            Schema,
+            with("natOutgoingPolicyRules", json!([{"action": "snat"}])),
+            &["spec.natOutgoingPolicyRules[0].action", "snat", "forward"],
+        ),
+    ]
+}
+
+fn vpcs() -> Vec<Case> {
+    let route = |field: &str, value: Value| {
+        let mut route = json!({"cidr": "10.9.0.0/16", "nextHopIP": "10.1.0.9"});
+        route[field] = value;
+        json!({"staticRoutes": [route]})
+    };
+    let policy = |change: Value| {
+        let mut policy = json!({"priority": 1, "match": "ip4", "action": "allow"});
+        for (field, value) in change.as_object().into_iter().flatten() {
+            policy[field.as_str()] = value.clone();
+        }
+        json!({"policyRoutes": [policy]})
+    };
+    vec![
+        (
+            Schema,
+            route("policy", json!("src")),
+            &["spec.staticRoutes[0].policy", "src", "policySrc"],
+        ),
+        (
+            Schema,
+            route("ecmpMode", json!("on")),
+            &["spec.staticRoutes[0].ecmpMode", "on", "ecmp_symmetric_reply"],
+        ),
+        (
+            Schema,
+            json!({"staticRoutes": [{"cidr": "10.9.0.0/16"}]}),
+            &["spec.staticRoutes[0].nextHopIP", "Required"],
+        ),
+        (
+            Schema,
+            json!({"staticRoutes": [{"nextHopIP": "10.1.0.9"}]}),
+            &["spec.staticRoutes[0].cidr", "Required"],
+        ),
+        (Schema, json!({"staticRoutes": {}}), &["spec.staticRoutes", "array"]),
+        (
+            Schema,
+            policy(json!({"priority": 40000})),
+            &["spec.policyRoutes[0].priority", "40000", "32767"],
+        ),
+        (Schema, policy(json!({"priority": -1})), &["spec.policyRoutes[0].priority", "-1"]),
+        (
+            Schema,
+            policy(json!({"action": "pass"})),
+            &["spec.policyRoutes[0].action", "pass", "reroute"],
+        ),
+        (
+            Schema,
+            json!({"policyRoutes": [{"priority": 1, "action": "allow"}]}),
+            &["spec.policyRoutes[0].match", "Required"],
+        ),
+        (
+            Schema,
+            json!({"policyRoutes": [{"priority": 1, "match": "ip4"}]}),
+            &["spec.policyRoutes[0].action", "Required"],
+        ),
+        (Rule, policy(json!({"action": "reroute"})), &["nextHopIP", "write one address"]),
+        (
+            Schema,
+            json!({"vpcPeerings": [{"remoteVpc": "b"}]}),
+            &["spec.vpcPeerings[0].localConnectIP", "Required"],
+        ),
+        (
+            Schema,
+            json!({"vpcPeerings": [{"localConnectIP": "10.9.0.1/30"}]}),
+            &["spec.vpcPeerings[0].remoteVpc", "Required"],
+        ),
+        (Schema, json!({"namespaces": "default"}), &["spec.namespaces", "array"]),
+        (Schema, json!({"enableBfd": "yes"}), &["spec.enableBfd", "boolean"]),
+    ]
+}
+
+fn pools() -> Vec<Case> {
+    vec![
+        (Schema, json!({"subnet": "s"}), &["spec.ips", "Required"]),
+        (Schema, json!({"ips": ["10.1.0.5"]}), &["spec.subnet", "Required"]),
+        (Schema, json!({"subnet": "", "ips": ["10.1.0.5"]}), &["spec.subnet", "at least 1"]),
+        (Schema, json!({"subnet": "s", "ips": []}), &["spec.ips", "at least 1"]),
+        (Schema, json!({"subnet": "s", "ips": ["web"]}), &["spec.ips[0]", "web", "should match"]),
+        (
+            Schema,
+            json!({"subnet": "s", "ips": ["10.1.0.5-10.1.0.9"]}),
+            &["spec.ips[0]", "10.1.0.5-10.1.0.9"],
+        ),
+        (Schema, json!({"subnet": "s", "ips": "10.1.0.5"}), &["spec.ips", "array"]),
+        (
+            Schema,
+            json!({"subnet": "s", "ips": ["10.1.0.5"], "enableAddressSet": "no"}),
+            &["spec.enableAddressSet", "boolean"],
+        ),
+    ]
+}
+
+fn vips() -> Vec<Case> {
+    vec![
+        (Schema, json!({"subnet": "s", "type": "float"}), &["spec.type", "float", "switch_lb_vip"]),
+        (Schema, json!({"subnet": "s", "selector": "app:web"}), &["spec.selector", "array"]),
+        (
+            Rule,
+            json!({"subnet": "s", "v4ip": "ten"}),
+            &["spec.v4ip", "ten", "write one IPv4 address"],
+        ),
+        (
+            Rule,
+            json!({"subnet": "s", "v4ip": "fd00::5"}),
+            &["spec.v4ip", "fd00::5", "such as 10.0.0.5"],
+        ),
+        (
+            Rule,
+            json!({"subnet": "s", "v6ip": "10.0.0.5"}),
+            &["spec.v6ip", "10.0.0.5", "such as fd00::5"],
+        ),
+    ]
+}
+
+fn ips() -> Vec<Case> {
+    vec![
+        (
+            Rule,
+            json!({"subnet": "s", "v4IpAddress": "10.0.0"}),
+            &["spec.v4IpAddress", "10.0.0", "write one IPv4"],
+        ),
+        (
+            Rule,
+            json!({"subnet": "s", "v6IpAddress": "fd00::g"}),
+            &["spec.v6IpAddress", "fd00::g", "write one IPv6"],
+        ),
+        (Schema, json!({"subnet": 5}), &["spec.subnet", "string"]),
+        (Schema, json!({"attachIps": "10.0.0.5"}), &["spec.attachIps", "array"]),
+    ]
+}
+
+fn object(kind: Kind, name: &str, spec: &Value) -> Value {
+    let resource = kind.resource();
+    json!({
+        "apiVersion": resource.api_version, "kind": resource.kind,
+        "metadata": {"name": name}, "spec": spec,
+    })
+}
+
+pub(super) async fn what_cannot_be_is_refused_with_field_and_value(
+    cluster: &mut Cluster,
+) -> anyhow::Result<()> {
+    let runs_rules = cluster.flavour() == Flavour::Real;
+    let kinds = [(SUBNET, subnets()), (VPC, vpcs()), (POOL, pools()), (VIP, vips()), (IP, ips())];
+    for (kind, cases) in kinds {
+        for (by, spec, words) in cases.into_iter().filter(|(by, ..)| runs_rules || *by == Schema) {
+            let refusal = cluster.create(kind, object(kind, "refused", &spec)).await.err();
+            let said = refusal.with_context(|| format!("{by:?} lets {spec} in"))?;
+            let said = format!("{said:#}");
+            for word in words {
+                ensure!(said.contains(word), "{spec}: {word:?} is not said: {said}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What Kube-OVN's own YAML looks like after its controller has filled it in.
+pub(super) async fn empty_fields_mean_what_absent_ones_do(
+    cluster: &mut Cluster,
+) -> anyhow::Result<()> {
+    let good = [
+        (
+            VPC,
+            json!({"namespaces": [], "staticRoutes": [{"policy": "", "cidr": "0.0.0.0/0",
+            "nextHopIP": "10.1.0.9", "ecmpMode": "", "bfdId": "", "routeTable": ""}]}),
+        ),
+        (
+            SUBNET,
+            json!({"vpc": "", "protocol": "", "provider": "", "cidrBlock": "10.1.0.0/24,fd01::/64",
+            "gateway": "10.1.0.1,fd01::1", "excludeIps": ["10.1.0.1", "10.1.0.5..10.1.0.9", "fd01::1"],
+            "gatewayType": "", "mtu": 0, "natOutgoing": true, "externalEgressGateway": "", "vlan": ""}),
+        ),
+        (
+            POOL,
+            json!({"subnet": "s", "ips": ["10.1.0.20", "10.1.0.30..10.1.0.40", "10.1.0.64/28"]}),
+        ),
+        (VIP, json!({"subnet": "s", "type": "", "v4ip": "", "v6ip": "fd01::9", "selector": []})),
+        (
+            IP,
+            json!({"subnet": "s", "v4IpAddress": "10.1.0.50", "v6IpAddress": "", "podName": "web"}),
+        ),
+    ];
+    for (kind, spec) in good {
+        cluster.create(kind, object(kind, "filled-in", &spec)).await?;
+        cluster.delete(kind, "filled-in").await?;
+    }
+    Ok(())
+}
+
+/// Of a field that may not change, any other value is refused, and the same as an
+/// empty one is no change.
+pub(super) async fn what_others_rely_on_cannot_be_changed(
+    cluster: &mut Cluster,
+) -> anyhow::Result<()> {
+    if cluster.flavour() == Flavour::Embedded {
+        return Ok(());
+    }
+    let first = |kind: Kind| match kind.resource().kind.as_str() {
+        "Subnet" => json!({"cidrBlock": "10.1.0.0/24"}),
+        "IPPool" => json!({"subnet": "s", "ips": ["10.1.0.5"]}),
+        "IP" => json!({"subnet": "s", "podName": "web", "namespace": "default"}),
+        _ => json!({"subnet": "s"}),
+    };
+    let cases: [(Kind, Value, Option<&str>); 8] = [
+        (SUBNET, json!({"vpc": "ovn-cluster"}), None),
+        (SUBNET, json!({"vpc": "blue"}), Some("spec.vpc cannot be changed")),
+        (SUBNET, json!({"provider": "net.default.ovn"}), Some("spec.provider cannot be changed")),
+        (POOL, json!({"subnet": "t"}), Some("spec.subnet cannot be changed")),
+        (POOL, json!({"ips": ["10.1.0.6"]}), None),
+        (VIP, json!({"subnet": "t"}), Some("spec.subnet cannot be changed")),
+        (IP, json!({"podName": "db"}), Some("spec.podName cannot be changed")),
+        (IP, json!({"subnet": "t"}), None),
+    ];
+    for (kind, change, refusal) in cases {
+        cluster.create(kind, object(kind, "kept", &first(kind))).await?;
+        let changed = cluster.merge(kind, "kept", json!({"spec": change})).await;
+        match (changed, refusal) {
+            (Ok(()), None) => {}
+            (Err(error), Some(words)) => {
+                let said = format!("{error:#}");
+                ensure!(said.contains(words), "{change}: {said}");
+            }
+            (outcome, _) => anyhow::bail!("{change}: {outcome:?}"),
+        }
+        cluster.delete(kind, "kept").await?;
+    }
+    Ok(())
+}
+
+/// A VM's template is KubeVirt's; what is checked of it here is what its type says.
+pub(super) async fn a_machine_that_does_not_fit_its_type_is_refused(
+    cluster: &mut Cluster,
+) -> anyhow::Result<()> {
+    let mut cases = BTreeMap::new();
+    for (place, value) in [
+        ("/spec/runStrategy", json!("Sometimes")),
+        ("/spec/template", json!("none")),
+        ("/spec/template/spec/networks", json!("pod")),
+        ("/spec/template/spec/domain/devices/interfaces", json!({})),
+    ] {
+        let mut vm = Vm::named("refused").object();
+        *vm.pointer_mut(place).context("the field is there")? = value;
+        cases.insert(place, vm);
+    }
+    for (place, vm) in cases {
+        let refusal = cluster.create(VM, vm).await.err();
+        let said = refusal.with_context(|| format!("{place} was let in"))?;
+        let field = place.trim_start_matches('/').replace('/', ".");
+        ensure!(format!("{said:#}").contains(&field), "{field} is not said: {said:#}");
+    }
+    Ok(())
+}
