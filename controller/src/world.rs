@@ -541,6 +541,9 @@ impl World {
     fn ip_changed(&mut self, (name, old, new): Change<String, Ip>) {
         // Whose it was, nobody could read.
         self.topology |= old.is_none() && new.is_none();
+        // One of no VM has nobody else to let it go.
+        let nobodys = |ip: &Arc<Ip>| ip_key(ip).is_none() && hold::is_leaving(&ip.metadata);
+        self.topology |= new.as_ref().is_some_and(nobodys);
         if let Some(old) = &old {
             mac_of(old).iter().for_each(|mac| forget(&mut self.macs, mac, &name));
             ip_key(old).iter().for_each(|key| forget(&mut self.ips_of, key, &name));

@@ -67,21 +67,12 @@ async fn is_as_seen(
         let there = version(there.as_ref().map(|one| &one.metadata));
         return Ok(there == version(world.vips.meta(&vip.to_owned())));
     }
-    let VmKey { namespace, name } = &decision.vm;
-    let machines: Api<VirtualMachine> = Api::namespaced(client.clone(), namespace);
-    let instances: Api<VirtualMachineInstance> = Api::namespaced(client.clone(), namespace);
-    let (machine, instance) =
-        tokio::try_join!(machines.get_metadata_opt(name), instances.get_metadata_opt(name))?;
-    let machine = version(machine.as_ref().map(|one| &one.metadata));
-    // Of an instance the generation counts each status, too.
-    let uid = |meta: &ObjectMeta| meta.uid.clone();
-    let instance = instance.map(|one| uid(&one.metadata));
-    if machine != version(world.machines.meta(&decision.vm))
-        || instance != world.instances.meta(&decision.vm).map(uid)
-    {
+    // Without a namespace there is no VM to ask for: the IP object is all there is.
+    if !decision.vm.namespace.is_empty() && !is_vm_as_seen(client, world, &decision.vm).await? {
         return Ok(false);
     }
     // What is held for nobody's uid is held for an IP object that a person made.
+    let uid = |meta: &ObjectMeta| meta.uid.clone();
     let ips: Api<Ip> = Api::all(client.clone());
     for (reservation, _) in decision.release.iter().filter(|(holder, _)| holder.uid.is_empty()) {
         let ip = ips.get_metadata_opt(&reservation.port).await?;
@@ -90,6 +81,19 @@ async fn is_as_seen(
         }
     }
     Ok(true)
+}
+
+async fn is_vm_as_seen(client: &Client, world: &World, vm: &VmKey) -> Result<bool, kube::Error> {
+    let VmKey { namespace, name } = vm;
+    let machines: Api<VirtualMachine> = Api::namespaced(client.clone(), namespace);
+    let instances: Api<VirtualMachineInstance> = Api::namespaced(client.clone(), namespace);
+    let (machine, instance) =
+        tokio::try_join!(machines.get_metadata_opt(name), instances.get_metadata_opt(name))?;
+    let machine = version(machine.as_ref().map(|one| &one.metadata));
+    // Of an instance the generation counts each status, too.
+    let uid = |meta: &ObjectMeta| meta.uid.clone();
+    let instance = instance.map(|one| uid(&one.metadata));
+    Ok(machine == version(world.machines.meta(vm)) && instance == world.instances.meta(vm).map(uid))
 }
 
 #[cfg(test)]
