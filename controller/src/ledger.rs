@@ -13,6 +13,7 @@
 //! is read again, the pools are rebuilt, and the owner asks anew. Two writers
 //! therefore never both succeed, however late either of them wakes up.
 
+mod blocks;
 mod edits;
 mod holder;
 mod pools;
@@ -32,6 +33,7 @@ pub use holder::{Claimant, VmKey};
 pub use pools::AddressError;
 pub use spare::one_of_each_family;
 
+use blocks::Blocks;
 use edits::{Change, Edit, Outcome, Write, apply, empty, version};
 use pools::{of_family, take};
 
@@ -47,7 +49,7 @@ pub struct Ledger {
     networks: BTreeMap<String, Network>,
     /// By subnet; IPv4 first.
     pools: HashMap<String, Vec<Pool>>,
-    blocks: BTreeMap<String, AddressBlock>,
+    blocks: Blocks,
     /// Blocks that do not fit their type. Those that did before are among `blocks`
     /// as they were.
     unreadable: BTreeSet<String>,
@@ -78,7 +80,7 @@ impl Ledger {
             rest,
             networks: BTreeMap::new(),
             pools: HashMap::new(),
-            blocks: BTreeMap::new(),
+            blocks: Blocks::default(),
             unreadable: BTreeSet::new(),
             by_vm: HashMap::new(),
             edits: BTreeMap::new(),
@@ -146,8 +148,13 @@ impl Ledger {
     /// Forgets every block not named, after a full list.
     pub fn retain_blocks(&mut self, names: &BTreeSet<String>) -> Vec<VmKey> {
         self.unreadable.retain(|name| names.contains(name));
-        let gone: Vec<_> =
-            self.blocks.keys().filter(|name| !names.contains(*name)).cloned().collect();
+        let gone: Vec<_> = self
+            .blocks
+            .iter()
+            .map(|(name, _)| name)
+            .filter(|name| !names.contains(*name))
+            .cloned()
+            .collect();
         gone.iter().flat_map(|name| self.forget(name)).collect()
     }
 
@@ -213,28 +220,30 @@ impl Ledger {
 
     /// The held addresses of one subnet.
     pub fn held_in(&self, subnet: &str) -> impl Iterator<Item = IpAddr> {
-        let blocks = self.blocks.values().filter(move |block| block.spec.subnet == subnet);
-        blocks.flat_map(|block| block.spec.held.keys().copied())
+        self.blocks.of(subnet).flat_map(|(_, block)| block.spec.held.keys().copied())
     }
 
     /// Who holds addresses of one subnet, by port.
     #[must_use]
     pub fn holders_in(&self, subnet: &str) -> BTreeSet<Claimant> {
-        let blocks = self.blocks.values().filter(|block| block.spec.subnet == subnet);
-        blocks.flat_map(|block| block.spec.held.values().map(Claimant::from_holder)).collect()
+        let blocks = self.blocks.of(subnet);
+        blocks.flat_map(|(_, block)| block.spec.held.values().map(Claimant::from_holder)).collect()
     }
 
     /// Every subnet of which something is held, for all that can be known.
     pub fn held_subnets(&self) -> impl Iterator<Item = &str> {
-        let blocks = self.blocks.values().filter(|block| !block.spec.held.is_empty());
-        let unclear = self.unreadable_blocks().map(subnet_of_block);
-        blocks.map(|block| block.spec.subnet.as_str()).chain(unclear)
+        let held = self.blocks.subnets().filter(|subnet| self.holds_some(subnet));
+        held.chain(self.unreadable_blocks().map(subnet_of_block))
     }
 
     /// Whether something of this subnet is held, for all that can be known.
     #[must_use]
     pub fn is_in_use(&self, subnet: &str) -> bool {
-        self.held_subnets().any(|held| held == subnet)
+        self.holds_some(subnet) || self.unreadable_in(subnet).next().is_some()
+    }
+
+    fn holds_some(&self, subnet: &str) -> bool {
+        self.blocks.of(subnet).any(|(_, block)| !block.spec.held.is_empty())
     }
 
     /// Deletes the blocks of subnets that are gone and of which nothing is held,
@@ -528,8 +537,10 @@ impl Ledger {
         self.stale.insert(block.spec.subnet.clone());
         self.index(&block.spec);
         if let Some(mut old) = self.blocks.insert(name.clone(), block) {
-            let new = &self.blocks[&name].spec;
-            old.spec.held.retain(|address, holder| new.held.get(address) != Some(holder));
+            let new = self.blocks.get(&name).map(|new| &new.spec.held);
+            old.spec
+                .held
+                .retain(|address, holder| new.and_then(|new| new.get(address)) != Some(holder));
             self.unindex(&old.spec);
             return old.spec.held.values().map(|one| Claimant::from_holder(one).vm).collect();
         }
@@ -552,7 +563,7 @@ impl Ledger {
     fn reindex(&mut self) {
         self.by_vm.clear();
         let blocks = std::mem::take(&mut self.blocks);
-        for block in blocks.values() {
+        for (_, block) in blocks.iter() {
             self.index(&block.spec);
         }
         self.blocks = blocks;
@@ -560,9 +571,11 @@ impl Ledger {
 
     /// The blocks of `subnet` as they will be once the edits noted are written.
     fn specs_of(&self, subnet: &str) -> BTreeMap<String, AddressBlockSpec> {
-        let blocks = self.blocks.iter().filter(|(_, block)| block.spec.subnet == subnet);
-        let mut specs: BTreeMap<_, _> =
-            blocks.map(|(name, block)| (name.clone(), block.spec.clone())).collect();
+        let mut specs: BTreeMap<_, _> = self
+            .blocks
+            .of(subnet)
+            .map(|(name, block)| (name.clone(), block.spec.clone()))
+            .collect();
         for (name, edit) in self.edits.iter().filter(|(_, edit)| edit.subnet == subnet) {
             let spec = specs.entry(name.clone()).or_insert_with(|| empty(name, edit).spec);
             edit.changes.iter().for_each(|(address, change)| apply(spec, *address, change));

@@ -382,19 +382,32 @@ impl World {
             }
             self.refused.insert(name.clone(), NetworkError::Unreadable);
         }
+        // Only subnets of one VPC can overlap.
+        let mut of_vpc: HashMap<String, Vec<String>> = HashMap::new();
+        for network in in_force.values() {
+            of_vpc.entry(network.vpc.clone()).or_default().push(network.name.clone());
+        }
         for subnet in subnets {
             if hold::is_over(self, &subnet.metadata) {
                 continue;
             }
             let name = subnet.name_any();
-            match self.understand(&subnet, in_force.values(), &ghosts) {
-                Ok(network) => drop(in_force.insert(name, network)),
+            let others = |vpc: &str| {
+                let names = of_vpc.get(vpc).into_iter().flatten();
+                names.filter_map(|name| in_force.get(name)).collect::<Vec<_>>()
+            };
+            match self.understand(&subnet, others, &ghosts) {
+                Ok(network) => {
+                    of_vpc.entry(network.vpc.clone()).or_default().push(name.clone());
+                    in_force.insert(name, network);
+                }
                 Err(error) => {
                     // An edit that cannot be must not cut off the VMs that are
                     // there, nor give their addresses to another subnet.
                     let before = self.ledger.networks().get(&name);
                     if let Some(before) = before.filter(|_| held.contains(&name)) {
                         let leaving = hold::is_leaving(&subnet.metadata);
+                        of_vpc.entry(before.vpc.clone()).or_default().push(name.clone());
                         in_force.insert(name.clone(), Network { leaving, ..before.clone() });
                     }
                     self.refused.insert(name, error);
@@ -416,12 +429,12 @@ impl World {
         })
     }
 
-    /// What `subnet` says, if it can stand beside `others` and still has room for
-    /// what is held in it.
+    /// What `subnet` says, if it can stand beside the `others` of its VPC and still has
+    /// room for what is held in it.
     fn understand<'a>(
         &self,
         subnet: &Subnet,
-        others: impl IntoIterator<Item = &'a Network>,
+        others: impl FnOnce(&str) -> Vec<&'a Network>,
         ghosts: &[&String],
     ) -> Result<Network, NetworkError> {
         let mut network = Network::parse(subnet)?;
@@ -449,7 +462,7 @@ impl World {
                 return Err(NetworkError::HeldByLost { address, subnet });
             }
         }
-        network.conflict(others).map_or(Ok(network), Err)
+        network.conflict(others(&network.vpc)).map_or(Ok(network), Err)
     }
 
     /// The ports that use this MAC, other than `port`.

@@ -95,41 +95,18 @@ impl Rounds {
         };
         let subnets = status::subnets(&self.world, mac_of, now);
         let vpcs = status::vpcs(&self.world, now);
-        let api: Api<Subnet> = Api::all(self.edge.client.clone());
         let mut warnings = Vec::new();
-        for (name, wanted) in subnets {
-            let subnet = self.world.subnets.get(&name);
-            let news = subnet.and_then(|subnet| {
-                let old = subnet.status.as_ref().map_or(&[][..], |status| &status.conditions);
-                status::new_refusal(&**subnet, old, &wanted.conditions)
-            });
-            let patch = Patch::Merge(StatusOnly { status: wanted });
-            self.edge.metrics.api_writes.inc();
-            match api.patch_status(&name, &PatchParams::default(), &patch).await {
-                Ok(subnet) => {
-                    self.world.put_subnet(subnet);
-                    warnings.extend(news);
-                }
-                Err(error) if is_not_found(&error) => {}
-                Err(error) => self.status_failed(&name, &error),
-            }
+        for (subnet, name) in self.patch_statuses::<Subnet, _>(subnets).await {
+            let old = self.world.subnets.get(&name).and_then(|old| old.status.clone());
+            let (old, new) = (old.unwrap_or_default(), subnet.status.clone().unwrap_or_default());
+            warnings.extend(status::new_refusal(&subnet, &old.conditions, &new.conditions));
+            self.world.put_subnet(subnet);
         }
-        let api: Api<Vpc> = Api::all(self.edge.client.clone());
-        for (name, wanted) in vpcs {
-            let news = self.world.vpcs.get(&name).and_then(|vpc| {
-                let old = vpc.status.as_ref().map_or(&[][..], |status| &status.conditions);
-                status::new_refusal(&**vpc, old, &wanted.conditions)
-            });
-            let patch = Patch::Merge(StatusOnly { status: wanted });
-            self.edge.metrics.api_writes.inc();
-            match api.patch_status(&name, &PatchParams::default(), &patch).await {
-                Ok(vpc) => {
-                    self.world.put_vpc(vpc);
-                    warnings.extend(news);
-                }
-                Err(error) if is_not_found(&error) => {}
-                Err(error) => self.status_failed(&name, &error),
-            }
+        for (vpc, name) in self.patch_statuses::<Vpc, _>(vpcs).await {
+            let old = self.world.vpcs.get(&name).and_then(|old| old.status.clone());
+            let (old, new) = (old.unwrap_or_default(), vpc.status.clone().unwrap_or_default());
+            warnings.extend(status::new_refusal(&vpc, &old.conditions, &new.conditions));
+            self.world.put_vpc(vpc);
         }
         warnings.extend(self.write_vip_statuses(now).await);
         self.warn(warnings).await;
@@ -155,6 +132,34 @@ impl Rounds {
             }
         }
         warnings
+    }
+
+    /// Writes these statuses, many at a time; returns the objects that took theirs.
+    async fn patch_statuses<K, S>(&mut self, statuses: Vec<(String, S)>) -> Vec<(K, String)>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+        S: serde::Serialize + Debug,
+    {
+        let api: Api<K> = Api::all(self.edge.client.clone());
+        let writes = statuses.into_iter().map(|(name, status)| {
+            let api = &api;
+            async move {
+                let patch = Patch::Merge(StatusOnly { status });
+                (api.patch_status(&name, &PatchParams::default(), &patch).await, name)
+            }
+        });
+        let outcomes: Vec<_> =
+            futures::stream::iter(writes).buffer_unordered(PARALLEL_WRITES).collect().await;
+        let mut written = Vec::new();
+        for (outcome, name) in outcomes {
+            self.edge.metrics.api_writes.inc();
+            match outcome {
+                Ok(object) => written.push((object, name)),
+                Err(error) if is_not_found(&error) => {}
+                Err(error) => self.status_failed(&name, &error),
+            }
+        }
+        written
     }
 
     fn status_failed(&mut self, name: &str, error: &kube::Error) {
