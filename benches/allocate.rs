@@ -27,6 +27,11 @@ fn main() {
     v6(&owners);
     fragmented(&owners, "pool_op_v6_fragmented", "fd00::/112", None);
     scattered(&owners);
+    dual(&owners);
+    free_random(&owners);
+    subnets();
+    restart();
+    threads();
 }
 
 /// Each owner's name twice: a caller that returns has its own copy of it.
@@ -84,7 +89,7 @@ fn release<'a>(pool: &mut Pool, owners: impl IntoIterator<Item = &'a Owner>) -> 
 fn dense(owners: &Owners) {
     let (given, taken) = fill_and_empty(owners, "10.0.0.0/16");
     // kube-ovn.md §3.1: fill a /16, 5.5 µs; free in order, 4.6 µs.
-    Figure::new("pool_allocate_dense", given, "ns").against(PEER, 5_500.0).print();
+    Figure::new("pool_alloc_dense", given, "ns").against(PEER, 5_500.0).print();
     Figure::new("pool_release_dense", taken, "ns").against(PEER, 4_600.0).print();
     Figure::new("pool_op_dense", mean(given, taken), "ns").against(PEER, 5_050.0).print();
 }
@@ -92,7 +97,7 @@ fn dense(owners: &Owners) {
 fn v6(owners: &Owners) {
     let (given, taken) = fill_and_empty(owners, "fd00::/64");
     // kube-ovn.md §3.1: SerialIPv6AllocAddr in a /104; their free case does not run.
-    Figure::new("pool_allocate_v6", given, "ns").against(PEER, 5_408.0).print();
+    Figure::new("pool_alloc_v6", given, "ns").against(PEER, 5_408.0).print();
     Figure::new("pool_op_v6", mean(given, taken), "ns").against(PEER, 5_408.0).print();
 }
 
@@ -122,7 +127,7 @@ fn fragmented(owners: &Owners, name: &str, network: &str, peer: Option<(f64, f64
     let figure = Figure::new(name, mean(given, taken), "ns");
     // kube-ovn.md §3.1: allocate again from the 32k holes; free a random half.
     if let Some((allocation, freeing)) = peer {
-        Figure::new("pool_allocate_fragmented", given, "ns").against(PEER, allocation).print();
+        Figure::new("pool_alloc_fragmented", given, "ns").against(PEER, allocation).print();
         Figure::new("pool_release_fragmented", taken, "ns").against(PEER, freeing).print();
         figure.against(PEER, mean(allocation, freeing)).print();
     } else {
@@ -143,7 +148,7 @@ fn scattered(owners: &Owners) {
     // kube-ovn.md §3.1: v4 static alloc at random places in a /8; v4 dynamic alloc
     // in a pool with that many scattered static addresses.
     let claimed = ns_per_op(15, || empty("10.0.0.0/8"), claim);
-    Figure::new("pool_claim_scattered", claimed, "ns").against(PEER, 232_000.0).print();
+    Figure::new("pool_alloc_static_scattered", claimed, "ns").against(PEER, 232_000.0).print();
     let prepared = || {
         let mut pool = empty("10.0.0.0/8");
         claim(&mut pool);
@@ -151,7 +156,93 @@ fn scattered(owners: &Owners) {
     };
     let newcomers = &owners.asking[SCATTERED..][..FULL];
     let given = ns_per_op(15, prepared, |pool| allocate(pool, newcomers));
-    Figure::new("pool_allocate_scattered", given, "ns").against(PEER, 4_078_000.0).print();
+    Figure::new("pool_alloc_scattered", given, "ns").against(PEER, 4_078_000.0).print();
+}
+
+/// An address of each family for each owner, as a port has them; the figure is for both.
+fn dual(owners: &Owners) {
+    let empty = || [empty("10.0.0.0/16"), empty("fd00::/64")];
+    let given = ns_per_op(15, empty, |[v4, v6]| {
+        let owners = &owners.asking[..FULL];
+        for (operation, owner) in owners.iter().enumerate() {
+            v4.allocate(owner, clock(operation)).expect("there is an address");
+            v6.allocate(owner, clock(operation)).expect("there is an address");
+        }
+        u32::try_from(FULL).expect("few")
+    });
+    Figure::new("pool_alloc_dual", given, "ns").print();
+}
+
+/// All of a full /16 given back in random order.
+fn free_random(owners: &Owners) {
+    let mut order: Vec<usize> = (0..FULL).collect();
+    Numbers::seeded(2).shuffle(&mut order);
+    let leaving: Vec<Owner> = order.into_iter().map(owner).collect();
+    let full = || full(owners, "10.0.0.0/16");
+    let taken = ns_per_op(15, full, |pool| release(pool, &leaving));
+    Figure::new("pool_free_random", taken, "ns").print();
+}
+
+/// A subnet comes and goes: whatever its size, and nothing is held in it.
+fn subnets() {
+    for (name, network) in [
+        ("pool_subnet_v4_24", "10.0.0.0/24"),
+        ("pool_subnet_v4_8", "10.0.0.0/8"),
+        ("pool_subnet_v6_64", "fd00::/64"),
+    ] {
+        let made = ns_per_op(
+            15,
+            || (),
+            |()| {
+                for _ in 0..1_000 {
+                    std::hint::black_box(empty(network));
+                }
+                1_000
+            },
+        );
+        Figure::new(name, made, "ns").print();
+    }
+}
+
+/// What the ledger says of 100,000 addresses is read in, in the ledger's order.
+fn restart() {
+    const HELD: usize = 100_000;
+    let owners: Vec<Owner> = (0..HELD).map(owner).collect();
+    let places: Vec<_> = scattered_places().take(HELD).collect();
+    let read = ns_per_op(
+        5,
+        || empty("10.0.0.0/8"),
+        |pool| {
+            for (owner, place) in owners.iter().zip(&places) {
+                pool.restore_held(owner, *place).expect("places are distinct");
+            }
+            1
+        },
+    );
+    Figure::new("pool_restart_100000", read / 1e6, "ms").print();
+}
+
+/// 16 threads, each with a subnet of its own: what one operation takes of the wall's
+/// time, all threads together.
+fn threads() {
+    const THREADS: usize = 16;
+    const EACH: usize = 65_000;
+    let prepared = || -> Vec<(Pool, Vec<Owner>)> {
+        let each = |thread: usize| {
+            let owners = (thread * EACH..(thread + 1) * EACH).map(owner).collect();
+            (empty("10.0.0.0/16"), owners)
+        };
+        (0..THREADS).map(each).collect()
+    };
+    let given = ns_per_op(3, prepared, |subnets| {
+        std::thread::scope(|scope| {
+            for (pool, owners) in subnets.iter_mut() {
+                scope.spawn(move || allocate(pool, owners.iter()));
+            }
+        });
+        u32::try_from(THREADS * EACH).expect("few")
+    });
+    Figure::new("pool_alloc_16_threads", given, "ns").print();
 }
 
 fn mean(one: f64, other: f64) -> f64 {

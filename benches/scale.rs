@@ -5,9 +5,17 @@
 //! | `burst_10000_embedded`, `burst_10000_kube` | the first of 10,000 VM objects is sent, 32 at a time | the last IP object was seen by a watch and the last logical port is in the northbound database; the peer is what the same API needs to create as many IP objects with nobody watching |
 //! | `burst_10000_p50`, `…_p99` | one of them is sent | its IP object was seen |
 //! | `burst_10000_after_last` | the last of them is answered | everything is committed |
+//! | `burst_10000_controller_cpu` | the controller starts | all of that is done: its CPU time |
+//! | `burst_10000_transactions` | the same | transactions on the northbound database, by its log |
+//! | `burst_10000_store_writes` | the first is sent | revisions of the store a VM, by whomever, up to that point; the VM's own is one |
 //! | `rss_controller_10000` | the controller's most, up to that point | |
 //! | `restart_10000` | the controller is killed, and one more VM made | its IP object was seen |
 //! | `subnets_1000_ready` | the first of 200 VPCs is sent, with 1,000 subnets | the last subnet says Ready |
+//! | `subnets_1000_transactions` | the same | as above |
+//!
+//! `BERTH_SCALE` gives other numbers than 10,000 and 1,000, to see what grows: `2000,200`.
+//! With it each figure is named by its number. `BERTH_SCALE_ONLY` is one of `embedded`,
+//! `real` and `subnets`.
 //!
 //! The VMs are to run, under the fake hypervisor of one agent: instances and statuses are
 //! written at the same time.
@@ -18,6 +26,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use benches::Figure;
 use benches::bed::{LIMIT, count, create, make_subnet, watch};
+use kube::api::ListParams;
 use kube::core::DynamicObject;
 use serde_json::json;
 use tests::cluster::{Cluster, Flavour};
@@ -27,70 +36,111 @@ use tests::objects::{Subnet, Vm, vpc};
 use tests::suite::World as _;
 use tests::world::{Choice, Part, Setup, World, port_of};
 
-const PORTS: usize = 10_000;
-const VPCS: usize = 200;
-const SUBNETS: usize = 1_000;
+/// Subnets in one VPC.
+const IN_ONE: usize = 5;
+
+/// How many of each.
+#[derive(Clone, Copy, Debug)]
+struct Size {
+    ports: usize,
+    subnets: usize,
+}
+
+impl Size {
+    fn wanted() -> anyhow::Result<Self> {
+        let Ok(text) = std::env::var("BERTH_SCALE") else {
+            return Ok(Self { ports: 10_000, subnets: 1_000 });
+        };
+        let (ports, subnets) = text.split_once(',').context("BERTH_SCALE: write two numbers")?;
+        let size = Self { ports: ports.parse()?, subnets: subnets.parse()? };
+        ensure!(size.ports > 0 && size.subnets >= IN_ONE, "BERTH_SCALE: too few");
+        Ok(size)
+    }
+}
+
+fn is_asked(part: &str) -> bool {
+    std::env::var("BERTH_SCALE_ONLY").map_or(true, |only| only == part)
+}
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let mut status = ExitCode::SUCCESS;
+    let size = match Size::wanted() {
+        Ok(size) => size,
+        Err(error) => {
+            eprintln!("{error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
     for flavour in [Flavour::Embedded, Flavour::Real] {
+        if !is_asked(flavour.name()) {
+            continue;
+        }
         if let Some(reason) = World::unavailable(Choice { flavour, guests: false }) {
             println!("skipped: the figures of the {} API: {reason}", flavour.name());
             continue;
         }
-        if let Err(error) = burst(flavour).await {
-            eprintln!("burst_10000, {} API: {error:#}", flavour.name());
+        if let Err(error) = burst(flavour, size.ports).await {
+            eprintln!("burst, {} API: {error:#}", flavour.name());
             status = ExitCode::FAILURE;
         }
     }
-    if let Err(error) = subnets().await {
-        eprintln!("subnets_1000: {error:#}");
+    if is_asked("subnets")
+        && let Err(error) = subnets(size.subnets).await
+    {
+        eprintln!("subnets: {error:#}");
         status = ExitCode::FAILURE;
     }
     status
 }
 
-async fn burst(flavour: Flavour) -> anyhow::Result<()> {
-    let plain = plain_creates(flavour).await?;
+async fn burst(flavour: Flavour, ports: usize) -> anyhow::Result<()> {
+    let plain = plain_creates(flavour, ports).await?;
     let mut world = one_node(flavour).await?;
     make_subnet(&world.cluster).await?;
     let seen = watch(&world.cluster, IP).await?;
+    let before = revision(&world.cluster).await?;
     let started = Instant::now();
     let vm = |n: usize| Vm::named(&format!("port-{n}")).on("bench").object();
     let creating = async {
-        let sent = create(&world.cluster, VM, PORTS, vm).await?;
+        let sent = create(&world.cluster, VM, ports, vm).await?;
         Ok((sent, Instant::now()))
     };
-    let ((sent, answered), seen) = tokio::try_join!(creating, count(seen, PORTS, |_| true))?;
-    committed(&world, PORTS).await?;
+    let ((sent, answered), seen) = tokio::try_join!(creating, count(seen, ports, |_| true))?;
+    committed(&world, ports).await?;
     let done = Instant::now();
-    let mut waits = Vec::with_capacity(PORTS);
+    let mut waits = Vec::with_capacity(ports);
     for (n, sent) in sent.into_iter().enumerate() {
         let seen = seen.get(&port_of(&format!("port-{n}"))).context("an IP object of each VM")?;
         waits.push(seen.duration_since(sent));
     }
     waits.sort_unstable();
-    let name = |figure: &str| format!("{figure}_{}", flavour.name());
+    let name = |figure: &str, what: &str| format!("{figure}_{ports}{what}_{}", flavour.name());
     let seconds = done.duration_since(started);
-    Figure::new(&name("burst_10000"), seconds.as_secs_f64(), "s")
+    Figure::new(&name("burst", ""), seconds.as_secs_f64(), "s")
         .against("plain-create", plain.as_secs_f64())
         .print();
     for (figure, value) in [
-        ("burst_10000_p50", waits[PORTS / 2]),
-        ("burst_10000_p99", waits[PORTS / 100 * 99]),
-        ("burst_10000_after_last", done.duration_since(answered)),
+        ("_p50", waits[ports / 2]),
+        ("_p99", waits[ports / 100 * 99]),
+        ("_after_last", done.duration_since(answered)),
     ] {
-        Figure::new(&name(figure), value.as_secs_f64(), "s").print();
+        Figure::new(&name("burst", figure), value.as_secs_f64(), "s").print();
     }
-    Figure::new(&name("rss_controller_10000"), most_mib(&world, "controller")?, "MiB").print();
+    let writes = (revision(&world.cluster).await? - before) as f64 / ports as f64;
+    Figure::new(&name("burst", "_store_writes"), writes, "writes").print();
+    let transactions = transactions(&world)?;
+    Figure::new(&name("burst", "_transactions"), transactions, "transactions").print();
+    let seconds = cpu_seconds(&world, "controller")?;
+    Figure::new(&name("burst", "_controller_cpu"), seconds, "s").print();
+    Figure::new(&name("rss_controller", ""), most_mib(&world, "controller")?, "MiB").print();
     let seconds = restart(&mut world).await?.as_secs_f64();
-    Figure::new(&name("restart_10000"), seconds, "s").print();
+    Figure::new(&name("restart", ""), seconds, "s").print();
     world.finish().await
 }
 
 /// As many IP objects, on an API with nobody who minds them.
-async fn plain_creates(flavour: Flavour) -> anyhow::Result<Duration> {
+async fn plain_creates(flavour: Flavour, ports: usize) -> anyhow::Result<Duration> {
     let cluster = Cluster::start(flavour).await?;
     cluster.apply_crds().await?;
     let started = Instant::now();
@@ -108,7 +158,7 @@ async fn plain_creates(flavour: Flavour) -> anyhow::Result<Duration> {
             },
         })
     };
-    create(&cluster, IP, PORTS, ip).await?;
+    create(&cluster, IP, ports, ip).await?;
     Ok(started.elapsed())
 }
 
@@ -125,28 +175,37 @@ async fn restart(world: &mut World) -> anyhow::Result<Duration> {
     Ok(seen.values().next().context("one was seen")?.duration_since(started))
 }
 
-async fn subnets() -> anyhow::Result<()> {
+async fn subnets(count_of: usize) -> anyhow::Result<()> {
     let world = one_node(Flavour::Embedded).await?;
     let seen = watch(&world.cluster, SUBNET).await?;
+    let vpcs = count_of.div_ceil(IN_ONE);
     let started = Instant::now();
     let creating = async {
-        create(&world.cluster, VPC, VPCS, |n| vpc(&format!("vpc-{n}"))).await?;
+        create(&world.cluster, VPC, vpcs, |n| vpc(&format!("vpc-{n}"))).await?;
         let subnet = |n: usize| {
-            let (in_vpc, cidr) = (format!("vpc-{}", n % VPCS), format!("10.{}.0.0/24", n / VPCS));
+            let (in_vpc, cidr) = (format!("vpc-{}", n % vpcs), format!("10.{}.0.0/24", n / vpcs));
             Subnet::named(&format!("subnet-{n}")).in_vpc(&in_vpc).of(&cidr).object()
         };
-        create(&world.cluster, SUBNET, SUBNETS, subnet).await
+        create(&world.cluster, SUBNET, count_of, subnet).await
     };
     let is_ready = |subnet: &DynamicObject| {
         let conditions = subnet.data["status"]["conditions"].as_array();
         let mut conditions = conditions.into_iter().flatten();
         conditions.any(|one| one["type"] == "Ready" && one["status"] == "True")
     };
-    let (_, seen) = tokio::try_join!(creating, count(seen, SUBNETS, is_ready))?;
+    let (_, seen) = tokio::try_join!(creating, count(seen, count_of, is_ready))?;
     let last = seen.values().max().context("a thousand were seen")?;
-    Figure::new("subnets_1000_ready", last.duration_since(started).as_secs_f64(), "s")
-        .against("kube-ovn", 45.6)
-        .print();
+    let name = format!("subnets_{count_of}_ready");
+    let ready = Figure::new(&name, last.duration_since(started).as_secs_f64(), "s");
+    // Of a thousand.
+    if count_of == 1_000 {
+        ready.against("kube-ovn", 45.6).print()
+    } else {
+        ready.print()
+    }
+    let name = |what: &str| format!("subnets_{count_of}_{what}");
+    Figure::new(&name("transactions"), transactions(&world)?, "transactions").print();
+    Figure::new(&name("controller_cpu"), cpu_seconds(&world, "controller")?, "s").print();
     world.finish().await
 }
 
@@ -170,4 +229,29 @@ fn most_mib(world: &World, process: &str) -> anyhow::Result<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib: u32 = line.context("no VmHWM")?.trim().trim_end_matches(" kB").trim().parse()?;
     Ok(f64::from(kib) / 1024.0)
+}
+
+/// The store's revision: one more for each write.
+async fn revision(cluster: &Cluster) -> anyhow::Result<u64> {
+    let list = cluster.api(SUBNET).list(&ListParams::default()).await?;
+    Ok(list.metadata.resource_version.context("a list has a version")?.parse()?)
+}
+
+/// How often the controller has written to the northbound database.
+fn transactions(world: &World) -> anyhow::Result<f64> {
+    let log = std::fs::read_to_string(world.lab().layout().log("controller"))?;
+    Ok(f64::from(u32::try_from(log.matches("Wrote to OVN").count())?))
+}
+
+/// The CPU time that a process of the lab has used, in user and kernel mode.
+fn cpu_seconds(world: &World, process: &str) -> anyhow::Result<f64> {
+    /// `USER_HZ`, the same on every Linux that we run on.
+    const TICKS: f64 = 100.0;
+    let pid = world.lab().pid_of(process).with_context(|| format!("{process} does not run"))?;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name in parentheses may have spaces; utime and stime are fields 14 and 15.
+    let (_, fields) = stat.rsplit_once(')').context("no name in stat")?;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u32>);
+    let ticks: u32 = ticks.collect::<Result<Vec<_>, _>>()?.into_iter().sum();
+    Ok(f64::from(ticks) / TICKS)
 }
