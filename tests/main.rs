@@ -8,6 +8,7 @@ mod admission;
 mod adoption;
 mod api_kubectl;
 mod api_promises;
+mod bad_input;
 mod binding;
 mod churn;
 mod layers;
@@ -46,6 +47,7 @@ fn main() -> std::io::Result<ExitCode> {
         let choice = Choice { flavour, guests: true };
         suite.group(&format!("lab_{}", flavour.name()), choice, lab_stories());
     }
+    suite.group("review", Flavour::Embedded, review_stories());
     Ok(suite.run())
 }
 
@@ -85,6 +87,11 @@ fn api_stories() -> Vec<(&'static str, Story<Cluster>)> {
             what_others_rely_on_cannot_be_changed,
             a_machine_that_does_not_fit_its_type_is_refused;
     ]
+}
+
+/// Of an embedded API that looks at what is written.
+fn review_stories() -> Vec<(&'static str, Story<Cluster>)> {
+    stories![bad_input: an_api_that_reviews_refuses_what_one_that_does_not_takes]
 }
 
 /// Controller and agents over a real northbound database, without guests.

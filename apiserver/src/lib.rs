@@ -46,7 +46,8 @@
 //! # What is left out
 //!
 //! - Roles are stored and not enforced: there is one token, which may do everything. Admission and
-//!   conversion webhooks are not called.
+//!   conversion webhooks are not called; a program that runs the server may look at what is
+//!   written itself ([`Admission`]).
 //! - Rules in CEL (`x-kubernetes-validations`) are not run. A definition that has some says so in
 //!   its condition `NonEnforcedRules`, and whoever writes it gets a warning.
 //! - Built-in kinds have no schema: unknown fields are kept, and few values are checked. Services
@@ -62,6 +63,7 @@
 //! `<data-dir>/store` is sled's, `ca.crt` and `ca.key` the authority, `token` the bearer token,
 //! `kubeconfig` all a client needs. Everything secret has mode 0600, in a directory of mode 0700.
 
+mod admission;
 mod apply;
 mod args;
 mod credentials;
@@ -87,5 +89,6 @@ mod tls;
 mod watch;
 mod write;
 
+pub use admission::{Admission, AdmitAll};
 pub use args::Args;
-pub use run::run;
+pub use run::{run, run_with};

@@ -17,7 +17,7 @@ use crate::garbage;
 use crate::http::{self, Server};
 use crate::registry::{Served, definitions};
 use crate::store::{DiskError, Event, State, Store};
-use crate::{Args, tls};
+use crate::{Admission, AdmitAll, Args, tls};
 
 /// How long connections may take to finish after shutdown.
 const GRACE: Duration = Duration::from_secs(5);
@@ -31,6 +31,18 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The data directory cannot be used (for one, because another server uses it), the address cannot
 /// be bound, or later the disk refuses a write.
 pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
+    run_with(args, Arc::new(AdmitAll), shutdown).await
+}
+
+/// The same, storing only what `admission` does not refuse.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with(
+    args: Args,
+    admission: Arc<dyn Admission>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let Args { data_dir, listen } = args;
     fs::DirBuilder::new()
         .recursive(true)
@@ -41,7 +53,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         warn!(%listen, "Serving beyond this host; the token is the only protection");
     }
     let served = Served::new();
-    let (store, writer) = open_store(&data_dir.join("store"), &served).await?;
+    let (store, writer) = open_store(&data_dir.join("store"), &served, admission).await?;
     let token = credentials::token(&data_dir)?;
     let identity = tls::identity(&data_dir, listen.ip())?;
     let listener =
@@ -90,6 +102,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
 async fn open_store(
     dir: &std::path::Path,
     served: &Served,
+    admission: Arc<dyn Admission>,
 ) -> anyhow::Result<(Store, std::thread::JoinHandle<()>)> {
     let observer = || {
         let (observed, collection) = (served.clone(), definitions());
@@ -101,7 +114,7 @@ async fn open_store(
     };
     let give_up = Instant::now() + GRACE;
     let (store, writer) = loop {
-        match Store::open(dir, Box::new(observer())) {
+        match Store::open(dir, Box::new(observer()), admission.clone()) {
             Err(DiskError::InUse(_)) if Instant::now() < give_up => {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }

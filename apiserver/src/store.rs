@@ -41,8 +41,8 @@ pub(crate) use self::log::{Event, EventKind};
 use self::log::{Log, TooOld};
 pub(crate) use self::writer::{Change, Outcome, View};
 use self::writer::{Mutation, Writer};
-use crate::object;
 use crate::status::ApiError;
+use crate::{Admission, object};
 
 /// Changes that may wait for the writer; more make their callers wait.
 const QUEUE: usize = 1024;
@@ -58,6 +58,11 @@ impl Collection {
 
     pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Group and plural.
+    pub(crate) fn parts(&self) -> (&str, &str) {
+        self.0.split_once('/').unwrap_or_default()
     }
 }
 
@@ -163,6 +168,7 @@ impl Store {
     pub(crate) fn open(
         dir: &Path,
         observer: Observer,
+        admission: Arc<dyn Admission>,
     ) -> Result<(Self, std::thread::JoinHandle<()>), DiskError> {
         let disk = Disk::open(dir)?;
         let mut state = State { version: disk.version()?, ..State::default() };
@@ -176,7 +182,7 @@ impl Store {
         let (announce, version) = watch::channel(state.version);
         let (queue, requests) = mpsc::channel(QUEUE);
         let state = Arc::new(RwLock::new(state));
-        let writer = Writer { disk, state: state.clone(), announce, observer, requests };
+        let writer = Writer { disk, state: state.clone(), announce, observer, admission, requests };
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || writer.run())

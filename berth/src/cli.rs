@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::lab::{self, Layout};
-use crate::{console, dhcp, up};
+use crate::{admission, console, dhcp, up};
 
 /// Addresses and networks for virtual machines: Kube-OVN's API and KubeVirt's,
 /// on OVN and libvirt.
@@ -35,7 +35,7 @@ enum Command {
         data_dir: PathBuf,
     },
     /// Serves the embedded Kubernetes API.
-    Apiserver(apiserver::Args),
+    Apiserver(admission::ServerArgs),
     /// Turns cluster state into addresses, OVN rows and placed VMs.
     Controller(controller::Args),
     /// Runs the VMs of one node.
@@ -69,7 +69,7 @@ impl Cli {
                 );
                 Ok(())
             }
-            Command::Apiserver(args) => apiserver::run(args, shutdown).await,
+            Command::Apiserver(args) => admission::run(args, shutdown).await,
             Command::Controller(args) => controller::run(args, shutdown).await,
             Command::Agent(args) => agent::run(*args, shutdown).await,
             Command::Dhcp(args) => dhcp::run(args, shutdown).await,

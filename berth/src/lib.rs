@@ -5,6 +5,7 @@
 //! puts them together; the end-to-end tests use them directly. [`cli`] is the
 //! command line, with the other crates' programs as subcommands.
 
+mod admission;
 pub mod cli;
 pub mod console;
 pub mod dhcp;

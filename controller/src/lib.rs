@@ -15,6 +15,7 @@
 //! hold.
 
 pub mod access;
+pub mod admission;
 mod args;
 pub mod decide;
 pub mod defaults;

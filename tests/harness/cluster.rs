@@ -101,13 +101,22 @@ impl Cluster {
     /// # Errors
     /// When it does not become ready; its log is quoted.
     pub async fn embedded() -> anyhow::Result<Self> {
+        Self::embedded_with(&[]).await
+    }
+
+    /// The same with further flags.
+    ///
+    /// # Errors
+    /// As [`Cluster::embedded`].
+    pub async fn embedded_with(flags: &[&str]) -> anyhow::Result<Self> {
         let mut scratch = Scratch::new("embedded")?;
         let data = scratch.path().join("api");
-        let args = vec![
+        let mut args = vec![
             "apiserver".to_owned(),
             format!("--data-dir={}", data.display()),
             format!("--listen=127.0.0.1:{}", free_port()?),
         ];
+        args.extend(flags.iter().map(ToString::to_string));
         let mut process = start_embedded(&args, &scratch)?;
         let kubeconfig = data.join("kubeconfig");
         let client = eventually("the embedded API to be ready", READY, async || {

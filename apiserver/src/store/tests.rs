@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::AdmitAll;
 
 fn collection() -> Collection {
     Collection::new("example.io", "things")
@@ -18,7 +19,7 @@ fn thing(name: &str, text: &str) -> Value {
 async fn open(dir: &Path) -> (Store, std::thread::JoinHandle<()>) {
     let open = async {
         loop {
-            match Store::open(dir, Box::new(|_, _| {})) {
+            match Store::open(dir, Box::new(|_, _| {}), Arc::new(AdmitAll)) {
                 Err(DiskError::InUse(_)) => tokio::task::yield_now().await,
                 opened => return opened.unwrap(),
             }
@@ -211,7 +212,7 @@ async fn lists_are_ordered_and_keep_to_their_namespace() {
 async fn a_store_has_one_user_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let (store, writer) = open(dir.path()).await;
-    let second = Store::open(dir.path(), Box::new(|_, _| {}));
+    let second = Store::open(dir.path(), Box::new(|_, _| {}), Arc::new(AdmitAll));
     assert!(matches!(second, Err(DiskError::InUse(_))));
     close(store, writer).await;
 }

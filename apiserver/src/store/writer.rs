@@ -17,8 +17,8 @@ use tracing::error;
 
 use super::disk::{Commit, Disk};
 use super::{Event, EventKind, Key, Mode, Observer, State, Stored};
-use crate::object;
-use crate::status::ApiError;
+use crate::status::{ApiError, Subject};
+use crate::{Admission, object};
 
 /// Changes written with one `fsync`.
 const BATCH: usize = 512;
@@ -93,6 +93,7 @@ pub(super) struct Writer {
     pub(super) state: Arc<RwLock<State>>,
     pub(super) announce: watch::Sender<u64>,
     pub(super) observer: Observer,
+    pub(super) admission: Arc<dyn Admission>,
     pub(super) requests: mpsc::Receiver<Mutation>,
 }
 
@@ -154,12 +155,32 @@ impl Writer {
             Change::Remove(value) => (value, true),
         };
         drop(state);
+        if !removed {
+            self.review(&key, current.as_deref(), &value)?;
+        }
         if mode == Mode::DryRun {
             let version = current.as_ref().map_or(0, |stored| stored.version);
             let object = Arc::new(Stored { version, json: bytes_of(&value) });
             return Ok(outcome(object, current.is_some(), removed));
         }
         Ok(draft.add(key, current, value, removed))
+    }
+
+    /// Asks whoever runs the server.
+    fn review(&self, key: &Key, current: Option<&Stored>, new: &Value) -> Result<(), ApiError> {
+        let (group, plural) = key.collection.parts();
+        if !self.admission.looks_at(group, plural) {
+            return Ok(());
+        }
+        let old = current.map(Stored::value);
+        let reviewed = || self.admission.review(plural, old.as_ref(), new);
+        match std::panic::catch_unwind(AssertUnwindSafe(reviewed)) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(why)) => {
+                Err(ApiError::forbidden(Subject { group, plural, name: &key.name }, &why))
+            }
+            Err(_) => Err(ApiError::internal("the object could not be reviewed")),
+        }
     }
 
     /// Makes the draft durable, then visible.

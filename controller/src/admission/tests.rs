@@ -1,0 +1,103 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+fn object(kind: &str, spec: Value) -> Value {
+    json!({"apiVersion": "kubeovn.io/v1", "kind": kind, "metadata": {"name": "one"}, "spec": spec})
+}
+
+fn subnet_of(spec: Value) -> Value {
+    object("Subnet", spec)
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_field_value_and_advice() {
+    let net = "10.0.0.0/24";
+    let acl = |direction: &str, priority: i32, matches: &str, action: &str| {
+        json!({"cidrBlock": net, "acls": [{"direction": direction, "priority": priority,
+            "match": matches, "action": action}]})
+    };
+    let route = |cidr: &str, hop: &str, policy: &str, ecmp: &str| json!({"staticRoutes": [{"cidr": cidr, "nextHopIP": hop, "policy": policy, "ecmpMode": ecmp}]});
+    let policy = |priority: i32, matches: &str, action: &str, hop: &str| {
+        json!({"policyRoutes": [{"priority": priority, "match": matches, "action": action,
+            "nextHopIP": hop}]})
+    };
+    #[rustfmt::skip]
+    let table = [
+        ("subnets", json!({}), "spec.cidrBlock", "", "write a network"),
+        ("subnets", json!({"cidrBlock": " "}), "spec.cidrBlock", "", "write a network"),
+        ("subnets", json!({"cidrBlock": "10.300.0.0/24"}), "spec.cidrBlock", "10.300.0.0/24", ""),
+        ("subnets", json!({"cidrBlock": "10.0.0.0/33"}), "spec.cidrBlock", "10.0.0.0/33", ""),
+        ("subnets", json!({"cidrBlock": "10.0.0.0/24,10.1.0.0/24"}), "spec.cidrBlock", "", ""),
+        ("subnets", json!({"cidrBlock": net, "gateway": "x"}), "spec.gateway", "x", "write one of each"),
+        ("subnets", json!({"cidrBlock": net, "gateway": "10.1.0.1"}), "spec.gateway", "10.1.0.1", "choose"),
+        ("subnets", json!({"cidrBlock": net, "gateway": "10.0.0.0"}), "spec.gateway", "10.0.0.0", "choose"),
+        ("subnets", json!({"cidrBlock": net, "gateway": "10.0.0.255"}), "spec.gateway", "10.0.0.255", "choose"),
+        ("subnets", json!({"cidrBlock": net, "excludeIps": ["10.0.0.9..10.0.0.1"]}), "spec.excludeIps", "10.0.0.9", ""),
+        ("subnets", json!({"cidrBlock": net, "protocol": "IPv6"}), "spec.protocol", "IPv6", "leave protocol out"),
+        ("subnets", json!({"cidrBlock": net, "mtu": 100}), "spec.mtu", "100", "use at least"),
+        ("subnets", json!({"cidrBlock": net, "vpc": "one"}), "vpc", "one", "rename"),
+        ("subnets", json!({"cidrBlock": net, "gatewayType": "both"}), "spec.gatewayType", "both", "write distributed"),
+        ("subnets", json!({"cidrBlock": net, "vips": ["10.9.0.9"]}), "spec.vips[0]", "10.9.0.9", "write an address in"),
+        ("subnets", json!({"cidrBlock": net, "allowSubnets": ["x"]}), "spec.allowSubnets[0]", "x", "write a network"),
+        ("subnets", acl("in", 1, "ip4", "drop"), "spec.acls[0].direction", "in", "write from-lport"),
+        ("subnets", acl("to-lport", -1, "ip4", "drop"), "spec.acls[0].priority", "-1", "write 0 to 32767"),
+        ("subnets", acl("to-lport", 40_000, "ip4", "drop"), "spec.acls[0].priority", "40000", "write 0 to 32767"),
+        ("subnets", acl("to-lport", 1, " ", "drop"), "spec.acls[0].match", " ", "write an expression"),
+        ("subnets", acl("to-lport", 1, "ip4", "deny"), "spec.acls[0].action", "deny", "write allow-related"),
+        ("vpcs", route("10.0.0.0/33", "10.0.0.1", "", ""), "spec.staticRoutes[0].cidr", "10.0.0.0/33", "write a network"),
+        ("vpcs", route("", "10.0.0.1", "", ""), "spec.staticRoutes[0].cidr", "", "write a network"),
+        ("vpcs", route("10.0.0.0/8", "x", "", ""), "spec.staticRoutes[0].nextHopIP", "x", "write one address"),
+        ("vpcs", route("10.0.0.0/8", "10.0.0.1", "src", ""), "spec.staticRoutes[0].policy", "src", "write policyDst"),
+        ("vpcs", route("10.0.0.0/8", "10.0.0.1", "", "x"), "spec.staticRoutes[0].ecmpMode", "x", ""),
+        ("vpcs", policy(40_000, "ip4", "drop", ""), "spec.policyRoutes[0].priority", "40000", "write 0 to 32767"),
+        ("vpcs", policy(1, "", "drop", ""), "spec.policyRoutes[0].match", "", "write an expression"),
+        ("vpcs", policy(1, "ip4", "deny", ""), "spec.policyRoutes[0].action", "deny", "write allow"),
+        ("vpcs", policy(1, "ip4", "reroute", ""), "spec.policyRoutes[0].nextHopIP", "", "write one address"),
+    ];
+    for (plural, spec, field, value, advice) in table {
+        let kind = if plural == "vpcs" { "Vpc" } else { "Subnet" };
+        let said = review(plural, None, &object(kind, spec.clone())).expect_err(&spec.to_string());
+        for words in [field, value, advice] {
+            assert!(said.contains(words), "{spec}: {said:?} does not say {words:?}");
+        }
+    }
+}
+
+#[test]
+fn empty_fields_mean_what_absent_ones_do() {
+    let spec = json!({"cidrBlock": "10.0.0.0/24", "gateway": "", "vpc": "", "protocol": "",
+        "provider": "", "gatewayType": "", "vlan": "", "excludeIps": [], "acls": []});
+    assert_eq!(review("subnets", None, &subnet_of(spec)), Ok(()));
+    assert_eq!(review("vpcs", None, &object("Vpc", json!({}))), Ok(()));
+}
+
+#[test]
+fn what_leaves_and_what_stays_as_it_was_is_never_refused() {
+    let bad = subnet_of(json!({"cidrBlock": "x"}));
+    let mut labelled = bad.clone();
+    labelled["metadata"]["labels"] = json!({"a": "b"});
+    labelled["status"] = json!({"conditions": []});
+    assert_eq!(review("subnets", Some(&bad), &labelled), Ok(()));
+    let good = subnet_of(json!({"cidrBlock": "10.0.0.0/24"}));
+    assert!(review("subnets", Some(&good), &bad).is_err());
+    let mut leaving = bad;
+    leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+    assert_eq!(review("subnets", Some(&good), &leaving), Ok(()));
+}
+
+#[test]
+fn faults_are_mended_one_by_one_and_new_ones_refused() {
+    let two = subnet_of(json!({"cidrBlock": "10.0.0.0/24", "gateway": "x", "mtu": 1}));
+    let one = subnet_of(json!({"cidrBlock": "10.0.0.0/24", "gateway": "x"}));
+    assert_eq!(review("subnets", Some(&two), &one), Ok(()));
+
+    let bad = json!({"cidr": "x", "nextHopIP": "10.0.0.1"});
+    let old = object("Vpc", json!({"staticRoutes": [bad]}));
+    let beside = object("Vpc", json!({"staticRoutes": [bad], "namespaces": ["a"]}));
+    assert_eq!(review("vpcs", Some(&old), &beside), Ok(()));
+    let more =
+        object("Vpc", json!({"staticRoutes": [bad, {"cidr": "y", "nextHopIP": "10.0.0.1"}]}));
+    let said = review("vpcs", Some(&old), &more).unwrap_err();
+    assert!(said.contains("staticRoutes[1].cidr") && !said.contains("[0]"), "{said}");
+}
