@@ -14,6 +14,7 @@ mod churn;
 mod layers;
 mod ledger_fight;
 mod peer_faults;
+mod pools;
 mod port_lifecycle;
 mod restarts;
 mod schema_rules;
@@ -142,6 +143,11 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             a_stopped_vm_keeps_every_nic_over_a_restart,
             what_was_deleted_while_the_controller_was_down_is_given_back,
             many_subnets_of_one_vpc_made_at_once_are_all_in_force;
+        pools:
+            a_pool_serves_those_who_name_it_and_no_others,
+            a_bad_pool_says_so_and_harms_nobody,
+            a_pool_and_its_holders_survive_a_killed_controller,
+            a_vm_that_wants_one_family_has_nothing_of_the_other;
         churn:
             two_hundred_vms_come_and_go_and_leave_nothing,
             a_new_vm_of_an_old_name_has_a_place_of_its_own,

@@ -35,8 +35,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt as _;
 use tracing::warn;
 
+use crate::family::{Family, covers, covers_network};
 use crate::hold;
-use crate::ledger::{AddressError, Claimant, VmKey};
+use crate::ledger::{AddressError, Ask, Claimant, VmKey};
 use crate::machine::{self, Step, Trouble};
 use crate::network::Network;
 use crate::placement;
@@ -217,6 +218,8 @@ fn present(
     let offer = Offer {
         in_force: world.ledger.networks(),
         refused: &world.refused,
+        pools: &world.pools,
+        refused_pools: &world.refused_pools,
         used: &used,
         bound: bound(world, &decision.vm.namespace),
     };
@@ -313,8 +316,9 @@ fn claim_all(
         let claimant = claimant(&request.port, &decision.vm, uid);
         adopt_reservation(world, request, &claimant, seconds);
         let remembered = remembered(world, request, &claimant);
-        let again = remembered.is_some_and(|addresses| {
-            world.ledger.claim(&request.subnet, &claimant, &addresses, seconds).is_ok()
+        let again = remembered.is_some_and(|(named, family)| {
+            let ask = Ask { named: &named, from: None, family };
+            world.ledger.claim_as(&request.subnet, &claimant, ask, seconds).is_ok()
         });
         let outcome = if again { Ok(()) } else { pool::claim(world, request, &claimant, seconds) };
         if let Err(error) = outcome {
@@ -345,28 +349,50 @@ fn claim_all(
 }
 
 /// The addresses that a port had before the ledger lost them, as far as its
-/// instance or its IP object still says.
-fn remembered(world: &World, request: &Request, claimant: &Claimant) -> Option<Vec<IpAddr>> {
+/// instance or its IP object still says, and the family that they all are of. What
+/// its instance says is so until the instance goes, whatever the template says now.
+fn remembered(
+    world: &World,
+    request: &Request,
+    claimant: &Claimant,
+) -> Option<(Vec<IpAddr>, Option<Family>)> {
     let network = world.ledger.networks().get(&request.subnet)?;
-    let held = world.ledger.place(&request.subnet, claimant);
-    if held.len() == network.cidrs.iter().count() {
-        return None;
-    }
+    let listed = |text: &String| -> Vec<IpAddr> {
+        text.split(',').filter_map(|part| part.trim().parse().ok()).collect()
+    };
     let key = annotations::key(&request.provider, annotations::IP_ADDRESS);
     let running = world.instances.get(&claimant.vm);
     let noted = running
         .filter(|instance| owner_uid(instance).as_deref() == Some(&claimant.uid))
+        .filter(|instance| is_placed(instance))
         .and_then(|instance| instance.annotations().get(&key));
-    let ip = world.ips.get(&claimant.port).filter(|ip| {
-        owned_by(ip, &claimant.uid)
-            && ip.spec.subnet == request.subnet
-            && request.addresses.is_empty()
-    });
-    let text = noted.or_else(|| ip.map(|ip| &ip.spec.ip_address))?;
-    let addresses: Vec<IpAddr> =
-        text.split(',').filter_map(|part| part.trim().parse().ok()).collect();
+    let (addresses, family) = if let Some(text) = noted {
+        let addresses = listed(text);
+        let family = Family::of_all(&addresses);
+        (addresses, family)
+    } else {
+        let asked = |address: &IpAddr| covers(request.family, *address);
+        let held = world.ledger.place(&request.subnet, claimant);
+        let wanted = network.cidrs.iter().filter(|one| covers_network(request.family, *one));
+        if held.into_iter().filter(asked).count() == wanted.count() {
+            return None;
+        }
+        let ip = world.ips.get(&claimant.port).filter(|ip| {
+            owned_by(ip, &claimant.uid)
+                && ip.spec.subnet == request.subnet
+                && request.addresses.is_empty()
+        })?;
+        let asked = |address: &IpAddr| asked(address) && pool::may_keep(network, request, *address);
+        (listed(&ip.spec.ip_address).into_iter().filter(asked).collect(), request.family)
+    };
     let fit = !addresses.is_empty() && addresses.iter().all(|one| network.cidrs.contains(*one));
-    fit.then_some(addresses)
+    fit.then_some((addresses, family))
+}
+
+/// Those of a port's addresses that are of a family which it asks for.
+fn asked_of(request: &Request, mut place: Vec<IpAddr>) -> Vec<IpAddr> {
+    place.retain(|address| covers(request.family, *address));
+    place
 }
 
 /// Claims what IP objects made by people reserve for this VM: the addresses they name,
@@ -482,7 +508,7 @@ fn places<'a>(
         let claimant = claimant(&request.port, vm, uid);
         let port = Port {
             mac: mac::at_start(world, &request, &claimant, network),
-            addresses: world.ledger.place(&request.subnet, &claimant),
+            addresses: asked_of(&request, world.ledger.place(&request.subnet, &claimant)),
             name: claimant.port,
             uid: uid.to_owned(),
             vm: vm.clone(),
@@ -552,7 +578,7 @@ fn kept_port(world: &World, claimant: &Claimant, subnet: &str) -> Option<Port> {
         vm: claimant.vm.clone(),
         subnet: subnet.to_owned(),
         mac: mac::kept(world, claimant, network),
-        addresses: world.ledger.place(subnet, claimant),
+        addresses: spare::used(world, claimant, subnet),
         node: world
             .instances
             .get(&claimant.vm)
@@ -594,6 +620,12 @@ fn owner_uid(instance: &VirtualMachineInstance) -> Option<String> {
     let noted = || instance.annotations().get(annotations::OWNER_UID).cloned();
     let own = || instance.uid().filter(|_| is_standalone(instance));
     owner(instance).map(|owner| owner.uid.clone()).or_else(noted).or_else(own)
+}
+
+/// Whether the addresses on the instance are those that it was given. Of one without a
+/// VM they are what somebody asks for, until it is placed.
+fn is_placed(instance: &VirtualMachineInstance) -> bool {
+    owner(instance).is_some() || instance.annotations().contains_key(annotations::OWNER_UID)
 }
 
 fn owner(instance: &VirtualMachineInstance) -> Option<&OwnerReference> {

@@ -129,6 +129,14 @@ pub fn vips_to_let_go(world: &World) -> Vec<(String, Value)> {
     over.map(|(name, vip)| (name.clone(), without(vip))).collect()
 }
 
+/// The IPPools to take the finalizer off, which they have from Kube-OVN: nothing
+/// keeps a pool (`pools.rs`).
+#[must_use]
+pub fn pools_to_let_go(world: &World) -> Vec<(String, Value)> {
+    let over = world.pools.metas().filter(|(_, pool)| is_leaving(pool) && is_held(pool));
+    over.map(|(name, pool)| (name.clone(), without(pool))).collect()
+}
+
 /// The subnets that keep this Vpc: those in force, and those that hold addresses
 /// though nobody can say any more how they were.
 #[must_use]

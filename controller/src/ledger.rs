@@ -30,13 +30,14 @@ use kube::api::{Api, DeleteParams, Preconditions};
 use tracing::{info, warn};
 
 pub use holder::{Claimant, VmKey};
-pub use pools::AddressError;
+pub use pools::{AddressError, Ask, FromPool};
 pub use spare::one_of_each_family;
 
 use blocks::Blocks;
 use edits::{Change, Edit, Outcome, Write, apply, empty, version};
 use pools::{of_family, take};
 
+use crate::family::{Family, covers, covers_network};
 use crate::network::Network;
 
 /// Writes in flight at once.
@@ -277,6 +278,18 @@ impl Ledger {
         counts
     }
 
+    /// Free addresses of one IPPool of a subnet, of IPv4 and of IPv6.
+    #[must_use]
+    pub fn available_in(&self, subnet: &str, pool: &str) -> [u128; 2] {
+        let mut available = [0; 2];
+        let Some(network) = self.networks.get(subnet) else { return available };
+        let pools = self.pools.get(subnet).into_iter().flatten();
+        for (cidr, addresses) in network.cidrs.iter().zip(pools) {
+            available[usize::from(cidr.is_ipv6())] = addresses.available_in(pool);
+        }
+        available
+    }
+
     /// Begins several claims of which either all or none are to count.
     pub fn attempt(&mut self) {
         self.noted.clear();
@@ -318,7 +331,7 @@ impl Ledger {
 
     /// Gives `claimant` one address of each family of `subnet`: those `named`,
     /// those it holds, or else free ones. All or none. What it holds beside them it
-    /// goes on to hold: see [`spare`].
+    /// goes on to hold: see `ledger/spare.rs`.
     ///
     /// # Errors
     /// When one of them cannot be had; then nothing has changed.
@@ -329,7 +342,7 @@ impl Ledger {
         named: &[IpAddr],
         now: Seconds,
     ) -> Result<Vec<IpAddr>, AddressError> {
-        self.claim_in(subnet, claimant, named, now, |_| true)
+        self.claim_as(subnet, claimant, Ask { named, ..Ask::default() }, now)
     }
 
     /// Gives `claimant` the addresses `named` and nothing else, all or none: a family
@@ -344,26 +357,39 @@ impl Ledger {
         named: &[IpAddr],
         now: Seconds,
     ) -> Result<Vec<IpAddr>, AddressError> {
-        let is_named = |v4: bool| named.iter().any(|address| address.is_ipv4() == v4);
-        self.claim_in(subnet, claimant, named, now, is_named)
+        if named.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ask = Ask { named, from: None, family: Family::of_all(named) };
+        self.claim_as(subnet, claimant, ask, now)
     }
 
-    /// A claim in the families that `concerns` says, by whether they are IPv4.
-    fn claim_in(
+    /// Gives `claimant` what it asks for: addresses of the families that it wants,
+    /// and nothing of others. All or none. What it holds beside them it goes on to
+    /// hold: see `ledger/spare.rs`.
+    ///
+    /// # Errors
+    /// When one of them cannot be had; then nothing has changed.
+    pub fn claim_as(
         &mut self,
         subnet: &str,
         claimant: &Claimant,
-        named: &[IpAddr],
+        ask: Ask<'_>,
         now: Seconds,
-        concerns: impl Fn(bool) -> bool,
     ) -> Result<Vec<IpAddr>, AddressError> {
+        let Ask { named, from, family } = ask;
         named.iter().for_each(|address| self.prefer(subnet, claimant, *address));
+        if let Some(from) = from.filter(|from| from.asked) {
+            self.prefer_of(subnet, claimant, &from.name);
+        }
         let network =
             self.networks.get(subnet).ok_or_else(|| AddressError::NoSubnet(subnet.to_owned()))?;
         if let Some(block) = self.unreadable_in(subnet).next() {
-            let held = self.place(subnet, claimant);
-            let enough = held.len() == network.cidrs.iter().count()
-                && named.iter().all(|address| held.contains(address));
+            let mut held = self.place(subnet, claimant);
+            held.retain(|address| covers(family, *address));
+            let wanted = network.cidrs.iter().filter(|cidr| covers_network(family, *cidr));
+            let enough =
+                held.len() == wanted.count() && named.iter().all(|address| held.contains(address));
             let (subnet, block) = (subnet.to_owned(), block.to_owned());
             return if enough { Ok(held) } else { Err(AddressError::Unreadable { subnet, block }) };
         }
@@ -373,11 +399,11 @@ impl Ledger {
         let mut fresh: Vec<IpAddr> = Vec::new();
         let mut changed = false;
         let mut failure = None;
-        let concerned = |(cidr, _): &(ipnetwork::IpNetwork, _)| concerns(cidr.is_ipv4());
-        for (cidr, pool) in network.cidrs.iter().zip(pools).filter(concerned) {
+        let asked = network.cidrs.iter().zip(pools);
+        for (cidr, pool) in asked.filter(|(cidr, _)| covers_network(family, *cidr)) {
             let before = pool.address_of(&owner);
             let wanted = named.iter().copied().find(|address| address.is_ipv4() == cidr.is_ipv4());
-            match take(pool, &owner, wanted, now) {
+            match take(pool, &owner, wanted, from, now) {
                 Ok(address) => {
                     given.push(address);
                     if before != Some(address) {
@@ -398,7 +424,7 @@ impl Ledger {
             return Err(error);
         }
         let held = self.addresses(subnet, claimant).into_iter();
-        let others = held.filter(|address| !concerns(address.is_ipv4()));
+        let others = held.filter(|address| !covers(family, *address));
         let in_use: Vec<_> = given.iter().copied().chain(others).collect();
         self.set_aside(subnet, claimant, &in_use);
         for address in fresh {
@@ -498,6 +524,8 @@ impl Ledger {
                 edit.changes.iter().for_each(|(address, change)| {
                     apply(&mut block.spec, *address, change);
                 });
+                let next = self.blocks.get(&name).map_or(0, version) + 1;
+                block.metadata.resource_version = Some(next.to_string());
                 block
             })
             .collect()

@@ -4,7 +4,7 @@
 //! returns can only be right in itself; whether it agrees with other subnets is
 //! [`Network::conflict`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crds::kubeovn::{DEFAULT_VPC, FINALIZER, Subnet, SubnetSpec};
@@ -16,6 +16,7 @@ use ovn::nb::AclWant;
 use crate::access;
 use crate::flaw::Flaw;
 use crate::namespaces;
+use crate::pools::NamedPool;
 
 /// The MTU of a port where the subnet names none: an Ethernet's less Geneve's
 /// headers, as Kube-OVN.
@@ -51,6 +52,8 @@ pub struct Network {
     pub default: bool,
     /// Its switch sends multicast only to who listens.
     pub snoops: bool,
+    /// Its IPPools in force, by name.
+    pub pools: BTreeMap<String, NamedPool>,
     /// Its Subnet is being deleted: only who has addresses of it may use it.
     pub leaving: bool,
 }
@@ -175,6 +178,7 @@ impl Network {
             rules,
             default: spec.default,
             snoops: spec.enable_multicast_snoop,
+            pools: BTreeMap::new(),
             leaving: subnet.metadata.deletion_timestamp.is_some(),
         };
         for cidr in cidrs.iter() {
@@ -198,7 +202,12 @@ impl Network {
         let vips = self.vips.iter().copied().map(AddrRange::from);
         let excluded = self.excluded.iter().copied().chain(vips);
         let excluded: Vec<_> = excluded.filter(|range| of_family(&range)).collect();
-        ipam::Pool::new(cidr, &forbidden, &excluded, rest)
+        let named = self
+            .pools
+            .iter()
+            .map(|(name, pool)| ipam::SubPool { name: name.clone(), ranges: pool.ranges.clone() });
+        let named: Vec<_> = named.collect();
+        ipam::Pool::divided(cidr, &forbidden, &excluded, &named, rest)
     }
 
     /// The router's addresses, IPv4 first.

@@ -35,7 +35,7 @@ pub fn ip(port: &Port) -> Ip {
         namespace: port.vm.namespace.clone(),
         subnet: port.subnet.clone(),
         node_name: node.clone(),
-        ip_address: joined(&port.addresses),
+        ip_address: listed(&port.addresses),
         v4_ip_address: of_family(true),
         v6_ip_address: of_family(false),
         mac_address: port.mac.to_string(),
@@ -70,9 +70,9 @@ pub fn ip_is_current(have: &Ip, want: &Ip) -> bool {
         && (hold::is_held(&have.metadata) || hold::is_leaving(&have.metadata))
 }
 
-/// The addresses with a comma between.
-fn joined(addresses: &[IpAddr]) -> String {
-    addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(",")
+/// These with a comma between.
+fn listed<T: ToString>(items: &[T]) -> String {
+    items.iter().map(T::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// What an instance of `vm` is made of: the template, with what it leaves open.
@@ -132,9 +132,9 @@ fn has_asked_place(instance: &VirtualMachineInstance, vm: &VirtualMachine) -> bo
             let Some(given) = instance.annotations().get(key) else { return true };
             match key.rsplit_once('/').map(|(_, field)| field) {
                 Some(annotations::IP_ADDRESS) => addresses(asked).is_subset(&addresses(given)),
-                Some(annotations::LOGICAL_SWITCH | annotations::IP_POOL) => {
-                    asked.trim() == given.trim()
-                }
+                Some(
+                    annotations::LOGICAL_SWITCH | annotations::IP_POOL | annotations::IP_FAMILY,
+                ) => asked.trim() == given.trim(),
                 Some(annotations::MAC_ADDRESS) => {
                     asked.trim().parse::<MacAddr>().ok() == given.trim().parse().ok()
                 }
@@ -230,13 +230,17 @@ fn place_annotations(
     network: &Network,
 ) -> BTreeMap<String, String> {
     let key = |field| annotations::key(&request.provider, field);
+    // The guest is told of the families that it has an address of.
+    let has = |v4: bool| port.addresses.iter().any(|one| one.is_ipv4() == v4);
+    let cidrs: Vec<_> = network.cidrs.iter().filter(|cidr| has(cidr.is_ipv4())).collect();
+    let gateways: Vec<_> = network.gateways().filter(|one| has(one.is_ipv4())).collect();
     [
         (key(annotations::ALLOCATED), "true".to_owned()),
         (key(annotations::LOGICAL_SWITCH), network.name.clone()),
-        (key(annotations::IP_ADDRESS), joined(&port.addresses)),
+        (key(annotations::IP_ADDRESS), listed(&port.addresses)),
         (key(annotations::MAC_ADDRESS), port.mac.to_string()),
-        (key(annotations::CIDR), network.cidrs.to_string()),
-        (key(annotations::GATEWAY), network.gateway_text()),
+        (key(annotations::CIDR), listed(&cidrs)),
+        (key(annotations::GATEWAY), listed(&gateways)),
     ]
     .into()
 }

@@ -7,6 +7,7 @@ use ipnetwork::IpNetwork;
 use net::AddrRange;
 
 use crate::network::Network;
+use crate::pools::NamedPool;
 
 /// How many ranges are told of; then comes [`MORE`]. A status stays below 4 KiB so,
 /// however fragmented its subnet is.
@@ -18,7 +19,7 @@ const MORE: &str = "…";
 type Span = (u128, u128);
 
 /// The `held` addresses of `cidr`, and those that are free in it: neither held, nor
-/// excluded, nor the gateway's or the network's own.
+/// excluded, nor the gateway's or the network's own, nor those of a pool.
 #[must_use]
 pub fn of(network: &Network, cidr: IpNetwork, held: &[IpAddr]) -> (String, String) {
     let v4 = cidr.is_ipv4();
@@ -26,15 +27,50 @@ pub fn of(network: &Network, cidr: IpNetwork, held: &[IpAddr]) -> (String, Strin
     let held =
         held.iter().filter(|one| one.is_ipv4() == v4).map(|one| (number(*one), number(*one)));
     let held: Vec<Span> = held.collect();
-    let excluded = network.excluded.iter().copied();
+    let pools = network.pools.values().flat_map(|pool| &pool.ranges);
+    let taken = joined(taken(network, cidr, &held, pools));
+    (told(joined(held).into_iter(), v4), told(gaps(whole, &taken), v4))
+}
+
+/// The same of one pool of the subnet, in one of its networks; `held` are the pool's.
+#[must_use]
+pub fn of_pool(
+    network: &Network,
+    cidr: IpNetwork,
+    pool: &NamedPool,
+    held: &[IpAddr],
+) -> (String, String) {
+    let v4 = cidr.is_ipv4();
+    let held = held.iter().filter(|one| one.is_ipv4() == v4);
+    let held: Vec<Span> = held.map(|one| (number(*one), number(*one))).collect();
+    let own = pool.ranges.iter().filter(|range| range.first().is_ipv4() == v4);
+    let own = joined(own.map(|range| (number(range.first()), number(range.last()))).collect());
+    let taken = joined(taken(network, cidr, &held, []));
+    let free = own.iter().flat_map(|span| {
+        let from = taken.partition_point(|one| one.1 < span.0);
+        let to = taken.partition_point(|one| one.0 <= span.1);
+        gaps(*span, &taken[from..to])
+    });
+    (told(joined(held).into_iter(), v4), told(free, v4))
+}
+
+/// What is not free: what is `held`, excluded, the gateway's, the network's own, or one
+/// of these `pools`.
+fn taken<'a>(
+    network: &'a Network,
+    cidr: IpNetwork,
+    held: &[Span],
+    pools: impl IntoIterator<Item = &'a AddrRange>,
+) -> Vec<Span> {
+    let v4 = cidr.is_ipv4();
+    let (first, last) = (number(cidr.network()), number(cidr.broadcast()));
+    let excluded = network.excluded.iter().chain(pools).copied();
     let gateways = network.gateways().map(AddrRange::from);
     let vips = network.vips.iter().copied().map(AddrRange::from);
     let taken = excluded.chain(gateways).chain(vips).filter(|range| range.first().is_ipv4() == v4);
     let taken = taken.map(|range| (number(range.first()), number(range.last())));
-    let broadcast = v4.then_some((whole.1, whole.1));
-    let taken = taken.chain(held.iter().copied()).chain([(whole.0, whole.0)]).chain(broadcast);
-    let taken = joined(taken.collect());
-    (told(joined(held).into_iter(), v4), told(gaps(whole, &taken), v4))
+    let broadcast = v4.then_some((last, last));
+    taken.chain(held.iter().copied()).chain([(first, first)]).chain(broadcast).collect()
 }
 
 /// The spans in order, those that touch as one.

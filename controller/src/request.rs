@@ -6,18 +6,24 @@
 //! when the VM is made. Those that have no effect yet are named by
 //! [`without_effect`], so that nobody relies on them.
 
+mod family;
 mod pool;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crds::annotations;
+use crds::kubeovn::IpPool;
 use crds::kubevirt::{Interface, Network as VmNetwork, VirtualMachine, VirtualMachineInstanceSpec};
 use kube::ResourceExt as _;
 use net::{MacAddr, ParseMacError, names};
 
+use crate::family::Family;
+use crate::flaw::Flaw;
 use crate::leave::{self, Leave, LeaveError};
+use crate::ledger::FromPool;
 use crate::network::{Network, NetworkError};
+use crate::shelf::Shelf;
 
 /// One network of a VM, as asked for.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -35,6 +41,10 @@ pub struct Request {
     /// Of these it gets the first that is free; empty unless the template has a pool
     /// and names no address.
     pub pool: Vec<Vec<IpAddr>>,
+    /// The IPPool that its addresses come from, where none are named.
+    pub from: Option<FromPool>,
+    /// The one family that it wants of a subnet that has both.
+    pub family: Option<Family>,
     /// MAC named in the template.
     pub mac: Option<MacAddr>,
     /// What it is let do beyond its own addresses.
@@ -124,7 +134,7 @@ pub enum RequestError {
     },
     /// A pool could not be read.
     #[error(
-        "annotation {key}: {text:?} is not a list of addresses: write 10.0.0.5,10.0.0.6, or 10.0.0.5,fd00::5;10.0.0.6,fd00::6, or 10.0.0.5..10.0.0.9; IPPool objects are not served yet"
+        "annotation {key}: {text:?} is neither a list of addresses nor an IPPool's name: write 10.0.0.5,10.0.0.6, or 10.0.0.5,fd00::5;10.0.0.6,fd00::6, or 10.0.0.5..10.0.0.9, or the name of one IPPool"
     )]
     Pool {
         /// The annotation.
@@ -141,6 +151,80 @@ pub enum RequestError {
         key: String,
         /// What it says.
         text: String,
+    },
+    /// The IPPool named is not there.
+    #[error(
+        "annotation {key}: IPPool {pool:?} does not exist: create it, or {known}write a list such as 10.0.0.5,10.0.0.6"
+    )]
+    UnknownPool {
+        /// The annotation.
+        key: String,
+        /// What it says.
+        pool: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// The IPPool named is there but not in force.
+    #[error("annotation {key}: IPPool {pool:?} is not in force: {why}")]
+    RefusedPool {
+        /// The annotation.
+        key: String,
+        /// What it says.
+        pool: String,
+        /// What the pool's author must change.
+        why: String,
+    },
+    /// The IPPool named is of another subnet.
+    #[error(
+        "annotation {key}: IPPool {pool:?} is of subnet {theirs:?}, this network is on {subnet:?}: name a pool of that one, or the other subnet"
+    )]
+    PoolOfOther {
+        /// The annotation.
+        key: String,
+        /// What it says.
+        pool: String,
+        /// The pool's subnet.
+        theirs: String,
+        /// The network's subnet.
+        subnet: String,
+    },
+    /// No family.
+    #[error(
+        "annotation {key}: {text:?} is not a family: write ipv4 or ipv6, or leave it out for all that the subnet has"
+    )]
+    Family {
+        /// The annotation.
+        key: String,
+        /// What it says.
+        text: String,
+    },
+    /// A family that the subnet lacks.
+    #[error(
+        "annotation {key}: {family:?}, but subnet {subnet:?} has {cidr} only: write the other, or name another subnet"
+    )]
+    NoSuchFamily {
+        /// The annotation.
+        key: String,
+        /// What it says.
+        family: String,
+        /// The subnet.
+        subnet: String,
+        /// The subnet's networks.
+        cidr: String,
+    },
+    /// One annotation asks for one family, another one for an address of the other.
+    #[error(
+        "annotation {key}: {family:?}, but annotation {other} asks for {what}: change one of the two"
+    )]
+    FamilyContradicted {
+        /// The annotation.
+        key: String,
+        /// What it says.
+        family: String,
+        /// The other annotation.
+        other: String,
+        /// What that asks for.
+        what: String,
     },
     /// An address of another network.
     #[error(
@@ -210,7 +294,11 @@ pub struct Offer<'a> {
     pub in_force: &'a BTreeMap<String, Network>,
     /// Those that are not, or not as written, and why.
     pub refused: &'a BTreeMap<String, NetworkError>,
-    /// Those that the VM has addresses of: they stay open to it while they are
+    /// IPPools as written.
+    pub pools: &'a Shelf<String, IpPool>,
+    /// Those that are not in force as written, and why.
+    pub refused_pools: &'a BTreeMap<String, Flaw>,
+    /// Those subnets that the VM has addresses of: they stay open to it while they are
     /// being deleted.
     pub used: &'a BTreeSet<String>,
     /// The Vpc that lists its namespace, and the subnet that this Vpc names for it.
@@ -329,12 +417,12 @@ fn interface_key(network: &VmNetwork, provider: &str, field: &str) -> Option<Str
 /// that are not served, and those of networks that the VM does not have.
 #[must_use]
 pub fn without_effect(vm: &VirtualMachine) -> Vec<String> {
-    use annotations::{IP_ADDRESS, IP_POOL, LOGICAL_SWITCH, MAC_ADDRESS};
+    use annotations::{IP_ADDRESS, IP_FAMILY, IP_POOL, LOGICAL_SWITCH, MAC_ADDRESS};
     let namespace = vm.namespace().unwrap_or_default();
     let mut served = BTreeSet::new();
     for network in networks_of(&vm.spec.template.spec) {
         let provider = provider(&network, &namespace);
-        let fields = [LOGICAL_SWITCH, IP_ADDRESS, MAC_ADDRESS, IP_POOL];
+        let fields = [LOGICAL_SWITCH, IP_ADDRESS, MAC_ADDRESS, IP_POOL, IP_FAMILY];
         served.extend(fields.map(|field| annotations::key(&provider, field)));
         served.extend(leave::FIELDS.map(|field| annotations::key(&provider, field)));
         let by_interface = [IP_ADDRESS, MAC_ADDRESS];
@@ -373,11 +461,18 @@ impl Reader<'_> {
         let provider = provider(network, &self.namespace);
         let subnet = self.subnet(&network.name, &provider)?;
         let addresses = self.addresses(network, &provider, subnet)?;
+        let pool::Source { entries, from } = match addresses.as_slice() {
+            [] => self.source(&provider, subnet)?,
+            _ => pool::Source::default(),
+        };
+        let family = self.family(network, &provider, subnet, &addresses)?;
         Ok(Request {
             port: names::port(&self.vm, &self.namespace, &provider),
             network: network.name.clone(),
             subnet: subnet.name.clone(),
-            pool: if addresses.is_empty() { self.pool(&provider, subnet)? } else { Vec::new() },
+            pool: entries,
+            from,
+            family,
             addresses,
             mac: self.mac(network, &provider)?,
             leave: Leave::read(self.annotations, &provider)?,
@@ -385,7 +480,7 @@ impl Reader<'_> {
         })
     }
 
-    /// The subnet that the annotation names, else one that lists the namespace, else
+    /// The subnet that the annotation names, else that of the IPPool named, else one that lists the namespace, else
     /// the one that its Vpc names, else the default one.
     fn subnet(&self, network: &str, provider: &str) -> Result<&Network, RequestError> {
         let key = annotations::key(provider, annotations::LOGICAL_SWITCH);
@@ -402,6 +497,9 @@ impl Reader<'_> {
                     provider: provider.to_owned(),
                 })
             };
+        }
+        if let Some(subnet) = self.subnet_of_pool(provider)? {
+            return Ok(subnet);
         }
         let serves = |subnet: &&Network| subnet.provider == provider && self.offer.is_open(subnet);
         let serving = || self.offer.in_force.values().filter(serves);
@@ -435,11 +533,6 @@ impl Reader<'_> {
             [Some(annotations::key(provider, field)), interface_key(network, provider, field)];
         let mut keys = keys.into_iter().flatten();
         keys.find_map(|key| self.annotations.get(&key).map(|text| (key, text)))
-    }
-
-    fn pool(&self, provider: &str, subnet: &Network) -> Result<Vec<Vec<IpAddr>>, RequestError> {
-        let key = annotations::key(provider, annotations::IP_POOL);
-        self.annotations.get(&key).map_or(Ok(Vec::new()), |text| pool::entries(&key, text, subnet))
     }
 
     fn addresses(
@@ -501,5 +594,7 @@ impl Reader<'_> {
 
 #[cfg(test)]
 mod bad_values;
+#[cfg(test)]
+mod pools;
 #[cfg(test)]
 mod tests;

@@ -230,6 +230,9 @@ impl Rounds {
         let lost = self.world.ledger.commit(blocks).await;
         let others = self.waiting.iter().filter(|key| !released.contains(key));
         others.for_each(|key| self.world.look_at(key.clone()));
+        if self.world.has_subnet_that_waits() {
+            self.world.look_at_all();
+        }
         lost
     }
 

@@ -1,5 +1,7 @@
-//! What Subnets and Vpcs show of themselves. Pure: facts in, statuses that
+//! What Subnets, IPPools and Vpcs show of themselves. Pure: facts in, statuses that
 //! differ from what is written out.
+
+mod pools;
 
 use std::sync::Arc;
 
@@ -16,6 +18,8 @@ use crate::multicast::Querier;
 use crate::warning::Warning;
 use crate::world::World;
 use crate::{flaw, hold, network, peering, ranges, routes, vips};
+
+pub use pools::ip_pools;
 
 /// The Subnet statuses to write; `mac_of` tells the MAC of a router port.
 pub fn subnets(
@@ -93,8 +97,6 @@ pub fn new_refusal<K: Resource<DynamicType = ()>>(
 
 /// Counts beyond 2^53 come back from an API server rounded; that is no change.
 fn same_counts_as_doubles(old: &SubnetStatus, new: &SubnetStatus) -> bool {
-    #[expect(clippy::cast_precision_loss, reason = "compares what a double keeps")]
-    let same = |old: Count, new: Count| (old.0 as f64).to_bits() == (new.0 as f64).to_bits();
     let mut like = new.clone();
     let counts = [
         (&mut like.v4_available, old.v4_available),
@@ -103,11 +105,16 @@ fn same_counts_as_doubles(old: &SubnetStatus, new: &SubnetStatus) -> bool {
         (&mut like.v6_using, old.v6_using),
     ];
     for (new, old) in counts {
-        if same(old, *new) {
+        if same_as_double(old, *new) {
             *new = old;
         }
     }
     like == *old
+}
+
+#[expect(clippy::cast_precision_loss, reason = "compares what a double keeps")]
+fn same_as_double(old: Count, new: Count) -> bool {
+    (old.0 as f64).to_bits() == (new.0 as f64).to_bits()
 }
 
 /// The Vpc statuses to write.

@@ -19,10 +19,12 @@ use kube::{Resource, ResourceExt};
 
 use net::MacAddr;
 
+use crate::flaw::Flaw;
 use crate::hold;
 use crate::ledger::{Ledger, VmKey};
 use crate::namespaces;
 use crate::network::{Network, NetworkError};
+use crate::pools;
 use crate::shelf::{Change, Seen, Shelf};
 use crate::vips::Carriers;
 
@@ -86,6 +88,8 @@ pub struct World {
     selecting: BTreeMap<String, BTreeSet<String>>,
     /// Subnets that cannot be in force, and why.
     pub refused: BTreeMap<String, NetworkError>,
+    /// IPPools that are not in force as written, and why.
+    pub refused_pools: BTreeMap<String, Flaw>,
     blocks_synced: bool,
     dirty: BTreeSet<VmKey>,
     topology: bool,
@@ -121,6 +125,7 @@ impl World {
             carriers: Carriers::default(),
             selecting: BTreeMap::new(),
             refused: BTreeMap::new(),
+            refused_pools: BTreeMap::new(),
             blocks_synced: false,
             dirty: BTreeSet::new(),
             topology: false,
@@ -290,6 +295,22 @@ impl World {
         }
     }
 
+    /// Puts in an IPPool as the API answered a write of ours.
+    pub fn put_pool(&mut self, pool: IpPool) {
+        if let Some((_, old, new)) = self.pools.put(pool.name_any(), pool) {
+            self.topology |= is_news(old.as_deref(), new.as_deref(), |pool| &pool.spec);
+        }
+    }
+
+    /// Whether a subnet is not as written because of addresses that are held.
+    #[must_use]
+    pub fn has_subnet_that_waits(&self) -> bool {
+        use NetworkError::{GatewayHeld, HeldByLost, HeldOutside};
+        let waits =
+            |why: &NetworkError| matches!(why, HeldOutside(_) | GatewayHeld(_) | HeldByLost { .. });
+        self.refused.values().any(waits)
+    }
+
     /// Takes a subnet out of force until it is looked at again.
     pub fn refuse(&mut self, name: &str, why: NetworkError) {
         self.ledger.drop_network(name);
@@ -414,6 +435,7 @@ impl World {
                 }
             }
         }
+        self.refused_pools = pools::divide(&mut in_force, &self.pools, self.ledger.networks());
         let networks = self.ledger.networks().keys();
         let gone: Vec<_> = networks.filter(|name| !in_force.contains_key(*name)).cloned().collect();
         gone.iter().for_each(|name| self.ledger.drop_network(name));

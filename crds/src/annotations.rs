@@ -1,7 +1,7 @@
 //! Annotation, label and finalizer names, each written once.
 //!
 //! The `*.kubernetes.io` ones are Kube-OVN's and KubeVirt's. On a VM template
-//! users set [`LOGICAL_SWITCH`], [`IP_ADDRESS`], [`IP_POOL`] and [`MAC_ADDRESS`]; on a VMI the
+//! users set [`LOGICAL_SWITCH`], [`IP_ADDRESS`], [`IP_POOL`], [`IP_FAMILY`] and [`MAC_ADDRESS`]; on a VMI the
 //! controller writes what it allocated, in the same vocabulary that Kube-OVN uses
 //! on a launcher pod.
 
@@ -11,8 +11,8 @@ pub const LOGICAL_SWITCH: &str = "logical_switch";
 pub const IP_ADDRESS: &str = "ip_address";
 /// Ethernet address.
 pub const MAC_ADDRESS: &str = "mac_address";
-/// Addresses of which the first free one is given: a list with commas, or pairs of
-/// each family with semicolons between.
+/// An IPPool; or addresses of which the first free one is given: a list with commas, or
+/// pairs of each family with semicolons between.
 pub const IP_POOL: &str = "ip_pool";
 /// `"false"` lets a port send from any address.
 pub const PORT_SECURITY: &str = "port_security";
@@ -22,6 +22,8 @@ pub const PORT_VIPS: &str = "port_vips";
 pub const LAYER2_FORWARD: &str = "layer2_forward";
 /// Vips whose addresses a port may send from, comma between.
 pub const AAPS: &str = "aaps";
+/// `ipv4` or `ipv6`: one family of a subnet that has both.
+pub const IP_FAMILY: &str = "ip_family";
 /// Networks of the subnet, comma between.
 pub const CIDR: &str = "cidr";
 /// Gateways of the subnet, comma between.

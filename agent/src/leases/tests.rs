@@ -160,3 +160,22 @@ fn an_interface_that_is_to_be_absent_has_no_port() {
     vmi["spec"]["domain"]["devices"]["interfaces"][1]["state"] = json!("absent");
     assert_eq!(ports(&typed(vmi), &subnets()).unwrap().len(), 1);
 }
+
+#[test]
+fn a_vm_with_one_family_of_its_subnet_is_told_nothing_of_the_other() {
+    let port = |address: &str, cidr: &str, gateway: &str| {
+        let mut vmi = vmi();
+        for (field, text) in [("ip_address", address), ("cidr", cidr), ("gateway", gateway)] {
+            vmi["metadata"]["annotations"][format!("ovn.kubernetes.io/{field}")] = json!(text);
+        }
+        ports(&typed(vmi), &subnets()).unwrap().remove(0)
+    };
+    let four = port("10.0.0.5", "10.0.0.0/24", "10.0.0.1");
+    assert_eq!((four.addresses.len(), four.binding.v6, four.binding.ra), (1, None, None));
+    let v4 = four.binding.v4.unwrap();
+    assert_eq!((v4.prefix, v4.gateway), (24, Some(Ipv4Addr::new(10, 0, 0, 1))));
+    let six = port("fd00::5", "fd00::/64", "fd00::1");
+    assert_eq!((six.addresses.len(), six.binding.v4), (1, None));
+    assert_eq!(six.binding.v6.unwrap().address, "fd00::5".parse::<Ipv6Addr>().unwrap());
+    assert_eq!(six.binding.ra.unwrap().prefixes.len(), 1);
+}

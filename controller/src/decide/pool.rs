@@ -1,11 +1,13 @@
 //! The claim of one port: of the addresses named, or of the first free entry of the
-//! pool that its template names.
+//! list or the IPPool that its template names.
 
 use std::net::IpAddr;
 
 use ipam::Seconds;
 
-use crate::ledger::{AddressError, Claimant};
+use crate::family::Family;
+use crate::ledger::{AddressError, Ask, Claimant};
+use crate::network::Network;
 use crate::request::Request;
 use crate::world::World;
 
@@ -24,9 +26,11 @@ pub(super) fn claim(
     // What it has of the pool it keeps, wherever in the list that is.
     let has = |entry: &&Vec<IpAddr>| entry.iter().all(|address| held.contains(address));
     let own = request.pool.iter().filter(has);
+    let Request { family, .. } = *request;
     let mut refusal = None;
     for entry in own.chain(&request.pool) {
-        match world.ledger.claim(&request.subnet, claimant, entry, now) {
+        let ask = Ask { named: entry, from: None, family };
+        match world.ledger.claim_as(&request.subnet, claimant, ask, now) {
             Ok(_) => return Ok(()),
             Err(error @ AddressError::Resting { .. }) => refusal = Some(error),
             Err(error) => {
@@ -38,10 +42,18 @@ pub(super) fn claim(
     match refusal {
         Some(error) => Err(error),
         None => {
-            let named = &request.addresses;
-            world.ledger.claim(&request.subnet, claimant, named, now).map(drop)
+            let ask = Ask { named: &request.addresses, from: request.from.as_ref(), family };
+            world.ledger.claim_as(&request.subnet, claimant, ask, now).map(drop)
         }
     }
+}
+
+/// Whether a port that asks for this may go on with an address that it had: one of
+/// the pool that its template names, where that has the family.
+pub(super) fn may_keep(network: &Network, request: &Request, address: IpAddr) -> bool {
+    let asked = request.from.as_ref().filter(|from| from.asked);
+    let pool = asked.and_then(|from| network.pools.get(&from.name));
+    pool.is_none_or(|pool| pool.contains(address) || !pool.serves(Some(Family::of(address))))
 }
 
 #[cfg(test)]

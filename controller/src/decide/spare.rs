@@ -1,11 +1,15 @@
-//! A port that holds more than one address of a family: which is its place, and which
-//! it can do without. See `ledger/spare.rs`.
+//! A port that holds more than one address of a family, or of a family that it no
+//! longer asks for: which is its place, and which it can do without. See `ledger/spare.rs`.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{Decision, noted_addresses, owned_by, owner_uid};
-use crate::ledger::one_of_each_family;
+use crds::annotations;
+use crds::kubevirt::VirtualMachineInstance;
+use kube::ResourceExt as _;
+
+use super::{Decision, is_placed, noted_addresses, owned_by, owner_uid};
+use crate::ledger::{Claimant, one_of_each_family};
 use crate::world::World;
 
 /// Has each port of the VM use what its instance has, or else what its IP object
@@ -14,11 +18,11 @@ use crate::world::World;
 pub(super) fn judge(world: &mut World, decision: &mut Decision) {
     for (claimant, subnet) in world.ledger.held_for(&decision.vm) {
         let held = world.ledger.addresses(&subnet, &claimant);
-        if one_of_each_family(&held) {
-            continue;
-        }
         let instance = world.instances.get(&decision.vm);
         let instance = instance.filter(|one| owner_uid(one).as_deref() == Some(&claimant.uid));
+        if one_of_each_family(&held) && instance.is_none() {
+            continue;
+        }
         let noted: BTreeSet<IpAddr> = match instance {
             Some(instance) => noted_addresses(instance).collect(),
             None => {
@@ -28,12 +32,17 @@ pub(super) fn judge(world: &mut World, decision: &mut Decision) {
                 text.split(',').filter_map(|part| part.trim().parse().ok()).collect()
             }
         };
-        let has_one_like = |address: &IpAddr| {
-            let mut has = held.iter().filter(|one| noted.contains(one));
-            has.any(|one| one.is_ipv4() == address.is_ipv4())
-        };
-        if instance.is_some() {
-            let spare = held.iter().filter(|one| has_one_like(one) && !noted.contains(one));
+        // One of them tells that it is this port's addresses that are written there.
+        if instance.is_some() && held.iter().any(|one| noted.contains(one)) {
+            let is_spare = |one: &&IpAddr| {
+                let other = |other: &&IpAddr| {
+                    other.is_ipv4() == one.is_ipv4() && *other != *one && noted.contains(*other)
+                };
+                !noted.contains(*one)
+                    && (held.iter().any(|another| other(&another))
+                        || instance.is_some_and(|instance| is_without(instance, &noted, **one)))
+            };
+            let spare = held.iter().filter(is_spare);
             let spare = spare.map(|one| (claimant.clone(), subnet.clone(), *one));
             decision.spare.extend(spare);
         }
@@ -41,4 +50,36 @@ pub(super) fn judge(world: &mut World, decision: &mut Decision) {
             world.ledger.prefer(&subnet, &claimant, address);
         }
     }
+}
+
+/// The addresses that a port uses: of those that it holds, one of each family, and of
+/// these the ones that its instance has.
+pub(super) fn used(world: &World, claimant: &Claimant, subnet: &str) -> Vec<IpAddr> {
+    let mut place = world.ledger.place(subnet, claimant);
+    let instance = world.instances.get(&claimant.vm);
+    let instance = instance.filter(|one| owner_uid(one).as_deref() == Some(&claimant.uid));
+    let noted: BTreeSet<IpAddr> =
+        instance.map(|one| noted_addresses(one).collect()).unwrap_or_default();
+    if let Some(instance) = instance
+        && place.iter().any(|one| noted.contains(one))
+    {
+        place.retain(|one| !is_without(instance, &noted, *one));
+    }
+    place
+}
+
+/// Whether the instance was made for one family, and not for that of `address`. What
+/// somebody edits in its addresses afterwards takes nothing from a guest.
+fn is_without(
+    instance: &VirtualMachineInstance,
+    noted: &BTreeSet<IpAddr>,
+    address: IpAddr,
+) -> bool {
+    let notes = instance.annotations();
+    let of_one_family = notes
+        .keys()
+        .any(|key| key.rsplit_once('/').is_some_and(|(_, field)| field == annotations::IP_FAMILY));
+    is_placed(instance)
+        && of_one_family
+        && !noted.iter().any(|one| one.is_ipv4() == address.is_ipv4())
 }

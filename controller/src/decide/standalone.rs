@@ -118,6 +118,8 @@ fn asked(
     let offer = Offer {
         in_force: world.ledger.networks(),
         refused: &world.refused,
+        pools: &world.pools,
+        refused_pools: &world.refused_pools,
         used: &used,
         bound: bound(world, &decision.vm.namespace),
     };

@@ -7,6 +7,7 @@ use crate::shelf::Seen;
 use crate::world::Event;
 
 mod namespaces;
+mod pools;
 mod standalone;
 mod template;
 

@@ -6,7 +6,29 @@ use ipam::{AllocateError, ClaimError, Owner, Pool, Seconds};
 use net::names;
 use tracing::info;
 
+use crate::family::Family;
 use crate::network::Network;
+
+/// What a port asks of its subnet.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ask<'a> {
+    /// These addresses, at most one of each family.
+    pub named: &'a [IpAddr],
+    /// What is not named is to come from a pool, where that has the family.
+    pub from: Option<&'a FromPool>,
+    /// One family, and nothing of the other.
+    pub family: Option<Family>,
+}
+
+/// The IPPool that addresses are to come from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FromPool {
+    /// Its name.
+    pub name: String,
+    /// The template names it: an address that is not of it is given up. Without this
+    /// what is held is kept, wherever it is from.
+    pub asked: bool,
+}
 
 /// Why a port has no address: what its author must change, or what to wait for.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -36,6 +58,18 @@ pub enum AddressError {
         "subnet {subnet:?} has no free address in {network}: delete VMs or use a larger subnet"
     )]
     Exhausted {
+        /// The subnet.
+        subnet: String,
+        /// The network.
+        network: String,
+    },
+    /// No address of a pool is left.
+    #[error(
+        "IPPool {pool:?} has no free address in {network} of subnet {subnet:?}: delete VMs that have one, add addresses to its spec.ips, or name another pool"
+    )]
+    PoolExhausted {
+        /// The pool.
+        pool: String,
         /// The subnet.
         subnet: String,
         /// The network.
@@ -78,6 +112,7 @@ pub(super) fn of_family<'a>(
 
 pub(super) enum TakeError {
     Allocate(AllocateError),
+    From(String, AllocateError),
     Claim(IpAddr, ClaimError),
 }
 
@@ -93,7 +128,11 @@ impl TakeError {
             Self::Allocate(AllocateError::Exhausted | AllocateError::NoSubPool(_)) => {
                 AddressError::Exhausted { subnet, network: network.to_string() }
             }
+            Self::From(pool, AllocateError::Exhausted | AllocateError::NoSubPool(_)) => {
+                AddressError::PoolExhausted { pool, subnet, network: network.to_string() }
+            }
             Self::Allocate(AllocateError::Resting { until })
+            | Self::From(_, AllocateError::Resting { until })
             | Self::Claim(_, ClaimError::Resting { until }) => {
                 AddressError::Resting { subnet, seconds: until.saturating_sub(now) }
             }
@@ -112,14 +151,20 @@ impl TakeError {
 }
 
 /// The address of `owner`: the one wanted, else the one held, else a free one.
+/// What it holds may be none of the pool that it is to come from.
 pub(super) fn take(
     pool: &mut Pool,
     owner: &Owner,
     wanted: Option<IpAddr>,
+    from: Option<&FromPool>,
     now: Seconds,
 ) -> Result<IpAddr, TakeError> {
     let Some(wanted) = wanted else {
-        return pool.allocate(owner, now).map_err(TakeError::Allocate);
+        return match from.filter(|from| pool.has(&from.name)) {
+            None => pool.allocate(owner, now).map_err(TakeError::Allocate),
+            Some(from) => take_from(pool, owner, from, now)
+                .map_err(|error| TakeError::From(from.name.clone(), error)),
+        };
     };
     if let Some(held) = pool.address_of(owner).filter(|held| *held != wanted) {
         if let Some(other) = pool.holder(wanted) {
@@ -130,4 +175,21 @@ pub(super) fn take(
     }
     pool.claim(owner, wanted, now).map_err(|error| TakeError::Claim(wanted, error))?;
     Ok(wanted)
+}
+
+fn take_from(
+    pool: &mut Pool,
+    owner: &Owner,
+    from: &FromPool,
+    now: Seconds,
+) -> Result<IpAddr, AllocateError> {
+    let strange = |held: &IpAddr| from.asked && !pool.is_member(&from.name, *held);
+    if let Some(held) = pool.address_of(owner).filter(strange) {
+        if pool.available_in(&from.name) == 0 {
+            return Err(AllocateError::Exhausted);
+        }
+        pool.release(owner, now);
+        info!(%owner, %held, pool = from.name, "The address changes as the template asks");
+    }
+    pool.allocate_from(&from.name, owner, now)
 }

@@ -59,6 +59,21 @@ impl Ledger {
         let _ = pool.restore_held(&owner, address);
     }
 
+    /// Has `claimant` use what it holds of this IPPool, if it uses none of it.
+    pub(super) fn prefer_of(&mut self, subnet: &str, claimant: &Claimant, name: &str) {
+        let owner = claimant.owner();
+        for address in self.addresses(subnet, claimant) {
+            let better = self.pool_mut(subnet, address).is_some_and(|pool| {
+                let used = pool.address_of(&owner);
+                pool.is_member(name, address)
+                    && !used.is_some_and(|used| pool.is_member(name, used))
+            });
+            if better {
+                self.prefer(subnet, claimant, address);
+            }
+        }
+    }
+
     /// Has nobody else get what `claimant` holds beside what it was `given`.
     pub(super) fn set_aside(&mut self, subnet: &str, claimant: &Claimant, given: &[IpAddr]) {
         for address in self.addresses(subnet, claimant) {

@@ -43,7 +43,7 @@ const BAD: [(&str, &str, &str); 43] = [
     (SWITCH, "none", "create it or name another"),
     (SWITCH, "", "create it or name another"),
     (SWITCH, "s3", "has provider"),
-    (POOL, "blue-pool", "write 10.0.0.5,10.0.0.6"),
+    (POOL, "blue-pool", "create it"),
     (POOL, "", "write 10.0.0.5,10.0.0.6"),
     (POOL, "10.0.0.5,10.0.0.6;10.0.0.7", "write 10.0.0.5,10.0.0.6"),
     (POOL, "10.0.0.9..10.0.0.5", "write 10.0.0.5,10.0.0.6"),

@@ -1,3 +1,5 @@
+use std::sync::LazyLock;
+
 use crds::kubeovn::{Subnet, SubnetSpec};
 use serde_json::json;
 
@@ -32,6 +34,18 @@ pub(super) fn vm(annotations: &serde_json::Value, spec: &serde_json::Value) -> V
     .unwrap()
 }
 
+/// An offer without any pools.
+fn offer<'a>(
+    in_force: &'a BTreeMap<String, Network>,
+    refused: &'a BTreeMap<String, NetworkError>,
+    used: &'a BTreeSet<String>,
+    bound: Option<(&'a str, &'a str)>,
+) -> Offer<'a> {
+    static NO_POOLS: LazyLock<Shelf<String, IpPool>> = LazyLock::new(Shelf::default);
+    static NO_FLAWS: BTreeMap<String, Flaw> = BTreeMap::new();
+    Offer { in_force, refused, pools: &NO_POOLS, refused_pools: &NO_FLAWS, used, bound }
+}
+
 fn asked(annotations: &serde_json::Value) -> Result<Vec<Request>, RequestError> {
     of(&vm(annotations, &json!({})), &subnets())
 }
@@ -42,7 +56,7 @@ pub(super) fn of(
     in_force: &BTreeMap<String, Network>,
 ) -> Result<Vec<Request>, RequestError> {
     let (refused, used) = (BTreeMap::new(), BTreeSet::new());
-    requests(vm.into(), Offer { in_force, refused: &refused, used: &used, bound: None })
+    requests(vm.into(), offer(in_force, &refused, &used, None))
 }
 
 #[test]
@@ -127,10 +141,7 @@ fn a_subnet_that_is_refused_says_why_to_the_vm_that_names_it() {
     let refused = [("blue".to_owned(), NetworkError::NoVpc("sky".to_owned()))].into();
     let (in_force, used) = (BTreeMap::new(), BTreeSet::new());
     let vm = vm(&json!({ "ovn.kubernetes.io/logical_switch": "blue" }), &json!({}));
-    let error = requests(
-        (&vm).into(),
-        Offer { in_force: &in_force, refused: &refused, used: &used, bound: None },
-    );
+    let error = requests((&vm).into(), offer(&in_force, &refused, &used, None));
     let message = error.unwrap_err().to_string();
     assert!(message.contains("not in force: spec.vpc: Vpc \"sky\" does not exist"), "{message}");
 }
@@ -142,7 +153,7 @@ fn a_subnet_that_is_being_deleted_is_open_to_the_vms_on_it_only() {
     in_force.get_mut("s2").unwrap().default = true;
     let refused = BTreeMap::new();
     let subnet_of = |used: &BTreeSet<String>| {
-        let offer = Offer { in_force: &in_force, refused: &refused, used, bound: None };
+        let offer = offer(&in_force, &refused, used, None);
         requests((&vm(&json!({}), &json!({}))).into(), offer).unwrap()[0].subnet.clone()
     };
     assert_eq!(subnet_of(&["s1".to_owned()].into()), "s1");
@@ -228,7 +239,6 @@ fn annotations_without_effect_are_named_and_those_of_others_are_not() {
             "net2.default.kubernetes.io/ip_address.third",
             "net3.default.ovn.kubernetes.io/ip_address",
             "ovn.kubernetes.io/ip_adress",
-            "ovn.kubernetes.io/ip_family",
             "ovn.kubernetes.io/security_groups",
             "ovn.kubernetes.io/vip",
         ]
@@ -245,7 +255,7 @@ fn without_an_annotation_subnet_then_vpc_then_default_decide() {
     .into();
     let (refused, used) = (BTreeMap::new(), BTreeSet::new());
     let chosen = |in_force: &BTreeMap<String, Network>, bound| {
-        let offer = Offer { in_force, refused: &refused, used: &used, bound };
+        let offer = offer(in_force, &refused, &used, bound);
         requests((&vm(&json!({}), &json!({}))).into(), offer)
             .map(|requests| requests[0].subnet.clone())
             .map_err(|error| error.to_string())

@@ -1,4 +1,4 @@
-//! What a round writes on Subnets and Vpcs: their finalizer and their status; and
+//! What a round writes on Subnets, IPPools and Vpcs: their finalizer and their status; and
 //! off which IP objects of no VM it takes the finalizer.
 
 use std::fmt::Debug;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tracing::warn;
 
-use crds::kubeovn::{Ip, Subnet, Vip, Vpc};
+use crds::kubeovn::{Ip, IpPool, Subnet, Vip, Vpc};
 
 use super::{PARALLEL_WRITES, REPAIR_AFTER, Rounds, STATUS_EVERY, is_not_found};
 use crate::network::NetworkError;
@@ -51,6 +51,7 @@ impl Rounds {
         // The watch tells that they are gone.
         self.patch_each::<Vip>(hold::vips_to_let_go(&self.world)).await;
         self.patch_each::<Ip>(hold::ips_to_let_go(&self.world)).await;
+        self.patch_each::<IpPool>(hold::pools_to_let_go(&self.world)).await;
     }
 
     /// Patches the objects named; returns the metadata of those that took it, which
@@ -109,7 +110,30 @@ impl Rounds {
             self.world.put_vpc(vpc);
         }
         warnings.extend(self.write_vip_statuses(now).await);
+        warnings.extend(self.write_pool_statuses(now).await);
         self.warn(warnings).await;
+    }
+
+    async fn write_pool_statuses(&mut self, now: Timestamp) -> Vec<Warning> {
+        let api: Api<IpPool> = Api::all(self.edge.client.clone());
+        let mut warnings = Vec::new();
+        for (name, wanted) in status::ip_pools(&self.world, now) {
+            let news = self.world.pools.get(&name).and_then(|pool| {
+                let old = pool.status.as_ref().map_or(&[][..], |status| &status.conditions);
+                status::new_refusal(&**pool, old, &wanted.conditions)
+            });
+            let patch = Patch::Merge(StatusOnly { status: wanted });
+            self.edge.metrics.api_writes.inc();
+            match api.patch_status(&name, &PatchParams::default(), &patch).await {
+                Ok(pool) => {
+                    self.world.put_pool(pool);
+                    warnings.extend(news);
+                }
+                Err(error) if is_not_found(&error) => {}
+                Err(error) => self.status_failed(&name, &error),
+            }
+        }
+        warnings
     }
 
     async fn write_vip_statuses(&mut self, now: Timestamp) -> Vec<Warning> {

@@ -1,0 +1,228 @@
+//! IPPools: some addresses of a subnet, for those who name the pool or whose
+//! namespace it lists. Pure.
+//!
+//! A pool takes its free addresses out of those that its subnet gives to everyone, and
+//! nothing from anybody: who holds one of them keeps it, and so it is when the pool
+//! goes. That is why an IPPool needs no finalizer: when it is deleted, its free
+//! addresses are the subnet's again. One that an IPPool brings along from Kube-OVN is
+//! taken off.
+//!
+//! What the subnet excludes stays excluded, in a pool too. Where a pool has no
+//! addresses of a family, the subnet gives those.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crds::condition;
+use crds::kubeovn::IpPool;
+use kube::ResourceExt as _;
+use net::AddrRange;
+
+use crate::family::{Family, covers};
+use crate::flaw::Flaw;
+use crate::hold;
+use crate::network::Network;
+use crate::shelf::Shelf;
+
+/// A pool that is in force.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct NamedPool {
+    /// Its addresses, as written.
+    pub ranges: Vec<AddrRange>,
+    /// Namespaces whose VMs get their addresses from it unless they say otherwise.
+    pub namespaces: BTreeSet<String>,
+    /// The ranges in order, those that overlap as one.
+    spans: Vec<(IpAddr, IpAddr)>,
+}
+
+impl NamedPool {
+    fn new(ranges: Vec<AddrRange>, namespaces: BTreeSet<String>) -> Self {
+        let mut all: Vec<_> = ranges.iter().map(|range| (range.first(), range.last())).collect();
+        all.sort_unstable();
+        let mut spans: Vec<(IpAddr, IpAddr)> = Vec::with_capacity(all.len());
+        for (first, last) in all {
+            match spans.last_mut() {
+                Some((_, end)) if first <= *end => *end = last.max(*end),
+                _ => spans.push((first, last)),
+            }
+        }
+        Self { ranges, namespaces, spans }
+    }
+
+    /// Whether this address is one of its own.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let after = self.spans.partition_point(|(first, _)| *first <= address);
+        after > 0 && address <= self.spans[after - 1].1
+    }
+
+    /// Those of these addresses, which are in order, that are its own.
+    #[must_use]
+    pub fn among(&self, sorted: &[IpAddr]) -> Vec<IpAddr> {
+        let own = self.spans.iter().flat_map(|(first, last)| {
+            let from = sorted.partition_point(|one| one < first);
+            let to = sorted.partition_point(|one| one <= last);
+            &sorted[from..to]
+        });
+        own.copied().collect()
+    }
+
+    /// Whether it has any address of this family, or of any.
+    #[must_use]
+    pub fn serves(&self, family: Option<Family>) -> bool {
+        self.ranges.iter().any(|range| covers(family, range.first()))
+    }
+}
+
+/// Ranges by their last address, none of which overlap, each with its first address and
+/// whose it is.
+type Taken = BTreeMap<IpAddr, (IpAddr, String)>;
+
+/// Gives each network its pools, and says which IPPools are not in force as written,
+/// and why. Of two that overlap the one that was in force `before` stays so, also over a
+/// restart; else the older one.
+pub fn divide(
+    networks: &mut BTreeMap<String, Network>,
+    pools: &Shelf<String, IpPool>,
+    before: &BTreeMap<String, Network>,
+) -> BTreeMap<String, Flaw> {
+    networks.values_mut().for_each(|network| network.pools.clear());
+    let old = |name: &str| {
+        let mut subnets = before.iter();
+        subnets.find_map(|(subnet, one)| Some((subnet.clone(), one.pools.get(name)?.clone())))
+    };
+    let staying = pools.iter().filter(|(_, pool)| !hold::is_leaving(&pool.metadata));
+    let mut ordered: Vec<&Arc<IpPool>> = staying.map(|(_, pool)| pool).collect();
+    let were: BTreeSet<&String> = before.values().flat_map(|one| one.pools.keys()).collect();
+    ordered.sort_by_cached_key(|pool| {
+        let name = pool.name_any();
+        (!were.contains(&name), !was_ready(pool), pool.creation_timestamp(), name)
+    });
+    let mut taken: BTreeMap<String, Taken> = BTreeMap::new();
+    let mut refused = BTreeMap::new();
+    // What cannot be read goes on as it was.
+    for (name, meta) in pools.unreadable().filter(|(_, meta)| !hold::is_leaving(meta)) {
+        if were.contains(name) {
+            keep(networks, &mut taken, name, old(name));
+        }
+        let (field, advice) = ("ips".to_owned(), "the IPPool does not fit its type: correct it");
+        refused.insert(meta.name.clone().unwrap_or_default(), Flaw::new(field, "", advice));
+    }
+    for pool in ordered {
+        let name = pool.name_any();
+        let subnet = &pool.spec.subnet;
+        let of_subnet = taken.entry(subnet.clone()).or_default();
+        match understand(pool, networks.get(subnet), of_subnet) {
+            Ok(named) => put(networks, of_subnet, subnet, &name, named),
+            Err(flaw) => {
+                // An edit that cannot be gives its addresses to nobody else.
+                if were.contains(&name) {
+                    keep(networks, &mut taken, &name, old(&name));
+                }
+                refused.insert(name, flaw);
+            }
+        }
+    }
+    refused
+}
+
+/// Leaves a pool as it was, where it still can be.
+fn keep(
+    networks: &mut BTreeMap<String, Network>,
+    taken: &mut BTreeMap<String, Taken>,
+    name: &str,
+    was: Option<(String, NamedPool)>,
+) {
+    let Some((subnet, named)) = was else { return };
+    let of_subnet = taken.entry(subnet.clone()).or_default();
+    let fits = |network: &Network| {
+        named.ranges.iter().all(|range| refusal(*range, network, of_subnet).is_none())
+    };
+    if networks.get(&subnet).is_some_and(fits) {
+        put(networks, of_subnet, &subnet, name, named);
+    }
+}
+
+fn put(
+    networks: &mut BTreeMap<String, Network>,
+    taken: &mut Taken,
+    subnet: &str,
+    name: &str,
+    named: NamedPool,
+) {
+    for (first, last) in &named.spans {
+        taken.insert(*last, (*first, name.to_owned()));
+    }
+    if let Some(network) = networks.get_mut(subnet) {
+        network.pools.insert(name.to_owned(), named);
+    }
+}
+
+/// What `pool` says, if it can be in force beside those that have `taken` theirs.
+fn understand(pool: &IpPool, network: Option<&Network>, taken: &Taken) -> Result<NamedPool, Flaw> {
+    let spec = &pool.spec;
+    let Some(network) = network else {
+        let advice = "no Subnet of that name is in force: create it, correct it, or name another";
+        return Err(Flaw::new("subnet".to_owned(), &spec.subnet, advice));
+    };
+    if spec.ips.is_empty() {
+        let advice = format!("write addresses of {}, such as a, a..b or a/prefix", network.cidrs);
+        return Err(Flaw::new("ips".to_owned(), "", advice));
+    }
+    let mut ranges = Vec::with_capacity(spec.ips.len());
+    for (at, text) in spec.ips.iter().enumerate() {
+        let flaw = |advice: &str| Flaw::new(format!("ips[{at}]"), text, advice);
+        let range: AddrRange = text.trim().parse().map_err(|_| {
+            flaw("write an address, a range such as 10.0.0.5..10.0.0.9, or a network such as 10.0.0.0/29, the lower address first")
+        })?;
+        if let Some(advice) = refusal(range, network, taken) {
+            return Err(flaw(&advice));
+        }
+        ranges.push(range);
+    }
+    let namespaces = spec.namespaces.iter().cloned().collect();
+    Ok(NamedPool::new(ranges, namespaces))
+}
+
+/// Why this entry cannot be in force, and what to do.
+fn refusal(range: AddrRange, network: &Network, taken: &Taken) -> Option<String> {
+    let Network { name, cidrs, .. } = network;
+    let within =
+        |cidr: ipnetwork::IpNetwork| cidr.contains(range.first()) && cidr.contains(range.last());
+    if !cidrs.iter().any(within) {
+        return Some(format!(
+            "not all of it is in {cidrs} of subnet {name:?}: write addresses of it, or name another subnet"
+        ));
+    }
+    if let Some(gateway) = network.gateways().find(|gateway| range.contains(*gateway)) {
+        return Some(format!("{gateway} is the gateway of subnet {name:?}: leave it out"));
+    }
+    let covering = |one: &AddrRange| one.contains(range.first()) && one.contains(range.last());
+    if network.excluded.iter().any(covering) {
+        return Some(format!(
+            "subnet {name:?} gives none of it, by its spec.excludeIps: take it out there, or write others"
+        ));
+    }
+    let (_, (first, other)) = taken.range(range.first()..).next()?;
+    (*first <= range.last()).then(|| {
+        format!(
+            "IPPool {other:?} of subnet {name:?} has some of it: leave those out in one of the two"
+        )
+    })
+}
+
+/// Whether the status says that the pool was in force.
+fn was_ready(pool: &IpPool) -> bool {
+    let conditions = pool.status.iter().flat_map(|status| &status.conditions);
+    conditions.into_iter().any(|one| one.r#type == condition::READY && one.status == "True")
+}
+
+/// The fields that are written in `pool` but have no effect yet.
+#[must_use]
+pub fn without_effect(pool: &IpPool) -> Vec<&'static str> {
+    pool.spec.enable_address_set.then_some("enableAddressSet").into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests;
