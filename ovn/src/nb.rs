@@ -33,6 +33,7 @@ use uuid::Uuid;
 use crate::ovsdb::{Replica, Row};
 
 mod acl;
+mod address_set;
 mod dhcp_options;
 mod global;
 mod policy;
@@ -44,6 +45,7 @@ mod switch;
 mod want;
 
 pub use acl::{Acl, AclWant};
+pub use address_set::{AddressSet, AddressSetWant};
 pub use dhcp_options::{DhcpOptions, DhcpOptionsWant};
 pub use global::Global;
 pub use policy::{Policy, PolicyWant};
@@ -100,6 +102,7 @@ pub fn tables() -> Vec<(String, Vec<String>)> {
     }
     vec![
         of::<Acl>(),
+        of::<AddressSet>(),
         of::<DhcpOptions>(),
         of::<Global>(),
         of::<LogicalRouter>(),

@@ -31,7 +31,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use uuid::Uuid;
 
 use crate::nb::{
-    Desired, DhcpOptions, DhcpOptionsWant, LogicalRouter, LogicalRouterPort, LogicalSwitch,
+    AddressSet, Desired, DhcpOptions, DhcpOptionsWant, LogicalRouter, LogicalRouterPort, LogicalSwitch,
     LogicalSwitchPort, PortWant, RouterWant, SwitchWant, Table, VENDOR, VENDOR_KEY,
 };
 use crate::ovsdb::{Atom, Condition, Named, Replica, Row, Transaction};
@@ -51,12 +51,16 @@ const ROUTER_PORT: &str = LogicalRouterPort::TABLE;
 const SWITCH: &str = LogicalSwitch::TABLE;
 const PORT: &str = LogicalSwitchPort::TABLE;
 const DHCP: &str = DhcpOptions::TABLE;
+const ADDRESS_SET: &str = AddressSet::TABLE;
 
 /// The least operations after which the rows of `scope`, and those wanted, are as
 /// `desired` has them.
 #[must_use]
 pub fn between(replica: &Replica, scope: &Scope, desired: &Desired) -> Transaction {
     let mut plan = Plan::new(replica);
+    for (name, want) in &desired.address_sets {
+        plan.root(ADDRESS_SET, name, rows::address_set(name, want));
+    }
     for (name, want) in &desired.routers {
         plan.router(name, want);
     }
@@ -78,7 +82,7 @@ struct Plan<'a> {
     replica: &'a Replica,
     txn: Transaction,
     children: Children,
-    /// Routers and switches that this plan makes.
+    /// Routers, switches and address sets that this plan makes.
     made: HashMap<(&'static str, &'a str), Named>,
     /// The DHCP options of each switch and protocol, observed or made here.
     dhcp: BTreeMap<(String, String), Atom>,
@@ -202,7 +206,7 @@ impl<'a> Plan<'a> {
 
     /// Deletes what is in scope, ours, and not wanted.
     fn sweep(&mut self, scope: &Scope, desired: &Desired) {
-        let Scope { routers, switches, router_ports, ports } =
+        let Scope { routers, switches, router_ports, ports, address_sets } =
             scope.unwanted(self.replica, desired);
         let mut deleted = BTreeSet::new();
         for name in &switches {
@@ -211,6 +215,9 @@ impl<'a> Plan<'a> {
         }
         for name in &routers {
             deleted.extend(self.delete_root(ROUTER, name));
+        }
+        for name in &address_sets {
+            self.delete_root(ADDRESS_SET, name);
         }
         for name in &ports {
             self.delete_child(SWITCH, (PORT, name), &deleted);

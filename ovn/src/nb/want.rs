@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, PortWant, RouterPortWant,
+    AddressSet, AddressSetWant, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, PortWant, RouterPortWant,
     RouterWant, SwitchWant, Table, VENDOR, VENDOR_KEY,
 };
 use crate::ovsdb::Replica;
@@ -19,16 +19,19 @@ pub struct Desired {
     pub router_ports: BTreeMap<String, RouterPortWant>,
     /// Switch ports: of VMs, and the other side of router ports.
     pub ports: BTreeMap<String, PortWant>,
+    /// Networks that expressions name.
+    pub address_sets: BTreeMap<String, AddressSetWant>,
 }
 
 impl Desired {
     /// Wants all that `other` wants, too; where both name a row, `other` counts.
     pub fn extend(&mut self, other: Self) {
-        let Self { routers, switches, router_ports, ports } = other;
+        let Self { routers, switches, router_ports, ports, address_sets } = other;
         self.routers.extend(routers);
         self.switches.extend(switches);
         self.router_ports.extend(router_ports);
         self.ports.extend(ports);
+        self.address_sets.extend(address_sets);
     }
 }
 
@@ -43,6 +46,8 @@ pub struct Ours {
     pub router_ports: BTreeSet<String>,
     /// Switch ports, of any kind.
     pub ports: BTreeSet<String>,
+    /// Address sets.
+    pub address_sets: BTreeSet<String>,
 }
 
 /// Every row marked as ours, for the search for those whose owner is gone.
@@ -58,5 +63,6 @@ pub fn ours(replica: &Replica) -> Ours {
         switches: marked::<LogicalSwitch>(replica),
         router_ports: marked::<LogicalRouterPort>(replica),
         ports: marked::<LogicalSwitchPort>(replica),
+        address_sets: marked::<AddressSet>(replica),
     }
 }

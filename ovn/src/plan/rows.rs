@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::cells::{Cell, Cells, Owned};
 use crate::nb::{
-    AclWant, DhcpOptionsWant, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort,
+    AclWant, AddressSetWant, DhcpOptionsWant, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort,
     PolicyWant, PortWant, RouterPortWant, RouterWant, StaticRouteWant, SwitchWant, VENDOR,
     VENDOR_KEY, pairs,
 };
@@ -117,6 +117,11 @@ pub(super) fn acl(switch: &str, want: &AclWant) -> Cells {
         ("options", Cell::pairs(options, Owned::All)),
         ("external_ids", marked(&pairs([("parent", switch)]), &[])),
     ]
+}
+
+pub(super) fn address_set(name: &str, want: &AddressSetWant) -> Cells {
+    let AddressSetWant { addresses } = want;
+    vec![("name", text(name)), ("addresses", texts(addresses)), ("external_ids", marker())]
 }
 
 pub(super) fn static_route(want: &StaticRouteWant) -> Cells {

@@ -17,6 +17,7 @@ pub struct Scope {
     pub(super) switches: BTreeSet<String>,
     pub(super) router_ports: BTreeSet<String>,
     pub(super) ports: BTreeSet<String>,
+    pub(super) address_sets: BTreeSet<String>,
 }
 
 impl Scope {
@@ -50,11 +51,12 @@ impl Scope {
     /// Both scopes in one.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
-        let Self { routers, switches, router_ports, ports } = other;
+        let Self { routers, switches, router_ports, ports, address_sets } = other;
         self.routers.extend(routers);
         self.switches.extend(switches);
         self.router_ports.extend(router_ports);
         self.ports.extend(ports);
+        self.address_sets.extend(address_sets);
         self
     }
 
@@ -68,6 +70,7 @@ impl Scope {
         unwanted.switches.retain(|name| !desired.switches.contains_key(name));
         unwanted.router_ports.retain(|name| !desired.router_ports.contains_key(name));
         unwanted.ports.retain(|name| !desired.ports.contains_key(name));
+        unwanted.address_sets.retain(|name| !desired.address_sets.contains_key(name));
         unwanted
     }
 
@@ -86,7 +89,7 @@ impl Scope {
 
 impl From<crate::nb::Ours> for Scope {
     fn from(ours: crate::nb::Ours) -> Self {
-        let crate::nb::Ours { routers, switches, router_ports, ports } = ours;
-        Self { routers, switches, router_ports, ports }
+        let crate::nb::Ours { routers, switches, router_ports, ports, address_sets } = ours;
+        Self { routers, switches, router_ports, ports, address_sets }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ovn::nb::{
-    Acl, AclWant, Desired, DhcpOptions, DhcpOptionsWant, LogicalRouter, LogicalRouterPort,
+    Acl, AclWant, AddressSet, AddressSetWant, Desired, DhcpOptions, DhcpOptionsWant, LogicalRouter, LogicalRouterPort,
     LogicalSwitch, LogicalSwitchPort, Policy, PolicyWant, PortWant, RouterPortWant, RouterWant,
     StaticRoute, StaticRouteWant, SwitchWant, Table, ours, pairs,
 };
@@ -66,10 +66,15 @@ fn desired() -> impl Strategy<Value = Desired> {
     let vm = (any::<prop::sample::Index>(), prop::option::of("n[12]"), any::<bool>());
     let vms = prop::collection::btree_map(0_usize..8, vm, 0..8);
     let links = prop::collection::vec(any::<prop::sample::Index>(), 3);
-    (routers, switches, vms, links).prop_map(|(routers, switches, vms, links)| {
+    let networks = prop::collection::btree_set("10[.][1-4][.]0[.]0/16", 0..3);
+    let sets = prop::collection::btree_map("a[12]", networks, 0..3);
+    (routers, switches, vms, links, sets).prop_map(|(routers, switches, vms, links, sets)| {
         let (vpcs, subnets): (Vec<_>, Vec<_>) =
             (routers.keys().cloned().collect(), switches.keys().cloned().collect());
         let mut desired = Desired { routers, switches, ..Desired::default() };
+        let set = |addresses| AddressSetWant { addresses };
+        desired.address_sets =
+            sets.into_iter().map(|(name, networks)| (name, set(networks))).collect();
         for (subnet, link) in subnets.iter().zip(links) {
             let vpc: &String = link.get(&vpcs);
             let (there, back) = (format!("{vpc}-{subnet}"), format!("{subnet}-{vpc}"));
@@ -127,6 +132,11 @@ fn check(replica: &Replica, desired: &Desired) {
         Some((name.clone(), want.dhcp_v4.as_ref()?.options["lease_time"].clone()))
     });
     assert!(leases.collect::<BTreeMap<_, _>>().into_iter().eq(wanted));
+
+    let sets = AddressSet::all(replica).map(|row| (row.name, row.addresses));
+    let wanted = desired.address_sets.iter();
+    let wanted = wanted.map(|(name, want)| (name.clone(), want.addresses.clone()));
+    assert!(sets.collect::<BTreeMap<_, _>>().into_iter().eq(wanted));
 
     let ports = parents::<LogicalSwitchPort>(
         replica,
