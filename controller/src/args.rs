@@ -24,6 +24,11 @@ pub struct Args {
     #[arg(long, value_name = "CIDR")]
     pub default_cidr: Option<net::Cidrs>,
 
+    /// The networks of the subnet `join`, of which each node gets an address once a
+    /// subnet of `ovn-cluster` says natOutgoing. Must not be in use elsewhere.
+    #[arg(long, value_name = "CIDR", default_value = "100.64.0.0/16,fd00:100:64::/112")]
+    pub node_switch_cidr: net::Cidrs,
+
     /// Seconds that a released address rests before another VM gets it.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub ip_quarantine: u64,

@@ -11,6 +11,8 @@
 //!  –         by hand    –                 its own place, see `standalone`
 //! ```
 //!
+//! A node has a place of its own while VMs go out through it (`decide/node.rs`).
+//!
 //! For a VM that cannot be read, or whose instance cannot, nothing is decided.
 //!
 //! A template that changed counts at the next start: while an instance is there,
@@ -18,6 +20,7 @@
 
 mod deleted;
 mod mac;
+mod node;
 mod pool;
 mod spare;
 mod standalone;
@@ -138,6 +141,9 @@ pub fn decide_all(
 pub fn decide(world: &mut World, key: &VmKey, policy: Policy, now: Timestamp) -> Decision {
     if let Some(vip) = key.vip() {
         return vips::decide(world, vip, now);
+    }
+    if let Some(node) = key.node() {
+        return node::decide(world, node, now);
     }
     let vm = world.machines.get(key).cloned();
     let instance = world.instances.get(key).cloned();

@@ -197,6 +197,8 @@ pub fn vpc_waits(world: &World, vpc: &Vpc) -> Option<String> {
 fn user(holder: &Claimant) -> String {
     if let Some(vip) = holder.vm.vip() {
         format!("Vip {vip}")
+    } else if let Some(node) = holder.vm.node() {
+        format!("Node {node}")
     } else if holder.uid.is_empty() {
         format!("IP {}", holder.port)
     } else {

@@ -19,6 +19,7 @@ pub mod admission;
 mod args;
 pub mod decide;
 pub mod defaults;
+pub mod egress;
 pub mod family;
 pub mod flaw;
 pub mod hold;

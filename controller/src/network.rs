@@ -14,6 +14,7 @@ use net::{AddrRange, Cidrs, MacAddr, ParseCidrsError, ParseRangeError, names};
 use ovn::nb::AclWant;
 
 use crate::access;
+use crate::egress::{self, Gateway};
 use crate::flaw::Flaw;
 use crate::namespaces;
 use crate::pools::NamedPool;
@@ -48,6 +49,8 @@ pub struct Network {
     pub namespaces: BTreeSet<String>,
     /// What may pass on its switch, beside our own guards.
     pub rules: BTreeSet<AclWant>,
+    /// How its VMs reach what is outside of the VPC, if they do.
+    pub egress: Option<Gateway>,
     /// For VMs of every other namespace.
     pub default: bool,
     /// Its switch sends multicast only to who listens.
@@ -164,6 +167,7 @@ impl Network {
         let rules = access::rules(&name, cidrs, spec)?;
         let provider =
             if spec.provider.is_empty() { names::DEFAULT_PROVIDER } else { &spec.provider };
+        let egress = egress::gateway(&name, &vpc, spec);
         let network = Self {
             name,
             vpc,
@@ -176,6 +180,7 @@ impl Network {
             route_table: spec.route_table.clone(),
             namespaces: spec.namespaces.iter().cloned().collect(),
             rules,
+            egress,
             default: spec.default,
             snoops: spec.enable_multicast_snoop,
             pools: BTreeMap::new(),
@@ -335,16 +340,24 @@ fn vips(spec: &SubnetSpec, cidrs: Cidrs) -> (BTreeSet<IpAddr>, Vec<Flaw>) {
 /// told by a condition.
 #[must_use]
 pub fn without_effect(spec: &SubnetSpec) -> Vec<&'static str> {
+    let inside = spec.vpc.is_empty() || spec.vpc == DEFAULT_VPC;
+    let egress = spec.nat_outgoing && inside;
+    let central_type = spec.gateway_type == "centralized";
+    let central = egress && central_type;
     [
-        ("gatewayType", spec.gateway_type == "centralized"),
-        ("gatewayNode", !spec.gateway_node.is_empty()),
+        ("gatewayType (it needs natOutgoing)", central_type && inside && !egress),
+        ("gatewayType (there is a way out of the Vpc ovn-cluster only)", central_type && !inside),
+        ("gatewayNode", !spec.gateway_node.is_empty() && !central),
         ("gatewayNodeSelectors", !spec.gateway_node_selectors.is_empty()),
-        ("natOutgoing", spec.nat_outgoing),
+        (
+            "natOutgoing (there is a way out of the Vpc ovn-cluster only)",
+            spec.nat_outgoing && !inside,
+        ),
         ("natOutgoingPolicyRules", !spec.nat_outgoing_policy_rules.is_empty()),
         ("externalEgressGateway", !spec.external_egress_gateway.is_empty()),
         ("policyRoutingPriority", spec.policy_routing_priority.is_some()),
         ("policyRoutingTableID", spec.policy_routing_table_id.is_some()),
-        ("enableEcmp", spec.enable_ecmp),
+        ("enableEcmp", spec.enable_ecmp && !central),
         // These do something only beside others.
         ("allowSubnets", !spec.allow_subnets.is_empty() && !spec.private),
         ("allowEWTraffic", spec.allow_ew_traffic && spec.acls.is_empty()),
@@ -428,8 +441,16 @@ mod tests {
     fn fields_without_effect_are_named() {
         let mut subnet = subnet("10.0.0.0/24");
         assert!(without_effect(&subnet.spec).is_empty());
+        subnet.spec.gateway_type = "centralized".to_owned();
+        subnet.spec.gateway_node = "n1".to_owned();
+        assert_eq!(
+            without_effect(&subnet.spec),
+            ["gatewayType (it needs natOutgoing)", "gatewayNode"]
+        );
         subnet.spec.nat_outgoing = true;
-        assert_eq!(without_effect(&subnet.spec), ["natOutgoing"]);
+        assert!(without_effect(&subnet.spec).is_empty());
+        subnet.spec.vpc = "custom".to_owned();
+        assert!(without_effect(&subnet.spec)[2].starts_with("natOutgoing (there is a way out"));
     }
 
     #[test]

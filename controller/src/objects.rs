@@ -31,7 +31,8 @@ pub fn ip(port: &Port) -> Ip {
     };
     let node = port.node.clone().unwrap_or_default();
     let spec = IpSpec {
-        pod_name: port.vm.name.clone(),
+        // As Kube-OVN: a node by its own name.
+        pod_name: port.vm.node().unwrap_or(&port.vm.name).to_owned(),
         namespace: port.vm.namespace.clone(),
         subnet: port.subnet.clone(),
         node_name: node.clone(),
@@ -39,7 +40,7 @@ pub fn ip(port: &Port) -> Ip {
         v4_ip_address: of_family(true),
         v6_ip_address: of_family(false),
         mac_address: port.mac.to_string(),
-        pod_type: "VirtualMachine".to_owned(),
+        pod_type: if port.vm.node().is_some() { "" } else { "VirtualMachine" }.to_owned(),
         ..IpSpec::default()
     };
     let mut ip = Ip::new(&port.name, spec);

@@ -12,6 +12,7 @@
 //! again, later each time; nothing else waits for it. A round that finds nothing
 //! to do writes nothing.
 
+mod egress;
 mod ips;
 mod networks;
 mod outdated;
@@ -66,6 +67,8 @@ pub struct Edge {
     pub metrics: Metrics,
     /// How to decide.
     pub policy: Policy,
+    /// The networks of the nodes' subnet, if it is made.
+    pub join: net::Cidrs,
 }
 
 impl std::fmt::Debug for Edge {
@@ -137,6 +140,7 @@ impl Rounds {
         self.wake_due();
         let (dirty, topology) = self.world.take_dirty();
         if topology {
+            self.make_join().await;
             self.take_hold().await;
         }
         let timer = self.edge.metrics.round_started();
@@ -164,6 +168,8 @@ impl Rounds {
         }
         let failed = self.write_ips(&decisions).await;
         self.drop_lost(&mut decisions, &failed);
+        let failed = self.tell_nodes(&decisions).await;
+        self.drop_lost(&mut decisions, &failed);
 
         let lost = self.release(&decisions, &blocks, now).await;
         // No instance before the place it had before is given back.
@@ -174,6 +180,7 @@ impl Rounds {
             let exists = |name: &str| subnets.meta(&name.to_owned()).is_some();
             self.world.ledger.prune(&blocks, exists).await;
             self.let_go().await;
+            self.tell_agents().await;
         }
         let failed = self.write_instances(&mut decisions).await;
         self.drop_lost(&mut decisions, &failed);

@@ -1,10 +1,13 @@
 //! The rows that VPCs, subnets and ports want of OVN. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use crds::kubeovn::DEFAULT_VPC;
 use net::{MacAddr, names};
-use ovn::nb::{self, AclWant, Desired, Ours, PortWant, RouterPortWant, RouterWant, SwitchWant};
+use ovn::nb::{
+    self, AclWant, Desired, Ours, PortWant, RouterPortWant, RouterWant, SwitchWant, address_line,
+};
 
 use crate::hold;
 use crate::leave::Leave;
@@ -13,7 +16,7 @@ use crate::multicast::Querier;
 use crate::network::Network;
 use crate::vips;
 use crate::world::World;
-use crate::{peering, routes};
+use crate::{egress, peering, routes};
 
 /// A VM's port, as decided.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -57,11 +60,18 @@ pub fn topology(world: &World, mac_of: impl Fn(&str) -> Option<MacAddr>) -> Desi
 /// nobody knows what that is: its router stays as it is.
 fn vpc(world: &World, name: &String) -> Desired {
     let spec = world.vpcs.get(name).map(|vpc| &vpc.spec);
-    let (static_routes, _) = spec.map(routes::static_routes).unwrap_or_default();
+    let (mut static_routes, _) = spec.map(routes::static_routes).unwrap_or_default();
     let (mut policies, _) = spec.map(routes::policies).unwrap_or_default();
     let networks = world.ledger.networks().values().filter(|network| network.vpc == *name);
     policies.extend(networks.flat_map(|network| routes::within_vpc(network.cidrs)));
     let (links, _) = spec.map(|spec| peering::links(world, name, spec)).unwrap_or_default();
+    let mut address_sets = BTreeMap::new();
+    if name == DEFAULT_VPC {
+        let way = egress::way(world, &static_routes);
+        static_routes.extend(way.routes);
+        policies.extend(way.policies);
+        address_sets = way.sets;
+    }
     let mut options = nb::pairs([
         ("always_learn_from_arp_request", "false"),
         ("dynamic_neigh_routers", "true"),
@@ -79,7 +89,8 @@ fn vpc(world: &World, name: &String) -> Desired {
         ..RouterWant::default()
     };
     let router_ports = links.into_iter().map(|link| (link.name, link.port)).collect();
-    Desired { routers: [(name.clone(), want)].into(), router_ports, ..Desired::default() }
+    let routers = [(name.clone(), want)].into();
+    Desired { routers, router_ports, address_sets, ..Desired::default() }
 }
 
 /// The switch of a subnet and its link to the VPC's router, whose port has this MAC
@@ -125,9 +136,19 @@ fn guards(router_side: &str) -> BTreeSet<AclWant> {
 }
 
 /// A VM's port: what it may receive and send is its own addresses, and what it is
-/// let beyond them.
+/// let beyond them. A node's sends what comes from outside, too.
 #[must_use]
 pub fn port(port: &Port) -> Desired {
+    if port.vm.node().is_some() {
+        let want = PortWant {
+            switch: port.subnet.clone(),
+            addresses: [address_line(port.mac, &port.addresses)].into(),
+            external_ids: nb::pairs([("ls", port.subnet.as_str())]),
+            ..PortWant::default()
+        };
+        let want = want.on_chassis(port.node.as_slice());
+        return Desired { ports: [(port.name.clone(), want)].into(), ..Desired::default() };
+    }
     let Leave { unguarded, further, hears_unknown, carries: _ } = &port.leave;
     let mut want =
         PortWant::vm(&port.subnet, &port.vm.namespace, &port.vm.name, port.mac, &port.addresses)

@@ -35,6 +35,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         ovn_nb,
         keep_vm_ip,
         default_cidr,
+        node_switch_cidr,
         ip_quarantine,
         resync,
         metrics_listen,
@@ -69,7 +70,8 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         tokio::spawn(async move { stop.run_until_cancelled(made).await });
     }
     let mut events = watch::all(&client, &mut tasks);
-    let edge = Edge { client, ovn: ovn.clone(), metrics, policy: Policy { keep_vm_ip } };
+    let policy = Policy { keep_vm_ip };
+    let edge = Edge { client, ovn: ovn.clone(), metrics, policy, join: node_switch_cidr };
     let mut rounds = Rounds::new(World::new(ip_quarantine), edge);
     rounds.resync();
     let every = Duration::from_secs(resync);

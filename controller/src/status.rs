@@ -17,7 +17,7 @@ use crate::flaw::Flaw;
 use crate::multicast::Querier;
 use crate::warning::Warning;
 use crate::world::World;
-use crate::{flaw, hold, network, peering, ranges, routes, vips};
+use crate::{egress, flaw, hold, network, peering, ranges, routes, vips};
 
 pub use pools::ip_pools;
 
@@ -37,7 +37,7 @@ pub fn subnets(
                 }
                 refusal => refusal.map(ToString::to_string),
             },
-            flaws: flaw::told(&network::flaws(&subnet.spec)),
+            flaws: flaw::told(&subnet_flaws(world, subnet)),
             waits: hold::subnet_waits(world, subnet),
             ignored: network::without_effect(&subnet.spec),
             generation: subnet.metadata.generation,
@@ -77,6 +77,13 @@ pub fn subnets(
             .then(|| (name.clone(), status))
     };
     world.subnets.iter().filter_map(wanted).collect()
+}
+
+/// What of a Subnet that is in force is not.
+fn subnet_flaws(world: &World, subnet: &Subnet) -> Vec<Flaw> {
+    let mut flaws = network::flaws(&subnet.spec);
+    flaws.extend(egress::flaws(world, subnet));
+    flaws
 }
 
 /// What to tell about an object when its conditions become `new`: why it, or a part

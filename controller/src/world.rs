@@ -17,16 +17,16 @@ use k8s_openapi::api::core::v1::{Namespace, Node};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt};
 
-use net::MacAddr;
+use net::{MacAddr, names};
 
 use crate::flaw::Flaw;
-use crate::hold;
 use crate::ledger::{Ledger, VmKey};
 use crate::namespaces;
 use crate::network::{Network, NetworkError};
 use crate::pools;
 use crate::shelf::{Change, Seen, Shelf};
 use crate::vips::Carriers;
+use crate::{egress, hold};
 
 /// Something that a watch saw.
 #[derive(Debug)]
@@ -212,6 +212,9 @@ impl World {
                     if facts(&old) != facts(&new) {
                         self.look_at_waiting();
                     }
+                    // And what the way out leads by.
+                    let gateway = |node: &Option<Arc<Node>>| node.as_deref().map(egress::facts);
+                    self.topology |= gateway(&old) != gateway(&new) && egress::is_wanted(self);
                 }
             }
             Event::Block(seen) => self.block_seen(seen),
@@ -242,6 +245,11 @@ impl World {
     /// Puts in a VM as the API answered it; it does not become dirty for that.
     pub fn put_machine(&mut self, vm: VirtualMachine) {
         self.machines.put(vm_key(&vm), vm);
+    }
+
+    /// Puts in a Node as the API answered it.
+    pub fn put_node(&mut self, node: Node) {
+        self.nodes.put(node.name_any(), node);
     }
 
     /// Puts in a Subnet as the API answered a write of ours. Somebody else's
@@ -363,6 +371,7 @@ impl World {
             self.dirty.extend(self.instances.iter().map(|(key, _)| key.clone()));
             self.dirty.extend(self.ledger.vms().cloned());
             self.dirty.extend(self.vips.iter().map(|(name, _)| VmKey::of_vip(name)));
+            self.dirty.extend(egress::keys(self));
             self.dirty.extend(self.ips.iter().filter_map(|(_, ip)| ip_key(ip)));
         }
         self.ledger.settle();
@@ -668,9 +677,12 @@ fn mac_of(ip: &Ip) -> Option<MacAddr> {
     ip.spec.mac_address.trim().parse().ok()
 }
 
-/// The VM that an IP object is of.
+/// The VM that an IP object is of, or the node.
 fn ip_key(ip: &Ip) -> Option<VmKey> {
     let crds::kubeovn::IpSpec { namespace, pod_name, .. } = &ip.spec;
+    if namespace.is_empty() && ip.name_any() == names::node_port(pod_name) {
+        return Some(VmKey::of_node(pod_name));
+    }
     let key = || VmKey { namespace: namespace.clone(), name: pod_name.clone() };
     (!pod_name.is_empty()).then(key)
 }

@@ -30,6 +30,8 @@ pub const CIDR: &str = "cidr";
 pub const GATEWAY: &str = "gateway";
 /// `"true"` once address and port are committed.
 pub const ALLOCATED: &str = "allocated";
+/// The logical switch port, on a Node.
+pub const PORT_NAME: &str = "port_name";
 
 /// The full annotation key of `field` for a network of `provider`:
 /// `ovn.kubernetes.io/ip_address`, `net2.default.ovn.kubernetes.io/ip_address`.
@@ -49,6 +51,12 @@ pub const OWNER_UID: &str = "berth.io/owner-uid";
 /// Annotation on an IP object that was deleted while in use: what its deletion waits
 /// for. The kind has no status to say it in.
 pub const DELETION_BLOCKED: &str = "berth.io/deletion-blocked";
+
+/// Annotation on the Subnet of the nodes: the networks of the default VPC, comma
+/// between. Nodes send them to its router.
+pub const ROUTED: &str = "berth.io/routed-networks";
+/// Annotation beside it: those of them whose VMs go out with their node's address.
+pub const TRANSLATED: &str = "berth.io/translated-networks";
 
 /// Label on a VMI: the VM it belongs to.
 pub const VMI_VM_LABEL: &str = "vm.kubevirt.io/name";

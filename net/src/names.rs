@@ -3,6 +3,7 @@
 //! | name | example | known to |
 //! |---|---|---|
 //! | port | `web.default`, `web.default.net2.default.ovn` | IP object, logical switch port, `iface-id` |
+//! | node port | `node-n1` | the same, of a node on the subnet of the nodes |
 //! | tap | `tap3f9c2a17b04` | the node's kernel, OVS |
 //! | domain | `default_web` | libvirt |
 //! | patch ports | `sub1-vpc1` on the switch, `vpc1-sub1` on the router | OVN |
@@ -24,6 +25,12 @@ pub fn port(vm: &str, namespace: &str, provider: &str) -> String {
     } else {
         format!("{vm}.{namespace}.{provider}")
     }
+}
+
+/// The port of a node on the subnet of the nodes, as Kube-OVN's `NodeLspName`.
+#[must_use]
+pub fn node_port(node: &str) -> String {
+    format!("node-{node}")
 }
 
 /// The host-side tap device of a port.
@@ -69,6 +76,20 @@ pub fn vip_of_holder(holder: &str) -> Option<&str> {
 }
 
 const VIP_PREFIX: &str = "vip:";
+
+/// In whose name the ledger holds the addresses of a node.
+#[must_use]
+pub fn node_holder(node: &str) -> String {
+    format!("{NODE_PREFIX}{node}")
+}
+
+/// The node that holds in this name, if it is one's.
+#[must_use]
+pub fn node_of_holder(holder: &str) -> Option<&str> {
+    holder.strip_prefix(NODE_PREFIX)
+}
+
+const NODE_PREFIX: &str = "node:";
 
 /// The logical switch port of a Vip's address: the first is named as the Vip, the
 /// one of its other family `<vip>:v6`.

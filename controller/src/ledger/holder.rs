@@ -8,7 +8,7 @@ use net::names;
 /// by no namespace and the name of its holding, of which the kind is a part.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct VmKey {
-    /// Namespace.
+    /// Namespace; empty for what is not a VM.
     pub namespace: String,
     /// Name.
     pub name: String,
@@ -25,6 +25,18 @@ impl VmKey {
     #[must_use]
     pub fn vip(&self) -> Option<&str> {
         names::vip_of_holder(&self.name).filter(|_| self.namespace.is_empty())
+    }
+
+    /// What the node of this name is called.
+    #[must_use]
+    pub fn of_node(name: &str) -> Self {
+        Self { namespace: String::new(), name: names::node_holder(name) }
+    }
+
+    /// The node that this is, if it is one.
+    #[must_use]
+    pub fn node(&self) -> Option<&str> {
+        names::node_of_holder(&self.name).filter(|_| self.namespace.is_empty())
     }
 }
 

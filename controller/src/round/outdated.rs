@@ -8,6 +8,7 @@
 use std::collections::HashSet;
 
 use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use kube::api::Api;
@@ -66,6 +67,13 @@ async fn is_as_seen(
         let there = api.get_metadata_opt(vip).await?;
         let there = version(there.as_ref().map(|one| &one.metadata));
         return Ok(there == version(world.vips.meta(&vip.to_owned())));
+    }
+    if let Some(node) = decision.vm.node() {
+        let nodes: Api<Node> = Api::all(client.clone());
+        let there = nodes.get_metadata_opt(node).await?.map(|one| one.metadata.uid);
+        if there != world.nodes.meta(&node.to_owned()).map(|meta| meta.uid.clone()) {
+            return Ok(false);
+        }
     }
     // Without a namespace there is no VM to ask for: the IP object is all there is.
     if !decision.vm.namespace.is_empty() && !is_vm_as_seen(client, world, &decision.vm).await? {
