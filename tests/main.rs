@@ -11,6 +11,7 @@ mod api_promises;
 mod bad_input;
 mod binding;
 mod churn;
+mod egress;
 mod layers;
 mod ledger_fight;
 mod peer_faults;
@@ -148,6 +149,8 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             a_bad_pool_says_so_and_harms_nobody,
             a_pool_and_its_holders_survive_a_killed_controller,
             a_vm_that_wants_one_family_has_nothing_of_the_other;
+        egress:
+            each_node_has_a_place_while_a_subnet_wants_out;
         churn:
             two_hundred_vms_come_and_go_and_leave_nothing,
             a_new_vm_of_an_old_name_has_a_place_of_its_own,
@@ -171,6 +174,8 @@ fn lab_stories() -> Vec<(&'static str, Story<World>)> {
             a_guest_that_takes_another_address_is_not_heard;
         topology:
             a_guest_that_rules_keep_out_is_never_heard_while_they_change;
+        egress:
+            a_guest_is_seen_outside_as_its_node_while_its_subnet_wants_out;
         vm_lifecycle:
             a_stopped_vm_keeps_its_place_and_starts_with_it,
             a_rebooted_guest_keeps_place_and_instance,

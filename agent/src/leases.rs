@@ -30,7 +30,7 @@ use self::options::Options;
 pub type Subnets = BTreeMap<String, Subnet>;
 
 /// The MTU of a subnet that names none: what fits Geneve over 1500.
-const OVERLAY_MTU: u16 = 1400;
+pub(crate) const OVERLAY_MTU: u16 = 1400;
 
 /// The server identifier where the subnet has no IPv4 gateway; Kube-OVN's.
 const SERVER_WITHOUT_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 254);

@@ -26,6 +26,7 @@ pub mod admin;
 mod args;
 pub mod bindings;
 pub mod domain;
+pub mod egress;
 pub mod fleet;
 pub mod host;
 pub mod hypervisor;

@@ -22,7 +22,7 @@ use crate::ports::{Ports, Wires};
 use crate::tap::Taps;
 use crate::volumes::Dirs;
 use crate::watch::Watched;
-use crate::{admin, node};
+use crate::{admin, egress, node};
 
 /// Runs the agent until `shutdown`; VMs run on afterwards.
 ///
@@ -64,6 +64,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         }
     };
     let dhcp = wires.as_ref().map(|wires| wires.dhcp.clone());
+    let taps = wires.as_ref().map(|wires| wires.taps.clone());
     let ports = Ports::new(bindings, wires);
     let restored = ports.restore().context("cannot read the DHCP bindings")?;
     tracing::info!(ports = restored, "Serving the DHCP bindings kept on disk");
@@ -106,6 +107,14 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         Fleet::new(host, watched).run(stop.clone()).await;
         stop.cancel();
     };
+    let egress = {
+        let (client, node, stop) = (client.clone(), node.clone(), stop.clone());
+        async move {
+            if let Some(taps) = taps {
+                egress::run(client, node, taps, stop).await;
+            }
+        }
+    };
     let alive = node::keep_alive(client, node, stop.clone());
     let serve = async {
         let outcome = tokio::try_join!(
@@ -116,7 +125,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         stop.cancel();
         outcome
     };
-    let ((), (), outcome) = tokio::join!(fleet, alive, serve);
+    let ((), (), (), outcome) = tokio::join!(fleet, alive, egress, serve);
     tracing::info!("The agent has ended; VMs run on");
     outcome.map(drop)
 }

@@ -13,6 +13,7 @@
 //! that is gone. So each removal counts `next_cfg` up, and no row is added before
 //! `cur_cfg` says that ovs-vswitchd has acted on all removals.
 
+mod gateway;
 #[cfg(test)]
 mod tests;
 
@@ -20,12 +21,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ovn::ovsdb::{
-    Client, Condition, Config, Mutation, Remote, Replica, TransactError, Transaction, Value,
+    Client, Condition, Config, Mutation, Remote, Replica, Row, TransactError, Transaction, Value,
 };
 use rtnetlink::LinkUnspec;
 use uuid::Uuid;
 
 use crate::leases::Port;
+
+pub use gateway::{GATEWAY_LINK, Gateway};
 
 /// Key in an OVS Interface's `external_ids`: the domain whose tap it is.
 const DOMAIN_KEY: &str = "berth-domain";
@@ -78,7 +81,10 @@ impl Taps {
                 ("Open_vSwitch".to_owned(), columns(&["next_cfg", "cur_cfg"])),
                 ("Bridge".to_owned(), columns(&["name", "ports", "datapath_type"])),
                 ("Port".to_owned(), columns(&["name", "interfaces"])),
-                ("Interface".to_owned(), columns(&["name", "external_ids"])),
+                (
+                    "Interface".to_owned(),
+                    columns(&["name", "external_ids", "type", "mac", "mtu_request"]),
+                ),
             ],
             leader_only: false,
         });
@@ -233,9 +239,14 @@ fn has_caught_up(replica: &Replica) -> bool {
 
 /// What removes the ports of dead domains.
 fn plan_detach(replica: &Replica, is_dead: impl Fn(&str) -> bool) -> Transaction {
+    remove_where(replica, |row| row.key("external_ids", DOMAIN_KEY).is_some_and(&is_dead))
+}
+
+/// What removes the ports of these interfaces, and has it counted.
+fn remove_where(replica: &Replica, which: impl Fn(&Row) -> bool) -> Transaction {
     let mut plan = Transaction::new();
     for (uuid, row) in replica.rows("Interface") {
-        if row.key("external_ids", DOMAIN_KEY).is_some_and(&is_dead) {
+        if which(row) {
             for port in replica.holders("Port", uuid) {
                 remove_port(&mut plan, replica, port);
             }

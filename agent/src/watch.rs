@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crds::kubeovn::Subnet;
 use crds::kubevirt::{NODE_NAME_LABEL, VirtualMachineInstance};
 use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::Node;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt as _, watcher};
@@ -17,6 +18,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::leases::Subnets;
+
+/// The subnet that nodes have an address of.
+const JOIN: &str = "join";
 
 type Guarded<K> = DeserializeGuard<K>;
 
@@ -126,6 +130,68 @@ impl Watched {
     }
 }
 
+/// What this node is told of the way out: its Node, and the Subnet `join`. Dropping
+/// it ends the watches.
+#[derive(Debug)]
+pub struct Signposts {
+    nodes: Store<Guarded<Node>>,
+    join: Store<Guarded<Subnet>>,
+    changes: watch::Receiver<u64>,
+    _watches: JoinSet<()>,
+}
+
+impl Signposts {
+    /// Begins to follow.
+    #[must_use]
+    pub fn start(client: &Client, node: &str) -> Self {
+        let (changed, changes) = watch::channel(0);
+        let mut watches = JoinSet::new();
+        let named =
+            |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
+
+        let (nodes, writer) = reflector::store();
+        let api: Api<Guarded<Node>> = Api::all(client.clone());
+        let stream = watcher(api, named(node)).default_backoff().reflect(writer);
+        watches.spawn(follow(stream, changed.clone(), "nodes"));
+
+        let (join, writer) = reflector::store();
+        let api: Api<Guarded<Subnet>> = Api::all(client.clone());
+        let stream = watcher(api, named(JOIN)).default_backoff().reflect(writer);
+        watches.spawn(follow(stream, changed, "subnets"));
+
+        Self { nodes, join, changes, _watches: watches }
+    }
+
+    /// Waits until both have been looked for once.
+    pub async fn synced(&self) {
+        let _ = self.nodes.wait_until_ready().await;
+        let _ = self.join.wait_until_ready().await;
+    }
+
+    /// Waits until one changed since the last call.
+    pub async fn changed(&mut self) {
+        if self.changes.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// This node.
+    ///
+    /// # Errors
+    /// It does not fit its type.
+    pub fn node(&self) -> Result<Option<Node>, String> {
+        only(&self.nodes)
+    }
+
+    /// The subnet of the nodes.
+    ///
+    /// # Errors
+    /// It does not fit its type.
+    pub fn join(&self) -> Result<Option<Subnet>, String> {
+        only(&self.join)
+    }
+}
+
 impl Vmis {
     /// Whether there is an object of this uid, readable or not.
     #[must_use]
@@ -142,6 +208,17 @@ impl Vmis {
             .map(|vmi| net::names::domain(&vmi.namespace().unwrap_or_default(), &vmi.name_any()));
         valid.chain(self.invalid.values().cloned()).collect()
     }
+}
+
+/// The one object of a store that has one at most.
+fn only<K>(store: &Store<Guarded<K>>) -> Result<Option<K>, String>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + 'static,
+{
+    let state = store.state();
+    let Some(guarded) = state.first() else { return Ok(None) };
+    let unfit = |error| format!("{} {} does not fit: {error}", K::kind(&()), guarded.name_any());
+    guarded.0.as_ref().map(|one| Some(one.clone())).map_err(unfit)
 }
 
 /// Keeps a store current, and says that it changed.

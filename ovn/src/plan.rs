@@ -31,8 +31,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use uuid::Uuid;
 
 use crate::nb::{
-    AddressSet, Desired, DhcpOptions, DhcpOptionsWant, LogicalRouter, LogicalRouterPort, LogicalSwitch,
-    LogicalSwitchPort, PortWant, RouterWant, SwitchWant, Table, VENDOR, VENDOR_KEY,
+    AddressSet, Desired, DhcpOptions, DhcpOptionsWant, LogicalRouter, LogicalRouterPort,
+    LogicalSwitch, LogicalSwitchPort, PortWant, RouterWant, SwitchWant, Table, VENDOR, VENDOR_KEY,
 };
 use crate::ovsdb::{Atom, Condition, Named, Replica, Row, Transaction};
 

@@ -176,3 +176,36 @@ async fn a_bridge_that_is_not_there_is_named() {
     let error = switch.taps.plug("default_web", &[port("web")]).await.unwrap_err();
     assert!(error.to_string().contains("br-int"), "{error}");
 }
+
+#[tokio::test]
+async fn the_port_of_the_node_is_plugged_in_once_kept_right_and_removed_alone() {
+    let switch = Switch::start().await;
+    let web = port("web");
+    switch.taps.plug("default_web", std::slice::from_ref(&web)).await.unwrap();
+    let mac = "02:00:00:00:00:09".parse().unwrap();
+    let gateway = Gateway { name: "node-n1".to_owned(), mac, mtu: 1400 };
+    switch.taps.plug_gateway(&gateway).await.unwrap();
+    assert_eq!(switch.id(GATEWAY_LINK, "iface-id"), "node-n1");
+    let says = |column: &str| {
+        switch
+            .vsctl(&["get", "Interface", GATEWAY_LINK, column])
+            .trim()
+            .trim_matches('"')
+            .to_owned()
+    };
+    assert_eq!(says("type"), "internal");
+    assert_eq!(says("mac"), "02:00:00:00:00:09");
+
+    let wider = Gateway { mtu: 9000, ..gateway };
+    switch.taps.plug_gateway(&wider).await.unwrap();
+    assert_eq!(says("mtu_request"), "9000");
+    let again = switch.taps.ovsdb.read(|replica| gateway::plan(replica, "br-int", &wider).unwrap());
+    assert!(again.is_empty(), "{again:?}");
+
+    // Domains that are gone do not take it along, nor does it take taps.
+    switch.taps.detach(|_| true).await.unwrap();
+    assert_eq!(switch.ports(), [GATEWAY_LINK]);
+    switch.taps.unplug_gateway().await.unwrap();
+    assert!(switch.ports().is_empty());
+    switch.taps.unplug_gateway().await.unwrap();
+}

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    AddressSet, AddressSetWant, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, PortWant, RouterPortWant,
-    RouterWant, SwitchWant, Table, VENDOR, VENDOR_KEY,
+    AddressSet, AddressSetWant, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort,
+    PortWant, RouterPortWant, RouterWant, SwitchWant, Table, VENDOR, VENDOR_KEY,
 };
 use crate::ovsdb::Replica;
 

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use super::cells::{Cell, Cells, Owned};
 use crate::nb::{
-    AclWant, AddressSetWant, DhcpOptionsWant, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort,
-    PolicyWant, PortWant, RouterPortWant, RouterWant, StaticRouteWant, SwitchWant, VENDOR,
-    VENDOR_KEY, pairs,
+    AclWant, AddressSetWant, DhcpOptionsWant, LogicalRouter, LogicalRouterPort, LogicalSwitch,
+    LogicalSwitchPort, PolicyWant, PortWant, RouterPortWant, RouterWant, StaticRouteWant,
+    SwitchWant, VENDOR, VENDOR_KEY, pairs,
 };
 use crate::ovsdb::{Atom, Value};
 

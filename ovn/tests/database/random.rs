@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ovn::nb::{
-    Acl, AclWant, AddressSet, AddressSetWant, Desired, DhcpOptions, DhcpOptionsWant, LogicalRouter, LogicalRouterPort,
-    LogicalSwitch, LogicalSwitchPort, Policy, PolicyWant, PortWant, RouterPortWant, RouterWant,
-    StaticRoute, StaticRouteWant, SwitchWant, Table, ours, pairs,
+    Acl, AclWant, AddressSet, AddressSetWant, Desired, DhcpOptions, DhcpOptionsWant, LogicalRouter,
+    LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, Policy, PolicyWant, PortWant,
+    RouterPortWant, RouterWant, StaticRoute, StaticRouteWant, SwitchWant, Table, ours, pairs,
 };
 use ovn::ovsdb::Replica;
 use ovn::plan::Scope;
