@@ -7,7 +7,7 @@
 //! ```
 //!
 //! What is to be is written on the Node and on the Subnet `join` by the controller
-//! ([`Wanted`]). What is there is compared with it whenever one of them changes and
+//! (`Wanted`). What is there is compared with it whenever one of them changes and
 //! every few seconds: the port's row in Open vSwitch, its link, addresses and routes,
 //! and a table of nftables. Translation comes first and goes last, so that no packet
 //! leaves with a guest's address.
