@@ -30,7 +30,6 @@ pub fn all(client: &Client, tasks: &mut JoinSet<()>) -> mpsc::Receiver<Event> {
     follow(client, tasks, &events, Event::Ip);
     follow(client, tasks, &events, Event::Pool);
     follow(client, tasks, &events, Event::Vip);
-    follow(client, tasks, &events, Event::Claim);
     follow(client, tasks, &events, Event::Namespace);
     follow(client, tasks, &events, Event::Machine);
     follow(client, tasks, &events, Event::Instance);

@@ -8,7 +8,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crds::cni::IpamClaim;
 use crds::condition;
 use crds::kubeovn::{DEFAULT_VPC, Ip, IpPool, Subnet, Vip, Vpc};
 use crds::kubevirt::{VirtualMachine, VirtualMachineInstance};
@@ -41,8 +40,6 @@ pub enum Event {
     Pool(Seen<IpPool>),
     /// Of a Vip.
     Vip(Seen<Vip>),
-    /// Of an IPAMClaim.
-    Claim(Seen<IpamClaim>),
     /// Of a Namespace.
     Namespace(Seen<Namespace>),
     /// Of a VM.
@@ -68,8 +65,6 @@ pub struct World {
     pub pools: Shelf<String, IpPool>,
     /// By name.
     pub vips: Shelf<String, Vip>,
-    /// By namespace and name.
-    pub claims: Shelf<VmKey, IpamClaim>,
     /// By name.
     pub namespaces: Shelf<String, Namespace>,
     /// VMs.
@@ -115,7 +110,6 @@ impl World {
             ips: Shelf::default(),
             pools: Shelf::default(),
             vips: Shelf::default(),
-            claims: Shelf::default(),
             namespaces: Shelf::default(),
             machines: Shelf::default(),
             instances: Shelf::default(),
@@ -146,7 +140,6 @@ impl World {
             && self.ips.is_synced()
             && self.pools.is_synced()
             && self.vips.is_synced()
-            && self.claims.is_synced()
             && self.namespaces.is_synced()
             && self.machines.is_synced()
             && self.instances.is_synced()
@@ -178,11 +171,6 @@ impl World {
             Event::Vip(seen) => {
                 let changes = self.vips.apply(seen, name_of);
                 changes.into_iter().for_each(|change| self.vip_changed(change));
-            }
-            Event::Claim(seen) => {
-                for (_, old, new) in self.claims.apply(seen, vm_key_of) {
-                    self.topology |= is_news(old.as_deref(), new.as_deref(), |claim| &claim.spec);
-                }
             }
             Event::Namespace(seen) => {
                 // Only what selectors look at.
