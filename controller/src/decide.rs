@@ -119,8 +119,8 @@ pub struct Policy {
     pub keep_vm_ip: bool,
 }
 
-/// Decides for all of `keys`, of which those with an instance come first. What IP
-/// objects name is theirs before anybody else is given an address.
+/// Decides for all of `keys`, of which those that run come first. What IP objects name
+/// is theirs before anybody else is given an address, Vips among them.
 pub fn decide_all(
     world: &mut World,
     keys: &[VmKey],
@@ -128,7 +128,7 @@ pub fn decide_all(
     now: Timestamp,
 ) -> Vec<Decision> {
     // Who runs keeps what it uses, whoever names it.
-    let running = keys.iter().take_while(|key| world.instances.get(key).is_some()).count();
+    let running = keys.iter().take_while(|key| world.runs(key)).count();
     let (running, others) = keys.split_at(running);
     let mut decisions: Vec<_> = running.iter().map(|key| decide(world, key, policy, now)).collect();
     others.iter().for_each(|key| reserve_named(world, key, unix(now)));

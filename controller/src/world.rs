@@ -364,13 +364,12 @@ impl World {
         }
         self.ledger.settle();
         let mut dirty: Vec<_> = std::mem::take(&mut self.dirty).into_iter().collect();
-        // Vips first, since VMs rely on them; who runs keeps what it uses; then who was there first is served first.
+        // Who runs keeps what it uses; then Vips, since VMs that start rely on them; then
+        // who was there first is served first.
         dirty.sort_by_cached_key(|key| {
-            let instance = self.instances.get(key);
             let created = self.machines.get(key).and_then(|vm| vm.creation_timestamp());
-            let created = created.or_else(|| instance?.creation_timestamp());
-            let unplaced = instance.is_none_or(|one| node_of(one).is_none());
-            (key.vip().is_none(), unplaced, created)
+            let created = created.or_else(|| self.instances.get(key)?.creation_timestamp());
+            (!self.runs(key), key.vip().is_none(), created)
         });
         (dirty, topology)
     }
@@ -497,6 +496,12 @@ impl World {
     /// The IP objects of a VM.
     pub fn ips_of(&self, key: &VmKey) -> impl Iterator<Item = &Arc<Ip>> {
         self.ips_of.get(key).into_iter().flatten().filter_map(|name| self.ips.get(name))
+    }
+
+    /// Whether a guest of this name may be there: its instance was given a node.
+    #[must_use]
+    pub fn runs(&self, key: &VmKey) -> bool {
+        self.instances.get(key).is_some_and(|instance| node_of(instance).is_some())
     }
 
     /// How many instances are on `node`, or about to be.

@@ -3,7 +3,10 @@ use crds::kubevirt::VirtualMachine;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::*;
-use crate::decide::tests::{committed, decided, gone, now, put, remove, started, vm, world};
+use crate::decide::tests::{
+    addresses, committed, decided, gone, now, put, remove, started, vm, world,
+};
+use crate::decide::{Policy, decide_all};
 use crate::rows;
 use crate::shelf::Seen;
 use crate::world::Event;
@@ -20,6 +23,31 @@ fn vip(name: &str, version: u32, change: impl FnOnce(&mut VipSpec)) -> Vip {
 
 fn show(world: &mut World, vip: Vip) {
     world.apply(Event::Vip(Seen::Now(Box::new(vip))));
+}
+
+#[test]
+fn what_a_guest_uses_and_what_an_ip_object_names_is_no_vips_when_blocks_are_lost() {
+    let mut world = world();
+    put(&mut world, vm("web", "u1", "Always", None));
+    let web = started(&mut world, "web");
+    assert_eq!(addresses(&web), ["10.0.0.2", "fd00::2"]);
+    committed(&mut world);
+    let spec = crds::kubeovn::IpSpec {
+        pod_name: "late".to_owned(),
+        namespace: "default".to_owned(),
+        subnet: "s".to_owned(),
+        ip_address: "10.0.0.3,fd00::3".to_owned(),
+        ..Default::default()
+    };
+    world.put_ip(crds::kubeovn::Ip::new("late.default", spec));
+    show(&mut world, vip("shared", 1, |_| ()));
+    world.apply(Event::Block(Seen::all(vec![])));
+    let (dirty, _) = world.take_dirty();
+    let decisions = decide_all(&mut world, &dirty, Policy { keep_vm_ip: true }, now());
+    let of_web = decisions.iter().find(|one| one.vm == web.vm).unwrap();
+    assert_eq!(addresses(of_web), addresses(&web));
+    let (_, held) = held(&world, world.vips.get(&"shared".to_owned()).unwrap()).unwrap();
+    assert_eq!(held.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.4", "fd00::4"]);
 }
 
 /// Decides for it, and carries out what it gives back.
