@@ -36,6 +36,7 @@ use ipam::Seconds;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt as _;
+use net::listed;
 use tracing::warn;
 
 use crate::family::{Family, covers, covers_network};
@@ -221,15 +222,7 @@ fn present(
     let starting = step == Step::Create;
     decision.starting = starting;
     let used = used_subnets(world, &decision.vm, &uid, instance.as_deref());
-    let offer = Offer {
-        in_force: world.ledger.networks(),
-        refused: &world.refused,
-        pools: &world.pools,
-        refused_pools: &world.refused_pools,
-        used: &used,
-        bound: bound(world, &decision.vm.namespace),
-    };
-    let asked = match requests(Asker::from(&**vm), offer) {
+    let asked = match requests(Asker::from(&**vm), offer(world, &decision.vm, &used)) {
         Ok(asked) => asked,
         Err(error) => {
             decision.trouble =
@@ -273,7 +266,7 @@ fn held(world: &World, vm: &VmKey, uid: &str) -> BTreeSet<IpAddr> {
 fn noted_addresses(instance: &VirtualMachineInstance) -> impl Iterator<Item = IpAddr> {
     let suffix = format!(".kubernetes.io/{}", annotations::IP_ADDRESS);
     let noted = instance.annotations().iter().filter(move |(key, _)| key.ends_with(&suffix));
-    noted.flat_map(|(_, text)| text.split(',')).filter_map(|part| part.trim().parse().ok())
+    noted.flat_map(|(_, text)| listed::addresses(text))
 }
 
 /// The subnets that the VM has addresses of, by the ledger or by its instance.
@@ -289,6 +282,18 @@ fn used_subnets(
     let noted = instance.into_iter().flat_map(|instance| instance.annotations());
     let noted = noted.filter(|(key, _)| key.ends_with(&suffix)).map(|(_, name)| name.clone());
     held.map(|(_, subnet)| subnet).chain(noted).collect()
+}
+
+/// What there is for this VM, which has addresses of the subnets in `used`.
+fn offer<'a>(world: &'a World, vm: &VmKey, used: &'a BTreeSet<String>) -> Offer<'a> {
+    Offer {
+        in_force: world.ledger.networks(),
+        refused: &world.refused,
+        pools: &world.pools,
+        refused_pools: &world.refused_pools,
+        used,
+        bound: bound(world, &vm.namespace),
+    }
 }
 
 /// The Vpc that lists this namespace and names a subnet for it; of several the first
@@ -363,9 +368,6 @@ fn remembered(
     claimant: &Claimant,
 ) -> Option<(Vec<IpAddr>, Option<Family>)> {
     let network = world.ledger.networks().get(&request.subnet)?;
-    let listed = |text: &String| -> Vec<IpAddr> {
-        text.split(',').filter_map(|part| part.trim().parse().ok()).collect()
-    };
     let key = annotations::key(&request.provider, annotations::IP_ADDRESS);
     let running = world.instances.get(&claimant.vm);
     let noted = running
@@ -373,7 +375,7 @@ fn remembered(
         .filter(|instance| is_placed(instance))
         .and_then(|instance| instance.annotations().get(&key));
     let (addresses, family) = if let Some(text) = noted {
-        let addresses = listed(text);
+        let addresses: Vec<_> = listed::addresses(text).collect();
         let family = Family::of_all(&addresses);
         (addresses, family)
     } else {
@@ -389,7 +391,7 @@ fn remembered(
                 && request.addresses.is_empty()
         })?;
         let asked = |address: &IpAddr| asked(address) && pool::may_keep(network, request, *address);
-        (listed(&ip.spec.ip_address).into_iter().filter(asked).collect(), request.family)
+        (listed::addresses(&ip.spec.ip_address).filter(asked).collect(), request.family)
     };
     let fit = !addresses.is_empty() && addresses.iter().all(|one| network.cidrs.contains(*one));
     fit.then_some((addresses, family))
@@ -439,11 +441,7 @@ fn open_reservations(world: &World, key: &VmKey) -> Vec<(Arc<Ip>, Claimant, Vec<
             continue;
         }
         let written = [&ip.spec.v4_ip_address, &ip.spec.v6_ip_address, &ip.spec.ip_address];
-        let named = written
-            .into_iter()
-            .flat_map(|text| text.split(','))
-            .filter_map(|text| text.trim().parse().ok())
-            .collect();
+        let named = written.into_iter().flat_map(|text| listed::addresses(text)).collect();
         open.push((Arc::clone(ip), reservation, named));
     }
     open
@@ -578,6 +576,7 @@ fn kept_port(world: &World, claimant: &Claimant, subnet: &str) -> Option<Port> {
         // It may say which MAC the port has.
         return None;
     }
+    let placed = || world.instances.get(&claimant.vm).and_then(|instance| node_of(instance));
     Some(Port {
         name: claimant.port.clone(),
         uid: claimant.uid.clone(),
@@ -585,11 +584,7 @@ fn kept_port(world: &World, claimant: &Claimant, subnet: &str) -> Option<Port> {
         subnet: subnet.to_owned(),
         mac: mac::kept(world, claimant, network),
         addresses: spare::used(world, claimant, subnet),
-        node: world
-            .instances
-            .get(&claimant.vm)
-            .and_then(|instance| node_of(instance))
-            .map(str::to_owned),
+        node: claimant.vm.node().or_else(placed).map(str::to_owned),
         leave: vips::carried(world, &claimant.vm, &network.provider, subnet),
     })
 }

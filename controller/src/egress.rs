@@ -29,7 +29,7 @@ use crds::kubevirt::SCHEDULABLE_LABEL;
 use ipnetwork::IpNetwork;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt as _;
-use net::{Cidrs, names};
+use net::{Cidrs, listed, names};
 use ovn::nb::{AddressSetWant, PolicyWant, StaticRouteWant};
 
 use crate::flaw::Flaw;
@@ -300,7 +300,7 @@ pub fn notes(world: &World) -> BTreeMap<&'static str, String> {
         let networks = world.ledger.networks().values();
         let here = networks.filter(|one| one.vpc == DEFAULT_VPC && one.name != JOIN && which(one));
         let cidrs: BTreeSet<IpNetwork> = here.flat_map(|one| one.cidrs.iter()).collect();
-        cidrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+        listed::text(&cidrs.into_iter().collect::<Vec<_>>())
     };
     [
         (annotations::ROUTED, of(&|_| true)),
@@ -323,13 +323,10 @@ pub const NODE_NOTES: [&str; 7] = [
 /// What a Node is told of its port, in Kube-OVN's words.
 #[must_use]
 pub fn node_notes(port: &Port, join: &Network) -> BTreeMap<String, String> {
-    let text = |addresses: &[IpAddr]| {
-        addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(",")
-    };
     let values = [
         "true".to_owned(),
         JOIN.to_owned(),
-        text(&port.addresses),
+        listed::text(&port.addresses),
         port.mac.to_string(),
         join.cidrs.to_string(),
         join.gateway_text(),

@@ -14,7 +14,7 @@ use crds::kubevirt::{
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::{Resource as _, ResourceExt as _};
-use net::MacAddr;
+use net::{MacAddr, listed};
 
 use crate::hold;
 use crate::leave;
@@ -36,7 +36,7 @@ pub fn ip(port: &Port) -> Ip {
         namespace: port.vm.namespace.clone(),
         subnet: port.subnet.clone(),
         node_name: node.clone(),
-        ip_address: listed(&port.addresses),
+        ip_address: listed::text(&port.addresses),
         v4_ip_address: of_family(true),
         v6_ip_address: of_family(false),
         mac_address: port.mac.to_string(),
@@ -69,11 +69,6 @@ pub fn ip_is_current(have: &Ip, want: &Ip) -> bool {
         && (same(annotations::DELETION_BLOCKED)
             || says(want, annotations::DELETION_BLOCKED).is_none())
         && (hold::is_held(&have.metadata) || hold::is_leaving(&have.metadata))
-}
-
-/// These with a comma between.
-fn listed<T: ToString>(items: &[T]) -> String {
-    items.iter().map(T::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// What an instance of `vm` is made of: the template, with what it leaves open.
@@ -238,10 +233,10 @@ fn place_annotations(
     [
         (key(annotations::ALLOCATED), "true".to_owned()),
         (key(annotations::LOGICAL_SWITCH), network.name.clone()),
-        (key(annotations::IP_ADDRESS), listed(&port.addresses)),
+        (key(annotations::IP_ADDRESS), listed::text(&port.addresses)),
         (key(annotations::MAC_ADDRESS), port.mac.to_string()),
-        (key(annotations::CIDR), listed(&cidrs)),
-        (key(annotations::GATEWAY), listed(&gateways)),
+        (key(annotations::CIDR), listed::text(&cidrs)),
+        (key(annotations::GATEWAY), listed::text(&gateways)),
     ]
     .into()
 }

@@ -6,6 +6,7 @@
 //! async, no Kubernetes, no policy.
 
 mod cidr;
+pub mod listed;
 mod mac;
 pub mod names;
 

@@ -10,16 +10,14 @@ use crds::kubeovn::Ip;
 use ipam::Seconds;
 use jiff::Timestamp;
 use kube::ResourceExt as _;
-use net::names;
+use net::{listed, names};
 use tracing::warn;
 
-use super::{Decision, is_reservation, mac, owned_by, unix};
+use super::{Decision, is_reservation, kept_port, owned_by, unix};
 use crate::egress::{self, JOIN};
 use crate::hold;
-use crate::leave::Leave;
 use crate::ledger::{AddressError, Claimant, VmKey};
 use crate::machine::{self, Trouble};
-use crate::rows::Port;
 use crate::world::World;
 
 pub(super) fn decide(world: &mut World, name: &str, now: Timestamp) -> Decision {
@@ -33,7 +31,7 @@ pub(super) fn decide(world: &mut World, name: &str, now: Timestamp) -> Decision 
     if let Some(uid) = uid {
         let claimant = Claimant { port: names::node_port(name), vm: key.clone(), uid };
         match claim(world, &claimant, unix(now)) {
-            Ok(addresses) => decision.ports.extend(port(world, &claimant, addresses)),
+            Ok(_) => decision.ports.extend(kept_port(world, &claimant, JOIN)),
             Err(error) => {
                 warn!(node = name, %error, "The node has no address to lead out by");
                 decision.trouble = Some(Trouble {
@@ -81,7 +79,7 @@ fn claim(
         .ips
         .get(&claimant.port)
         .filter(|ip| owned_by(ip, &claimant.uid))
-        .map(|ip| ip.spec.ip_address.split(',').filter_map(|one| one.trim().parse().ok()).collect())
+        .map(|ip| listed::addresses(&ip.spec.ip_address).collect())
         .unwrap_or_default();
     if world.ledger.addresses(JOIN, claimant).is_empty() && !had.is_empty() {
         let again = world.ledger.claim(JOIN, claimant, &had, now);
@@ -90,22 +88,4 @@ fn claim(
         }
     }
     world.ledger.claim(JOIN, claimant, &[], now)
-}
-
-fn port(world: &World, claimant: &Claimant, addresses: Vec<IpAddr>) -> Option<Port> {
-    let network = world.ledger.networks().get(JOIN)?;
-    if world.ips.is_unreadable(&claimant.port) {
-        // It may say which MAC the port has.
-        return None;
-    }
-    Some(Port {
-        name: claimant.port.clone(),
-        uid: claimant.uid.clone(),
-        vm: claimant.vm.clone(),
-        subnet: JOIN.to_owned(),
-        mac: mac::kept(world, claimant, network),
-        addresses,
-        node: claimant.vm.node().map(str::to_owned),
-        leave: Leave::default(),
-    })
 }

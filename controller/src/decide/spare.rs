@@ -29,7 +29,7 @@ pub(super) fn judge(world: &mut World, decision: &mut Decision) {
                 let ip = world.ips.get(&claimant.port);
                 let ip = ip.filter(|ip| owned_by(ip, &claimant.uid) && ip.spec.subnet == subnet);
                 let text = ip.map(|ip| ip.spec.ip_address.as_str()).unwrap_or_default();
-                text.split(',').filter_map(|part| part.trim().parse().ok()).collect()
+                net::listed::addresses(text).collect()
             }
         };
         // One of them tells that it is this port's addresses that are written there.

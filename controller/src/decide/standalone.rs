@@ -19,12 +19,12 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::{
-    Decision, Place, bound, claim_all, expect, holds_all, node_for, owner, places, unix,
+    Decision, Place, claim_all, expect, holds_all, node_for, offer, owner, places, unix,
     used_subnets,
 };
 use crate::machine::{self, Trouble};
 use crate::objects;
-use crate::request::{Asker, Offer, Request, requests};
+use crate::request::{Asker, Request, requests};
 use crate::world::{World, node_of};
 
 /// What is to be written on an instance without a VM.
@@ -115,21 +115,13 @@ fn asked(
     let nothing = BTreeMap::new();
     let uid = instance.uid().unwrap_or_default();
     let used = used_subnets(world, &decision.vm, &uid, has);
-    let offer = Offer {
-        in_force: world.ledger.networks(),
-        refused: &world.refused,
-        pools: &world.pools,
-        refused_pools: &world.refused_pools,
-        used: &used,
-        bound: bound(world, &decision.vm.namespace),
-    };
     let asker = Asker {
         name: &decision.vm.name,
         namespace: &decision.vm.namespace,
         annotations: instance.metadata.annotations.as_ref().unwrap_or(&nothing),
         spec: &instance.spec,
     };
-    requests(asker, offer)
+    requests(asker, offer(world, &decision.vm, &used))
         .map_err(|error| Trouble { reason: machine::INVALID_NETWORK, message: error.to_string() })
 }
 

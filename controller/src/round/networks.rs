@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tracing::warn;
 
+use crds::condition::Condition;
 use crds::kubeovn::{Ip, IpPool, Subnet, Vip, Vpc};
 
 use super::{PARALLEL_WRITES, REPAIR_AFTER, Rounds, STATUS_EVERY, is_not_found};
@@ -98,42 +99,29 @@ impl Rounds {
         let vpcs = status::vpcs(&self.world, now);
         let mut warnings = Vec::new();
         for (subnet, name) in self.patch_statuses::<Subnet, _>(subnets).await {
-            let old = self.world.subnets.get(&name).and_then(|old| old.status.clone());
-            let (old, new) = (old.unwrap_or_default(), subnet.status.clone().unwrap_or_default());
-            warnings.extend(status::new_refusal(&subnet, &old.conditions, &new.conditions));
+            let old = self.world.subnets.get(&name).map(|old| &**old);
+            warnings.extend(news(old, &subnet, |one| {
+                one.status.as_ref().map(|status| &status.conditions[..])
+            }));
             self.world.put_subnet(subnet);
         }
         for (vpc, name) in self.patch_statuses::<Vpc, _>(vpcs).await {
-            let old = self.world.vpcs.get(&name).and_then(|old| old.status.clone());
-            let (old, new) = (old.unwrap_or_default(), vpc.status.clone().unwrap_or_default());
-            warnings.extend(status::new_refusal(&vpc, &old.conditions, &new.conditions));
+            let old = self.world.vpcs.get(&name).map(|old| &**old);
+            warnings.extend(news(old, &vpc, |one| {
+                one.status.as_ref().map(|status| &status.conditions[..])
+            }));
             self.world.put_vpc(vpc);
         }
-        warnings.extend(self.write_vip_statuses(now).await);
-        warnings.extend(self.write_pool_statuses(now).await);
-        self.warn(warnings).await;
-    }
-
-    async fn write_pool_statuses(&mut self, now: Timestamp) -> Vec<Warning> {
-        let api: Api<IpPool> = Api::all(self.edge.client.clone());
-        let mut warnings = Vec::new();
-        for (name, wanted) in status::ip_pools(&self.world, now) {
-            let news = self.world.pools.get(&name).and_then(|pool| {
-                let old = pool.status.as_ref().map_or(&[][..], |status| &status.conditions);
-                status::new_refusal(&**pool, old, &wanted.conditions)
-            });
-            let patch = Patch::Merge(StatusOnly { status: wanted });
-            self.edge.metrics.api_writes.inc();
-            match api.patch_status(&name, &PatchParams::default(), &patch).await {
-                Ok(pool) => {
-                    self.world.put_pool(pool);
-                    warnings.extend(news);
-                }
-                Err(error) if is_not_found(&error) => {}
-                Err(error) => self.status_failed(&name, &error),
-            }
+        let pools = status::ip_pools(&self.world, now);
+        for (pool, name) in self.patch_statuses::<IpPool, _>(pools).await {
+            let old = self.world.pools.get(&name).map(|old| &**old);
+            warnings.extend(news(old, &pool, |one| {
+                one.status.as_ref().map(|status| &status.conditions[..])
+            }));
+            self.world.put_pool(pool);
         }
-        warnings
+        warnings.extend(self.write_vip_statuses(now).await);
+        self.warn(warnings).await;
     }
 
     async fn write_vip_statuses(&mut self, now: Timestamp) -> Vec<Warning> {
@@ -190,6 +178,16 @@ impl Rounds {
         warn!(name, %error, "A status was not written");
         self.statuses_due = Some(Instant::now() + STATUS_EVERY);
     }
+}
+
+/// What to tell about an object whose status was written over that of `old`.
+fn news<K: Resource<DynamicType = ()>>(
+    old: Option<&K>,
+    new: &K,
+    conditions: impl Fn(&K) -> Option<&[Condition]>,
+) -> Option<Warning> {
+    let before = old.and_then(&conditions).unwrap_or_default();
+    status::new_refusal(new, before, conditions(new).unwrap_or_default())
 }
 
 /// A merge patch of nothing but a status.
