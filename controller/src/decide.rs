@@ -22,6 +22,7 @@ mod deleted;
 mod mac;
 mod node;
 mod pool;
+mod reserve;
 mod spare;
 mod standalone;
 
@@ -37,7 +38,6 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt as _;
 use net::listed;
-use tracing::warn;
 
 use crate::family::{Family, covers, covers_network};
 use crate::hold;
@@ -50,6 +50,7 @@ use crate::rows::Port;
 use crate::vips;
 use crate::world::{World, node_of};
 
+use reserve::{has_owner, is_reservation, reserve, reserve_named};
 pub use standalone::Alone;
 use standalone::is_standalone;
 
@@ -325,7 +326,7 @@ fn claim_all(
             return Err((Trouble { reason: machine::INVALID_NETWORK, message }, None));
         }
         let claimant = claimant(&request.port, &decision.vm, uid);
-        adopt_reservation(world, request, &claimant, seconds);
+        reserve::adopt(world, &request.subnet, &claimant, seconds);
         let remembered = remembered(world, request, &claimant);
         let again = remembered.is_some_and(|(named, family)| {
             let ask = Ask { named: &named, from: None, family };
@@ -401,60 +402,6 @@ fn remembered(
 fn asked_of(request: &Request, mut place: Vec<IpAddr>) -> Vec<IpAddr> {
     place.retain(|address| covers(request.family, *address));
     place
-}
-
-/// Claims what IP objects made by people reserve for this VM: the addresses they name,
-/// and free ones in families of which they name none.
-fn reserve(world: &mut World, key: &VmKey, now: Seconds) {
-    for (ip, reservation, named) in open_reservations(world, key) {
-        if let Err(error) = world.ledger.claim(&ip.spec.subnet, &reservation, &named, now) {
-            warn!(ip = ip.name_any(), %error, "A reservation cannot be had");
-        }
-    }
-}
-
-/// Claims the addresses that they name. What cannot be had is told by [`reserve`].
-fn reserve_named(world: &mut World, key: &VmKey, now: Seconds) {
-    if world.is_unreadable(key) {
-        return;
-    }
-    for (ip, reservation, named) in open_reservations(world, key) {
-        let _ = world.ledger.claim_named(&ip.spec.subnet, &reservation, &named, now);
-    }
-}
-
-/// The reservations for this VM of which not all is held yet, with the addresses they
-/// name.
-fn open_reservations(world: &World, key: &VmKey) -> Vec<(Arc<Ip>, Claimant, Vec<IpAddr>)> {
-    let mut open = Vec::new();
-    for ip in world.ips_of(key).filter(|ip| reserves(ip)) {
-        let reservation = claimant(&ip.name_any(), key, "");
-        let mut held = world.ledger.held_for(key).into_iter();
-        let network = world.ledger.networks().get(&ip.spec.subnet);
-        let has = world.ledger.addresses(&ip.spec.subnet, &reservation).len();
-        let is_whole = network.is_some_and(|network| has >= network.cidrs.iter().count());
-        // By its VM already, or where the object said before.
-        let otherwise = held.any(|(one, subnet)| {
-            one.port == reservation.port && (!one.uid.is_empty() || subnet != ip.spec.subnet)
-        });
-        if otherwise || is_whole || network.is_some_and(|network| network.leaving) {
-            continue;
-        }
-        let written = [&ip.spec.v4_ip_address, &ip.spec.v6_ip_address, &ip.spec.ip_address];
-        let named = written.into_iter().flat_map(|text| listed::addresses(text)).collect();
-        open.push((Arc::clone(ip), reservation, named));
-    }
-    open
-}
-
-/// A reservation for this port, made before the VM, is the VM's now.
-fn adopt_reservation(world: &mut World, request: &Request, to: &Claimant, now: Seconds) {
-    let reservation = Claimant { uid: String::new(), ..to.clone() };
-    if world.ledger.addresses(&request.subnet, to).is_empty()
-        && !world.ledger.addresses(&request.subnet, &reservation).is_empty()
-    {
-        world.ledger.adopt(&request.subnet, &reservation, to, now);
-    }
 }
 
 fn start(
@@ -597,22 +544,6 @@ fn claimant(port: &str, vm: &VmKey, uid: &str) -> Claimant {
 #[must_use]
 pub fn owned_by(ip: &Ip, uid: &str) -> bool {
     ip.annotations().get(annotations::OWNER_UID).is_some_and(|owner| owner == uid)
-}
-
-/// Whether there is an IP object of this name that a person made, for all that
-/// can be known: it reserves its addresses.
-fn is_reservation(world: &World, port: &str) -> bool {
-    let port = port.to_owned();
-    world.ips.is_unreadable(&port) || world.ips.get(&port).is_some_and(|ip| reserves(ip))
-}
-
-/// Whether a person made this IP object, and wants it.
-fn reserves(ip: &Ip) -> bool {
-    !has_owner(ip) && !hold::is_leaving(&ip.metadata)
-}
-
-fn has_owner(ip: &Ip) -> bool {
-    ip.annotations().contains_key(annotations::OWNER_UID)
 }
 
 /// The uid in whose name this instance has its place: its VM's, or its own. One that

@@ -13,7 +13,7 @@ use kube::ResourceExt as _;
 use net::{listed, names};
 use tracing::warn;
 
-use super::{Decision, is_reservation, kept_port, owned_by, unix};
+use super::{Decision, is_reservation, kept_port, owned_by, reserve, unix};
 use crate::egress::{self, JOIN};
 use crate::hold;
 use crate::ledger::{AddressError, Claimant, VmKey};
@@ -69,12 +69,7 @@ fn claim(
     now: Seconds,
 ) -> Result<Vec<IpAddr>, AddressError> {
     // What somebody reserved for it before it was there.
-    let reserved = Claimant { uid: String::new(), ..claimant.clone() };
-    if world.ledger.addresses(JOIN, claimant).is_empty()
-        && !world.ledger.addresses(JOIN, &reserved).is_empty()
-    {
-        world.ledger.adopt(JOIN, &reserved, claimant, now);
-    }
+    reserve::adopt(world, JOIN, claimant, now);
     let had: Vec<IpAddr> = world
         .ips
         .get(&claimant.port)
