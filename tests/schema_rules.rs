@@ -301,14 +301,11 @@ pub(super) async fn empty_fields_mean_what_absent_ones_do(
     Ok(())
 }
 
-/// Of a field that may not change, any other value is refused, and the same as an
-/// empty one is no change.
+/// Of a field that may not change any other value is refused; the default is the same
+/// as an empty one.
 pub(super) async fn what_others_rely_on_cannot_be_changed(
     cluster: &mut Cluster,
 ) -> anyhow::Result<()> {
-    if cluster.flavour() == Flavour::Embedded {
-        return Ok(());
-    }
     let first = |kind: Kind| match kind.resource().kind.as_str() {
         "Subnet" => json!({"cidrBlock": "10.1.0.0/24"}),
         "IPPool" => json!({"subnet": "s", "ips": ["10.1.0.5"]}),

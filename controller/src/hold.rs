@@ -9,7 +9,8 @@
 //!
 //! A subnet is in use while an address of it is held (one that rests is not), a
 //! VPC while a subnet of it is in force or held, an IP object while an instance has
-//! its address (`decide/deleted.rs`), a Vip while an instance carries it (`vips.rs`). An IP object is made with the finalizer.
+//! its address (`decide/deleted.rs`), a Vip while an instance carries it (`vips.rs`).
+//! An IP object is made with the finalizer.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
