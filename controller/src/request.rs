@@ -480,8 +480,8 @@ impl Reader<'_> {
         })
     }
 
-    /// The subnet that the annotation names, else that of the IPPool named, else one that lists the namespace, else
-    /// the one that its Vpc names, else the default one.
+    /// The subnet that the annotation names, else that of the IPPool named, else one that
+    /// lists the namespace, else the one that its Vpc names, else the default one.
     fn subnet(&self, network: &str, provider: &str) -> Result<&Network, RequestError> {
         let key = annotations::key(provider, annotations::LOGICAL_SWITCH);
         if let Some(name) = self.annotations.get(&key) {
