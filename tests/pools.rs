@@ -118,7 +118,8 @@ pub(super) async fn a_bad_pool_says_so_and_harms_nobody(world: &mut World) -> an
         ("bad-text", NET, "10.220.0.300", "write an address"),
         ("bad-place", NET, "10.221.0.9", "not all of it is in 10.220.0.0/24"),
         ("bad-gate", NET, "10.220.0.1..10.220.0.9", "10.220.0.1 is the gateway"),
-        ("bad-both", NET, "10.220.0.79..10.220.0.80", "has some of it"),
+        // When both fit again the older is in force, and of one second the first by name.
+        ("late-both", NET, "10.220.0.79..10.220.0.80", "has some of it"),
     ] {
         make_pool(cluster, name, json!({"subnet": subnet, "ips": [entry]})).await?;
         says(cluster, POOL, name, ("Ready", "False"), text).await?;
@@ -142,7 +143,7 @@ pub(super) async fn a_bad_pool_says_so_and_harms_nobody(world: &mut World) -> an
     says(cluster, POOL, "good", ("Ready", "False"), "not all of it is in 10.220.0.0/27").await?;
     cluster.merge(SUBNET, NET, json!({"spec": {"cidrBlock": "10.220.0.0/24,fd22::/64"}})).await?;
     says(cluster, POOL, "good", ("Ready", "True"), "").await?;
-    for name in ["good", "bad-net", "bad-text", "bad-place", "bad-gate", "bad-both"] {
+    for name in ["good", "bad-net", "bad-text", "bad-place", "bad-gate", "late-both"] {
         cluster.delete(POOL, name).await?;
         cluster.gone(POOL, name, SOON).await?;
     }
