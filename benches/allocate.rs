@@ -1,7 +1,7 @@
 //! What does it cost to give an address and to take it back?
 //!
-//! An operation is one call of `allocate`, `claim` or `release`. Every call names its
-//! owner by a text of its own, as a reconcile does, and the clock moves on. The
+//! An operation is one call of `allocate`, `claim` or `release`, the making of the owner
+//! from its name included, as a reconcile does it, and the clock moves on. The
 //! peer's figures are those of Kube-OVN's unmodified `pkg/ipam`, run with the same
 //! sequences on a machine of the same kind; they are recorded here, not run again.
 //! The first case is charged with the pages that the system has yet to hand out.
@@ -21,35 +21,26 @@ const SCATTERED: usize = 50_000;
 const PACE: usize = 64;
 
 fn main() {
-    let owners = Owners::new(2 * FULL);
-    dense(&owners);
-    fragmented(&owners, "pool_op_fragmented", "10.0.0.0/16", Some((1_269_000.0, 151_000.0)));
-    v6(&owners);
-    fragmented(&owners, "pool_op_v6_fragmented", "fd00::/112", None);
-    scattered(&owners);
-    dual(&owners);
-    free_random(&owners);
+    let names: Vec<String> = (0..2 * FULL).map(name).collect();
+    dense(&names);
+    fragmented(&names, "pool_op_fragmented", "10.0.0.0/16", Some((1_269_000.0, 151_000.0)));
+    v6(&names);
+    fragmented(&names, "pool_op_v6_fragmented", "fd00::/112", None);
+    scattered(&names);
+    dual(&names);
+    free_random(&names);
     subnets();
     restart();
     threads();
 }
 
-/// Each owner's name twice: a caller that returns has its own copy of it.
-struct Owners {
-    asking: Vec<Owner>,
-    returning: Vec<Owner>,
-}
-
-impl Owners {
-    fn new(count: usize) -> Self {
-        let owners = || (0..count).map(owner).collect();
-        Self { asking: owners(), returning: owners() }
-    }
-}
-
 /// A name as the controller makes it, of a port and the uid of its VM.
-fn owner(number: usize) -> Owner {
-    format!("vm-{number}.default/3f9c2a17-b04d-4c5e-8f00-{number:012x}").as_str().into()
+fn name(number: usize) -> String {
+    format!("vm-{number:05}.default.ovn-net/3f9c2a17-b04d-4c5e-8f00-{number:012x}")
+}
+
+fn owner(name: &str) -> Owner {
+    name.into()
 }
 
 fn empty(network: &str) -> Pool {
@@ -57,9 +48,9 @@ fn empty(network: &str) -> Pool {
     Pool::new(network, &[], &[], 0).expect("a size that is served")
 }
 
-fn full(owners: &Owners, network: &str) -> Pool {
+fn full(names: &[String], network: &str) -> Pool {
     let mut pool = empty(network);
-    allocate(&mut pool, &owners.asking[..FULL]);
+    allocate(&mut pool, &names[..FULL]);
     pool
 }
 
@@ -67,64 +58,61 @@ fn clock(operation: usize) -> Seconds {
     1_000 + (operation / PACE) as Seconds
 }
 
-fn allocate<'a>(pool: &mut Pool, owners: impl IntoIterator<Item = &'a Owner>) -> u32 {
-    let mut count = 0;
-    for (operation, owner) in owners.into_iter().enumerate() {
-        pool.allocate(owner, clock(operation)).expect("there is an address");
-        count += 1;
+fn allocate(pool: &mut Pool, names: &[String]) -> u32 {
+    for (operation, name) in names.iter().enumerate() {
+        pool.allocate(owner(name), clock(operation)).expect("there is an address");
     }
-    count
+    count(names)
 }
 
-fn release<'a>(pool: &mut Pool, owners: impl IntoIterator<Item = &'a Owner>) -> u32 {
-    let mut count = 0;
-    for (operation, owner) in owners.into_iter().enumerate() {
-        pool.release(owner, clock(operation)).expect("the owner holds an address");
-        count += 1;
+fn release(pool: &mut Pool, names: &[String]) -> u32 {
+    for (operation, name) in names.iter().enumerate() {
+        pool.release(owner(name), clock(operation)).expect("the owner holds an address");
     }
-    count
+    count(names)
+}
+
+fn count(names: &[String]) -> u32 {
+    u32::try_from(names.len()).expect("few")
 }
 
 /// From empty to full and back, tables growing on the way.
-fn dense(owners: &Owners) {
-    let (given, taken) = fill_and_empty(owners, "10.0.0.0/16");
+fn dense(names: &[String]) {
+    let (given, taken) = fill_and_empty(names, "10.0.0.0/16");
     // kube-ovn.md §3.1: fill a /16, 5.5 µs; free in order, 4.6 µs.
     Figure::new("pool_alloc_dense", given, "ns").against(PEER, 5_500.0).print();
     Figure::new("pool_release_dense", taken, "ns").against(PEER, 4_600.0).print();
     Figure::new("pool_op_dense", mean(given, taken), "ns").against(PEER, 5_050.0).print();
 }
 
-fn v6(owners: &Owners) {
-    let (given, taken) = fill_and_empty(owners, "fd00::/64");
+fn v6(names: &[String]) {
+    let (given, taken) = fill_and_empty(names, "fd00::/64");
     // kube-ovn.md §3.1: SerialIPv6AllocAddr in a /104; their free case does not run.
     Figure::new("pool_alloc_v6", given, "ns").against(PEER, 5_408.0).print();
     Figure::new("pool_op_v6", mean(given, taken), "ns").against(PEER, 5_408.0).print();
 }
 
-fn fill_and_empty(owners: &Owners, network: &str) -> (f64, f64) {
-    let (asking, returning) = (&owners.asking[..FULL], &owners.returning[..FULL]);
-    let given = ns_per_op(15, || empty(network), |pool| allocate(pool, asking));
-    let taken = ns_per_op(15, || full(owners, network), |pool| release(pool, returning));
+fn fill_and_empty(names: &[String], network: &str) -> (f64, f64) {
+    let given = ns_per_op(15, || empty(network), |pool| allocate(pool, &names[..FULL]));
+    let taken = ns_per_op(15, || full(names, network), |pool| release(pool, &names[..FULL]));
     (given, taken)
 }
 
 /// A full /16 of which a random half is released, then given to others, again and
 /// again: every address comes from a hole.
-fn fragmented(owners: &Owners, name: &str, network: &str, peer: Option<(f64, f64)>) {
-    let mut order: Vec<usize> = (0..FULL).collect();
-    Numbers::seeded(1).shuffle(&mut order);
-    let half = &order[..FULL / 2];
-    let newcomers = &owners.asking[FULL..][..half.len()];
-    let leaving: Vec<Owner> = half.iter().copied().map(owner).collect();
-    let taken = ns_per_op(15, || full(owners, network), |pool| release(pool, &leaving));
+fn fragmented(names: &[String], figure: &str, network: &str, peer: Option<(f64, f64)>) {
+    let shuffled = shuffled(names, 1);
+    let leaving = &shuffled[..FULL / 2];
+    let newcomers = &names[FULL..][..leaving.len()];
+    let taken = ns_per_op(15, || full(names, network), |pool| release(pool, leaving));
     let holed = || {
-        let mut pool = full(owners, network);
-        release(&mut pool, &leaving);
+        let mut pool = full(names, network);
+        release(&mut pool, leaving);
         pool
     };
     // Later than every release, so that none is at rest.
     let given = ns_per_op(15, holed, |pool| allocate(pool, newcomers));
-    let figure = Figure::new(name, mean(given, taken), "ns");
+    let figure = Figure::new(figure, mean(given, taken), "ns");
     // kube-ovn.md §3.1: allocate again from the 32k holes; free a random half.
     if let Some((allocation, freeing)) = peer {
         Figure::new("pool_alloc_fragmented", given, "ns").against(PEER, allocation).print();
@@ -136,14 +124,14 @@ fn fragmented(owners: &Owners, name: &str, network: &str, peer: Option<(f64, f64
 }
 
 /// Static addresses all over a /8, and dynamic ones between them.
-fn scattered(owners: &Owners) {
+fn scattered(names: &[String]) {
     let places: Vec<_> = scattered_places().take(SCATTERED).collect();
-    let statics = &owners.asking[..SCATTERED];
+    let statics = &names[..SCATTERED];
     let claim = |pool: &mut Pool| {
-        for (owner, place) in statics.iter().zip(&places) {
-            pool.claim(owner, *place, 1_000).expect("places are distinct");
+        for (name, place) in statics.iter().zip(&places) {
+            pool.claim(owner(name), *place, 1_000).expect("places are distinct");
         }
-        u32::try_from(statics.len()).expect("few")
+        count(statics)
     };
     // kube-ovn.md §3.1: v4 static alloc at random places in a /8; v4 dynamic alloc
     // in a pool with that many scattered static addresses.
@@ -154,33 +142,38 @@ fn scattered(owners: &Owners) {
         claim(&mut pool);
         pool
     };
-    let newcomers = &owners.asking[SCATTERED..][..FULL];
+    let newcomers = &names[SCATTERED..][..FULL];
     let given = ns_per_op(15, prepared, |pool| allocate(pool, newcomers));
     Figure::new("pool_alloc_scattered", given, "ns").against(PEER, 4_078_000.0).print();
 }
 
 /// An address of each family for each owner, as a port has them; the figure is for both.
-fn dual(owners: &Owners) {
+fn dual(names: &[String]) {
     let empty = || [empty("10.0.0.0/16"), empty("fd00::/64")];
     let given = ns_per_op(15, empty, |[v4, v6]| {
-        let owners = &owners.asking[..FULL];
-        for (operation, owner) in owners.iter().enumerate() {
+        for (operation, name) in names[..FULL].iter().enumerate() {
+            let owner = owner(name);
             v4.allocate(owner, clock(operation)).expect("there is an address");
             v6.allocate(owner, clock(operation)).expect("there is an address");
         }
-        u32::try_from(FULL).expect("few")
+        count(&names[..FULL])
     });
     Figure::new("pool_alloc_dual", given, "ns").print();
 }
 
 /// All of a full /16 given back in random order.
-fn free_random(owners: &Owners) {
-    let mut order: Vec<usize> = (0..FULL).collect();
-    Numbers::seeded(2).shuffle(&mut order);
-    let leaving: Vec<Owner> = order.into_iter().map(owner).collect();
-    let full = || full(owners, "10.0.0.0/16");
+fn free_random(names: &[String]) {
+    let leaving = shuffled(names, 2);
+    let full = || full(names, "10.0.0.0/16");
     let taken = ns_per_op(15, full, |pool| release(pool, &leaving));
     Figure::new("pool_free_random", taken, "ns").print();
+}
+
+/// The names of those who fill a /16, in random order.
+fn shuffled(names: &[String], seed: u64) -> Vec<String> {
+    let mut order = names[..FULL].to_vec();
+    Numbers::seeded(seed).shuffle(&mut order);
+    order
 }
 
 /// A subnet comes and goes: whatever its size, and nothing is held in it.
@@ -207,14 +200,14 @@ fn subnets() {
 /// What the ledger says of 100,000 addresses is read in, in the ledger's order.
 fn restart() {
     const HELD: usize = 100_000;
-    let owners: Vec<Owner> = (0..HELD).map(owner).collect();
+    let names: Vec<String> = (0..HELD).map(name).collect();
     let places: Vec<_> = scattered_places().take(HELD).collect();
     let read = ns_per_op(
         5,
         || empty("10.0.0.0/8"),
         |pool| {
-            for (owner, place) in owners.iter().zip(&places) {
-                pool.restore_held(owner, *place).expect("places are distinct");
+            for (name, place) in names.iter().zip(&places) {
+                pool.restore_held(owner(name), *place).expect("places are distinct");
             }
             1
         },
@@ -227,17 +220,17 @@ fn restart() {
 fn threads() {
     const THREADS: usize = 16;
     const EACH: usize = 65_000;
-    let prepared = || -> Vec<(Pool, Vec<Owner>)> {
+    let prepared = || -> Vec<(Pool, Vec<String>)> {
         let each = |thread: usize| {
-            let owners = (thread * EACH..(thread + 1) * EACH).map(owner).collect();
-            (empty("10.0.0.0/16"), owners)
+            let names = (thread * EACH..(thread + 1) * EACH).map(name).collect();
+            (empty("10.0.0.0/16"), names)
         };
         (0..THREADS).map(each).collect()
     };
     let given = ns_per_op(3, prepared, |subnets| {
         std::thread::scope(|scope| {
-            for (pool, owners) in subnets.iter_mut() {
-                scope.spawn(move || allocate(pool, owners.iter()));
+            for (pool, names) in subnets.iter_mut() {
+                scope.spawn(move || allocate(pool, names));
             }
         });
         u32::try_from(THREADS * EACH).expect("few")

@@ -164,8 +164,8 @@ impl Ledger {
     pub fn adopt(&mut self, subnet: &str, from: &Claimant, to: &Claimant, now: Seconds) {
         for address in self.addresses(subnet, from) {
             if let Some(pool) = self.pool_mut(subnet, address) {
-                pool.release(&from.owner(), now);
-                if let Err(error) = pool.restore_held(&to.owner(), address) {
+                pool.release(from.owner(), now);
+                if let Err(error) = pool.restore_held(to.owner(), address) {
                     warn!(subnet, %address, port = to.port, %error, "A reservation was not handed over");
                 }
             }
@@ -304,8 +304,8 @@ impl Ledger {
             let owner = change.claimant().owner();
             if let Some(pool) = self.pool_mut(&subnet, address) {
                 match change {
-                    Change::Hold(_) => drop(pool.release(&owner, now)),
-                    Change::Release(..) => drop(pool.restore_held(&owner, address)),
+                    Change::Hold(_) => drop(pool.release(owner, now)),
+                    Change::Release(..) => drop(pool.restore_held(owner, address)),
                 }
             }
             self.set_held(
@@ -401,9 +401,9 @@ impl Ledger {
         let mut failure = None;
         let asked = network.cidrs.iter().zip(pools);
         for (cidr, pool) in asked.filter(|(cidr, _)| covers_network(family, *cidr)) {
-            let before = pool.address_of(&owner);
+            let before = pool.address_of(owner);
             let wanted = named.iter().copied().find(|address| address.is_ipv4() == cidr.is_ipv4());
-            match take(pool, &owner, wanted, from, now) {
+            match take(pool, claimant, owner, wanted, from, now) {
                 Ok(address) => {
                     given.push(address);
                     if before != Some(address) {
@@ -411,13 +411,15 @@ impl Ledger {
                     }
                 }
                 Err(error) => {
-                    changed |= pool.address_of(&owner) != before;
-                    failure = Some(error.explain(subnet, cidr, now));
+                    changed |= pool.address_of(owner) != before;
+                    failure = Some((error, cidr));
                     break;
                 }
             }
         }
-        if let Some(error) = failure {
+        if let Some((error, cidr)) = failure {
+            let port_at = |address| self.port_at(subnet, address).unwrap_or_default().to_owned();
+            let error = error.explain(subnet, cidr, now, port_at);
             if changed || !fresh.is_empty() {
                 self.rebuild(subnet);
             }
@@ -531,6 +533,20 @@ impl Ledger {
             .collect()
     }
 
+    /// The port that holds `address`, the edits noted included.
+    fn port_at(&self, subnet: &str, address: IpAddr) -> Option<&str> {
+        let edit = self.edits.get(&block_name(subnet, address));
+        match edit.and_then(|edit| edit.changes.get(&address)) {
+            Some(Change::Hold(claimant)) => Some(&claimant.port),
+            Some(Change::Release(..)) => None,
+            None => {
+                let mut blocks = self.blocks.of(subnet);
+                let holder = blocks.find_map(|(_, block)| block.spec.held.get(&address))?;
+                Some(&holder.port)
+            }
+        }
+    }
+
     fn pool_mut(&mut self, subnet: &str, address: IpAddr) -> Option<&mut Pool> {
         of_family(self.networks.get(subnet)?, self.pools.get_mut(subnet)?, address)
     }
@@ -619,12 +635,12 @@ impl Ledger {
             pools.collect::<Result<_, _>>().expect("parsing the subnet has made each pool once");
         for block in self.specs_of(subnet).values() {
             for (address, holder) in &block.held {
-                let owner = Claimant::from_holder(holder).owner();
+                let claimant = Claimant::from_holder(holder);
                 let Some(pool) = of_family(network, &mut pools, *address) else { continue };
-                if let Err(error) = pool.restore_held(&owner, *address) {
-                    warn!(subnet, %address, %owner, %error, "A held address does not fit its subnet");
+                if let Err(error) = pool.restore_held(claimant.owner(), *address) {
+                    warn!(subnet, %address, port = claimant.port, %error, "A held address does not fit its subnet");
                     // Held it is all the same: never free in memory.
-                    let _ = pool.restore_held(&spare::keeper(&owner, *address), *address);
+                    let _ = pool.restore_held(claimant.keeper(*address), *address);
                 }
             }
             for (address, released_at) in &block.resting {

@@ -1,10 +1,10 @@
 //! Who holds what, in terms of offsets: the whole logic of a pool.
 
-use crate::offset::Offset;
-use crate::records::{Asking, Record, Records};
+use crate::fresh::Fresh;
+use crate::records::{Asking, Records};
 use crate::releases::Releases;
 use crate::slab::Slot;
-use crate::spans::{Fresh, Members, Spans};
+use crate::spans::{Members, Span, Spans};
 use crate::{AllocateError, Owner, Seconds};
 
 /// How many released addresses of a pool are remembered as used once they have
@@ -17,10 +17,10 @@ const FORGOTTEN_PER_RELEASE: usize = 2;
 
 /// Why a claim was refused; [`ClaimError`](crate::ClaimError) without network.
 #[derive(Debug)]
-pub(crate) enum Refusal<A> {
+pub(crate) enum Refusal {
     Forbidden,
     HeldBy(Owner),
-    OwnerHolds(A),
+    OwnerHolds(u128),
     Resting { until: Seconds },
 }
 
@@ -35,26 +35,26 @@ pub(crate) enum Refusal<A> {
 /// Which supply is its own follows from the address alone, never from what
 /// happened to it.
 #[derive(Clone, Debug)]
-pub(crate) struct Book<A> {
+pub(crate) struct Book {
     rest: Seconds,
     remembered: usize,
-    forbidden: Spans<A>,
+    forbidden: Spans,
     /// Never chosen by `allocate`; includes the forbidden ones.
-    static_only: Spans<A>,
+    static_only: Spans,
     /// For those who name no sub-pool.
-    supply: Supply<A>,
+    supply: Supply,
     /// Of the sub-pools, in the order of their numbers.
-    named: Vec<Supply<A>>,
-    members: Members<A>,
+    named: Vec<Supply>,
+    members: Members,
     set_aside: Releases,
-    records: Records<A>,
+    records: Records,
     held: u64,
 }
 
 /// What `allocate` chooses from: the default one, or that of a sub-pool.
 #[derive(Clone, Debug)]
-struct Supply<A> {
-    fresh: Fresh<A>,
+struct Supply {
+    fresh: Fresh,
     released: Releases,
 }
 
@@ -69,35 +69,31 @@ enum Place {
     Named(usize),
 }
 
-impl<A: Offset> Book<A> {
+impl Book {
     /// Addresses from zero to `last`, all free; `named` are the spans of each
     /// sub-pool.
     pub(crate) fn new(
-        last: A,
-        forbidden: Vec<(A, A)>,
-        excluded: Vec<(A, A)>,
-        named: &[Vec<(A, A)>],
+        last: u128,
+        forbidden: Vec<Span>,
+        excluded: Vec<Span>,
+        named: &[Vec<Span>],
         rest: Seconds,
         remembered: usize,
     ) -> Self {
         let static_only = Spans::new([forbidden.as_slice(), excluded.as_slice()].concat());
         let members = Members::new(named);
-        let supply_of = |number| Supply {
-            fresh: Fresh::within(members.spans_of(number), &static_only),
-            released: Releases::new(),
-        };
-        let named = (0..named.len()).map(supply_of).collect();
-        let fresh = if members.is_empty() {
-            Fresh::up_to(last, &static_only)
-        } else {
-            Fresh::up_to(last, &static_only.and(members.spans()))
-        };
+        let supply_of = |all| Supply { fresh: Fresh::new(all), released: Releases::new() };
+        let named = (0..named.len())
+            .map(|number| supply_of(static_only.outside(members.spans_of(number))))
+            .collect();
+        let taken = static_only.and(members.spans());
+        let supply = supply_of(taken.outside(std::iter::once((0, last))));
         Self {
             rest,
             remembered,
             forbidden: Spans::new(forbidden),
             static_only,
-            supply: Supply { fresh, released: Releases::new() },
+            supply,
             named,
             members,
             set_aside: Releases::new(),
@@ -106,16 +102,16 @@ impl<A: Offset> Book<A> {
         }
     }
 
-    pub(crate) fn allocate(&mut self, owner: &Owner, now: Seconds) -> Result<A, AllocateError> {
+    pub(crate) fn allocate(&mut self, owner: Owner, now: Seconds) -> Result<u128, AllocateError> {
         self.allocate_at(Place::Default, owner, now)
     }
 
     pub(crate) fn allocate_from(
         &mut self,
         number: usize,
-        owner: &Owner,
+        owner: Owner,
         now: Seconds,
-    ) -> Result<A, AllocateError> {
+    ) -> Result<u128, AllocateError> {
         self.allocate_at(Place::Named(number), owner, now)
     }
 
@@ -123,12 +119,12 @@ impl<A: Offset> Book<A> {
     fn allocate_at(
         &mut self,
         place: Place,
-        owner: &Owner,
+        owner: Owner,
         now: Seconds,
-    ) -> Result<A, AllocateError> {
+    ) -> Result<u128, AllocateError> {
         let owner = self.records.look_up(owner);
         if let Some(slot) = owner.known {
-            let addr = self.records[slot].addr;
+            let addr = self.records[slot].addr();
             match self.released_at(slot) {
                 None => return Ok(addr),
                 Some(at) if self.place_of(addr) == place && self.rests(at, now) => {
@@ -141,7 +137,8 @@ impl<A: Offset> Book<A> {
             Place::Named(number) => &mut self.named[number],
             Place::Default | Place::Aside => &mut self.supply,
         };
-        if let Some(addr) = supply.fresh.pop_lowest() {
+        let records = &self.records;
+        if let Some(addr) = supply.fresh.pop_lowest(|addr| records.at(addr).is_some()) {
             self.give_first(addr, owner);
             return Ok(addr);
         }
@@ -152,7 +149,7 @@ impl<A: Offset> Book<A> {
         Ok(self.give_again(slot, owner))
     }
 
-    pub(crate) fn claim(&mut self, owner: &Owner, addr: A, now: Seconds) -> Result<(), Refusal<A>> {
+    pub(crate) fn claim(&mut self, owner: Owner, addr: u128, now: Seconds) -> Result<(), Refusal> {
         let known = self.records.at(addr);
         if self.is_held_by(known, owner)? {
             return Ok(());
@@ -172,16 +169,20 @@ impl<A: Offset> Book<A> {
         Ok(())
     }
 
-    pub(crate) fn release(&mut self, owner: &Owner, now: Seconds) -> Option<A> {
+    pub(crate) fn release(&mut self, owner: Owner, now: Seconds) -> Option<u128> {
         let slot = self.records.look_up(owner).known?;
-        let Record { addr, released: None, .. } = self.records[slot] else { return None };
+        let record = self.records[slot];
+        if record.released.is_some() {
+            return None;
+        }
+        let addr = record.addr();
         self.held -= 1;
         self.enqueue(slot, now);
         self.forget_rested(addr, now);
         Some(addr)
     }
 
-    pub(crate) fn restore_held(&mut self, owner: &Owner, addr: A) -> Result<(), Refusal<A>> {
+    pub(crate) fn restore_held(&mut self, owner: Owner, addr: u128) -> Result<(), Refusal> {
         let known = self.records.at(addr);
         if !self.is_held_by(known, owner)? {
             let owner = self.with_empty_hands(owner)?;
@@ -190,7 +191,7 @@ impl<A: Offset> Book<A> {
         Ok(())
     }
 
-    pub(crate) fn restore_resting(&mut self, addr: A, released_at: Seconds) {
+    pub(crate) fn restore_resting(&mut self, addr: u128, released_at: Seconds) {
         if let Some(slot) = self.records.at(addr) {
             if self.released_at(slot).is_none_or(|at| at == released_at) {
                 return;
@@ -203,15 +204,15 @@ impl<A: Offset> Book<A> {
         self.enqueue(slot, released_at);
     }
 
-    pub(crate) fn holder(&self, addr: A) -> Option<&Owner> {
+    pub(crate) fn holder(&self, addr: u128) -> Option<Owner> {
         self.records[self.records.at(addr)?].holder()
     }
 
-    pub(crate) fn remembers(&self, addr: A) -> bool {
+    pub(crate) fn remembers(&self, addr: u128) -> bool {
         self.records.at(addr).is_some()
     }
 
-    pub(crate) fn address_of(&self, owner: &Owner) -> Option<A> {
+    pub(crate) fn address_of(&self, owner: Owner) -> Option<u128> {
         self.held_address(self.records.look_up(owner))
     }
 
@@ -229,35 +230,35 @@ impl<A: Offset> Book<A> {
     }
 
     /// The number of the sub-pool that `addr` belongs to, excluded or not.
-    pub(crate) fn sub_pool_of(&self, addr: A) -> Option<usize> {
+    pub(crate) fn sub_pool_of(&self, addr: u128) -> Option<usize> {
         self.members.of(addr)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (A, &Owner)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u128, Owner)> {
         self.records.held()
     }
 
     /// Whether the address with this record is held by `owner`; an error if by others.
-    fn is_held_by(&self, record: Option<Slot>, owner: &Owner) -> Result<bool, Refusal<A>> {
+    fn is_held_by(&self, record: Option<Slot>, owner: Owner) -> Result<bool, Refusal> {
         match record.and_then(|slot| self.records[slot].holder()) {
-            Some(holder) if holder != owner => Err(Refusal::HeldBy(holder.clone())),
+            Some(holder) if holder != owner => Err(Refusal::HeldBy(holder)),
             holder => Ok(holder.is_some()),
         }
     }
 
     /// `owner`, who holds nothing; an error if it does.
-    fn with_empty_hands<'a>(&self, owner: &'a Owner) -> Result<Asking<'a>, Refusal<A>> {
+    fn with_empty_hands(&self, owner: Owner) -> Result<Asking, Refusal> {
         let owner = self.records.look_up(owner);
         self.held_address(owner).map_or(Ok(owner), |addr| Err(Refusal::OwnerHolds(addr)))
     }
 
-    fn held_address(&self, owner: Asking<'_>) -> Option<A> {
+    fn held_address(&self, owner: Asking) -> Option<u128> {
         let record = &self.records[owner.known?];
-        record.released.is_none().then_some(record.addr)
+        record.released.is_none().then_some(record.addr())
     }
 
     /// Gives an address that nobody holds, whatever is known of it.
-    fn give(&mut self, known: Option<Slot>, addr: A, owner: Asking<'_>) {
+    fn give(&mut self, known: Option<Slot>, addr: u128, owner: Asking) {
         if let Some(slot) = known {
             self.give_again(slot, owner);
         } else {
@@ -267,23 +268,23 @@ impl<A: Offset> Book<A> {
     }
 
     /// Gives an address without a record.
-    fn give_first(&mut self, addr: A, owner: Asking<'_>) {
+    fn give_first(&mut self, addr: u128, owner: Asking) {
         let slot = self.records.add(addr);
         self.records.assign(slot, owner);
         self.held += 1;
     }
 
     /// Gives a released address.
-    fn give_again(&mut self, slot: Slot, owner: Asking<'_>) -> A {
+    fn give_again(&mut self, slot: Slot, owner: Asking) -> u128 {
         self.dequeue(slot);
         self.records.assign(slot, owner);
         self.held += 1;
-        self.records[slot].addr
+        self.records[slot].addr()
     }
 
     /// Forgets rested addresses beyond those that are worth their memory, after
     /// one more was released.
-    fn forget_rested(&mut self, released: A, now: Seconds) {
+    fn forget_rested(&mut self, released: u128, now: Seconds) {
         for _ in 0..FORGOTTEN_PER_RELEASE {
             if let Some((at, slot)) = self.set_aside.oldest()
                 && !self.rests(at, now)
@@ -307,7 +308,7 @@ impl<A: Offset> Book<A> {
             && let Some((at, slot)) = supply.released.oldest()
             && !self.rests(at, now)
         {
-            let addr = self.records[slot].addr;
+            let addr = self.records[slot].addr();
             self.forget(slot);
             match place {
                 Place::Named(number) => self.named[number].fresh.insert(addr),
@@ -323,9 +324,9 @@ impl<A: Offset> Book<A> {
     }
 
     fn released_at(&self, slot: Slot) -> Option<Seconds> {
-        let Record { addr, released, .. } = self.records[slot];
-        let node = released?;
-        let queue = match self.place_of(addr) {
+        let record = &self.records[slot];
+        let node = record.released?;
+        let queue = match self.place_of(record.addr()) {
             Place::Aside => &self.set_aside,
             Place::Default => &self.supply.released,
             Place::Named(number) => &self.named[number].released,
@@ -346,7 +347,7 @@ impl<A: Offset> Book<A> {
 
     /// Where the address goes when it is released.
     fn queue_of(&mut self, slot: Slot) -> &mut Releases {
-        match self.place_of(self.records[slot].addr) {
+        match self.place_of(self.records[slot].addr()) {
             Place::Aside => &mut self.set_aside,
             Place::Default => &mut self.supply.released,
             Place::Named(number) => &mut self.named[number].released,
@@ -354,14 +355,15 @@ impl<A: Offset> Book<A> {
     }
 
     /// Takes an address out of the never used ones, if it is among them.
-    fn not_fresh(&mut self, addr: A) {
-        match self.members.of(addr) {
-            Some(number) => self.named[number].fresh.remove(addr),
-            None => self.supply.fresh.remove(addr),
+    fn not_fresh(&mut self, addr: u128) {
+        match self.place_of(addr) {
+            Place::Aside => {}
+            Place::Default => self.supply.fresh.remove(addr),
+            Place::Named(number) => self.named[number].fresh.remove(addr),
         }
     }
 
-    fn place_of(&self, addr: A) -> Place {
+    fn place_of(&self, addr: u128) -> Place {
         if self.static_only.contains(addr) {
             return Place::Aside;
         }
@@ -378,7 +380,7 @@ impl<A: Offset> Book<A> {
 }
 
 #[cfg(test)]
-impl<A: Offset> Book<A> {
+impl Book {
     /// What must be true between any two calls.
     pub(crate) fn assert_consistent(&self) {
         assert_eq!(self.records.assert_consistent(), self.held);

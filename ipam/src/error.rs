@@ -47,7 +47,7 @@ pub enum ClaimError {
     #[error("{0} is reserved for the network itself")]
     Forbidden(IpAddr),
     /// Somebody else holds the address: one of the two must yield.
-    #[error("the address is held by {0}")]
+    #[error("the address is held by another owner")]
     HeldBy(Owner),
     /// The owner holds another address of this pool and must release it first.
     #[error("the owner holds {0} already")]

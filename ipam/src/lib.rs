@@ -18,15 +18,15 @@
 //!
 //! let mut pool = Pool::new("10.0.0.0/24".parse()?, &[], &[], 60)?;
 //! let web = Owner::from("web.default");
-//! assert_eq!(pool.allocate(&web, 1000)?.to_string(), "10.0.0.1");
-//! assert_eq!(pool.allocate(&web, 2000)?.to_string(), "10.0.0.1");
+//! assert_eq!(pool.allocate(web, 1000)?.to_string(), "10.0.0.1");
+//! assert_eq!(pool.allocate(web, 2000)?.to_string(), "10.0.0.1");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod book;
 mod error;
+mod fresh;
 mod index;
-mod offset;
 mod owner;
 mod pool;
 mod records;

@@ -7,18 +7,8 @@ use ipnetwork::IpNetwork;
 use net::AddrRange;
 
 use crate::book::{Book, REMEMBERED, Refusal};
-use crate::offset::Offset;
+use crate::spans::Span;
 use crate::{AllocateError, ClaimError, Owner, PoolError, Seconds};
-
-/// Does the same with a book of either width.
-macro_rules! with {
-    ($pool:expr, $book:ident => $action:expr) => {
-        match $pool {
-            Width::Narrow($book) => $action,
-            Width::Wide($book) => $action,
-        }
-    };
-}
 
 #[cfg(test)]
 mod model;
@@ -53,9 +43,10 @@ pub struct SubPool {
 /// - The addresses of a [`SubPool`] are had by `allocate_from` and by claim, never by
 ///   `allocate`; order and rest are the same there. Which addresses are whose follows
 ///   from the ranges alone: a pool made anew with others gives what is free by those.
-/// - Every call takes logarithmic time at worst, whatever the size and
-///   fragmentation of the network, apart from hash tables growing now and
-///   then; memory follows the number of addresses in use.
+/// - Every call takes logarithmic time at worst, whatever the size and fragmentation
+///   of the network, apart from hash tables growing now and then, and from `allocate`
+///   passing over addresses that were claimed ahead of it, each once. Memory follows the
+///   number of addresses in use, whatever their owners are called.
 ///
 /// # Caveats
 /// An address counts as never used again when it has rested and 65,536 others
@@ -72,14 +63,7 @@ pub struct Pool {
     base: u128,
     /// The numbers of the sub-pools that have addresses here.
     numbers: BTreeMap<String, usize>,
-    book: Width,
-}
-
-/// The book in the width that the network needs; see [`Offset`].
-#[derive(Clone, Debug)]
-enum Width {
-    Narrow(Book<u64>),
-    Wide(Book<u128>),
+    book: Book,
 }
 
 impl Pool {
@@ -140,7 +124,7 @@ impl Pool {
         }
         let excluded = offsets(network, last, excluded);
         let mut numbers = BTreeMap::new();
-        let mut named: Vec<Vec<(u128, u128)>> = Vec::new();
+        let mut named: Vec<Vec<Span>> = Vec::new();
         for sub_pool in sub_pools {
             let spans = offsets(network, last, &sub_pool.ranges);
             if !spans.is_empty() {
@@ -149,11 +133,7 @@ impl Pool {
                 named[number].extend(spans);
             }
         }
-        let book = if width <= u64::BITS {
-            Width::Narrow(book(last, &forbidden, &excluded, &named, rest, remembered))
-        } else {
-            Width::Wide(book(last, &forbidden, &excluded, &named, rest, remembered))
-        };
+        let book = Book::new(last, forbidden, excluded, &named, rest, remembered);
         Ok(Self { network, base: number(network.network()), numbers, book })
     }
 
@@ -162,8 +142,8 @@ impl Pool {
     ///
     /// # Errors
     /// When there is none to give, for now or for good: see [`AllocateError`].
-    pub fn allocate(&mut self, owner: &Owner, now: Seconds) -> Result<IpAddr, AllocateError> {
-        let offset = with!(&mut self.book, book => book.allocate(owner, now)?.wide());
+    pub fn allocate(&mut self, owner: Owner, now: Seconds) -> Result<IpAddr, AllocateError> {
+        let offset = self.book.allocate(owner, now)?;
         Ok(self.address(offset))
     }
 
@@ -175,13 +155,13 @@ impl Pool {
     pub fn allocate_from(
         &mut self,
         sub_pool: &str,
-        owner: &Owner,
+        owner: Owner,
         now: Seconds,
     ) -> Result<IpAddr, AllocateError> {
         let Some(&number) = self.numbers.get(sub_pool) else {
             return Err(AllocateError::NoSubPool(sub_pool.to_owned()));
         };
-        let offset = with!(&mut self.book, book => book.allocate_from(number, owner, now)?.wide());
+        let offset = self.book.allocate_from(number, owner, now)?;
         Ok(self.address(offset))
     }
 
@@ -197,32 +177,28 @@ impl Pool {
         let (Some(&number), Some(offset)) = (self.numbers.get(sub_pool), self.offset(addr)) else {
             return false;
         };
-        with!(&self.book, book => book.sub_pool_of(Offset::narrow(offset)) == Some(number))
+        self.book.sub_pool_of(offset) == Some(number)
     }
 
     /// How many addresses `allocate_from` can still give, those at rest included.
     #[must_use]
     pub fn available_in(&self, sub_pool: &str) -> u128 {
-        self.numbers
-            .get(sub_pool)
-            .map_or(0, |number| with!(&self.book, book => book.available_in(*number)))
+        self.numbers.get(sub_pool).map_or(0, |number| self.book.available_in(*number))
     }
 
     /// Gives `owner` the address that it asks for, excluded or not.
     ///
     /// # Errors
     /// When it may not have it: see [`ClaimError`]. Nothing has changed then.
-    pub fn claim(&mut self, owner: &Owner, addr: IpAddr, now: Seconds) -> Result<(), ClaimError> {
+    pub fn claim(&mut self, owner: Owner, addr: IpAddr, now: Seconds) -> Result<(), ClaimError> {
         let offset = self.offset(addr).ok_or(ClaimError::OutOfRange(addr))?;
-        with!(&mut self.book, book => book
-            .claim(owner, Offset::narrow(offset), now)
-            .map_err(|refusal| self.explain(addr, refusal)))
+        self.book.claim(owner, offset, now).map_err(|refusal| self.explain(addr, refusal))
     }
 
     /// Takes back what `owner` holds, and says what that was. The address rests
     /// from `now` on.
-    pub fn release(&mut self, owner: &Owner, now: Seconds) -> Option<IpAddr> {
-        let offset = with!(&mut self.book, book => book.release(owner, now)?.wide());
+    pub fn release(&mut self, owner: Owner, now: Seconds) -> Option<IpAddr> {
+        let offset = self.book.release(owner, now)?;
         Some(self.address(offset))
     }
 
@@ -235,11 +211,9 @@ impl Pool {
     /// [`ClaimError::OutOfRange`], [`ClaimError::HeldBy`] or
     /// [`ClaimError::OwnerHolds`]: the ledger contradicts itself, or the network
     /// has changed. Nothing has changed then.
-    pub fn restore_held(&mut self, owner: &Owner, addr: IpAddr) -> Result<(), ClaimError> {
+    pub fn restore_held(&mut self, owner: Owner, addr: IpAddr) -> Result<(), ClaimError> {
         let offset = self.offset(addr).ok_or(ClaimError::OutOfRange(addr))?;
-        with!(&mut self.book, book => book
-            .restore_held(owner, Offset::narrow(offset))
-            .map_err(|refusal| self.explain(addr, refusal)))
+        self.book.restore_held(owner, offset).map_err(|refusal| self.explain(addr, refusal))
     }
 
     /// Records when the ledger says `addr` was released. By whom is unknown,
@@ -248,52 +222,45 @@ impl Pool {
     /// Does nothing for an address that is held or outside the network.
     pub fn restore_resting(&mut self, addr: IpAddr, released_at: Seconds) {
         let Some(offset) = self.offset(addr) else { return };
-        with!(&mut self.book, book => book.restore_resting(Offset::narrow(offset), released_at));
+        self.book.restore_resting(offset, released_at);
     }
 
     /// Who holds `addr`.
     #[must_use]
-    pub fn holder(&self, addr: IpAddr) -> Option<&Owner> {
+    pub fn holder(&self, addr: IpAddr) -> Option<Owner> {
         let offset = self.offset(addr)?;
-        with!(&self.book, book => book.holder(Offset::narrow(offset)))
+        self.book.holder(offset)
     }
 
     /// Whether `addr` is held or known to have been released: what has rested for
     /// long is forgotten, and counts as never used.
     #[must_use]
     pub fn remembers(&self, addr: IpAddr) -> bool {
-        self.offset(addr)
-            .is_some_and(|offset| with!(&self.book, book => book.remembers(Offset::narrow(offset))))
+        self.offset(addr).is_some_and(|offset| self.book.remembers(offset))
     }
 
     /// What `owner` holds.
     #[must_use]
-    pub fn address_of(&self, owner: &Owner) -> Option<IpAddr> {
-        let offset = with!(&self.book, book => book.address_of(owner)?.wide());
+    pub fn address_of(&self, owner: Owner) -> Option<IpAddr> {
+        let offset = self.book.address_of(owner)?;
         Some(self.address(offset))
     }
 
     /// How many addresses are held.
     #[must_use]
     pub const fn held(&self) -> u64 {
-        with!(&self.book, book => book.held())
+        self.book.held()
     }
 
     /// How many addresses `allocate` can still give, those at rest included.
     #[must_use]
     pub fn available(&self) -> u128 {
-        with!(&self.book, book => book.available())
+        self.book.available()
     }
 
     /// Every held address with its owner, in no particular order.
-    pub fn iter(&self) -> impl Iterator<Item = (IpAddr, &Owner)> {
-        let (narrow, wide) = match &self.book {
-            Width::Narrow(book) => (Some(book), None),
-            Width::Wide(book) => (None, Some(book)),
-        };
-        let narrow = narrow.into_iter().flat_map(Book::iter).map(|(at, owner)| (at.wide(), owner));
-        let wide = wide.into_iter().flat_map(Book::iter);
-        narrow.chain(wide).map(|(offset, owner)| (self.address(offset), owner))
+    pub fn iter(&self) -> impl Iterator<Item = (IpAddr, Owner)> {
+        self.book.iter().map(|(offset, owner)| (self.address(offset), owner))
     }
 
     fn offset(&self, addr: IpAddr) -> Option<u128> {
@@ -310,33 +277,18 @@ impl Pool {
         }
     }
 
-    fn explain<A: Offset>(&self, addr: IpAddr, refusal: Refusal<A>) -> ClaimError {
+    fn explain(&self, addr: IpAddr, refusal: Refusal) -> ClaimError {
         match refusal {
             Refusal::Forbidden => ClaimError::Forbidden(addr),
             Refusal::HeldBy(owner) => ClaimError::HeldBy(owner),
-            Refusal::OwnerHolds(other) => ClaimError::OwnerHolds(self.address(other.wide())),
+            Refusal::OwnerHolds(other) => ClaimError::OwnerHolds(self.address(other)),
             Refusal::Resting { until } => ClaimError::Resting { until },
         }
     }
 }
 
-fn book<A: Offset>(
-    last: u128,
-    forbidden: &[(u128, u128)],
-    excluded: &[(u128, u128)],
-    named: &[Vec<(u128, u128)>],
-    rest: Seconds,
-    remembered: usize,
-) -> Book<A> {
-    let narrow = |spans: &[(u128, u128)]| {
-        spans.iter().map(|(first, last)| (A::narrow(*first), A::narrow(*last))).collect()
-    };
-    let named: Vec<_> = named.iter().map(|spans| narrow(spans)).collect();
-    Book::new(A::narrow(last), narrow(forbidden), narrow(excluded), &named, rest, remembered)
-}
-
 /// The parts of `ranges` that lie within the network, as offsets.
-fn offsets(network: IpNetwork, last: u128, ranges: &[AddrRange]) -> Vec<(u128, u128)> {
+fn offsets(network: IpNetwork, last: u128, ranges: &[AddrRange]) -> Vec<Span> {
     let base = number(network.network());
     let same_family = |range: &&AddrRange| range.first().is_ipv4() == network.is_ipv4();
     let clip = |range: &AddrRange| {

@@ -7,52 +7,48 @@ use foldhash::fast::RandomState;
 
 use crate::Owner;
 use crate::index::Index;
-use crate::offset::Offset;
 use crate::releases::Node;
 use crate::slab::{Slab, Slot};
 
 /// An address that was given at least once.
-#[derive(Clone, Debug)]
-pub(crate) struct Record<A> {
-    pub(crate) addr: A,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record {
     /// Its holder, or after the release its last one, unknown when the release
     /// was learnt from the ledger.
     owner: Option<Owner>,
-    /// Of the owner. Growing a table and changing hands need not read a name that
-    /// lies elsewhere in memory.
-    hash: Hash,
+    /// The offset of the address, in two parts: a `u128` would make the record
+    /// half as large again, and no network has more than 80 bits.
+    low: u64,
+    high: u32,
     /// Its place among the released ones; none while it is held.
     pub(crate) released: Option<Node>,
 }
 
-/// Half of a hash: enough to tell a few million owners apart in nearly every case, and a
-/// record has room for no more.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Hash(u32);
-
-impl Hash {
-    /// A table takes the place from the lowest bits and the tag from the highest.
-    fn spread(self) -> u64 {
-        u64::from(self.0) << 32 | u64::from(self.0)
+impl Record {
+    #[expect(clippy::cast_possible_truncation, reason = "this is how the parts are made")]
+    const fn new(addr: u128) -> Self {
+        Self { owner: None, low: addr as u64, high: (addr >> u64::BITS) as u32, released: None }
     }
-}
 
-impl<A: Offset> Record<A> {
-    pub(crate) const fn owner(&self) -> Option<&Owner> {
-        self.owner.as_ref()
+    /// The offset of the address.
+    pub(crate) const fn addr(&self) -> u128 {
+        (self.high as u128) << u64::BITS | self.low as u128
+    }
+
+    pub(crate) const fn owner(&self) -> Option<Owner> {
+        self.owner
     }
 
     /// Who holds the address.
-    pub(crate) fn holder(&self) -> Option<&Owner> {
-        self.owner.as_ref().filter(|_| self.released.is_none())
+    pub(crate) fn holder(&self) -> Option<Owner> {
+        self.owner.filter(|_| self.released.is_none())
     }
 }
 
 /// An owner, looked up once per call.
 #[derive(Clone, Copy)]
-pub(crate) struct Asking<'a> {
-    pub(crate) owner: &'a Owner,
-    hash: Hash,
+pub(crate) struct Asking {
+    pub(crate) owner: Owner,
     /// The record that is found by this owner.
     pub(crate) known: Option<Slot>,
 }
@@ -60,15 +56,16 @@ pub(crate) struct Asking<'a> {
 /// Every record is found by its address. By an owner is found the record that it
 /// holds, or else the one that it held last, until that one changes hands.
 #[derive(Clone, Debug)]
-pub(crate) struct Records<A> {
-    slab: Slab<Record<A>>,
+pub(crate) struct Records {
+    slab: Slab<Record>,
     by_addr: Index,
     by_owner: Index,
-    /// Seeded, so that nobody can choose names that collide.
+    /// Of addresses, which users may choose: seeded, so that nobody knows which ones
+    /// collide.
     hasher: RandomState,
 }
 
-impl<A: Offset> Records<A> {
+impl Records {
     pub(crate) fn new() -> Self {
         Self {
             slab: Slab::new(),
@@ -79,95 +76,89 @@ impl<A: Offset> Records<A> {
     }
 
     /// `owner`, and what is found by it.
-    pub(crate) fn look_up<'a>(&self, owner: &'a Owner) -> Asking<'a> {
-        let [_, _, _, _, a, b, c, d] = self.hasher.hash_one(owner).to_be_bytes();
-        let hash = Hash(u32::from_be_bytes([a, b, c, d]));
-        let known = self.by_owner.find(hash.spread(), |slot| {
-            let record = &self.slab[slot];
-            record.hash == hash && record.owner.as_ref() == Some(owner)
-        });
-        Asking { owner, hash, known }
+    pub(crate) fn look_up(&self, owner: Owner) -> Asking {
+        let is_it = |slot| self.slab[slot].owner == Some(owner);
+        Asking { owner, known: self.by_owner.find(owner.bits(), is_it) }
     }
 
     /// The record of `addr`.
-    pub(crate) fn at(&self, addr: A) -> Option<Slot> {
-        self.by_addr.find(self.hasher.hash_one(addr), |slot| self.slab[slot].addr == addr)
+    pub(crate) fn at(&self, addr: u128) -> Option<Slot> {
+        self.by_addr.find(self.hasher.hash_one(addr), |slot| self.slab[slot].addr() == addr)
     }
 
     /// Every record of an address that is held.
-    pub(crate) fn held(&self) -> impl Iterator<Item = (A, &Owner)> {
-        self.slab.iter().filter_map(|record| record.holder().map(|owner| (record.addr, owner)))
+    pub(crate) fn held(&self) -> impl Iterator<Item = (u128, Owner)> {
+        self.slab.iter().filter_map(|record| record.holder().map(|owner| (record.addr(), owner)))
     }
 
     /// Makes a record for `addr`, which has none, that belongs to nobody yet.
-    pub(crate) fn add(&mut self, addr: A) -> Slot {
+    pub(crate) fn add(&mut self, addr: u128) -> Slot {
         let Self { slab, by_addr, hasher, .. } = self;
-        let record = Record { addr, owner: None, hash: Hash(0), released: None };
-        let slot = slab.insert_with(|_| record);
-        by_addr.add(hasher.hash_one(addr), slot, |other| hasher.hash_one(slab[other].addr));
+        let slot = slab.insert_with(|_| Record::new(addr));
+        by_addr.add(hasher.hash_one(addr), slot, |other| hasher.hash_one(slab[other].addr()));
         slot
     }
 
     /// Makes the record at `slot` the one of `to`.
-    pub(crate) fn assign(&mut self, slot: Slot, to: Asking<'_>) {
+    pub(crate) fn assign(&mut self, slot: Slot, to: Asking) {
         if to.known == Some(slot) {
             return;
         }
-        let Asking { owner, hash, known } = to;
-        if self.slab[slot].owner.as_ref() != Some(owner) {
+        let Asking { owner, known } = to;
+        if self.slab[slot].owner != Some(owner) {
             self.disown(slot);
-            let record = &mut self.slab[slot];
-            record.owner = Some(owner.clone());
-            record.hash = hash;
+            self.slab[slot].owner = Some(owner);
         }
         let Self { slab, by_owner, .. } = self;
         match known {
-            Some(other) => by_owner.replace(hash.spread(), other, slot),
-            None => by_owner.add(hash.spread(), slot, |other| slab[other].hash.spread()),
+            Some(other) => by_owner.replace(owner.bits(), other, slot),
+            None => {
+                by_owner.add(owner.bits(), slot, |other| slab[other].owner.map_or(0, Owner::bits))
+            }
         }
     }
 
     /// Removes the record at `slot`. What it said can be read until the next `add`.
     pub(crate) fn remove(&mut self, slot: Slot) {
         self.disown(slot);
-        self.by_addr.remove(self.hasher.hash_one(self.slab[slot].addr), slot);
+        self.by_addr.remove(self.hasher.hash_one(self.slab[slot].addr()), slot);
         self.slab.vacate(slot);
     }
 
     fn disown(&mut self, slot: Slot) {
-        if self.slab[slot].owner.take().is_some() {
-            self.by_owner.remove(self.slab[slot].hash.spread(), slot);
+        if let Some(owner) = self.slab[slot].owner.take() {
+            self.by_owner.remove(owner.bits(), slot);
         }
     }
 }
 
-impl<A> At<Slot> for Records<A> {
-    type Output = Record<A>;
+impl At<Slot> for Records {
+    type Output = Record;
 
-    fn index(&self, slot: Slot) -> &Record<A> {
+    fn index(&self, slot: Slot) -> &Record {
         &self.slab[slot]
     }
 }
 
-impl<A> AtMut<Slot> for Records<A> {
-    fn index_mut(&mut self, slot: Slot) -> &mut Record<A> {
+impl AtMut<Slot> for Records {
+    fn index_mut(&mut self, slot: Slot) -> &mut Record {
         &mut self.slab[slot]
     }
 }
 
 #[cfg(test)]
-impl<A: Offset> Records<A> {
+impl Records {
     /// What must be true between any two calls; says how many are held.
     pub(crate) fn assert_consistent(&self) -> u64 {
         for slot in self.by_addr.slots() {
             let record = &self.slab[slot];
-            assert_eq!(self.at(record.addr), Some(slot), "found by its address");
+            assert_eq!(self.at(record.addr()), Some(slot), "found by its address");
             if let Some(holder) = record.holder() {
                 assert_eq!(self.look_up(holder).known, Some(slot), "found by its holder");
             }
         }
         for slot in self.by_owner.slots() {
-            let owner = self.slab[slot].owner.as_ref().expect("found by its owner");
+            let owner = self.slab[slot].owner.expect("found by its owner");
             assert_eq!(self.look_up(owner).known, Some(slot), "one entry per owner");
         }
         let released = |slot: &Slot| self.slab[*slot].released.is_some();
@@ -187,8 +178,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_takes_forty_bytes_unless_its_network_is_larger_than_a_64() {
-        assert_eq!(size_of::<Record<u64>>(), 40);
-        assert_eq!(size_of::<Record<u128>>(), 48);
+    fn a_record_takes_thirty_two_bytes_and_has_room_for_every_address_of_a_48() {
+        assert_eq!(size_of::<Record>(), 32);
+        let last = (1 << 80) - 1;
+        assert_eq!(Record::new(last).addr(), last);
     }
 }

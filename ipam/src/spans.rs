@@ -1,77 +1,95 @@
 //! Sets of addresses as spans: cost follows the number of gaps, never the
 //! number of addresses.
 
-use std::collections::BTreeMap;
-
-use crate::offset::Offset;
+/// The first and the last address, as distances from the start of the network: at most
+/// 80 bits, so that there is always a next one.
+pub(crate) type Span = (u128, u128);
 
 /// A set of addresses that never changes, such as a subnet's exclusions.
 #[derive(Clone, Debug)]
-pub(crate) struct Spans<A>(Box<[(A, A)]>);
+pub(crate) struct Spans(Box<[Span]>);
 
-impl<A: Offset> Spans<A> {
+impl Spans {
     /// The union of `spans`, each given by its first and last address.
-    pub(crate) fn new(mut spans: Vec<(A, A)>) -> Self {
+    pub(crate) fn new(mut spans: Vec<Span>) -> Self {
         spans.sort_unstable();
-        let mut merged: Vec<(A, A)> = Vec::with_capacity(spans.len());
+        let mut merged: Vec<Span> = Vec::with_capacity(spans.len());
         for (first, last) in spans {
             match merged.last_mut() {
-                Some((_, end)) if end.next().is_none_or(|next| first <= next) => {
-                    *end = last.max(*end);
-                }
+                Some((_, end)) if first <= *end + 1 => *end = last.max(*end),
                 _ => merged.push((first, last)),
             }
         }
         Self(merged.into())
     }
 
-    pub(crate) fn contains(&self, addr: A) -> bool {
+    pub(crate) fn contains(&self, addr: u128) -> bool {
         let after = self.0.partition_point(|(first, _)| *first <= addr);
         after > 0 && addr <= self.0[after - 1].1
     }
-}
 
-impl<A: Offset> Spans<A> {
     /// What is in this set or in `others`.
-    pub(crate) fn and(&self, others: impl Iterator<Item = (A, A)>) -> Self {
+    pub(crate) fn and(&self, others: impl Iterator<Item = Span>) -> Self {
         Self::new(self.0.iter().copied().chain(others).collect())
+    }
+
+    /// What is in `spans`, which are in order and share nothing, and not in this set.
+    pub(crate) fn outside(&self, spans: impl Iterator<Item = Span>) -> Self {
+        let mut left = Vec::new();
+        for (first, last) in spans {
+            let mut start = first;
+            let from = self.0.partition_point(|(_, end)| *end < first);
+            for (hole, end) in self.0[from..].iter().take_while(|(hole, _)| *hole <= last) {
+                if start < *hole {
+                    left.push((start, hole - 1));
+                }
+                start = end + 1;
+            }
+            if start <= last {
+                left.push((start, last));
+            }
+        }
+        Self::new(left)
+    }
+
+    /// How many addresses are in the set.
+    pub(crate) fn len(&self) -> u128 {
+        self.0.iter().map(|(first, last)| last - first + 1).sum()
+    }
+
+    /// The span with this number, in order.
+    pub(crate) fn get(&self, number: usize) -> Option<Span> {
+        self.0.get(number).copied()
     }
 }
 
 /// Which sub-pool an address belongs to: spans that share nothing, each with the
 /// number of its sub-pool.
 #[derive(Clone, Debug)]
-pub(crate) struct Members<A>(Box<[(A, A, usize)]>);
+pub(crate) struct Members(Box<[(u128, u128, usize)]>);
 
-impl<A: Offset> Members<A> {
+impl Members {
     /// The spans of each sub-pool. An address that several name belongs to the span
     /// that begins first, of those to the one of the lower number.
-    pub(crate) fn new(sub_pools: &[Vec<(A, A)>]) -> Self {
+    pub(crate) fn new(sub_pools: &[Vec<Span>]) -> Self {
         let numbered = sub_pools.iter().enumerate();
-        let mut spans: Vec<(A, usize, A)> = numbered
+        let mut spans: Vec<(u128, usize, u128)> = numbered
             .flat_map(|(number, spans)| spans.iter().map(move |one| (one.0, number, one.1)))
             .collect();
         spans.sort_unstable();
-        let mut members: Vec<(A, A, usize)> = Vec::with_capacity(spans.len());
+        let mut members: Vec<(u128, u128, usize)> = Vec::with_capacity(spans.len());
         for (first, number, last) in spans {
-            let free = match members.last() {
-                Some((_, end, _)) => end.next().map(|next| first.max(next)),
-                None => Some(first),
-            };
-            if let Some(first) = free.filter(|first| *first <= last) {
+            let first = members.last().map_or(first, |(_, end, _)| first.max(end + 1));
+            if first <= last {
                 members.push((first, last, number));
             }
         }
         Self(members.into())
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// The number of the sub-pool that `addr` belongs to.
     #[inline]
-    pub(crate) fn of(&self, addr: A) -> Option<usize> {
+    pub(crate) fn of(&self, addr: u128) -> Option<usize> {
         if self.0.is_empty() {
             return None;
         }
@@ -81,128 +99,14 @@ impl<A: Offset> Members<A> {
     }
 
     /// The spans of all, in order.
-    pub(crate) fn spans(&self) -> impl Iterator<Item = (A, A)> {
+    pub(crate) fn spans(&self) -> impl Iterator<Item = Span> {
         self.0.iter().map(|(first, last, _)| (*first, *last))
     }
 
     /// The spans of one sub-pool, in order.
-    pub(crate) fn spans_of(&self, number: usize) -> impl Iterator<Item = (A, A)> {
+    pub(crate) fn spans_of(&self, number: usize) -> impl Iterator<Item = Span> {
         let mine = self.0.iter().filter(move |(_, _, one)| *one == number);
         mine.map(|(first, last, _)| (*first, *last))
-    }
-}
-
-/// The addresses that nobody has used yet.
-///
-/// An ordered map from the last address of each span to its first: taking the
-/// lowest address, by far the most frequent change, then leaves the keys alone.
-#[derive(Clone, Debug)]
-pub(crate) struct Fresh<A> {
-    by_last: BTreeMap<A, A>,
-    len: u128,
-}
-
-impl<A: Offset> Fresh<A> {
-    /// Every address up to `last` that is not in `except`.
-    pub(crate) fn up_to(last: A, except: &Spans<A>) -> Self {
-        let mut fresh = Self { by_last: BTreeMap::new(), len: 0 };
-        let mut start = Some(A::ZERO);
-        for (first, end) in &except.0 {
-            if let (Some(start), Some(before)) = (start, first.previous())
-                && start <= before
-            {
-                fresh.add(start, before);
-            }
-            start = end.next();
-        }
-        if let Some(start) = start.filter(|start| *start <= last) {
-            fresh.add(start, last);
-        }
-        fresh
-    }
-
-    /// Every address of these spans, which are in order and share nothing, that is
-    /// not in `except`.
-    pub(crate) fn within(spans: impl Iterator<Item = (A, A)>, except: &Spans<A>) -> Self {
-        let mut fresh = Self { by_last: BTreeMap::new(), len: 0 };
-        for (first, last) in spans {
-            let mut start = Some(first);
-            let from = except.0.partition_point(|(_, end)| *end < first);
-            for (hole, end) in except.0[from..].iter().take_while(|(hole, _)| *hole <= last) {
-                if let (Some(start), Some(before)) = (start, hole.previous())
-                    && start <= before
-                {
-                    fresh.join(start, before);
-                }
-                start = end.next();
-            }
-            if let Some(start) = start.filter(|start| *start <= last) {
-                fresh.join(start, last);
-            }
-        }
-        fresh
-    }
-
-    pub(crate) fn len(&self) -> u128 {
-        self.len
-    }
-
-    /// Takes out the lowest address.
-    pub(crate) fn pop_lowest(&mut self) -> Option<A> {
-        let mut lowest = self.by_last.first_entry()?;
-        let addr = *lowest.get();
-        if addr == *lowest.key() {
-            lowest.remove();
-        } else {
-            *lowest.get_mut() = addr.next().expect("a span's last address lies above");
-        }
-        self.len -= 1;
-        Some(addr)
-    }
-
-    /// Takes out `addr`, if it is in the set.
-    pub(crate) fn remove(&mut self, addr: A) {
-        let Some((&last, first)) = self.by_last.range_mut(addr..).next() else { return };
-        if addr < *first {
-            return;
-        }
-        self.len -= 1;
-        let below = addr.previous().filter(|previous| *first <= *previous);
-        let below = below.map(|previous| (previous, *first));
-        if addr == last {
-            self.by_last.remove(&last);
-        } else {
-            *first = addr.next().expect("the span's last address lies above");
-        }
-        self.by_last.extend(below);
-    }
-
-    /// Puts back `addr`, which must not be in the set.
-    pub(crate) fn insert(&mut self, addr: A) {
-        self.len += 1;
-        let below = addr.previous().and_then(|previous| self.by_last.remove(&previous));
-        let first = below.unwrap_or(addr);
-        if let Some(next) = addr.next()
-            && let Some((_, above)) = self.by_last.range_mut(next..).next()
-            && *above == next
-        {
-            *above = first;
-        } else {
-            self.by_last.insert(addr, first);
-        }
-    }
-
-    /// Adds a span that lies above all others, as one with the last if they touch:
-    /// taking and putting back relies on no two spans touching.
-    fn join(&mut self, first: A, last: A) {
-        let touching = first.previous().and_then(|before| self.by_last.remove(&before));
-        self.by_last.insert(last, touching.unwrap_or(first));
-        self.len += last.wide() - first.wide() + 1;
-    }
-
-    fn add(&mut self, first: A, last: A) {
-        self.by_last.insert(last, first);
-        self.len += last.wide() - first.wide() + 1;
     }
 }
 
@@ -210,58 +114,39 @@ impl<A: Offset> Fresh<A> {
 mod tests {
     use super::*;
 
-    fn spans_of(fresh: &Fresh<u64>) -> Vec<(u64, u64)> {
-        fresh.by_last.iter().map(|(last, first)| (*first, *last)).collect()
-    }
+    const LAST: u128 = (1 << 80) - 1;
 
     #[test]
     fn overlapping_and_touching_spans_become_one() {
-        let spans = Spans::new(vec![(10, 12), (1, 3), (4, 6), (2, 5), (u64::MAX, u64::MAX)]);
-        assert_eq!(*spans.0, [(1, 6), (10, 12), (u64::MAX, u64::MAX)]);
-        let within: Vec<u64> = (0..14).filter(|addr| spans.contains(*addr)).collect();
+        let spans = Spans::new(vec![(10, 12), (1, 3), (4, 6), (2, 5), (LAST, LAST)]);
+        assert_eq!(*spans.0, [(1, 6), (10, 12), (LAST, LAST)]);
+        let within: Vec<u128> = (0..14).filter(|addr| spans.contains(*addr)).collect();
         assert_eq!(within, [1, 2, 3, 4, 5, 6, 10, 11, 12]);
     }
 
     #[test]
     fn what_is_left_after_exceptions_is_counted_without_being_listed() {
         let except = Spans::new(vec![(0, 0), (5, 5), (7, 7)]);
-        let fresh = Fresh::up_to(u64::MAX, &except);
-        assert_eq!(spans_of(&fresh), [(1, 4), (6, 6), (8, u64::MAX)]);
-        assert_eq!(fresh.len(), (1 << 64) - 3);
+        let left = except.outside([(0, LAST)].into_iter());
+        assert_eq!(*left.0, [(1, 4), (6, 6), (8, LAST)]);
+        assert_eq!(left.len(), (1 << 80) - 3);
+        let left = except.outside([(1, 2), (4, 4), (5, 7), (9, 9)].into_iter());
+        assert_eq!(*left.0, [(1, 2), (4, 4), (6, 6), (9, 9)]);
     }
 
     #[test]
     fn exceptions_may_cover_everything() {
-        let fresh = Fresh::up_to(7, &Spans::new(vec![(0, 3), (4, 7)]));
-        assert_eq!((fresh.len(), spans_of(&fresh)), (0, vec![]));
+        let left = Spans::new(vec![(0, 3), (4, 7)]).outside([(0, 7)].into_iter());
+        assert_eq!((left.len(), left.get(0)), (0, None));
     }
 
     #[test]
-    fn an_address_taken_from_the_middle_splits_a_span_and_heals_it_when_put_back() {
-        let mut fresh = Fresh::up_to(9, &Spans::new(vec![]));
-        for (addr, expected) in [
-            (5, vec![(0, 4), (6, 9)]),
-            (0, vec![(1, 4), (6, 9)]),
-            (9, vec![(1, 4), (6, 8)]),
-            (9, vec![(1, 4), (6, 8)]),
-        ] {
-            fresh.remove(addr);
-            assert_eq!(spans_of(&fresh), expected);
-        }
-        for (addr, expected) in [(5, vec![(1, 8)]), (9, vec![(1, 9)]), (0, vec![(0, 9)])] {
-            fresh.insert(addr);
-            assert_eq!(spans_of(&fresh), expected);
-        }
-        assert_eq!(fresh.len(), 10);
-    }
-
-    #[test]
-    fn the_highest_address_a_type_can_express_is_an_address_like_any_other() {
-        let mut fresh = Fresh::up_to(u64::MAX, &Spans::new(vec![(0, u64::MAX - 1)]));
-        assert_eq!(fresh.pop_lowest(), Some(u64::MAX));
-        assert_eq!(fresh.pop_lowest(), None);
-        fresh.insert(u64::MAX);
-        fresh.remove(u64::MAX);
-        assert_eq!(fresh.len(), 0);
+    fn an_address_that_two_sub_pools_name_belongs_to_the_span_that_begins_first() {
+        let members = Members::new(&[vec![(5, 9), (20, 20)], vec![(2, 6), (20, 21)]]);
+        let of: Vec<_> = (1..=10).map(|addr| members.of(addr)).collect();
+        let (none, first, second) = (None, Some(0), Some(1));
+        assert_eq!(of, [none, second, second, second, second, second, first, first, first, none]);
+        assert_eq!((members.of(20), members.of(21)), (first, second));
+        assert_eq!(members.spans_of(0).collect::<Vec<_>>(), [(7, 9), (20, 20)]);
     }
 }

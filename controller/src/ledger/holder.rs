@@ -1,5 +1,7 @@
 //! Who holds an address: in the ledger's own words and in those of its blocks.
 
+use std::net::IpAddr;
+
 use crds::ledger::Holder;
 use ipam::Owner;
 use net::names;
@@ -58,9 +60,15 @@ pub struct Claimant {
 }
 
 impl Claimant {
-    /// The name by which the pools know it.
+    /// As whom the pools know it.
     pub(super) fn owner(&self) -> Owner {
         Owner::from(format!("{}/{}", self.port, self.uid).as_str())
+    }
+
+    /// Who holds `address` in a pool when this holds it beside its place: see
+    /// `ledger/spare.rs`.
+    pub(super) fn keeper(&self, address: IpAddr) -> Owner {
+        Owner::from(format!("{}/{}@{address}", self.port, self.uid).as_str())
     }
 
     pub(super) fn from_holder(holder: &Holder) -> Self {

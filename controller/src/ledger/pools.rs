@@ -6,6 +6,7 @@ use ipam::{AllocateError, ClaimError, Owner, Pool, Seconds};
 use net::names;
 use tracing::info;
 
+use super::Claimant;
 use crate::family::Family;
 use crate::network::Network;
 
@@ -122,6 +123,7 @@ impl TakeError {
         subnet: &str,
         network: ipnetwork::IpNetwork,
         now: Seconds,
+        port_at: impl FnOnce(IpAddr) -> String,
     ) -> AddressError {
         let subnet = subnet.to_owned();
         match self {
@@ -136,10 +138,10 @@ impl TakeError {
             | Self::Claim(_, ClaimError::Resting { until }) => {
                 AddressError::Resting { subnet, seconds: until.saturating_sub(now) }
             }
-            Self::Claim(address, ClaimError::HeldBy(owner)) => {
-                let holder = owner.as_str().rsplit_once('/').map_or("", |(port, _)| port);
-                let vip = names::vip_of_holder(holder).map(|vip| format!("Vip {vip}"));
-                let holder = vip.unwrap_or_else(|| holder.to_owned());
+            Self::Claim(address, ClaimError::HeldBy(_)) => {
+                let holder = port_at(address);
+                let vip = names::vip_of_holder(&holder).map(|vip| format!("Vip {vip}"));
+                let holder = vip.unwrap_or(holder);
                 AddressError::Held { address, subnet, holder }
             }
             Self::Claim(
@@ -150,11 +152,13 @@ impl TakeError {
     }
 }
 
-/// The address of `owner`: the one wanted, else the one held, else a free one.
-/// What it holds may be none of the pool that it is to come from.
+/// The address of `claimant`, whom the pool knows as `owner`: the one wanted, else the
+/// one held, else a free one. What it holds may be none of the pool that it is to come
+/// from.
 pub(super) fn take(
     pool: &mut Pool,
-    owner: &Owner,
+    claimant: &Claimant,
+    owner: Owner,
     wanted: Option<IpAddr>,
     from: Option<&FromPool>,
     now: Seconds,
@@ -162,16 +166,16 @@ pub(super) fn take(
     let Some(wanted) = wanted else {
         return match from.filter(|from| pool.has(&from.name)) {
             None => pool.allocate(owner, now).map_err(TakeError::Allocate),
-            Some(from) => take_from(pool, owner, from, now)
+            Some(from) => take_from(pool, claimant, owner, from, now)
                 .map_err(|error| TakeError::From(from.name.clone(), error)),
         };
     };
     if let Some(held) = pool.address_of(owner).filter(|held| *held != wanted) {
         if let Some(other) = pool.holder(wanted) {
-            return Err(TakeError::Claim(wanted, ClaimError::HeldBy(other.clone())));
+            return Err(TakeError::Claim(wanted, ClaimError::HeldBy(other)));
         }
         pool.release(owner, now);
-        info!(%owner, %held, %wanted, "The address changes as the template asks");
+        info!(port = claimant.port, %held, %wanted, "The address changes as the template asks");
     }
     pool.claim(owner, wanted, now).map_err(|error| TakeError::Claim(wanted, error))?;
     Ok(wanted)
@@ -179,7 +183,8 @@ pub(super) fn take(
 
 fn take_from(
     pool: &mut Pool,
-    owner: &Owner,
+    claimant: &Claimant,
+    owner: Owner,
     from: &FromPool,
     now: Seconds,
 ) -> Result<IpAddr, AllocateError> {
@@ -189,7 +194,7 @@ fn take_from(
             return Err(AllocateError::Exhausted);
         }
         pool.release(owner, now);
-        info!(%owner, %held, pool = from.name, "The address changes as the template asks");
+        info!(port = claimant.port, %held, pool = from.name, "The address changes as the template asks");
     }
     pool.allocate_from(&from.name, owner, now)
 }

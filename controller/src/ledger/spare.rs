@@ -9,15 +9,10 @@
 
 use std::net::IpAddr;
 
-use ipam::{Owner, Seconds};
+use ipam::Seconds;
 
 use super::edits::Change;
 use super::{Claimant, Ledger};
-
-/// Who holds in a pool what `owner` holds beside its place.
-pub(super) fn keeper(owner: &Owner, address: IpAddr) -> Owner {
-    Owner::from(format!("{owner}@{address}").as_str())
-}
 
 impl Ledger {
     /// The addresses that `claimant` is to use of those that it holds in `subnet`: one
@@ -30,7 +25,7 @@ impl Ledger {
         }
         let owner = claimant.owner();
         let pools = self.pools.get(subnet).into_iter().flatten();
-        let used: Vec<_> = pools.filter_map(|pool| pool.address_of(&owner)).collect();
+        let used: Vec<_> = pools.filter_map(|pool| pool.address_of(owner)).collect();
         let of_family = |v4: bool| move |one: &&IpAddr| -> bool { one.is_ipv4() == v4 };
         let first = |v4: bool| {
             let used = used.iter().filter(|one| held.contains(one)).find(of_family(v4));
@@ -47,16 +42,16 @@ impl Ledger {
         }
         let owner = claimant.owner();
         let Some(pool) = self.pool_mut(subnet, address) else { return };
-        let used = pool.address_of(&owner);
+        let used = pool.address_of(owner);
         if used == Some(address) {
             return;
         }
-        pool.release(&keeper(&owner, address), 0);
+        pool.release(claimant.keeper(address), 0);
         if let Some(used) = used {
-            pool.release(&owner, 0);
-            let _ = pool.restore_held(&keeper(&owner, used), used);
+            pool.release(owner, 0);
+            let _ = pool.restore_held(claimant.keeper(used), used);
         }
-        let _ = pool.restore_held(&owner, address);
+        let _ = pool.restore_held(owner, address);
     }
 
     /// Has `claimant` use what it holds of this IPPool, if it uses none of it.
@@ -64,7 +59,7 @@ impl Ledger {
         let owner = claimant.owner();
         for address in self.addresses(subnet, claimant) {
             let better = self.pool_mut(subnet, address).is_some_and(|pool| {
-                let used = pool.address_of(&owner);
+                let used = pool.address_of(owner);
                 pool.is_member(name, address)
                     && !used.is_some_and(|used| pool.is_member(name, used))
             });
@@ -81,7 +76,7 @@ impl Ledger {
                 && let Some(pool) = self.pool_mut(subnet, address)
             {
                 // What is held already is so by its keeper.
-                let _ = pool.restore_held(&keeper(&claimant.owner(), address), address);
+                let _ = pool.restore_held(claimant.keeper(address), address);
             }
         }
     }
@@ -99,9 +94,9 @@ impl Ledger {
         }
         let owner = claimant.owner();
         if let Some(pool) = self.pool_mut(subnet, address) {
-            let used = pool.address_of(&owner) == Some(address);
-            let holder = if used { owner } else { keeper(&owner, address) };
-            pool.release(&holder, now);
+            let used = pool.address_of(owner) == Some(address);
+            let holder = if used { owner } else { claimant.keeper(address) };
+            pool.release(holder, now);
         }
         self.note(subnet, address, Change::Release(claimant.clone(), now));
     }

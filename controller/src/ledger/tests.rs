@@ -155,7 +155,8 @@ async fn a_claim_that_fails_in_one_family_takes_nothing_in_the_other() {
     ledger.claim("s", &claimant("web", "u1"), &[v6], 100).unwrap();
     let free = ledger.counts("s");
     let refused = ledger.claim("s", &claimant("db", "u2"), &[v6], 100);
-    assert!(matches!(refused, Err(AddressError::Held { .. })), "{refused:?}");
+    let Err(AddressError::Held { holder, .. }) = refused else { panic!("{refused:?}") };
+    assert_eq!(holder, "web.default");
     assert_eq!(ledger.counts("s"), free);
 }
 
@@ -184,7 +185,8 @@ async fn a_block_that_somebody_else_wrote_is_believed() {
     blocks.into_values().for_each(|block| drop(ours.observe(block)));
     ours.settle();
     let refused = ours.claim("s", &claimant("db", "u2"), &[address], 100);
-    assert!(matches!(refused, Err(AddressError::Held { .. })), "{refused:?}");
+    let Err(AddressError::Held { holder, .. }) = refused else { panic!("{refused:?}") };
+    assert_eq!(holder, "web.default");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 use net::AddrRange;
 use proptest::prelude::*;
 
-use super::{Pool, SubPool, Width};
+use super::{Pool, SubPool};
 use crate::{AllocateError, ClaimError, Owner, Seconds};
 
 const REST: Seconds = 10;
@@ -115,8 +115,8 @@ impl Naive {
     fn release(&mut self, owner: &Owner, now: Seconds) -> Option<IpAddr> {
         let addr = self.address_of(owner)?;
         self.held.remove(&addr);
-        self.queue(Released { addr, at: now, by: Some(owner.clone()) });
-        self.last_of.insert(owner.clone(), addr);
+        self.queue(Released { addr, at: now, by: Some(*owner) });
+        self.last_of.insert(*owner, addr);
         for _ in 0..2 {
             let aside = |naive: &Self, addr| !naive.is_dynamic(addr);
             self.forget_one(now, aside, 0);
@@ -132,7 +132,7 @@ impl Naive {
 
     fn restore_held(&mut self, owner: &Owner, addr: IpAddr) -> Result<(), ClaimError> {
         match (self.held.get(&addr), self.address_of(owner)) {
-            (Some(holder), _) if holder != owner => Err(ClaimError::HeldBy(holder.clone())),
+            (Some(holder), _) if holder != owner => Err(ClaimError::HeldBy(*holder)),
             (None, Some(other)) => Err(ClaimError::OwnerHolds(other)),
             (Some(_), _) => Ok(()),
             (None, None) => {
@@ -202,7 +202,7 @@ impl Naive {
     fn hold(&mut self, owner: &Owner, addr: IpAddr) {
         self.forget(addr);
         self.last_of.remove(owner);
-        self.held.insert(addr, owner.clone());
+        self.held.insert(addr, *owner);
     }
 
     fn forget(&mut self, addr: IpAddr) {
@@ -313,6 +313,8 @@ struct Pair {
     all: Vec<IpAddr>,
     owners: Vec<Owner>,
     now: Seconds,
+    /// How many addresses `allocate` could give when nothing was held.
+    capacity: u128,
     pool: Pool,
     naive: Naive,
 }
@@ -330,9 +332,11 @@ impl Pair {
         let excluded = addr_ranges(&all, excluded);
         let sub_pools = sub_pools(&all, divided);
         let owners = (0..OWNERS).map(|number| format!("vm{number}.default").as_str().into());
+        let pool = Pool::remembering(remembered, network, &forbidden, &excluded, &sub_pools, REST);
+        let pool = pool.unwrap();
         Self {
-            pool: Pool::remembering(remembered, network, &forbidden, &excluded, &sub_pools, REST)
-                .unwrap(),
+            capacity: pool.available(),
+            pool,
             naive: Naive::new(remembered, network, &forbidden, &excluded, &sub_pools),
             owners: owners.collect(),
             now: 100,
@@ -351,24 +355,24 @@ impl Pair {
         match *step {
             Step::Allocate(owner) => {
                 let owner = &owners[owner];
-                assert_eq!(pool.allocate(owner, *now), naive.allocate(None, owner, *now));
+                assert_eq!(pool.allocate(*owner, *now), naive.allocate(None, owner, *now));
             }
             Step::AllocateFrom(name, owner) => {
                 let (name, owner) = (SUB_POOLS[name], &owners[owner]);
-                let given = pool.allocate_from(name, owner, *now);
+                let given = pool.allocate_from(name, *owner, *now);
                 assert_eq!(given, naive.allocate(Some(name), owner, *now));
             }
             Step::Claim(owner, number) => {
                 let (owner, addr) = (&owners[owner], addr(number));
-                assert_eq!(pool.claim(owner, addr, *now), naive.claim(owner, addr, *now));
+                assert_eq!(pool.claim(*owner, addr, *now), naive.claim(owner, addr, *now));
             }
             Step::Release(owner) => {
                 let owner = &owners[owner];
-                assert_eq!(pool.release(owner, *now), naive.release(owner, *now));
+                assert_eq!(pool.release(*owner, *now), naive.release(owner, *now));
             }
             Step::RestoreHeld(owner, number) => {
                 let (owner, addr) = (&owners[owner], addr(number));
-                assert_eq!(pool.restore_held(owner, addr), naive.restore_held(owner, addr));
+                assert_eq!(pool.restore_held(*owner, addr), naive.restore_held(owner, addr));
             }
             Step::RestoreResting(number, at) => {
                 pool.restore_resting(addr(number), at);
@@ -387,16 +391,17 @@ impl Pair {
     fn restart(&mut self) {
         let Self { network, forbidden, excluded, sub_pools, remembered, .. } = self;
         let mut ledger: Vec<(IpAddr, Result<Owner, Seconds>)> =
-            self.pool.iter().map(|(addr, owner)| (addr, Ok(owner.clone()))).collect();
+            self.pool.iter().map(|(addr, owner)| (addr, Ok(owner))).collect();
         ledger.extend(self.naive.released.iter().map(|it| (it.addr, Err(it.at))));
         ledger.sort_unstable_by_key(|(addr, _)| *addr);
         self.pool =
             Pool::remembering(*remembered, *network, forbidden, excluded, sub_pools, REST).unwrap();
         self.naive = Naive::new(*remembered, *network, forbidden, excluded, sub_pools);
+        self.capacity = self.pool.available();
         for (addr, entry) in ledger {
             match entry {
                 Ok(owner) => {
-                    self.pool.restore_held(&owner, addr).unwrap();
+                    self.pool.restore_held(owner, addr).unwrap();
                     self.naive.restore_held(&owner, addr).unwrap();
                 }
                 Err(at) => {
@@ -409,17 +414,18 @@ impl Pair {
 
     fn compare(&self) {
         let Self { pool, naive, .. } = self;
-        with!(&pool.book, book => book.assert_consistent());
+        pool.book.assert_consistent();
         for addr in &self.all {
-            assert_eq!(pool.holder(*addr), naive.held.get(addr));
+            assert_eq!(pool.holder(*addr), naive.held.get(addr).copied());
         }
         for owner in &self.owners {
-            assert_eq!(pool.address_of(owner), naive.address_of(owner));
+            assert_eq!(pool.address_of(*owner), naive.address_of(owner));
         }
-        let held: BTreeMap<IpAddr, Owner> =
-            pool.iter().map(|(addr, owner)| (addr, owner.clone())).collect();
+        let held: BTreeMap<IpAddr, Owner> = pool.iter().collect();
         assert_eq!(held, naive.held);
         assert_eq!(pool.held(), naive.held.len() as u64);
+        let held = naive.held.keys().filter(|addr| naive.is_given_by(None, **addr)).count();
+        assert_eq!(pool.available(), self.capacity - held as u128);
         if self.network.iter().nth(NAMED).is_none() {
             assert_eq!(pool.available(), naive.available(None, &self.all) as u128);
         }

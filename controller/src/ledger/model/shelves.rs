@@ -311,7 +311,7 @@ impl Shelves {
             held.sort();
             let mut pool = pool.clone();
             let probes = (0..).map(|n| Owner::from(format!("probe-{n}").as_str()));
-            let free: Vec<_> = probes.map_while(|probe| pool.allocate(&probe, NOW).ok()).collect();
+            let free: Vec<_> = probes.map_while(|probe| pool.allocate(probe, NOW).ok()).collect();
             name += &format!("{held:?} {free:?}");
         }
         self.ledgers.keep(name, ledger)
