@@ -137,20 +137,29 @@ impl Book {
             Place::Named(number) => &mut self.named[number],
             Place::Default | Place::Aside => &mut self.supply,
         };
-        let records = &self.records;
-        if let Some(addr) = supply.fresh.pop_lowest(|addr| records.at(addr).is_some()) {
-            self.give_first(addr, owner);
+        let records = &mut self.records;
+        if let Some(addr) = supply.fresh.pop_lowest(|addr| records.take_far(addr)) {
+            let slot = records.add(addr);
+            supply.fresh.set_record(addr, Some(slot));
+            records.assign(slot, owner);
+            self.held += 1;
             return Ok(addr);
         }
         let (at, slot) = supply.released.oldest().ok_or(AllocateError::Exhausted)?;
-        if self.rests(at, now) {
-            return Err(AllocateError::Resting { until: self.until(at) });
+        let until = at.saturating_add(self.rest);
+        if now < until {
+            return Err(AllocateError::Resting { until });
         }
-        Ok(self.give_again(slot, owner))
+        if let Some(node) = records[slot].released.take() {
+            supply.released.remove(node);
+        }
+        records.assign(slot, owner);
+        self.held += 1;
+        Ok(records[slot].addr())
     }
 
     pub(crate) fn claim(&mut self, owner: Owner, addr: u128, now: Seconds) -> Result<(), Refusal> {
-        let known = self.records.at(addr);
+        let known = self.at(addr);
         if self.is_held_by(known, owner)? {
             return Ok(());
         }
@@ -183,7 +192,7 @@ impl Book {
     }
 
     pub(crate) fn restore_held(&mut self, owner: Owner, addr: u128) -> Result<(), Refusal> {
-        let known = self.records.at(addr);
+        let known = self.at(addr);
         if !self.is_held_by(known, owner)? {
             let owner = self.with_empty_hands(owner)?;
             self.give(known, addr, owner);
@@ -192,7 +201,7 @@ impl Book {
     }
 
     pub(crate) fn restore_resting(&mut self, addr: u128, released_at: Seconds) {
-        if let Some(slot) = self.records.at(addr) {
+        if let Some(slot) = self.at(addr) {
             if self.released_at(slot).is_none_or(|at| at == released_at) {
                 return;
             }
@@ -200,16 +209,16 @@ impl Book {
         } else {
             self.not_fresh(addr);
         }
-        let slot = self.records.add(addr);
+        let slot = self.add(addr);
         self.enqueue(slot, released_at);
     }
 
     pub(crate) fn holder(&self, addr: u128) -> Option<Owner> {
-        self.records[self.records.at(addr)?].holder()
+        self.records[self.at(addr)?].holder()
     }
 
     pub(crate) fn remembers(&self, addr: u128) -> bool {
-        self.records.at(addr).is_some()
+        self.at(addr).is_some()
     }
 
     pub(crate) fn address_of(&self, owner: Owner) -> Option<u128> {
@@ -263,15 +272,10 @@ impl Book {
             self.give_again(slot, owner);
         } else {
             self.not_fresh(addr);
-            self.give_first(addr, owner);
+            let slot = self.add(addr);
+            self.records.assign(slot, owner);
+            self.held += 1;
         }
-    }
-
-    /// Gives an address without a record.
-    fn give_first(&mut self, addr: u128, owner: Asking) {
-        let slot = self.records.add(addr);
-        self.records.assign(slot, owner);
-        self.held += 1;
     }
 
     /// Gives a released address.
@@ -320,7 +324,49 @@ impl Book {
     /// Removes every trace of a released address.
     fn forget(&mut self, slot: Slot) {
         self.dequeue(slot);
+        let addr = self.records[slot].addr();
+        match self.supply_behind(addr) {
+            Some(supply) => supply.fresh.set_record(addr, None),
+            None => drop(self.records.take_far(addr)),
+        }
         self.records.remove(slot);
+    }
+
+    /// The record of `addr`.
+    #[inline]
+    fn at(&self, addr: u128) -> Option<Slot> {
+        let supply = match self.place_of(addr) {
+            Place::Aside => return self.records.far(addr),
+            Place::Default => &self.supply,
+            Place::Named(number) => &self.named[number],
+        };
+        if supply.fresh.is_behind(addr) {
+            supply.fresh.record(addr)
+        } else {
+            self.records.far(addr)
+        }
+    }
+
+    /// Makes a record for `addr`, which has none, that belongs to nobody yet.
+    #[inline]
+    fn add(&mut self, addr: u128) -> Slot {
+        let slot = self.records.add(addr);
+        match self.supply_behind(addr) {
+            Some(supply) => supply.fresh.set_record(addr, Some(slot)),
+            None => self.records.put_far(slot),
+        }
+        slot
+    }
+
+    /// The supply that keeps the record of `addr`, if one does.
+    #[inline]
+    fn supply_behind(&mut self, addr: u128) -> Option<&mut Supply> {
+        let supply = match self.place_of(addr) {
+            Place::Aside => return None,
+            Place::Default => &mut self.supply,
+            Place::Named(number) => &mut self.named[number],
+        };
+        supply.fresh.is_behind(addr).then_some(supply)
     }
 
     fn released_at(&self, slot: Slot) -> Option<Seconds> {
@@ -383,9 +429,23 @@ impl Book {
 impl Book {
     /// What must be true between any two calls.
     pub(crate) fn assert_consistent(&self) {
-        assert_eq!(self.records.assert_consistent(), self.held);
-        let named: usize = self.named.iter().map(|supply| supply.released.len()).sum();
-        let queued = self.supply.released.len() + self.set_aside.len() + named;
-        assert_eq!(self.records.len() as u64, self.held + queued as u64, "held or queued");
+        self.records.assert_consistent();
+        let supplies = || std::iter::once(&self.supply).chain(&self.named);
+        supplies().for_each(|supply| supply.fresh.assert_consistent());
+        let near = supplies().flat_map(|supply| supply.fresh.records());
+        let all: Vec<Slot> = near.chain(self.records.all_far()).collect();
+        for slot in &all {
+            let record = &self.records[*slot];
+            assert_eq!(self.at(record.addr()), Some(*slot), "found by its address");
+            if let Some(holder) = record.holder() {
+                let known = self.records.look_up(holder).known;
+                assert_eq!(known, Some(*slot), "found by its holder");
+            }
+        }
+        let held = all.iter().filter(|slot| self.records[**slot].released.is_none()).count();
+        assert_eq!(held, self.iter().count(), "an address that is not released has a holder");
+        assert_eq!(held as u64, self.held);
+        let queued: usize = supplies().map(|supply| supply.released.len()).sum();
+        assert_eq!(all.len(), held + queued + self.set_aside.len(), "held or queued");
     }
 }

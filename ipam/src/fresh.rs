@@ -1,18 +1,22 @@
-//! The addresses that nobody has used yet.
+//! The addresses that nobody has used yet, and the records of those behind them.
 //!
 //! ```text
-//!          next: the lowest that may be fresh of those never reached
-//!            v
-//!  given  ,  again  |  all but those that have a record
+//!   near: a list, one entry each         next   never listed
+//!   record, record, again, record, ... | never used, but for the far records
 //! ```
 //!
-//! What lies above `next` is neither listed nor cut into pieces: who has a record there
-//! got it by claim, and is passed over when `next` comes by. So a claim costs nothing
-//! here, however scattered the claims are, and every claim is passed over once.
+//! Behind `next` nearly every address has a record, so a list is the smallest way to
+//! find it and the fastest. Ahead of it has a record what was claimed there, and is found
+//! by a hash table; the claim costs nothing here, however scattered the claims are. When
+//! `next` comes by, it is passed over and listed, each once.
 
 use std::collections::BTreeMap;
 
+use crate::slab::Slot;
 use crate::spans::Spans;
+
+/// The list grows by one part in so many.
+const GROWTH: usize = 8;
 
 /// The addresses of one supply that are not in use, were not released, or have been
 /// forgotten since.
@@ -20,10 +24,12 @@ use crate::spans::Spans;
 pub(crate) struct Fresh {
     /// Those of the supply.
     all: Spans,
-    /// The number of the span that `next` lies in.
-    span: usize,
-    /// Every address of the supply below it was used or passed over.
+    /// Every address of the supply below it was given, claimed or passed over.
     next: u128,
+    /// The records of those, in order.
+    near: Vec<Option<Slot>>,
+    /// Where in `near` each span begins, up to the one that `next` lies in.
+    starts: Vec<usize>,
     /// Those below `next` that count as never used again.
     again: Again,
     len: u128,
@@ -33,30 +39,38 @@ impl Fresh {
     /// All of a supply.
     pub(crate) fn new(all: Spans) -> Self {
         let next = all.get(0).map_or(0, |(first, _)| first);
-        Self { span: 0, next, again: Again::default(), len: all.len(), all }
+        Self {
+            next,
+            near: Vec::new(),
+            starts: vec![0],
+            again: Again::default(),
+            len: all.len(),
+            all,
+        }
     }
 
     pub(crate) const fn len(&self) -> u128 {
         self.len
     }
 
-    /// Takes out the lowest address. Of those never reached it asks whether they are
-    /// `used`.
+    /// Takes out the lowest address. Of one never reached it asks what its record is, and
+    /// keeps that from then on.
     #[inline]
-    pub(crate) fn pop_lowest(&mut self, used: impl Fn(u128) -> bool) -> Option<u128> {
-        let addr = self.again.pop_lowest().or_else(|| self.reach(used))?;
+    pub(crate) fn pop_lowest(&mut self, take: impl FnMut(u128) -> Option<Slot>) -> Option<u128> {
+        let addr = self.again.pop_lowest().or_else(|| self.reach(take))?;
         self.len -= 1;
         Some(addr)
     }
 
-    /// The lowest of those never reached that is not used.
+    /// The lowest of those never reached that has no record.
     #[inline]
-    fn reach(&mut self, used: impl Fn(u128) -> bool) -> Option<u128> {
+    fn reach(&mut self, mut take: impl FnMut(u128) -> Option<Slot>) -> Option<u128> {
         loop {
             self.span_of_next()?;
             let addr = self.next;
-            self.pass();
-            if !used(addr) {
+            let record = take(addr);
+            self.pass(record);
+            if record.is_none() {
                 return Some(addr);
             }
         }
@@ -70,7 +84,7 @@ impl Fresh {
             self.len -= 1;
             // A ledger is read in order, and then nothing is left to pass over.
             if addr == self.next {
-                self.pass();
+                self.pass(None);
             }
         }
     }
@@ -83,23 +97,56 @@ impl Fresh {
         }
     }
 
-    fn is_behind(&self, addr: u128) -> bool {
-        addr < self.next || self.span_of_next().is_none()
+    /// Whether the record of `addr`, if it has one, is kept here.
+    #[inline]
+    pub(crate) fn is_behind(&self, addr: u128) -> bool {
+        addr < self.next
     }
 
+    /// The record of `addr`, an address of the supply that is behind.
     #[inline]
-    fn pass(&mut self) {
-        let Some((_, last)) = self.span_of_next() else { return };
-        self.next += 1;
-        if self.next > last {
-            self.span += 1;
-            self.next = self.span_of_next().map_or(self.next, |(first, _)| first);
+    pub(crate) fn record(&self, addr: u128) -> Option<Slot> {
+        *self.near.get(self.place(addr)?)?
+    }
+
+    /// Keeps the record of `addr`, an address of the supply that is behind.
+    #[inline]
+    pub(crate) fn set_record(&mut self, addr: u128, record: Option<Slot>) {
+        if let Some(place) = self.place(addr)
+            && let Some(entry) = self.near.get_mut(place)
+        {
+            *entry = record;
         }
     }
 
     #[inline]
+    fn place(&self, addr: u128) -> Option<usize> {
+        let span = self.all.number_of(addr)?;
+        let (first, _) = self.all.get(span)?;
+        Some(self.starts.get(span)? + usize::try_from(addr - first).ok()?)
+    }
+
+    #[inline]
+    fn pass(&mut self, record: Option<Slot>) {
+        let Some((_, last)) = self.span_of_next() else { return };
+        if self.near.len() == self.near.capacity() {
+            // Doubling would leave up to half of it unused.
+            self.near.reserve_exact((self.near.len() / GROWTH).max(GROWTH));
+        }
+        self.near.push(record);
+        self.next += 1;
+        if self.next > last
+            && let Some((first, _)) = self.all.get(self.starts.len())
+        {
+            self.starts.push(self.near.len());
+            self.next = first;
+        }
+    }
+
+    /// None once every address was reached.
+    #[inline]
     fn span_of_next(&self) -> Option<(u128, u128)> {
-        self.all.get(self.span)
+        self.all.get(self.starts.len() - 1).filter(|(_, last)| self.next <= *last)
     }
 }
 
@@ -155,17 +202,39 @@ impl Again {
 }
 
 #[cfg(test)]
+impl Fresh {
+    /// What must be true between any two calls.
+    pub(crate) fn assert_consistent(&self) {
+        let again = self.again.0.iter().map(|(last, first)| last - first + 1).sum::<u128>();
+        let without = self.near.iter().filter(|record| record.is_none()).count();
+        assert_eq!(without as u128, again, "has a record or is put back");
+    }
+
+    /// The records that are kept here.
+    pub(crate) fn records(&self) -> impl Iterator<Item = Slot> {
+        self.near.iter().copied().flatten()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::slab::Slab;
 
     fn fresh(spans: &[(u128, u128)]) -> Fresh {
         Fresh::new(Spans::new(spans.to_vec()))
     }
 
+    /// A place that is as good as any.
+    fn slot() -> Slot {
+        Slab::new().insert_with(|_| ())
+    }
+
     fn drain(fresh: &mut Fresh, used: &[u128]) -> Vec<u128> {
-        std::iter::from_fn(|| fresh.pop_lowest(|addr| used.contains(&addr))).collect()
+        let record = |addr| used.contains(&addr).then(slot);
+        std::iter::from_fn(|| fresh.pop_lowest(record)).collect()
     }
 
     #[test]
@@ -176,14 +245,19 @@ mod tests {
         assert_eq!(fresh.len(), 3);
         assert_eq!(drain(&mut fresh, &claimed), [3, 8, 1 << 79]);
         assert_eq!(fresh.len(), 0);
+        // The first was claimed as the lowest of all; its record came later.
+        let known = [3, 4, 7, 8].map(|addr| fresh.record(addr).is_some());
+        assert_eq!(known, [false, true, true, false]);
+        fresh.set_record(1 << 79, Some(slot()));
+        assert_eq!(fresh.record(1 << 79), Some(slot()));
     }
 
     #[test]
     fn what_is_put_back_comes_first_if_it_lies_below_and_in_its_turn_if_not() {
         let mut fresh = fresh(&[(1, 9)]);
         fresh.remove(7);
-        assert_eq!(fresh.pop_lowest(|addr| addr == 7), Some(1));
-        assert_eq!(fresh.pop_lowest(|addr| addr == 7), Some(2));
+        assert_eq!(fresh.pop_lowest(|addr| (addr == 7).then(slot)), Some(1));
+        assert_eq!(fresh.pop_lowest(|addr| (addr == 7).then(slot)), Some(2));
         for addr in [2, 7, 1] {
             fresh.insert(addr);
         }
@@ -209,10 +283,12 @@ mod tests {
     fn claims_in_order_leave_nothing_to_pass_over() {
         let mut fresh = fresh(&[(1, 2), (5, 9)]);
         [1, 2, 5, 6].iter().for_each(|addr| fresh.remove(*addr));
-        let asked = std::cell::Cell::new(0);
-        let count = |_| asked.replace(asked.get() + 1) > 100;
-        assert_eq!(fresh.pop_lowest(count), Some(7));
-        assert_eq!(asked.get(), 1);
+        let mut asked = Vec::new();
+        let given = fresh.pop_lowest(|addr| {
+            asked.push(addr);
+            None
+        });
+        assert_eq!((given, asked), (Some(7), vec![7]));
     }
 
     #[test]

@@ -40,6 +40,10 @@ impl Index {
         }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     #[cfg(test)]
     pub(crate) fn slots(&self) -> impl ExactSizeIterator<Item = Slot> {
         self.0.iter().copied()

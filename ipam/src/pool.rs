@@ -44,7 +44,7 @@ pub struct SubPool {
 ///   `allocate`; order and rest are the same there. Which addresses are whose follows
 ///   from the ranges alone: a pool made anew with others gives what is free by those.
 /// - Every call takes logarithmic time at worst, whatever the size and fragmentation
-///   of the network, apart from hash tables growing now and then, and from `allocate`
+///   of the network, apart from lists and tables growing now and then, and from `allocate`
 ///   passing over addresses that were claimed ahead of it, each once. Memory follows the
 ///   number of addresses in use, whatever their owners are called.
 ///

@@ -53,12 +53,13 @@ pub(crate) struct Asking {
     pub(crate) known: Option<Slot>,
 }
 
-/// Every record is found by its address. By an owner is found the record that it
-/// holds, or else the one that it held last, until that one changes hands.
+/// By an owner is found the record that it holds, or else the one that it held last,
+/// until that one changes hands. By its address is found here a far record, that is, one
+/// which is kept in no [`Fresh`](crate::fresh::Fresh).
 #[derive(Clone, Debug)]
 pub(crate) struct Records {
     slab: Slab<Record>,
-    by_addr: Index,
+    far: Index,
     by_owner: Index,
     /// Of addresses, which users may choose: seeded, so that nobody knows which ones
     /// collide.
@@ -69,7 +70,7 @@ impl Records {
     pub(crate) fn new() -> Self {
         Self {
             slab: Slab::new(),
-            by_addr: Index::new(),
+            far: Index::new(),
             by_owner: Index::new(),
             hasher: RandomState::default(),
         }
@@ -81,9 +82,28 @@ impl Records {
         Asking { owner, known: self.by_owner.find(owner.bits(), is_it) }
     }
 
-    /// The record of `addr`.
-    pub(crate) fn at(&self, addr: u128) -> Option<Slot> {
-        self.by_addr.find(self.hasher.hash_one(addr), |slot| self.slab[slot].addr() == addr)
+    /// The far record of `addr`.
+    #[inline]
+    pub(crate) fn far(&self, addr: u128) -> Option<Slot> {
+        if self.far.is_empty() {
+            return None;
+        }
+        self.far.find(self.hasher.hash_one(addr), |slot| self.slab[slot].addr() == addr)
+    }
+
+    /// The far record of `addr`, which is none any more.
+    #[inline]
+    pub(crate) fn take_far(&mut self, addr: u128) -> Option<Slot> {
+        let slot = self.far(addr)?;
+        self.far.remove(self.hasher.hash_one(addr), slot);
+        Some(slot)
+    }
+
+    /// Makes the record at `slot` a far one.
+    pub(crate) fn put_far(&mut self, slot: Slot) {
+        let Self { slab, far, hasher, .. } = self;
+        let hash = |slot| hasher.hash_one(slab[slot].addr());
+        far.add(hash(slot), slot, hash);
     }
 
     /// Every record of an address that is held.
@@ -93,10 +113,7 @@ impl Records {
 
     /// Makes a record for `addr`, which has none, that belongs to nobody yet.
     pub(crate) fn add(&mut self, addr: u128) -> Slot {
-        let Self { slab, by_addr, hasher, .. } = self;
-        let slot = slab.insert_with(|_| Record::new(addr));
-        by_addr.add(hasher.hash_one(addr), slot, |other| hasher.hash_one(slab[other].addr()));
-        slot
+        self.slab.insert_with(|_| Record::new(addr))
     }
 
     /// Makes the record at `slot` the one of `to`.
@@ -121,7 +138,6 @@ impl Records {
     /// Removes the record at `slot`. What it said can be read until the next `add`.
     pub(crate) fn remove(&mut self, slot: Slot) {
         self.disown(slot);
-        self.by_addr.remove(self.hasher.hash_one(self.slab[slot].addr()), slot);
         self.slab.vacate(slot);
     }
 
@@ -148,28 +164,20 @@ impl AtMut<Slot> for Records {
 
 #[cfg(test)]
 impl Records {
-    /// What must be true between any two calls; says how many are held.
-    pub(crate) fn assert_consistent(&self) -> u64 {
-        for slot in self.by_addr.slots() {
-            let record = &self.slab[slot];
-            assert_eq!(self.at(record.addr()), Some(slot), "found by its address");
-            if let Some(holder) = record.holder() {
-                assert_eq!(self.look_up(holder).known, Some(slot), "found by its holder");
-            }
+    /// What must be true between any two calls.
+    pub(crate) fn assert_consistent(&self) {
+        for slot in self.far.slots() {
+            assert_eq!(self.far(self.slab[slot].addr()), Some(slot), "found by its address");
         }
         for slot in self.by_owner.slots() {
             let owner = self.slab[slot].owner.expect("found by its owner");
             assert_eq!(self.look_up(owner).known, Some(slot), "one entry per owner");
         }
-        let released = |slot: &Slot| self.slab[*slot].released.is_some();
-        let held = self.by_addr.slots().filter(|slot| !released(slot)).count();
-        assert_eq!(held, self.held().count(), "an address that is not released has a holder");
-        held as u64
     }
 
-    /// How many addresses have a record.
-    pub(crate) fn len(&self) -> usize {
-        self.by_addr.slots().len()
+    /// The far records.
+    pub(crate) fn all_far(&self) -> impl Iterator<Item = Slot> {
+        self.far.slots()
     }
 }
 

@@ -24,8 +24,15 @@ impl Spans {
     }
 
     pub(crate) fn contains(&self, addr: u128) -> bool {
+        self.number_of(addr).is_some()
+    }
+
+    /// The number of the span that `addr` lies in.
+    #[inline]
+    pub(crate) fn number_of(&self, addr: u128) -> Option<usize> {
         let after = self.0.partition_point(|(first, _)| *first <= addr);
-        after > 0 && addr <= self.0[after - 1].1
+        let number = after.checked_sub(1)?;
+        (addr <= self.0.get(number)?.1).then_some(number)
     }
 
     /// What is in this set or in `others`.
