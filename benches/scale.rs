@@ -76,7 +76,8 @@ async fn main() -> ExitCode {
         if !is_asked(flavour.name()) {
             continue;
         }
-        if let Some(reason) = World::unavailable(Choice { flavour, guests: false }) {
+        if let Some(reason) = World::unavailable(Choice { flavour, guests: false, reviews: false })
+        {
             println!("skipped: the figures of the {} API: {reason}", flavour.name());
             continue;
         }
@@ -210,7 +211,8 @@ async fn subnets(count_of: usize) -> anyhow::Result<()> {
 }
 
 async fn one_node(flavour: Flavour) -> anyhow::Result<World> {
-    World::with(Setup { nodes: 1, ..Setup::of(Choice { flavour, guests: false }) }).await
+    World::with(Setup { nodes: 1, ..Setup::of(Choice { flavour, guests: false, reviews: false }) })
+        .await
 }
 
 async fn committed(world: &World, count: usize) -> anyhow::Result<()> {

@@ -51,7 +51,7 @@ async fn main() -> ExitCode {
 }
 
 async fn ports(flavour: Flavour) -> anyhow::Result<()> {
-    let choice = Choice { flavour, guests: false };
+    let choice = Choice { flavour, guests: false, reviews: false };
     if let Some(reason) = World::unavailable(choice) {
         println!("skipped: the figures of the {} API: {reason}", flavour.name());
         return Ok(());
@@ -83,7 +83,7 @@ async fn ports(flavour: Flavour) -> anyhow::Result<()> {
 }
 
 async fn single_starts() -> anyhow::Result<()> {
-    let choice = Choice { flavour: Flavour::Embedded, guests: true };
+    let choice = Choice { flavour: Flavour::Embedded, guests: true, reviews: false };
     let world = World::with(Setup { nodes: 1, ..Setup::of(choice) }).await?;
     make_subnet(&world.cluster).await?;
     // The first one also unpacks the image; it is not counted.
@@ -129,7 +129,7 @@ async fn start_one(world: &World, name: &str) -> anyhow::Result<(f64, f64)> {
 }
 
 async fn writes() -> anyhow::Result<()> {
-    let choice = Choice { flavour: Flavour::Real, guests: false };
+    let choice = Choice { flavour: Flavour::Real, guests: false, reviews: false };
     if let Some(reason) = World::unavailable(choice) {
         println!("skipped: api_writes_per_vm: {reason}");
         return Ok(());

@@ -34,11 +34,11 @@ impl suite::World for Rivals {
     type Choice = Flavour;
 
     fn unavailable(flavour: Flavour) -> Option<String> {
-        <World as suite::World>::unavailable(Choice { flavour, guests: false })
+        <World as suite::World>::unavailable(Choice { flavour, guests: false, reviews: false })
     }
 
     async fn start(flavour: Flavour) -> anyhow::Result<Self> {
-        let setup = Setup::of(Choice { flavour, guests: false });
+        let setup = Setup::of(Choice { flavour, guests: false, reviews: false });
         let controller_args = vec!["--ip-quarantine".to_owned(), "1".to_owned()];
         Ok(Self(World::with(Setup { controllers: 2, controller_args, ..setup }).await?))
     }

@@ -48,10 +48,10 @@ fn main() -> std::io::Result<ExitCode> {
             api.extend(stories![schema_rules: what_others_rely_on_cannot_be_changed]);
         }
         suite.group(&format!("api_{}", flavour.name()), flavour, api);
-        let choice = Choice { flavour, guests: false };
+        let choice = Choice { flavour, guests: false, reviews: false };
         suite.group(&format!("fake_{}", flavour.name()), choice, fake_stories());
         suite.group(&format!("fight_{}", flavour.name()), flavour, fight_stories());
-        let choice = Choice { flavour, guests: true };
+        let choice = Choice { flavour, guests: true, reviews: false };
         suite.group(&format!("lab_{}", flavour.name()), choice, lab_stories());
     }
     suite.group("review", Flavour::Embedded, review_stories());

@@ -6,19 +6,33 @@ use serde_json::Value;
 
 /// Looks at objects before they are stored.
 ///
-/// It is asked on the thread that makes every change, so an answer takes microseconds
-/// and waits for nothing. A panic in it fails that one request.
+/// It is asked, and told, on the thread that makes every change, so an answer takes
+/// microseconds and waits for nothing. A panic in it fails that one request, or leaves
+/// that one object out of what it knows.
 pub trait Admission: fmt::Debug + Send + Sync {
     /// Whether objects of this kind are to be shown to [`Admission::review`]; the
     /// others cost nothing.
     fn looks_at(&self, group: &str, plural: &str) -> bool;
 
-    /// Whether `new` may be stored, over `old` if there is one. Also asked of writes
-    /// to a status or to metadata alone, and of dry runs.
+    /// Whether `new` may be stored, over `old` if there is one; then what the author is
+    /// warned of. Also asked of writes to a status or to metadata alone, and of dry runs.
     ///
     /// # Errors
     /// What the author is told.
-    fn review(&self, plural: &str, old: Option<&Value>, new: &Value) -> Result<(), String>;
+    fn review(&self, plural: &str, old: Option<&Value>, new: &Value)
+    -> Result<Vec<String>, String>;
+
+    /// Whether it is to be told of objects of this kind, all that there are and all that
+    /// change.
+    fn follows(&self, _group: &str, _plural: &str) -> bool {
+        false
+    }
+
+    /// An object is stored as `json` says.
+    fn stored(&self, _plural: &str, _json: &[u8]) {}
+
+    /// An object is gone, which was last as `json` says.
+    fn removed(&self, _plural: &str, _json: &[u8]) {}
 }
 
 /// Refuses nothing.
@@ -30,7 +44,7 @@ impl Admission for AdmitAll {
         false
     }
 
-    fn review(&self, _: &str, _: Option<&Value>, _: &Value) -> Result<(), String> {
-        Ok(())
+    fn review(&self, _: &str, _: Option<&Value>, _: &Value) -> Result<Vec<String>, String> {
+        Ok(Vec::new())
     }
 }

@@ -39,8 +39,9 @@ use self::disk::Disk;
 pub(crate) use self::disk::DiskError;
 pub(crate) use self::log::{Event, EventKind};
 use self::log::{Log, TooOld};
+pub(crate) use self::writer::Warnings;
 pub(crate) use self::writer::{Change, Outcome, View};
-use self::writer::{Mutation, Writer};
+use self::writer::{Mutation, Writer, tell};
 use crate::status::ApiError;
 use crate::{Admission, object};
 
@@ -176,7 +177,9 @@ impl Store {
             let version = stored_version(&json);
             state.version = state.version.max(version);
             let json = Bytes::from(json.into_boxed_slice());
-            state.put(&key, Arc::new(Stored { version, json }));
+            let stored = Arc::new(Stored { version, json });
+            tell(&*admission, &key, &stored, false);
+            state.put(&key, stored);
         })?;
         state.log.start_at(state.version);
         let (announce, version) = watch::channel(state.version);
@@ -251,8 +254,22 @@ impl Store {
     where
         F: FnOnce(&View<'_>, Option<Value>) -> Result<Change, ApiError> + Send + 'static,
     {
+        self.mutate_for(Warnings::default(), key, mode, decide).await
+    }
+
+    /// The same for somebody who is told of what is left in `warnings`.
+    pub(crate) async fn mutate_for<F>(
+        &self,
+        warnings: Warnings,
+        key: Key,
+        mode: Mode,
+        decide: F,
+    ) -> Result<Outcome, ApiError>
+    where
+        F: FnOnce(&View<'_>, Option<Value>) -> Result<Change, ApiError> + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
-        let mutation = Mutation { key, mode, decide: Box::new(decide), reply };
+        let mutation = Mutation { key, mode, decide: Box::new(decide), warnings, reply };
         self.queue.send(mutation).await.map_err(|_| ApiError::unavailable())?;
         answer.await.map_err(|_| ApiError::unavailable())?
     }

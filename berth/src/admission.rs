@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use controller::admission::{self, Facts};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -12,8 +13,8 @@ pub(crate) struct ServerArgs {
     #[command(flatten)]
     server: apiserver::Args,
 
-    /// Who looks at Vpcs and Subnets before they are stored. Without, what is wrong
-    /// with them is told in their conditions alone.
+    /// Who looks at objects before they are stored. Without, what is wrong with them is
+    /// told in their conditions alone.
     #[arg(long, value_enum, default_value = "none")]
     admission: By,
 }
@@ -30,20 +31,40 @@ enum By {
 pub(crate) async fn run(args: ServerArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
     match args.admission {
         By::None => apiserver::run(args.server, shutdown).await,
-        By::Own => apiserver::run_with(args.server, Arc::new(Own), shutdown).await,
+        By::Own => apiserver::run_with(args.server, Arc::new(Own::default()), shutdown).await,
     }
 }
 
-/// Stored objects are of version `v1`, the only one of the kinds looked at.
-#[derive(Debug)]
-struct Own;
+/// The rules, and what they go by: the server has no controller's world, so the facts
+/// are kept from what it stores. Stored objects are of the only version of their kinds.
+#[derive(Debug, Default)]
+struct Own {
+    facts: Facts,
+}
 
 impl apiserver::Admission for Own {
     fn looks_at(&self, group: &str, plural: &str) -> bool {
-        controller::admission::looks_at(group, plural)
+        admission::looks_at(group, plural)
     }
 
-    fn review(&self, plural: &str, old: Option<&Value>, new: &Value) -> Result<(), String> {
-        controller::admission::review(plural, old, new)
+    fn review(
+        &self,
+        plural: &str,
+        old: Option<&Value>,
+        new: &Value,
+    ) -> Result<Vec<String>, String> {
+        admission::review(&self.facts, plural, old, new)
+    }
+
+    fn follows(&self, group: &str, plural: &str) -> bool {
+        Facts::follow(group, plural)
+    }
+
+    fn stored(&self, plural: &str, json: &[u8]) {
+        self.facts.stored(plural, json);
+    }
+
+    fn removed(&self, plural: &str, json: &[u8]) {
+        self.facts.removed(plural, json);
     }
 }

@@ -140,14 +140,14 @@ impl Lab {
     }
 
     async fn start_api(&mut self) -> Result<()> {
-        if let Api::Embedded { port } = self.config.api {
+        if let Api::Embedded { port, reviews } = self.config.api {
             // Said here, or else the server would try again and again.
             std::net::TcpListener::bind(("127.0.0.1", port)).with_context(|| {
                 format!(
                     "the API cannot have port {port} of 127.0.0.1: choose another with --api-port"
                 )
             })?;
-            let server = api::server(&self.layout, &self.config.binary, port);
+            let server = api::server(&self.layout, &self.config.binary, port, reviews);
             let server = Process::start(server, &self.news);
             let ready = server.ready(READY).await;
             self.processes.push(server);

@@ -126,7 +126,7 @@ async fn start(args: &Args, claim: Claim, dir: &Path, progress: &Progress) -> Re
         id: Layout::at(dir).id,
         dir: dir.to_owned(),
         nodes: args.nodes,
-        api: Api::Embedded { port: args.api_port },
+        api: Api::Embedded { port: args.api_port, reviews: true },
         binary: std::env::current_exe().context("cannot find the berth program itself")?,
         agent_args: vec!["--emulation".to_owned(), args.emulation.clone()],
         controllers: 1,

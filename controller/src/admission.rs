@@ -1,77 +1,135 @@
-//! What is refused when it is written: an object that says what cannot be, whatever
-//! other objects say. Pure.
+//! What is refused when it is written: an object that cannot be, by itself or beside
+//! those that are there.
+//!
+//! ```text
+//!  the store's own thread ─┐            ┌─ Facts: subnets, holders, MACs
+//!                          ├─► review ──┤
+//!  the webhook ────────────┘            └─ what the rounds ask of it, in their words
+//! ```
 //!
 //! It asks what the conditions ask, so that both use the same words, and whatever
-//! gets past it becomes a condition. It is lenient where strictness would be in the
-//! way: nothing is refused of an object that is being deleted, of a write that leaves
-//! the spec as it is, or for what the object said before, so that one with several
-//! faults can be mended one by one.
+//! gets past it becomes a condition: what it goes by may be a moment old. It is lenient
+//! where strictness would be in the way. What is not there yet, or not in force yet, is
+//! only warned of, since objects may come in any order. Nothing is refused of an object
+//! that is being deleted, of a write that leaves as it is what is looked at, or for what
+//! the object said before, so that one with several faults can be mended one by one.
 
-use crds::kubeovn::{Subnet, Vpc};
+mod addresses;
+mod facts;
+mod holders;
+mod machine;
+mod macs;
+mod networks;
+
+use crds::kubeovn::{FixedField, Ip, IpPool, Subnet, Vip, Vpc, fixed_fields};
+use crds::kubevirt::{VirtualMachine, VirtualMachineInstance};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::flaw::{Flaw, told};
-use crate::network::{self, Network};
-use crate::routes;
 
-/// The API group of all kinds that are looked at.
-const GROUP: &str = "kubeovn.io";
+pub use facts::Facts;
+use facts::Index;
+
+/// The kinds that are looked at, by group and plural.
+pub const KINDS: [(&str, &str); 7] = [
+    ("kubeovn.io", "vpcs"),
+    ("kubeovn.io", "subnets"),
+    ("kubeovn.io", "ippools"),
+    ("kubeovn.io", "vips"),
+    ("kubeovn.io", "ips"),
+    ("kubevirt.io", "virtualmachines"),
+    ("kubevirt.io", "virtualmachineinstances"),
+];
 
 /// Whether anything can be wrong with objects of this kind.
 #[must_use]
 pub fn looks_at(group: &str, plural: &str) -> bool {
-    group == GROUP && matches!(plural, "subnets" | "vpcs")
+    KINDS.contains(&(group, plural))
 }
 
-/// Whether `new` may be written, over `old` if there is one.
+/// What is wrong with an object.
+#[derive(Debug, Default)]
+struct Findings {
+    /// Why it cannot be in force: the first reason, there may be others behind it.
+    refusal: Option<String>,
+    /// Entries and fields of it that cannot.
+    flaws: Vec<Flaw>,
+    /// What is not there yet.
+    waits: Vec<String>,
+}
+
+impl Findings {
+    fn refused(why: impl ToString) -> Self {
+        Self { refusal: Some(why.to_string()), ..Self::default() }
+    }
+
+    fn waiting(why: impl ToString) -> Self {
+        Self { waits: vec![why.to_string()], ..Self::default() }
+    }
+}
+
+/// Whether `new` may be written, over `old` if there is one; then what its author is to
+/// be warned of.
 ///
 /// # Errors
 /// The fields, their values, and what to write instead.
-pub fn review(plural: &str, old: Option<&Value>, new: &Value) -> Result<(), String> {
+pub fn review(
+    facts: &Facts,
+    plural: &str,
+    old: Option<&Value>,
+    new: &Value,
+) -> Result<Vec<String>, String> {
     let leaves = new["metadata"].get("deletionTimestamp").is_some();
     if leaves || old.is_some_and(|old| old.get("spec") == new.get("spec")) {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    match plural {
-        "subnets" => subnet(typed(old), typed(Some(new))),
-        "vpcs" => vpc(typed(old), typed(Some(new))),
-        _ => Ok(()),
-    }
+    facts.ask(|index| match plural {
+        "vpcs" => judge(old, new, |vpc: &Vpc| networks::vpc(vpc)),
+        "subnets" => judge(old, new, |subnet: &Subnet| networks::subnet(index, subnet)),
+        "ippools" => judge(old, new, |pool: &IpPool| addresses::pool(index, pool)),
+        "vips" => judge(old, new, |vip: &Vip| addresses::vip(index, vip)),
+        "ips" => judge(old, new, |ip: &Ip| addresses::reservation(index, ip)),
+        "virtualmachines" => judge(old, new, |vm: &VirtualMachine| machine::vm(index, vm)),
+        "virtualmachineinstances" if old.is_none() => {
+            judge(old, new, |one: &VirtualMachineInstance| machine::instance(index, one))
+        }
+        _ => Ok(Vec::new()),
+    })
 }
 
-/// What does not fit its type is the schema's to refuse.
-fn typed<K: DeserializeOwned>(object: Option<&Value>) -> Option<K> {
-    K::deserialize(object?).ok()
-}
-
-fn subnet(old: Option<Subnet>, new: Option<Subnet>) -> Result<(), String> {
-    let Some(new) = new else { return Ok(()) };
-    // Only the first fault is known of one that cannot be in force, so which of them
-    // are new is not.
-    let was_in_order = old.as_ref().is_none_or(|old| Network::parse(old).is_ok());
-    if let Err(error) = Network::parse(&new)
-        && was_in_order
-    {
-        return Err(error.to_string());
+/// Refuses what is wrong with `new` and was not with `old`. What does not fit its type
+/// is the schema's to refuse.
+fn judge<K: DeserializeOwned>(
+    old: Option<&Value>,
+    new: &Value,
+    find: impl Fn(&K) -> Findings,
+) -> Result<Vec<String>, String> {
+    let typed = |object: &Value| K::deserialize(object).ok();
+    let Some(object) = typed(new) else { return Ok(Vec::new()) };
+    let Findings { refusal, mut flaws, waits } = find(&object);
+    let known = old.and_then(typed).map(|old| find(&old)).unwrap_or_default();
+    flaws.retain(|flaw| !known.flaws.contains(flaw));
+    flaws.extend(old.into_iter().flat_map(|old| changed(old, new)));
+    if let Some(refusal) = refusal.filter(|_| known.refusal.is_none()) {
+        return Err(refusal);
     }
-    let known = old.map(|old| network::flaws(&old.spec)).unwrap_or_default();
-    refuse(network::flaws(&new.spec), &known)
+    told(&flaws).map_or(Ok(waits), Err)
 }
 
-fn vpc(old: Option<Vpc>, new: Option<Vpc>) -> Result<(), String> {
-    let flaws = |vpc: Vpc| {
-        let mut flaws = routes::static_routes(&vpc.spec).1;
-        flaws.extend(routes::policies(&vpc.spec).1);
-        flaws
+/// The fields that say something else than before and must not.
+fn changed(old: &Value, new: &Value) -> Vec<Flaw> {
+    let kind = new["kind"].as_str().unwrap_or_default();
+    let flaw = |field: &FixedField| {
+        let said = |object: &Value| {
+            let text = object["spec"][field.name].as_str().unwrap_or_default().to_owned();
+            if text.is_empty() { field.default.to_owned() } else { text }
+        };
+        let (old, new) = (said(old), said(new));
+        let differs = !old.is_empty() && old != new;
+        differs.then(|| Flaw::new(field.name.to_owned(), new, field.message()))
     };
-    refuse(new.map(flaws).unwrap_or_default(), &old.map(flaws).unwrap_or_default())
-}
-
-/// Refuses what was not said before.
-fn refuse(mut flaws: Vec<Flaw>, known: &[Flaw]) -> Result<(), String> {
-    flaws.retain(|flaw| !known.contains(flaw));
-    told(&flaws).map_or(Ok(()), Err)
+    fixed_fields(kind).filter_map(flaw).collect()
 }
 
 #[cfg(test)]

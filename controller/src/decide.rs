@@ -19,7 +19,7 @@
 //! its ports stay as they were given.
 
 mod deleted;
-mod mac;
+pub(crate) mod mac;
 mod node;
 mod pool;
 mod reserve;
@@ -47,11 +47,14 @@ use crate::network::Network;
 use crate::placement;
 use crate::request::{Asker, Offer, Request, requests};
 use crate::rows::Port;
+use crate::shelf::Shelf;
 use crate::vips;
 use crate::world::{World, node_of};
 
-use reserve::{has_owner, is_reservation, reserve, reserve_named};
+pub(crate) use reserve::has_owner;
+use reserve::{is_reservation, reserve, reserve_named};
 pub use standalone::Alone;
+pub(crate) use standalone::is_made_by_hand;
 use standalone::is_standalone;
 
 /// What is to be done for one VM.
@@ -293,18 +296,21 @@ fn offer<'a>(world: &'a World, vm: &VmKey, used: &'a BTreeSet<String>) -> Offer<
         pools: &world.pools,
         refused_pools: &world.refused_pools,
         used,
-        bound: bound(world, &vm.namespace),
+        bound: bound(&world.vpcs, &vm.namespace),
     }
 }
 
 /// The Vpc that lists this namespace and names a subnet for it; of several the first
 /// by name.
-fn bound<'a>(world: &'a World, namespace: &str) -> Option<(&'a str, &'a str)> {
+pub(crate) fn bound<'a>(
+    vpcs: &'a Shelf<String, Vpc>,
+    namespace: &str,
+) -> Option<(&'a str, &'a str)> {
     let binds = |vpc: &Vpc| {
         let names = !vpc.spec.default_subnet.is_empty() && !hold::is_leaving(&vpc.metadata);
         names && vpc.spec.namespaces.iter().any(|one| one == namespace)
     };
-    let vpcs = world.vpcs.iter().filter(|(_, vpc)| binds(vpc));
+    let vpcs = vpcs.iter().filter(|(_, vpc)| binds(vpc));
     vpcs.map(|(name, vpc)| (name.as_str(), vpc.spec.default_subnet.as_str())).min()
 }
 

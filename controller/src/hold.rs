@@ -176,11 +176,20 @@ pub fn held(world: &World, subnet: &str, which: impl Fn(IpAddr) -> bool) -> Opti
     let of = |holder: &Claimant| {
         let addresses = world.ledger.addresses(subnet, holder).into_iter();
         let addresses = addresses.filter(|address| which(*address));
-        let told = addresses.map(|address| format!("{address} of {}", user(holder)));
-        told.collect::<Vec<_>>()
+        addresses.map(|address| holding(address, holder)).collect::<Vec<_>>()
     };
     counted(&world.ledger.holders_in(subnet).iter().flat_map(of).collect())
         .or_else(|| Some("an address".to_owned()))
+}
+
+/// These addresses with who holds each; none if there are none.
+pub fn told(held: impl IntoIterator<Item = (IpAddr, Claimant)>) -> Option<String> {
+    let told = held.into_iter().map(|(address, holder)| holding(address, &holder));
+    counted(&told.collect())
+}
+
+fn holding(address: IpAddr, holder: &Claimant) -> String {
+    format!("{address} of {}", user(holder))
 }
 
 /// What a Vpc that is being deleted waits for, and what to do.

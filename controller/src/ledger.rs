@@ -30,7 +30,7 @@ use kube::api::{Api, DeleteParams, Preconditions};
 use tracing::{info, warn};
 
 pub use holder::{Claimant, VmKey};
-pub use pools::{AddressError, Ask, FromPool};
+pub use pools::{AddressError, Ask, FromPool, refusal};
 pub use spare::one_of_each_family;
 
 use blocks::Blocks;

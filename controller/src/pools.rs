@@ -159,6 +159,39 @@ fn put(
     }
 }
 
+/// Whether `pool` can be beside what is there: what it waits for, or else nothing.
+///
+/// # Errors
+/// The first entry that cannot be.
+pub fn review(pool: &IpPool, networks: &BTreeMap<String, Network>) -> Result<Option<Flaw>, Flaw> {
+    let network = networks.get(&pool.spec.subnet);
+    if network.is_none() {
+        ranges(pool)?;
+    }
+    let own = pool.name_any();
+    let others = network.into_iter().flat_map(|network| &network.pools);
+    let others = others.filter(|(name, _)| **name != own);
+    let taken = others.flat_map(|(name, one)| {
+        one.spans.iter().map(move |(first, last)| (*last, (*first, name.clone())))
+    });
+    match understand(pool, network, &taken.collect()) {
+        Ok(_) => Ok(None),
+        Err(flaw) if network.is_none() => Ok(Some(flaw)),
+        Err(flaw) => Err(flaw),
+    }
+}
+
+/// The entries of `pool`.
+fn ranges(pool: &IpPool) -> Result<Vec<AddrRange>, Flaw> {
+    let entry = |(at, text): (usize, &String)| {
+        text.trim().parse().map_err(|_| {
+            let advice = "write an address, a range such as 10.0.0.5..10.0.0.9, or a network such as 10.0.0.0/29, the lower address first";
+            Flaw::new(format!("ips[{at}]"), text, advice)
+        })
+    };
+    pool.spec.ips.iter().enumerate().map(entry).collect()
+}
+
 /// What `pool` says, if it can be in force beside those that have `taken` theirs.
 fn understand(pool: &IpPool, network: Option<&Network>, taken: &Taken) -> Result<NamedPool, Flaw> {
     let spec = &pool.spec;
@@ -170,16 +203,11 @@ fn understand(pool: &IpPool, network: Option<&Network>, taken: &Taken) -> Result
         let advice = format!("write addresses of {}, such as a, a..b or a/prefix", network.cidrs);
         return Err(Flaw::new("ips".to_owned(), "", advice));
     }
-    let mut ranges = Vec::with_capacity(spec.ips.len());
-    for (at, text) in spec.ips.iter().enumerate() {
-        let flaw = |advice: &str| Flaw::new(format!("ips[{at}]"), text, advice);
-        let range: AddrRange = text.trim().parse().map_err(|_| {
-            flaw("write an address, a range such as 10.0.0.5..10.0.0.9, or a network such as 10.0.0.0/29, the lower address first")
-        })?;
-        if let Some(advice) = refusal(range, network, taken) {
-            return Err(flaw(&advice));
+    let ranges = ranges(pool)?;
+    for (at, (range, text)) in ranges.iter().zip(&spec.ips).enumerate() {
+        if let Some(advice) = refusal(*range, network, taken) {
+            return Err(Flaw::new(format!("ips[{at}]"), text, advice));
         }
-        ranges.push(range);
     }
     let namespaces = spec.namespaces.iter().cloned().collect();
     Ok(NamedPool::new(ranges, namespaces))

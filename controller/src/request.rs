@@ -287,6 +287,23 @@ pub enum RequestError {
     },
 }
 
+impl RequestError {
+    /// Whether it is for another object to be there, or in force, or to name another.
+    #[must_use]
+    pub const fn waits_for_another(&self) -> bool {
+        matches!(
+            self,
+            Self::NoSubnet { .. }
+                | Self::UnknownSubnet { .. }
+                | Self::RefusedSubnet { .. }
+                | Self::LeavingSubnet { .. }
+                | Self::OfAnotherVpc { .. }
+                | Self::UnknownPool { .. }
+                | Self::RefusedPool { .. }
+        )
+    }
+}
+
 /// What a VM may ask for.
 #[derive(Clone, Copy, Debug)]
 pub struct Offer<'a> {
@@ -356,13 +373,7 @@ impl<'a> From<&'a VirtualMachine> for Asker<'a> {
 /// # Errors
 /// The first thing that its author must change.
 pub fn requests(asker: Asker<'_>, offer: Offer<'_>) -> Result<Vec<Request>, RequestError> {
-    let reader = Reader {
-        vm: asker.name.to_owned(),
-        namespace: asker.namespace.to_owned(),
-        annotations: asker.annotations,
-        interfaces: &asker.spec.domain.devices.interfaces,
-        offer,
-    };
+    let reader = Reader::new(asker, offer);
     let mut requests: Vec<Request> = Vec::new();
     for network in networks_of(asker.spec) {
         let request = reader.read(&network)?;
@@ -376,6 +387,20 @@ pub fn requests(asker: Asker<'_>, offer: Offer<'_>) -> Result<Vec<Request>, Requ
         requests.push(request);
     }
     Ok(requests)
+}
+
+/// What can be said of the networks that are asked for whatever subnets there are.
+///
+/// # Errors
+/// The first thing that its author must change.
+pub fn alone(asker: Asker<'_>, offer: Offer<'_>) -> Result<(), RequestError> {
+    let reader = Reader::new(asker, offer);
+    for network in networks_of(asker.spec) {
+        let provider = provider(&network, asker.namespace);
+        reader.mac(&network, &provider)?;
+        Leave::read(asker.annotations, &provider)?;
+    }
+    Ok(())
 }
 
 /// The networks of a template; without any, the one that KubeVirt adds.
@@ -454,6 +479,18 @@ struct Reader<'a> {
     annotations: &'a BTreeMap<String, String>,
     interfaces: &'a [Interface],
     offer: Offer<'a>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(asker: Asker<'a>, offer: Offer<'a>) -> Self {
+        Self {
+            vm: asker.name.to_owned(),
+            namespace: asker.namespace.to_owned(),
+            annotations: asker.annotations,
+            interfaces: &asker.spec.domain.devices.interfaces,
+            offer,
+        }
+    }
 }
 
 impl Reader<'_> {

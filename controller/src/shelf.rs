@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 
 /// What a watch says of one kind.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Seen<K> {
     /// All that there is; what is not named is gone.
     All {

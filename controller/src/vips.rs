@@ -24,8 +24,8 @@ use kube::ResourceExt as _;
 use net::{MacAddr, names};
 use ovn::nb::{Desired, PortWant};
 
-pub use carriers::{Carriers, carried, trouble};
-pub use spec::{flaws, without_effect};
+pub use carriers::{Carriers, carried, trouble, unfit};
+pub use spec::{Asked, VipError, flaws, own_flaws, understand, without_effect};
 
 use crate::decide::{Decision, unix};
 use crate::hold;
@@ -87,14 +87,14 @@ struct Refusal {
     rests: Option<Seconds>,
 }
 
-impl From<String> for Refusal {
-    fn from(message: String) -> Self {
-        Self { message, rests: None }
+impl From<VipError> for Refusal {
+    fn from(error: VipError) -> Self {
+        Self { message: error.message, rests: None }
     }
 }
 
 fn claim(world: &mut World, vip: &Vip, now: Seconds) -> Result<(), Refusal> {
-    let asked = spec::understand(world, vip)?;
+    let asked = understand(world.ledger.networks(), &world.refused, vip)?;
     let name = vip.name_any();
     let claimant = Claimant {
         port: names::vip_holder(&name),

@@ -627,7 +627,7 @@ fn is_news<K: Resource, S: PartialEq>(
 }
 
 /// Whether the status says that the subnet was in force.
-fn was_ready(subnet: &Subnet) -> bool {
+pub(crate) fn was_ready(subnet: &Subnet) -> bool {
     let conditions = subnet.status.iter().flat_map(|status| &status.conditions);
     conditions.into_iter().any(|one| one.r#type == condition::READY && one.status == "True")
 }

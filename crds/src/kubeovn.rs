@@ -1,6 +1,7 @@
 //! The kinds of `kubeovn.io/v1`: VPCs, subnets and addresses.
 
 mod count;
+mod fixed;
 mod ip;
 mod ip_pool;
 pub(crate) mod rules;
@@ -9,6 +10,7 @@ pub(crate) mod vip;
 mod vpc;
 
 pub use count::Count;
+pub use fixed::{FixedField, fixed_fields};
 pub use ip::{Ip, IpSpec};
 pub use ip_pool::{IpPool, IpPoolSpec, IpPoolStatus};
 pub use subnet::{

@@ -37,6 +37,8 @@ pub struct Choice {
     pub flavour: Flavour,
     /// Whether VMs are QEMU processes, or only written down by the agent.
     pub guests: bool,
+    /// Whether the API refuses what the controller would not serve.
+    pub reviews: bool,
 }
 
 /// A world in detail.
@@ -115,7 +117,7 @@ impl World {
             Flavour::Real => Some(Cluster::real(audit).await?),
         };
         let api = match &external {
-            None => Api::Embedded { port: free_port()? },
+            None => Api::Embedded { port: free_port()?, reviews: choice.reviews },
             Some(cluster) => Api::External { kubeconfig: cluster.kubeconfig().to_owned() },
         };
         let fake: &[&str] = if choice.guests { &[] } else { &["--hypervisor", "fake"] };

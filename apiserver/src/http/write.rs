@@ -99,7 +99,7 @@ impl Write<'_> {
             let result = self
                 .server
                 .store
-                .mutate(key, mode, move |view, current| {
+                .mutate_for(writing.warnings.clone(), key, mode, move |view, current| {
                     let current = current.as_ref();
                     write::create(&resource, view, current, body, &with, Operation::Update)
                 })
@@ -138,7 +138,8 @@ impl Write<'_> {
             }
             None => Err(ApiError::not_found(resource.subject(&name))),
         };
-        let outcome = self.server.store.mutate(self.key(self.name()), mode, decide).await?;
+        let (store, warnings) = (&self.server.store, writing.warnings.clone());
+        let outcome = store.mutate_for(warnings, self.key(self.name()), mode, decide).await?;
         self.written(outcome, &writing)
     }
 
@@ -173,7 +174,8 @@ impl Write<'_> {
             settle_identity(&resource, namespace.as_deref(), Some(&name), &mut proposed)?;
             write::update(&resource, view, &current, proposed, part, &with, Operation::Update)
         };
-        let outcome = self.server.store.mutate(self.key(self.name()), mode, decide).await?;
+        let (store, warnings) = (&self.server.store, writing.warnings.clone());
+        let outcome = store.mutate_for(warnings, self.key(self.name()), mode, decide).await?;
         self.written(outcome, &writing)
     }
 

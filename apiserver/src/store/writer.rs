@@ -10,7 +10,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::error;
@@ -44,6 +44,9 @@ pub(crate) enum Outcome {
     Kept(Option<Arc<Stored>>),
 }
 
+/// Texts that are added to while a change is decided.
+pub(crate) type Warnings = Arc<Mutex<Vec<String>>>;
+
 type Decide = Box<dyn FnOnce(&View<'_>, Option<Value>) -> Result<Change, ApiError> + Send>;
 
 /// A change that waits for the writer.
@@ -51,6 +54,8 @@ pub(super) struct Mutation {
     pub(super) key: Key,
     pub(super) mode: Mode,
     pub(super) decide: Decide,
+    /// What the caller's author is warned of.
+    pub(super) warnings: Warnings,
     pub(super) reply: oneshot::Sender<Result<Outcome, ApiError>>,
 }
 
@@ -116,8 +121,8 @@ impl Writer {
             let mut answers: Vec<Answer> = vec![];
             let mut next = Some(first);
             while let Some(mutation) = next {
-                let Mutation { key, mode, decide, reply } = mutation;
-                let outcome = self.decide(&mut draft, key, mode, decide);
+                let Mutation { key, mode, decide, warnings, reply } = mutation;
+                let outcome = self.decide(&mut draft, key, mode, decide, &warnings);
                 answers.push((reply, outcome));
                 next = (answers.len() < BATCH).then(|| self.requests.try_recv().ok()).flatten();
             }
@@ -141,6 +146,7 @@ impl Writer {
         key: Key,
         mode: Mode,
         decide: Decide,
+        warnings: &Warnings,
     ) -> Result<Outcome, ApiError> {
         let state = self.state.read();
         let view = View { committed: &state, pending: &draft.pending };
@@ -156,7 +162,8 @@ impl Writer {
         };
         drop(state);
         if !removed {
-            self.review(&key, current.as_deref(), &value)?;
+            let warned = self.review(&key, current.as_deref(), &value)?;
+            warnings.lock().extend(warned);
         }
         if mode == Mode::DryRun {
             let version = current.as_ref().map_or(0, |stored| stored.version);
@@ -166,16 +173,21 @@ impl Writer {
         Ok(draft.add(key, current, value, removed))
     }
 
-    /// Asks whoever runs the server.
-    fn review(&self, key: &Key, current: Option<&Stored>, new: &Value) -> Result<(), ApiError> {
+    /// Asks whoever runs the server; returns what the author is warned of.
+    fn review(
+        &self,
+        key: &Key,
+        current: Option<&Stored>,
+        new: &Value,
+    ) -> Result<Vec<String>, ApiError> {
         let (group, plural) = key.collection.parts();
         if !self.admission.looks_at(group, plural) {
-            return Ok(());
+            return Ok(vec![]);
         }
         let old = current.map(Stored::value);
         let reviewed = || self.admission.review(plural, old.as_ref(), new);
         match std::panic::catch_unwind(AssertUnwindSafe(reviewed)) {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(warnings)) => Ok(warnings),
             Ok(Err(why)) => {
                 Err(ApiError::forbidden(Subject { group, plural, name: &key.name }, &why))
             }
@@ -203,8 +215,26 @@ impl Writer {
             state.version = draft.version;
         }
         (self.observer)(&draft.events, &self.state.read());
+        draft.events.iter().for_each(|event| {
+            tell(&*self.admission, &event.key, &event.object, event.kind == EventKind::Deleted);
+        });
         self.announce.send_replace(draft.version);
         Ok(())
+    }
+}
+
+/// Tells whoever runs the server of an object, if it wants to know.
+pub(super) fn tell(admission: &dyn Admission, key: &Key, object: &Stored, gone: bool) {
+    let (group, plural) = key.collection.parts();
+    if !admission.follows(group, plural) {
+        return;
+    }
+    let told = || match gone {
+        true => admission.removed(plural, &object.json),
+        false => admission.stored(plural, &object.json),
+    };
+    if std::panic::catch_unwind(AssertUnwindSafe(told)).is_err() {
+        error!(?key, "An object could not be told of");
     }
 }
 

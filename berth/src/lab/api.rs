@@ -67,7 +67,7 @@ fn of_host(layout: &Layout, name: &str, words: Vec<String>) -> Spec {
 }
 
 /// The embedded API.
-pub(crate) fn server(layout: &Layout, binary: &Path, port: u16) -> Spec {
+pub(crate) fn server(layout: &Layout, binary: &Path, port: u16, reviews: bool) -> Spec {
     let words = owned([
         word(binary),
         "apiserver",
@@ -75,6 +75,8 @@ pub(crate) fn server(layout: &Layout, binary: &Path, port: u16) -> Spec {
         word(&layout.api()),
         "--listen",
         &format!("127.0.0.1:{port}"),
+        "--admission",
+        if reviews { "own" } else { "none" },
     ]);
     let kubeconfig = layout.api().join("kubeconfig");
     let mut spec = of_host(layout, "apiserver", words);

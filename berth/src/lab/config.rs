@@ -40,6 +40,8 @@ pub enum Api {
     Embedded {
         /// TCP port.
         port: u16,
+        /// Whether it refuses what the controller would not serve.
+        reviews: bool,
     },
     /// One that runs already, on the host's loopback.
     External {

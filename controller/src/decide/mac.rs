@@ -6,6 +6,7 @@
 //! an instance is there its ports keep the MACs that they were given.
 
 use crds::annotations;
+use crds::kubeovn::Subnet;
 use kube::ResourceExt as _;
 use net::MacAddr;
 
@@ -25,7 +26,17 @@ pub(super) fn refusal(world: &mut World, request: &Request) -> Option<String> {
     let vpc = network.vpc.clone();
     let holder = holder(world, network, mac, &request.port);
     let holder = holder.or_else(|| world.expect_mac(&vpc, mac, &request.port))?;
-    Some(format!("MAC address {mac} is used by {holder} in the same vpc: choose another"))
+    Some(used_by(mac, &holder))
+}
+
+/// That somebody else has it.
+pub(crate) fn used_by(mac: MacAddr, holder: &str) -> String {
+    format!("MAC address {mac} is used by {holder} in the same vpc: choose another")
+}
+
+/// The router's port on this subnet, as a holder.
+pub(crate) fn gateway_of(network: &Network) -> String {
+    format!("the gateway of subnet {}", network.name)
 }
 
 /// The MAC of a port for a new start: the one named, the one that it has had unless
@@ -74,8 +85,8 @@ fn derived(claimant: &Claimant, network: &Network, attempt: u32) -> MacAddr {
 
 /// Who has this MAC in the VPC of `network`, other than `port`.
 fn holder(world: &World, network: &Network, mac: MacAddr, port: &str) -> Option<String> {
-    if is_routers(world, network, mac) {
-        return Some(format!("the gateway of subnet {}", network.name));
+    if is_routers(world.subnets.get(&network.name).map(|subnet| &**subnet), network, mac) {
+        return Some(gateway_of(network));
     }
     let in_vpc = |subnet: &str| {
         world.ledger.networks().get(subnet).is_some_and(|other| other.vpc == network.vpc)
@@ -89,8 +100,7 @@ fn holder(world: &World, network: &Network, mac: MacAddr, port: &str) -> Option<
 
 /// Whether the router's port on this subnet has it: by its making, or as the subnet
 /// says of a port that was made before.
-fn is_routers(world: &World, network: &Network, mac: MacAddr) -> bool {
-    let subnet = world.subnets.get(&network.name);
+pub(crate) fn is_routers(subnet: Option<&Subnet>, network: &Network, mac: MacAddr) -> bool {
     let said = subnet.and_then(|subnet| subnet.status.as_ref()).map(|one| &one.gateway_mac);
     network.router_mac() == mac || said.is_some_and(|text| text.parse() == Ok(mac))
 }

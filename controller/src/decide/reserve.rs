@@ -83,6 +83,6 @@ fn reserves(ip: &Ip) -> bool {
 }
 
 /// Whether it was written for somebody, by us.
-pub(super) fn has_owner(ip: &Ip) -> bool {
+pub(crate) fn has_owner(ip: &Ip) -> bool {
     ip.annotations().contains_key(annotations::OWNER_UID)
 }

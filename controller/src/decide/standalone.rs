@@ -46,6 +46,11 @@ pub(super) fn is_standalone(instance: &VirtualMachineInstance) -> bool {
         }
 }
 
+/// Whether this instance, just made, is neither a VM's nor has a place yet.
+pub(crate) fn is_made_by_hand(instance: &VirtualMachineInstance) -> bool {
+    owner(instance).is_none() && noted(instance).is_none() && node_of(instance).is_none()
+}
+
 fn noted(instance: &VirtualMachineInstance) -> Option<&String> {
     instance.annotations().get(annotations::OWNER_UID)
 }

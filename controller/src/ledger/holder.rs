@@ -71,7 +71,7 @@ impl Claimant {
         Owner::from(format!("{}/{}@{address}", self.port, self.uid).as_str())
     }
 
-    pub(super) fn from_holder(holder: &Holder) -> Self {
+    pub(crate) fn from_holder(holder: &Holder) -> Self {
         let (namespace, name) = holder.vm.split_once('/').unwrap_or(("", &holder.vm));
         Self {
             port: holder.port.clone(),

@@ -101,6 +101,26 @@ pub enum AddressError {
     NoSubnet(String),
 }
 
+/// Why nobody but `holder` can have this address of `network`, whoever else holds what;
+/// of one that rests it does not know.
+#[must_use]
+pub fn refusal(
+    network: &Network,
+    address: IpAddr,
+    holder: Option<&Claimant>,
+) -> Option<AddressError> {
+    let cidr = network.cidrs.iter().find(|cidr| cidr.contains(address))?;
+    let mut pool = network.pool(cidr, 0).ok()?;
+    if let Some(holder) = holder {
+        // Of what nobody can have the claim says so.
+        let _ = pool.restore_held(holder.owner(), address);
+    }
+    let taken = pool.claim(Owner::from(""), address, 0);
+    let refusal = TakeError::Claim(address, taken.err()?);
+    let port_at = |_| holder.map(|holder| holder.port.clone()).unwrap_or_default();
+    Some(refusal.explain(&network.name, cidr, 0, port_at))
+}
+
 /// The pool of `address`'s family: pools stand in the order of the networks.
 pub(super) fn of_family<'a>(
     network: &Network,

@@ -83,7 +83,7 @@ pub fn carried(world: &World, vm: &VmKey, provider: &str, subnet: &str) -> Leave
     let read = annotations.and_then(|written| Leave::read(written, provider).ok());
     let mut leave = read.unwrap_or_default();
     let named = leave.carries.iter().filter_map(|name| world.vips.get(name));
-    let named = named.filter(|vip| may_name(vip, vm) && vip.spec.r#type.is_empty());
+    let named = named.filter(|vip| may_name(vip, &vm.namespace) && vip.spec.r#type.is_empty());
     let selecting = world.selecting_vips(&vm.namespace).filter_map(|name| world.vips.get(name));
     let selecting = selecting.filter(|vip| labels.is_some_and(|labels| selects(vip, labels)));
     let places = named.chain(selecting).filter_map(|vip| held(world, vip));
@@ -94,8 +94,8 @@ pub fn carried(world: &World, vm: &VmKey, provider: &str, subnet: &str) -> Leave
     leave
 }
 
-fn may_name(vip: &Vip, vm: &VmKey) -> bool {
-    vip.spec.namespace.is_empty() || vip.spec.namespace == vm.namespace
+fn may_name(vip: &Vip, namespace: &str) -> bool {
+    vip.spec.namespace.is_empty() || vip.spec.namespace == namespace
 }
 
 /// Whether all labels are there that it asks for. A selector with a bad entry, or
@@ -106,27 +106,34 @@ fn selects(vip: &Vip, labels: &Notes) -> bool {
     vip.spec.r#type.is_empty() && flaws.is_empty() && !asked.is_empty() && asked.iter().all(has)
 }
 
+/// Why no VM of this namespace can carry a Vip that it names: what to change.
+#[must_use]
+pub fn unfit(vip: Option<&Vip>, namespace: &str) -> Option<String> {
+    let Some(vip) = vip else {
+        return Some("does not exist or cannot be read: create it, or name another".to_owned());
+    };
+    let kind = &vip.spec.r#type;
+    if !may_name(vip, namespace) {
+        let theirs = &vip.spec.namespace;
+        Some(format!("is for VMs of namespace {theirs:?}: name another"))
+    } else if !kind.is_empty() {
+        Some(format!("is of type {kind:?}, which no port carries: name another"))
+    } else {
+        hold::is_leaving(&vip.metadata).then(|| "is being deleted: name another".to_owned())
+    }
+}
+
 /// Why a VM cannot carry what its template names: what to change.
 #[must_use]
 pub fn trouble(world: &World, vm: &VmKey, request: &Request) -> Option<String> {
     let key = crds::annotations::key(&request.provider, crds::annotations::AAPS);
     request.leave.carries.iter().find_map(|name| {
         let refused = |why: String| Some(format!("annotation {key}: Vip {name:?} {why}"));
-        let Some(vip) = world.vips.get(name) else {
-            return refused("does not exist or cannot be read: create it, or name another".into());
-        };
-        if !may_name(vip, vm) {
-            let theirs = &vip.spec.namespace;
-            return refused(format!("is for VMs of namespace {theirs:?}: name another"));
+        let vip = world.vips.get(name);
+        if let Some(why) = unfit(vip.map(|vip| &**vip), &vm.namespace) {
+            return refused(why);
         }
-        if !vip.spec.r#type.is_empty() {
-            let kind = &vip.spec.r#type;
-            return refused(format!("is of type {kind:?}, which no port carries: name another"));
-        }
-        if hold::is_leaving(&vip.metadata) {
-            return refused("is being deleted: name another".to_owned());
-        }
-        match held(world, vip) {
+        match held(world, vip?) {
             Some((subnet, _)) if subnet == request.subnet => None,
             Some((subnet, _)) => refused(format!(
                 "is of subnet {subnet:?}, this network is on {:?}: name one of the same subnet",

@@ -1,5 +1,6 @@
 //! What a Vip asks for, understood; and what of it is not in force.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crds::kubeovn::{Vip, VipSpec};
@@ -8,33 +9,60 @@ use net::{MacAddr, names};
 
 use super::{held, shown};
 use crate::flaw::Flaw;
-use crate::network::Network;
+use crate::network::{Network, NetworkError};
 use crate::world::World;
 
 /// Types of which the address is reserved and no more.
 const RESERVED_ONLY: [&str; 2] = ["switch_lb_vip", "kube_host_vm_vip"];
 
 /// What a Vip asks for.
-pub(super) struct Asked<'a> {
+#[derive(Clone, Debug)]
+pub struct Asked<'a> {
+    /// The subnet.
     pub network: &'a Network,
+    /// The addresses named, at most one of each family.
     pub addresses: Vec<IpAddr>,
 }
 
-/// What `vip` asks for, or what its author must change.
-pub(super) fn understand<'a>(world: &'a World, vip: &Vip) -> Result<Asked<'a>, String> {
+/// Why a Vip has no address.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct VipError {
+    /// What its author must change.
+    pub message: String,
+    /// Or else its subnet is to be there and in force.
+    pub waits: bool,
+}
+
+impl From<String> for VipError {
+    fn from(message: String) -> Self {
+        Self { message, waits: false }
+    }
+}
+
+/// What `vip` asks of the `networks` that are in force.
+///
+/// # Errors
+/// What its author must change, or what it waits for.
+pub fn understand<'a>(
+    networks: &'a BTreeMap<String, Network>,
+    refused_networks: &BTreeMap<String, NetworkError>,
+    vip: &Vip,
+) -> Result<Asked<'a>, VipError> {
     let (spec, name) = (&vip.spec, vip.name_any());
     if name.contains('.') {
         return Err(format!(
             "the name {name:?} has a dot, as those of VMs' ports have: create the Vip under a name without"
-        ));
+        )
+        .into());
     }
-    let networks = world.ledger.networks();
     let is_link = |network: &Network| names::switch_side(&network.name, &network.vpc) == name;
     if let Some(network) = networks.values().find(|network| is_link(network)) {
         return Err(format!(
             "the name {name:?} is that of the port between subnet {:?} and its vpc: create the Vip under another",
             network.name
-        ));
+        )
+        .into());
     }
     let refused = |field: &str, value: &str, advice: &str| {
         Flaw::new(field.to_owned(), value, advice).to_string()
@@ -42,19 +70,16 @@ pub(super) fn understand<'a>(world: &'a World, vip: &Vip) -> Result<Asked<'a>, S
     let kinds = || RESERVED_ONLY.contains(&spec.r#type.as_str());
     if !spec.r#type.is_empty() && !kinds() {
         let advice = format!("leave it out, or write {}", RESERVED_ONLY.join(" or "));
-        return Err(refused("type", &spec.r#type, &advice));
+        return Err(refused("type", &spec.r#type, &advice).into());
     }
     check_mac(&spec.mac_address)?;
     let subnet = spec.subnet.trim();
-    let network = match (networks.get(subnet), world.refused.get(subnet)) {
+    let waits = |advice: &str| VipError { message: refused("subnet", subnet, advice), waits: true };
+    let network = match (networks.get(subnet), refused_networks.get(subnet)) {
         (Some(network), _) if !network.leaving => network,
-        (Some(_), _) => return Err(refused("subnet", subnet, "it is being deleted: name another")),
-        (None, Some(why)) => {
-            return Err(refused("subnet", subnet, &format!("it is not in force: {why}")));
-        }
-        (None, None) => {
-            return Err(refused("subnet", subnet, "there is none: create it or name another"));
-        }
+        (Some(_), _) => return Err(waits("it is being deleted: name another")),
+        (None, Some(why)) => return Err(waits(&format!("it is not in force: {why}"))),
+        (None, None) => return Err(waits("there is none: create it or name another")),
     };
     let mut addresses = Vec::new();
     for (field, text, v4) in [("v4ip", &spec.v4_ip, true), ("v6ip", &spec.v6_ip, false)] {
@@ -69,12 +94,12 @@ pub(super) fn understand<'a>(world: &'a World, vip: &Vip) -> Result<Asked<'a>, S
                 "write {family} address in {} of subnet {subnet:?}, or leave it out for a free one",
                 network.cidrs
             );
-            return Err(refused(field, text, &advice));
+            return Err(refused(field, text, &advice).into());
         };
         if network.vips.contains(&address) {
             let advice =
                 "the subnet itself lists it in spec.vips: write another, or take it out there";
-            return Err(refused(field, text, advice));
+            return Err(refused(field, text, advice).into());
         }
         addresses.push(address);
     }
@@ -106,16 +131,23 @@ pub(super) fn selector(spec: &VipSpec) -> (Vec<(&str, &str)>, Vec<Flaw>) {
     (labels, flaws)
 }
 
-/// What of a Vip that holds its addresses is not in force as written.
+/// What of a Vip cannot be in force, whatever it holds.
 #[must_use]
-pub fn flaws(world: &World, vip: &Vip) -> Vec<Flaw> {
-    let spec = &vip.spec;
-    let Some((subnet, _)) = held(world, vip) else { return Vec::new() };
+pub fn own_flaws(spec: &VipSpec) -> Vec<Flaw> {
     let (_, mut flaws) = selector(spec);
     if !spec.selector.is_empty() && spec.namespace.is_empty() {
         let advice = "spec.selector looks at the VMs of one namespace: name it";
         flaws.push(Flaw::new("namespace".to_owned(), "", advice));
     }
+    flaws
+}
+
+/// What of a Vip that holds its addresses is not in force as written.
+#[must_use]
+pub fn flaws(world: &World, vip: &Vip) -> Vec<Flaw> {
+    let spec = &vip.spec;
+    let Some((subnet, _)) = held(world, vip) else { return Vec::new() };
+    let mut flaws = own_flaws(spec);
     let in_force = shown(world, vip);
     let mac = spec.mac_address.trim().to_lowercase().replace('-', ":");
     let v6 = spec

@@ -10,6 +10,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, ValidationRule,
 };
 
+use super::fixed::fixed_fields;
+
 /// The most entries of a list whose entries have rules: a server refuses rules whose
 /// cost it cannot bound.
 const MOST_ENTRIES: i64 = 1024;
@@ -70,17 +72,10 @@ fn subnet(spec: &mut At<'_>) {
     acl.requires(&["direction", "match", "action"]);
     spec.field("natOutgoingPolicyRules").each().field("action").one_of(&["", "nat", "forward"]);
 
-    for field in ["vpc", "provider"] {
-        spec.field(field).no_longer_than(253);
+    for fixed in fixed_fields("Subnet") {
+        spec.field(fixed.name).no_longer_than(253);
+        spec.rule(&same_or(fixed.name, fixed.default), &fixed.rule_message());
     }
-    spec.rule(
-        &same_or("vpc", "ovn-cluster"),
-        "spec.vpc cannot be changed: make a subnet in the other vpc, and move the VMs",
-    );
-    spec.rule(
-        &same_or("provider", "ovn"),
-        "spec.provider cannot be changed: make another subnet, and move the VMs",
-    );
     spec.rule(
         &not_both("logicalGateway", "u2oInterconnection"),
         "spec.logicalGateway and spec.u2oInterconnection exclude each other: set one of them",
@@ -100,9 +95,8 @@ fn subnet(spec: &mut At<'_>) {
 }
 
 fn ip_pool(spec: &mut At<'_>) {
-    let mut subnet = spec.field("subnet");
-    subnet.no_shorter_than(1);
-    subnet.rule("self == oldSelf", "spec.subnet cannot be changed: make another pool");
+    spec.field("subnet").no_shorter_than(1);
+    stays(spec, "IPPool");
     let ips = spec.field("ips");
     ips.0.min_items = Some(1);
     ips.each().matching(RANGE);
@@ -110,24 +104,22 @@ fn ip_pool(spec: &mut At<'_>) {
 
 fn vip(spec: &mut At<'_>) {
     spec.field("type").one_of(&["", "switch_lb_vip", "kube_host_vm_vip"]);
-    let mut subnet = spec.field("subnet");
-    subnet.rule(
-        "oldSelf == '' || self == oldSelf",
-        "spec.subnet cannot be changed: make another Vip",
-    );
+    stays(spec, "Vip");
     address(spec, "v4ip", 4);
     address(spec, "v6ip", 6);
 }
 
 fn ip(spec: &mut At<'_>) {
-    for field in ["namespace", "podName"] {
-        spec.field(field).rule(
-            "oldSelf == '' || self == oldSelf",
-            &format!("spec.{field} cannot be changed: make another IP"),
-        );
-    }
+    stays(spec, "IP");
     address(spec, "v4IpAddress", 4);
     address(spec, "v6IpAddress", 6);
+}
+
+/// What says something once says that for ever.
+fn stays(spec: &mut At<'_>, kind: &str) {
+    for fixed in fixed_fields(kind) {
+        spec.field(fixed.name).rule("oldSelf == '' || self == oldSelf", &fixed.rule_message());
+    }
 }
 
 /// An address of one family.

@@ -1,0 +1,302 @@
+//! What a reviewer must know of other objects: an index, kept as they change.
+//!
+//! It is neither the world nor behind its task: a request that is reviewed waits for
+//! no round. It is kept by whoever sees the objects, the watches of the controller or
+//! the store's own thread, and says of each kind only what is asked: an address, a MAC
+//! and an overlap are found in logarithmic time, and a change costs no more than that.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crds::kubeovn::{IpPool, Subnet, Vip, Vpc};
+use ipnetwork::IpNetwork;
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt as _;
+use net::{AddrRange, MacAddr};
+use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
+
+use super::holders::Holders;
+use super::macs::Macs;
+use crate::decide::{bound, mac};
+use crate::flaw::Flaw;
+use crate::hold;
+use crate::namespaces;
+use crate::network::{Network, NetworkError};
+use crate::pools;
+use crate::request::Offer;
+use crate::shelf::{Change, Seen, Shelf};
+use crate::world::{Event, was_ready};
+
+/// The kinds that the facts are made of, by group and plural.
+const KINDS: [(&str, &str); 7] = [
+    ("", "namespaces"),
+    ("kubeovn.io", "vpcs"),
+    ("kubeovn.io", "subnets"),
+    ("kubeovn.io", "ippools"),
+    ("kubeovn.io", "vips"),
+    ("kubeovn.io", "ips"),
+    ("berth.io", "addressblocks"),
+];
+
+/// The facts, shared by those who see objects and those who ask.
+#[derive(Debug, Default)]
+pub struct Facts(Mutex<Index>);
+
+impl Facts {
+    /// Takes in what a watch saw.
+    pub fn apply(&self, event: &Event) {
+        self.0.lock().apply(event);
+    }
+
+    /// Whether objects of this kind are to be told of.
+    #[must_use]
+    pub fn follow(group: &str, plural: &str) -> bool {
+        KINDS.contains(&(group, plural))
+    }
+
+    /// Takes in an object as it was stored.
+    pub fn stored(&self, plural: &str, json: &[u8]) {
+        if let Some(event) = event(plural, json, false) {
+            self.apply(&event);
+        }
+    }
+
+    /// Takes in that an object is gone, which was this.
+    pub fn removed(&self, plural: &str, json: &[u8]) {
+        if let Some(event) = event(plural, json, true) {
+            self.apply(&event);
+        }
+    }
+
+    /// Asks something.
+    pub(super) fn ask<T>(&self, question: impl FnOnce(&Index) -> T) -> T {
+        let mut index = self.0.lock();
+        index.settle();
+        question(&index)
+    }
+}
+
+fn event(plural: &str, json: &[u8], gone: bool) -> Option<Event> {
+    Some(match plural {
+        "namespaces" => Event::Namespace(seen(json, gone)?),
+        "vpcs" => Event::Vpc(seen(json, gone)?),
+        "subnets" => Event::Subnet(seen(json, gone)?),
+        "ippools" => Event::Pool(seen(json, gone)?),
+        "vips" => Event::Vip(seen(json, gone)?),
+        "ips" => Event::Ip(seen(json, gone)?),
+        "addressblocks" => Event::Block(seen(json, gone)?),
+        _ => return None,
+    })
+}
+
+fn seen<K: DeserializeOwned>(json: &[u8], gone: bool) -> Option<Seen<K>> {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        metadata: ObjectMeta,
+    }
+    let meta = || serde_json::from_slice::<Named>(json).ok().map(|one| Box::new(one.metadata));
+    if gone {
+        return meta().map(Seen::Gone);
+    }
+    match serde_json::from_slice(json) {
+        Ok(object) => Some(Seen::Now(Box::new(object))),
+        Err(_) => meta().map(Seen::Unreadable),
+    }
+}
+
+/// Networks of one VPC, none of which overlap: by last address, with the first one and
+/// the subnet.
+type Spans = BTreeMap<IpAddr, (IpAddr, String)>;
+
+/// The facts themselves.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    pub(super) vpcs: Shelf<String, Vpc>,
+    pub(super) vips: Shelf<String, Vip>,
+    pub(super) holders: Holders,
+    subnets: Shelf<String, Subnet>,
+    pools: Shelf<String, IpPool>,
+    namespaces: Shelf<String, Namespace>,
+    macs: Macs,
+    /// Subnets that can be in force, none of which overlap.
+    networks: BTreeMap<String, Network>,
+    spans: HashMap<String, Spans>,
+    /// Those that cannot.
+    refused: BTreeMap<String, NetworkError>,
+    refused_pools: BTreeMap<String, Flaw>,
+    /// The pools of the networks no longer follow from the IPPools.
+    stale: bool,
+}
+
+impl Index {
+    fn apply(&mut self, event: &Event) {
+        match event {
+            Event::Vpc(seen) => drop(self.vpcs.apply(seen.clone(), name_of)),
+            Event::Vip(seen) => drop(self.vips.apply(seen.clone(), name_of)),
+            Event::Pool(seen) => {
+                let changes = self.pools.apply(seen.clone(), name_of);
+                let news = |(_, old, new): &Change<String, IpPool>| match (old, new) {
+                    (Some(old), Some(new)) => old.spec != new.spec,
+                    _ => true,
+                };
+                self.stale |= changes.iter().any(news);
+            }
+            Event::Namespace(seen) => {
+                self.namespaces.apply(seen.clone(), name_of);
+                self.choose_namespaces();
+            }
+            Event::Subnet(seen) => {
+                let mut changes = self.subnets.apply(seen.clone(), name_of);
+                changes.retain(|(_, old, new)| is_news(old.as_deref(), new.as_deref()));
+                // Of two that disagree the one that was in force stays so, else the older.
+                changes.sort_by_cached_key(|(name, _, new)| {
+                    let new = new.as_ref();
+                    let ready = new.is_some_and(|subnet| was_ready(subnet));
+                    let created = new.and_then(|subnet| subnet.creation_timestamp());
+                    (!ready, created, name.clone())
+                });
+                for (name, _, new) in changes {
+                    self.subnet_changed(&name, new);
+                }
+            }
+            Event::Ip(seen) => self.macs.apply(seen),
+            Event::Block(seen) => self.holders.apply(seen),
+            Event::Machine(_) | Event::Instance(_) | Event::Node(_) => {}
+        }
+    }
+
+    fn subnet_changed(&mut self, name: &str, new: Option<Arc<Subnet>>) {
+        let old = self.networks.remove(name);
+        if let Some(old) = &old
+            && let Some(spans) = self.spans.get_mut(&old.vpc)
+        {
+            old.cidrs.iter().for_each(|cidr| drop(spans.remove(&AddrRange::from(cidr).last())));
+        }
+        self.refused.remove(name);
+        self.stale |= self.pools.iter().next().is_some();
+        if let Some(new) = new {
+            self.understand(&new);
+        } else if self.subnets.is_unreadable(&name.to_owned()) {
+            self.refused.insert(name.to_owned(), NetworkError::Unreadable);
+        }
+        if old.is_some() {
+            let waits =
+                |(_, why): &(&String, &NetworkError)| matches!(why, NetworkError::Overlap { .. });
+            let waiting = self.refused.iter().filter(waits);
+            let waiting: Vec<_> =
+                waiting.filter_map(|(name, _)| self.subnets.get(name).cloned()).collect();
+            waiting.iter().for_each(|subnet| self.understand(subnet));
+        }
+    }
+
+    fn understand(&mut self, subnet: &Subnet) {
+        let name = subnet.name_any();
+        let parsed = Network::parse(subnet).and_then(|network| {
+            network.conflict(self.overlapping(&network)).map_or(Ok(network), Err)
+        });
+        match parsed {
+            Ok(mut network) => {
+                network.namespaces = namespaces::of(&subnet.spec, self.namespaces.metas());
+                let spans = self.spans.entry(network.vpc.clone()).or_default();
+                for cidr in network.cidrs.iter() {
+                    let range = AddrRange::from(cidr);
+                    spans.insert(range.last(), (range.first(), name.clone()));
+                }
+                self.refused.remove(&name);
+                self.networks.insert(name, network);
+            }
+            Err(error) => drop(self.refused.insert(name, error)),
+        }
+    }
+
+    /// Selectors look at labels of namespaces.
+    fn choose_namespaces(&mut self) {
+        for (name, subnet) in self.subnets.iter() {
+            if subnet.spec.namespace_selectors.is_empty() {
+                continue;
+            }
+            if let Some(network) = self.networks.get_mut(name) {
+                network.namespaces = namespaces::of(&subnet.spec, self.namespaces.metas());
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        if std::mem::take(&mut self.stale) {
+            let before = BTreeMap::new();
+            self.refused_pools = pools::divide(&mut self.networks, &self.pools, &before);
+        }
+    }
+
+    /// The subnets of its VPC that have addresses of this network.
+    pub(super) fn overlapping<'a>(
+        &'a self,
+        network: &'a Network,
+    ) -> impl Iterator<Item = &'a Network> {
+        let spans = self.spans.get(&network.vpc).into_iter();
+        let of = move |cidr: IpNetwork| {
+            let range = AddrRange::from(cidr);
+            let near = spans.clone().flat_map(move |spans| spans.range(range.first()..));
+            near.take_while(move |(_, (first, _))| *first <= range.last())
+        };
+        let near = network.cidrs.iter().flat_map(of);
+        near.filter_map(|(_, (_, name))| self.networks.get(name))
+    }
+
+    /// The subnets that can be in force, with their pools.
+    pub(super) const fn networks(&self) -> &BTreeMap<String, Network> {
+        &self.networks
+    }
+
+    /// Those that cannot, and why.
+    pub(super) const fn refused(&self) -> &BTreeMap<String, NetworkError> {
+        &self.refused
+    }
+
+    /// What there is for VMs of this namespace.
+    pub(super) fn offer(&self, namespace: &str) -> Offer<'_> {
+        static NONE: BTreeSet<String> = BTreeSet::new();
+        Offer {
+            in_force: &self.networks,
+            refused: &self.refused,
+            pools: &self.pools,
+            refused_pools: &self.refused_pools,
+            used: &NONE,
+            bound: bound(&self.vpcs, namespace),
+        }
+    }
+
+    /// Why `port` cannot have this MAC on this network.
+    pub(super) fn mac_refusal(
+        &self,
+        network: &Network,
+        mac: MacAddr,
+        port: &str,
+    ) -> Option<String> {
+        let subnet = self.subnets.get(&network.name).map(|subnet| &**subnet);
+        if mac::is_routers(subnet, network, mac) {
+            return Some(mac::used_by(mac, &mac::gateway_of(network)));
+        }
+        let in_vpc =
+            |subnet: &str| self.networks.get(subnet).is_some_and(|one| one.vpc == network.vpc);
+        let mut others = self.macs.of(mac).filter(|(other, _)| *other != port);
+        let (holder, _) = others.find(|(_, subnet)| in_vpc(subnet))?;
+        Some(mac::used_by(mac, holder))
+    }
+}
+
+fn is_news(old: Option<&Subnet>, new: Option<&Subnet>) -> bool {
+    let (Some(old), Some(new)) = (old, new) else { return true };
+    let leaving = |one: &Subnet| hold::is_leaving(&one.metadata);
+    old.spec != new.spec || leaving(old) != leaving(new)
+}
+
+fn name_of(meta: &ObjectMeta) -> String {
+    meta.name.clone().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

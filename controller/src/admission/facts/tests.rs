@@ -1,0 +1,212 @@
+use serde_json::{Value, json};
+
+use super::super::review;
+use super::*;
+
+fn object(plural: &str, name: &str, spec: Value) -> Value {
+    let (version, kind) = match plural {
+        "addressblocks" => ("berth.io/v1alpha1", "AddressBlock"),
+        "virtualmachines" => ("kubevirt.io/v1", "VirtualMachine"),
+        "virtualmachineinstances" => ("kubevirt.io/v1", "VirtualMachineInstance"),
+        "vpcs" => ("kubeovn.io/v1", "Vpc"),
+        "subnets" => ("kubeovn.io/v1", "Subnet"),
+        "ippools" => ("kubeovn.io/v1", "IPPool"),
+        "vips" => ("kubeovn.io/v1", "Vip"),
+        _ => ("kubeovn.io/v1", "IP"),
+    };
+    let metadata = json!({"name": name, "namespace": "default", "uid": name});
+    json!({"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec})
+}
+
+fn put(facts: &Facts, version: u32, plural: &str, name: &str, spec: Value) {
+    let mut object = object(plural, name, spec);
+    object["metadata"]["resourceVersion"] = version.to_string().into();
+    facts.stored(plural, object.to_string().as_bytes());
+}
+
+/// Two subnets of a VPC, `web` with an address and a MAC on the first, a Vip and a pool.
+fn facts() -> Facts {
+    let facts = Facts::default();
+    put(&facts, 1, "vpcs", "v", json!({}));
+    put(&facts, 1, "subnets", "s", json!({"vpc": "v", "cidrBlock": "10.0.0.0/24,fd00::/64"}));
+    put(&facts, 1, "subnets", "t", json!({"vpc": "v", "cidrBlock": "10.0.1.0/24"}));
+    let web = json!({"port": "web.default", "vm": "default/web", "uid": "u"});
+    let vip = json!({"port": "vip:v1", "vm": "/vip:v1", "uid": "v1"});
+    let held = json!({"10.0.0.5": web, "10.0.0.6": vip});
+    let block = json!({"subnet": "s", "first": "10.0.0.0", "held": held});
+    put(&facts, 1, "addressblocks", "s.v4.0a0000", block);
+    let mut ip = object(
+        "ips",
+        "web.default",
+        json!({"podName": "web", "namespace": "default",
+        "subnet": "s", "v4IpAddress": "10.0.0.5", "macAddress": "02:00:00:00:00:05"}),
+    );
+    ip["metadata"]["annotations"] = json!({"berth.io/owner-uid": "u"});
+    facts.stored("ips", ip.to_string().as_bytes());
+    put(&facts, 1, "vips", "v1", json!({"subnet": "s", "v4ip": "10.0.0.6"}));
+    put(&facts, 1, "ippools", "p", json!({"subnet": "s", "ips": ["10.0.0.32/28"]}));
+    facts
+}
+
+fn vm(name: &str, annotations: &[(&str, &str)]) -> Value {
+    let notes = annotations
+        .iter()
+        .map(|(field, text)| (format!("ovn.kubernetes.io/{field}"), Value::from(*text)));
+    let notes: serde_json::Map<String, Value> = notes.collect();
+    let template = json!({"metadata": {"annotations": notes},
+        "spec": {"domain": {"devices": {}}}});
+    object("virtualmachines", name, json!({"running": true, "template": template}))
+}
+
+fn said(facts: &Facts, plural: &str, new: &Value) -> Result<Vec<String>, String> {
+    review(facts, plural, None, new)
+}
+
+fn refused(answer: Result<Vec<String>, String>, words: &[&str]) {
+    let said = answer.expect_err(&format!("{words:?} is not said"));
+    words.iter().for_each(|word| assert!(said.contains(word), "{said:?} without {word:?}"));
+}
+
+fn warned(answer: Result<Vec<String>, String>, words: &[&str]) {
+    let said = answer.unwrap().join("; ");
+    words.iter().for_each(|word| assert!(said.contains(word), "{said:?} without {word:?}"));
+}
+
+#[test]
+fn what_somebody_else_has_is_refused_with_its_holder() {
+    let facts = facts();
+    let on = |field, text| vm("db", &[("logical_switch", "s"), (field, text)]);
+    let say = |vm: &Value| said(&facts, "virtualmachines", vm);
+    refused(
+        say(&on("ip_address", "10.0.0.5")),
+        &["kubernetes.io/ip_address", "10.0.0.5", "web.default", "choose another"],
+    );
+    refused(say(&on("ip_address", "10.0.0.6")), &["10.0.0.6", "Vip v1"]);
+    refused(say(&on("ip_address", "10.0.0.1")), &["10.0.0.1", "gateway"]);
+    refused(say(&on("ip_address", "10.0.9.5")), &["10.0.9.5", "10.0.0.0/24", "choose"]);
+    refused(
+        say(&on("mac_address", "02:00:00:00:00:05")),
+        &["mac_address", "02:00:00:00:00:05", "web.default"],
+    );
+    let also = |name| vm(name, &[("logical_switch", "t"), ("mac_address", "02:00:00:00:00:05")]);
+    refused(say(&also("db")), &["web.default"]);
+    assert_eq!(say(&also("web")), Ok(vec![]), "it is its own");
+    assert_eq!(say(&on("ip_address", "10.0.0.7")), Ok(vec![]));
+    let own = vm("web", &[("logical_switch", "s"), ("ip_address", "10.0.0.5")]);
+    assert_eq!(say(&own), Ok(vec![]));
+
+    let vip = |name, v4: &str| object("vips", name, json!({"subnet": "s", "v4ip": v4}));
+    refused(
+        said(&facts, "vips", &vip("v2", "10.0.0.5")),
+        &["spec.v4ip", "10.0.0.5", "web.default"],
+    );
+    assert_eq!(said(&facts, "vips", &vip("v1", "10.0.0.6")), Ok(vec![]));
+    let ip = |v4: &str, mac: &str| {
+        object(
+            "ips",
+            "db.default",
+            json!({"podName": "db", "namespace": "default",
+            "subnet": "s", "v4IpAddress": v4, "macAddress": mac}),
+        )
+    };
+    refused(said(&facts, "ips", &ip("10.0.0.5", "")), &["spec.v4IpAddress", "web.default"]);
+    refused(said(&facts, "ips", &ip("", "02:00:00:00:00:05")), &["spec.macAddress", "web.default"]);
+    let pool = object("ippools", "q", json!({"subnet": "s", "ips": ["10.0.0.40"]}));
+    refused(said(&facts, "ippools", &pool), &["spec.ips[0]", "10.0.0.40", "IPPool", "p"]);
+}
+
+#[test]
+fn a_subnet_that_overlaps_or_lets_addresses_fall_out_is_refused() {
+    let facts = facts();
+    let of = |name, vpc: &str, cidr: &str| {
+        object("subnets", name, json!({"vpc": vpc, "cidrBlock": cidr}))
+    };
+    let say = |subnet: &Value| said(&facts, "subnets", subnet);
+    refused(say(&of("u", "v", "10.0.0.128/25")), &["10.0.0.128/25", "overlaps", "subnet \"s\""]);
+    refused(say(&of("u", "v", "10.0.0.0/16")), &["overlaps"]);
+    refused(say(&of("u", "v", "10.9.0.0/24,fd00::/48")), &["overlaps", "subnet \"s\""]);
+    assert_eq!(say(&of("u", "v", "10.0.2.0/23")), Ok(vec![]));
+    warned(say(&of("u", "w", "10.0.0.0/24")), &["spec.vpc", "w", "create it"]);
+
+    let before = of("s", "v", "10.0.0.0/24,fd00::/64");
+    let edit = |cidr: &str| review(&facts, "subnets", Some(&before), &of("s", "v", cidr));
+    refused(edit("10.0.0.128/25"), &["10.0.0.5 of VirtualMachine default/web", "Vip v1"]);
+    assert_eq!(edit("10.0.0.0/25"), Ok(vec![]));
+    let mut thief = before.clone();
+    thief["spec"]["gateway"] = "10.0.0.5".into();
+    refused(review(&facts, "subnets", Some(&before), &thief), &["spec.gateway", "10.0.0.5"]);
+    refused(
+        review(&facts, "subnets", Some(&before), &of("s", "w", "10.0.0.0/24,fd00::/64")),
+        &["spec.vpc", "w", "cannot be changed"],
+    );
+}
+
+#[test]
+fn what_is_not_there_yet_is_warned_of() {
+    let facts = facts();
+    let say = |vm: &Value| said(&facts, "virtualmachines", vm);
+    warned(say(&vm("a", &[("logical_switch", "late")])), &["late", "does not exist"]);
+    warned(say(&vm("a", &[("ip_pool", "late")])), &["late", "does not exist"]);
+    warned(
+        say(&vm("a", &[("logical_switch", "s"), ("aaps", "late")])),
+        &["late", "does not exist"],
+    );
+    warned(say(&vm("a", &[])), &["has no subnet"]);
+    // What it says of itself counts all the same.
+    let both = vm("a", &[("logical_switch", "late"), ("mac_address", "x")]);
+    refused(say(&both), &["mac_address", "x"]);
+    let pool = |ips: &str| object("ippools", "q", json!({"subnet": "late", "ips": [ips]}));
+    warned(said(&facts, "ippools", &pool("10.7.0.1")), &["spec.subnet", "late", "create it"]);
+    refused(said(&facts, "ippools", &pool("x")), &["spec.ips[0]", "x"]);
+    let vip = |mac: &str| object("vips", "q", json!({"subnet": "late", "macAddress": mac}));
+    warned(said(&facts, "vips", &vip("")), &["spec.subnet", "late", "create it"]);
+    refused(said(&facts, "vips", &vip("x")), &["spec.macAddress", "x"]);
+}
+
+#[test]
+fn what_is_gone_is_in_nobodys_way() {
+    let facts = facts();
+    let wide = object("subnets", "u", json!({"vpc": "v", "cidrBlock": "10.0.0.0/23"}));
+    refused(said(&facts, "subnets", &wide), &["overlaps"]);
+    for name in ["s", "t"] {
+        facts.removed("subnets", object("subnets", name, json!({})).to_string().as_bytes());
+    }
+    assert_eq!(said(&facts, "subnets", &wide), Ok(vec![]));
+
+    let facts = self::facts();
+    let asks = vm(
+        "db",
+        &[
+            ("logical_switch", "s"),
+            ("ip_address", "10.0.0.5"),
+            ("mac_address", "02:00:00:00:00:05"),
+        ],
+    );
+    let block = json!({"subnet": "s", "first": "10.0.0.0", "held": {}});
+    put(&facts, 2, "addressblocks", "s.v4.0a0000", block);
+    refused(said(&facts, "virtualmachines", &asks), &["mac_address"]);
+    facts.removed("ips", object("ips", "web.default", json!({})).to_string().as_bytes());
+    assert_eq!(said(&facts, "virtualmachines", &asks), Ok(vec![]));
+}
+
+#[test]
+fn of_two_that_overlap_the_second_is_in_force_once_the_first_is_gone() {
+    let facts = Facts::default();
+    put(&facts, 1, "subnets", "a", json!({"vpc": "v", "cidrBlock": "10.0.0.0/24"}));
+    put(&facts, 1, "subnets", "b", json!({"vpc": "v", "cidrBlock": "10.0.0.0/16"}));
+    let outside = vm("x", &[("logical_switch", "b"), ("ip_address", "10.9.0.5")]);
+    warned(said(&facts, "virtualmachines", &outside), &["not in force", "overlaps"]);
+    facts.removed("subnets", object("subnets", "a", json!({})).to_string().as_bytes());
+    refused(said(&facts, "virtualmachines", &outside), &["10.9.0.5", "10.0.0.0/16"]);
+}
+
+#[test]
+fn an_instance_made_by_hand_is_looked_at_and_one_of_a_vm_is_not() {
+    let facts = facts();
+    let mut instance = object("virtualmachineinstances", "db", json!({"domain": {"devices": {}}}));
+    instance["metadata"]["annotations"] = json!({"ovn.kubernetes.io/logical_switch": "s",
+        "ovn.kubernetes.io/ip_address": "10.0.0.5"});
+    refused(said(&facts, "virtualmachineinstances", &instance), &["10.0.0.5", "web.default"]);
+    instance["metadata"]["ownerReferences"] = json!([{"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "name": "db", "uid": "u"}]);
+    assert_eq!(said(&facts, "virtualmachineinstances", &instance), Ok(vec![]));
+}
