@@ -1,10 +1,365 @@
-//! What cannot be is refused when it is written, by an API that looks.
+//! What cannot be is refused when it is written, by an API that looks; and what gets past
+//! it is told on its own object, while everything else goes on. One table for both.
+
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tests::cluster::Cluster;
-use tests::kinds::{Kind, SUBNET, VPC};
-use tests::objects::{Subnet, vpc};
+use tests::eventually;
+use tests::kinds::{IP, Kind, POOL, SUBNET, VIP, VM, VPC};
+use tests::objects::{Subnet, Vm, vpc};
+use tests::world::World;
+
+use super::schema_rules;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// An object that cannot be, and what its refusal says.
+struct Bad {
+    kind: Kind,
+    object: Value,
+    words: &'static [&'static str],
+    /// Whether its condition says the same: a schema has words of its own.
+    same_words: bool,
+}
+
+/// Those that a server refuses by itself, and those that it must ask about: beside what
+/// [`stage`] has made.
+fn table() -> Vec<Bad> {
+    let of_schemas = schema_rules::table().into_iter();
+    let of_schemas = of_schemas.map(|(kind, (_, spec, words))| (kind, spec, words, false));
+    let reviewed = networks().into_iter().chain(addresses());
+    let specs = of_schemas.chain(reviewed.map(|(kind, spec, words)| (kind, spec, words, true)));
+    let objects = specs.map(|(kind, spec, words, same_words)| {
+        (kind, schema_rules::object(kind, "", &spec), words, same_words)
+    });
+    let machines = machines().into_iter().map(|(vm, words)| (VM, vm, words, true));
+    let all = objects.chain(machines).enumerate();
+    all.map(|(at, (kind, mut object, words, same_words))| {
+        object["metadata"]["name"] = format!("bad-{at}").into();
+        Bad { kind, object, words, same_words }
+    })
+    .collect()
+}
+
+type Spec = (Kind, Value, &'static [&'static str]);
+
+fn networks() -> Vec<Spec> {
+    let net = "10.91.0.0/24";
+    let of = |net: &str, field: &str, value: Value| {
+        let mut spec = json!({"vpc": "stage", "cidrBlock": net});
+        spec[field] = value;
+        spec
+    };
+    let with = |field: &str, value: Value| of(net, field, value);
+    // These are in force all the same, so they may not overlap.
+    let [other, third] = ["10.93.0.0/24", "10.94.0.0/24"];
+    let acl = json!([{"direction": "to-lport", "priority": 1, "match": " ", "action": "drop"}]);
+    let selector = json!([{"matchExpressions": [{"key": "a", "operator": "Is"}]}]);
+    let route = |cidr: &str, hop: &str| json!({"staticRoutes": [{"cidr": cidr, "nextHopIP": hop}]});
+    let policy = |matches: &str, action: &str, hop: &str| json!({"policyRoutes": [{"priority": 1, "match": matches, "action": action, "nextHopIP": hop}]});
+    let six = json!({"vpc": "stage", "cidrBlock": "fd91::/64", "mtu": 1000});
+    vec![
+        (SUBNET, json!({"vpc": "stage"}), &["spec.cidrBlock", "write a network"]),
+        (
+            SUBNET,
+            with("cidrBlock", json!("10.91.0.0/24,10.92.0.0/24")),
+            &["10.92.0.0/24", "one family"],
+        ),
+        (
+            SUBNET,
+            with("cidrBlock", json!("10.91.0.0/31")),
+            &["spec.cidrBlock", "10.91.0.0/31", "/30"],
+        ),
+        (
+            SUBNET,
+            with("cidrBlock", json!("10.90.0.128/25")),
+            &["spec.cidrBlock", "10.90.0.128/25", "overlaps", "held"],
+        ),
+        (SUBNET, with("gateway", json!("10.92.0.1")), &["spec.gateway", "10.92.0.1", "choose"]),
+        (SUBNET, with("gateway", json!("10.91.0.0")), &["spec.gateway", "10.91.0.0", "choose"]),
+        (SUBNET, with("gateway", json!("10.91.0.255")), &["spec.gateway", "10.91.0.255", "choose"]),
+        (SUBNET, with("protocol", json!("IPv6")), &["spec.protocol", "IPv6", "leave protocol out"]),
+        (SUBNET, with("protocol", json!("Dual")), &["spec.protocol", "Dual", "leave protocol out"]),
+        (SUBNET, with("mtu", json!(100)), &["spec.mtu", "100", "at least 1280"]),
+        (SUBNET, six, &["spec.mtu", "1000", "at least 1280"]),
+        (
+            SUBNET,
+            with("vips", json!(["10.1.1.1"])),
+            &["spec.vips[0]", "10.1.1.1", "write an address"],
+        ),
+        (
+            SUBNET,
+            of(other, "vips", json!(["10.93.0.1"])),
+            &["spec.vips[0]", "10.93.0.1", "write another"],
+        ),
+        (
+            SUBNET,
+            with("allowSubnets", json!(["x"])),
+            &["spec.allowSubnets[0]", "x", "write a network"],
+        ),
+        (
+            SUBNET,
+            with("excludeIps", json!(["10.91.0.9..10.91.0.1"])),
+            &["spec.excludeIps", "10.91.0.9"],
+        ),
+        (SUBNET, with("acls", acl), &["spec.acls[0].match", "write an expression"]),
+        (SUBNET, of(third, "namespaceSelectors", selector), &["spec.namespaceSelectors[0]", "Is"]),
+        (
+            VPC,
+            route("10.0.0.0/33", "10.0.0.1"),
+            &["spec.staticRoutes[0].cidr", "10.0.0.0/33", "write a network"],
+        ),
+        (
+            VPC,
+            route("10.0.0.0/8", "x"),
+            &["spec.staticRoutes[0].nextHopIP", "x", "write one address"],
+        ),
+        (VPC, policy(" ", "drop", ""), &["spec.policyRoutes[0].match", "write an expression"]),
+        (
+            VPC,
+            policy("ip4", "reroute", "x"),
+            &["spec.policyRoutes[0].nextHopIP", "x", "write one address"],
+        ),
+    ]
+}
+
+fn addresses() -> Vec<Spec> {
+    let pool = |ips: &str| json!({"subnet": "held", "ips": [ips]});
+    let vip = |field: &str, value: Value| {
+        let mut spec = json!({"subnet": "held"});
+        spec[field] = value;
+        spec
+    };
+    let ip = |field: &str, value: &str| {
+        let mut spec = json!({"subnet": "held", "podName": "later", "namespace": "default"});
+        spec[field] = value.into();
+        spec
+    };
+    vec![
+        (POOL, pool("10.99.0.5"), &["spec.ips[0]", "10.99.0.5", "10.90.0.0/24"]),
+        (POOL, pool("10.90.0.1"), &["spec.ips[0]", "10.90.0.1", "leave it out"]),
+        (
+            POOL,
+            pool("10.90.0.9..10.90.0.7"),
+            &["spec.ips[0]", "10.90.0.9..10.90.0.7", "lower address first"],
+        ),
+        (POOL, pool("10.90.0.40"), &["spec.ips[0]", "10.90.0.40", "named"]),
+        (VIP, vip("v4ip", json!("10.99.0.5")), &["spec.v4ip", "10.99.0.5", "10.90.0.0/24"]),
+        (VIP, vip("v4ip", json!("10.90.0.1")), &["10.90.0.1", "gateway", "choose another"]),
+        (VIP, vip("v4ip", json!("10.90.0.5")), &["10.90.0.5", "holder.default", "choose another"]),
+        (
+            VIP,
+            vip("macAddress", json!("01:00:5e:00:00:01")),
+            &["spec.macAddress", "01:00:5e:00:00:01", "one station"],
+        ),
+        (VIP, vip("selector", json!(["web"])), &["spec.selector[0]", "web", "key:value"]),
+        (VIP, vip("selector", json!(["app:web"])), &["spec.namespace", "name it"]),
+        (
+            IP,
+            ip("v4IpAddress", "10.99.0.5"),
+            &["spec.v4IpAddress", "10.99.0.5", "write an address of it"],
+        ),
+        (IP, ip("v4IpAddress", "10.90.0.5"), &["spec.v4IpAddress", "10.90.0.5", "holder.default"]),
+        (
+            IP,
+            ip("macAddress", "02:00:00:00:90:05"),
+            &["spec.macAddress", "02:00:00:00:90:05", "holder.default"],
+        ),
+        (IP, ip("macAddress", "x"), &["spec.macAddress", "write a MAC address"]),
+    ]
+}
+
+fn machines() -> Vec<(Value, &'static [&'static str])> {
+    let with = |field: &str, text: &str| {
+        Vm::named("").on("held").annotated(&format!("ovn.kubernetes.io/{field}"), text).object()
+    };
+    let mut twice = with("ip_address", "10.90.0.77");
+    twice["spec"]["running"] = true.into();
+    vec![
+        (twice, &["Running and RunStrategy", "mutually exclusive"]),
+        (with("ip_address", "10.99.0.5"), &["ip_address", "10.99.0.5", "10.90.0.0/24", "choose"]),
+        (with("ip_address", "10.90.0.five"), &["ip_address", "10.90.0.five", "write 10.0.0.5"]),
+        (
+            with("ip_address", "10.90.0.8,10.90.0.9"),
+            &["ip_address", "10.90.0.8,10.90.0.9", "one of each"],
+        ),
+        (with("ip_address", "10.90.0.1"), &["10.90.0.1", "gateway", "choose another"]),
+        (with("ip_address", "10.90.0.255"), &["10.90.0.255", "network's own", "choose another"]),
+        (with("ip_address", "10.90.0.5"), &["10.90.0.5", "holder.default", "choose another"]),
+        (with("ip_address", "10.90.0.6"), &["10.90.0.6", "Vip floating", "choose another"]),
+        (
+            with("mac_address", "01:00:5e:00:00:01"),
+            &["mac_address", "01:00:5e:00:00:01", "write another"],
+        ),
+        (with("mac_address", "02:00"), &["mac_address", "02:00"]),
+        (
+            with("mac_address", "02:00:00:00:90:05"),
+            &["02:00:00:00:90:05", "is used by", "choose another"],
+        ),
+        (with("ip_pool", "10.90.0.5;x y"), &["ip_pool", "x y", "write 10.0.0.5"]),
+        (with("ip_pool", "10.0.0.0..10.0.9.9"), &["ip_pool", "10.0.0.0..10.0.9.9", "1024"]),
+        (with("ip_pool", "10.99.0.5,10.99.0.6"), &["ip_pool", "10.99.0.5", "10.90.0.0/24"]),
+        (with("ip_family", "ipv5"), &["ip_family", "ipv5", "write ipv4 or ipv6"]),
+        (with("ip_family", "ipv6"), &["ip_family", "10.90.0.0/24", "another subnet"]),
+        (with("port_security", "maybe"), &["port_security", "maybe", "write"]),
+        (with("layer2_forward", "yes"), &["layer2_forward", "yes", "write"]),
+        (with("port_vips", "x"), &["port_vips", "x", "write"]),
+        (with("port_vips", "0.0.0.0/0"), &["port_vips", "0.0.0.0/0", "port_security"]),
+        (with("aaps", "a,,b"), &["aaps", "a,,b", "commas between"]),
+    ]
+}
+
+/// What the table's objects are beside: a subnet with a VM, a Vip and a pool.
+async fn stage(world: &World) -> anyhow::Result<()> {
+    let cluster = &world.cluster;
+    cluster.create(VPC, vpc("stage")).await?;
+    let held = Subnet::named("held").in_vpc("stage").of("10.90.0.0/24");
+    cluster.create(SUBNET, held.object()).await?;
+    let holder = Vm::named("holder").on("held").with_address("10.90.0.5");
+    cluster.create(VM, holder.with_mac("02:00:00:00:90:05").object()).await?;
+    let vip = json!({"subnet": "held", "v4ip": "10.90.0.6"});
+    cluster.create(VIP, schema_rules::object(VIP, "floating", &vip)).await?;
+    let pool = json!({"subnet": "held", "ips": ["10.90.0.32/28"]});
+    cluster.create(POOL, schema_rules::object(POOL, "named", &pool)).await?;
+    world.running("holder").await?;
+    eventually("the Vip and the pool to be in force", SOON, async || {
+        let vip = cluster.get(VIP, "floating").await?;
+        let pool = cluster.get(POOL, "named").await?;
+        ensure!(vip["status"]["v4ip"] == "10.90.0.6", "{vip}");
+        let ready = |one: &Value| one["type"] == "Ready" && one["status"] == "True";
+        let conditions = pool["status"]["conditions"].as_array();
+        ensure!(conditions.is_some_and(|all| all.iter().any(ready)), "{pool}");
+        Ok(())
+    })
+    .await
+}
+
+/// Takes all of it away again.
+async fn clear(cluster: &Cluster, bad: &[Bad]) -> anyhow::Result<()> {
+    let names = bad
+        .iter()
+        .map(|one| (one.kind, one.object["metadata"]["name"].as_str().unwrap_or_default()));
+    let made = [(VM, "holder"), (VM, "after"), (VIP, "floating"), (POOL, "named")];
+    for (kind, name) in names.clone().chain(made) {
+        cluster.delete(kind, name).await?;
+    }
+    for (kind, name) in names.chain(made).chain([(SUBNET, "held"), (VPC, "stage")]) {
+        cluster.delete(kind, name).await?;
+        cluster.gone(kind, name, SOON).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn all_that_cannot_be_is_refused_when_it_is_written(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    stage(world).await?;
+    let cluster = &world.cluster;
+    let bad = table();
+    ensure!(bad.len() >= 80, "there are {} cases", bad.len());
+    // Who is asked may come after the first object.
+    let first = networks().remove(3).1;
+    eventually("the server to ask", SOON, async || {
+        let asked = cluster.create(SUBNET, schema_rules::object(SUBNET, "asked", &first)).await;
+        cluster.delete(SUBNET, "asked").await?;
+        ensure!(asked.is_err(), "what overlaps was taken");
+        Ok(())
+    })
+    .await?;
+    let mut taken = Vec::new();
+    for Bad { kind, object, words, .. } in &bad {
+        let answer = cluster.create(*kind, object.clone()).await;
+        if let Err(error) = refused(&object["spec"].to_string(), answer, words) {
+            taken.push(format!("{error:#}"));
+        }
+    }
+    ensure!(taken.is_empty(), "{} of {}:\n{}", taken.len(), bad.len(), taken.join("\n"));
+    let late = Vm::named("late").on("nowhere");
+    cluster.create(VM, late.object()).await.context("what waits for its subnet")?;
+    cluster.delete(VM, "late").await?;
+    schema_rules::what_others_rely_on_cannot_be_changed(&mut world.cluster).await?;
+    let cluster = &world.cluster;
+    let edit = json!({"spec": {"cidrBlock": "10.90.0.128/25"}});
+    refused(
+        "an edit",
+        cluster.merge(SUBNET, "held", edit).await,
+        &["10.90.0.5", "holder", "Vip floating"],
+    )?;
+    cluster.create(VM, Vm::named("after").on("held").object()).await?;
+    world.running("after").await?;
+    clear(&world.cluster, &bad).await
+}
+
+pub(super) async fn what_gets_past_is_told_on_its_object_and_harms_no_other(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    stage(world).await?;
+    let place = world.place("holder").await?;
+    let cluster = &world.cluster;
+    let any = r#"[{"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema",
+        "value": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}]"#;
+    for kind in [VPC, SUBNET, POOL, VIP, IP, VM] {
+        let resource = kind.resource();
+        let name = format!("{}.{}", resource.plural, resource.group);
+        cluster.kubectl_ok(&["patch", "crd", &name, "--type=json", "-p", any]).await?;
+    }
+    let bad = table();
+    for Bad { kind, object, .. } in &bad {
+        // A server forgets a schema a moment after it was told to.
+        eventually("the server to take anything", SOON, async || {
+            cluster.create(*kind, object.clone()).await.map(drop)
+        })
+        .await?;
+    }
+    let readable: Vec<_> = bad.iter().filter(|one| fits_its_type(one)).collect();
+    ensure!(readable.len() >= 80, "{} are told of", readable.len());
+    for one in readable {
+        let name = one.object["metadata"]["name"].as_str().unwrap_or_default();
+        let what = format!("{} to say what is wrong with {}", name, one.object["spec"]);
+        eventually(&what, SOON, async || {
+            let object = cluster.get(one.kind, name).await?;
+            let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            let told = |one: &Value| {
+                let kind = one["type"].as_str().unwrap_or_default();
+                ["Error", "Failure", "FieldsWithoutEffect"].contains(&kind)
+                    && one["status"] == "True"
+                    && one["message"].as_str().is_some_and(|text| !text.is_empty())
+            };
+            let told: String =
+                conditions.iter().filter(|one| told(one)).map(ToString::to_string).collect();
+            let told = told.replace("\\\"", "\"");
+            ensure!(!told.is_empty(), "{}", object["status"]);
+            let missing = one.words.iter().find(|word| !told.contains(**word));
+            if let Some(word) = missing.filter(|_| one.same_words) {
+                anyhow::bail!("{word:?} is not said: {told}");
+            }
+            Ok(())
+        })
+        .await?;
+    }
+    cluster.create(VM, Vm::named("after").on("held").object()).await?;
+    world.running("after").await?;
+    ensure!(world.place("holder").await? == place, "the holder's place has changed");
+    clear(&world.cluster, &bad).await
+}
+
+/// Whether the controller can read it at all; an IP has no conditions to say it in.
+fn fits_its_type(bad: &Bad) -> bool {
+    fn fits<K: DeserializeOwned>(object: &Value) -> bool {
+        K::deserialize(object).is_ok()
+    }
+    match bad.kind.resource().kind.as_str() {
+        "Vpc" => fits::<crds::kubeovn::Vpc>(&bad.object),
+        "Subnet" => fits::<crds::kubeovn::Subnet>(&bad.object),
+        "IPPool" => fits::<crds::kubeovn::IpPool>(&bad.object),
+        "Vip" => fits::<crds::kubeovn::Vip>(&bad.object),
+        "VirtualMachine" => fits::<crds::kubevirt::VirtualMachine>(&bad.object),
+        _ => false,
+    }
+}
 
 /// Expects an answer that refuses and holds these words.
 fn refused<T>(what: &str, answer: anyhow::Result<T>, words: &[&str]) -> anyhow::Result<()> {

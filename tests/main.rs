@@ -53,6 +53,19 @@ fn main() -> std::io::Result<ExitCode> {
         suite.group(&format!("fight_{}", flavour.name()), flavour, fight_stories());
         let choice = Choice { flavour, guests: true, reviews: false };
         suite.group(&format!("lab_{}", flavour.name()), choice, lab_stories());
+        let choice = Choice { flavour, guests: false, reviews: true };
+        suite.group(
+            &format!("review_{}", flavour.name()),
+            choice,
+            stories![bad_input: all_that_cannot_be_is_refused_when_it_is_written],
+        );
+        // What follows leaves no schema.
+        let choice = Choice { flavour, guests: false, reviews: false };
+        suite.group(
+            &format!("past_{}", flavour.name()),
+            choice,
+            stories![bad_input: what_gets_past_is_told_on_its_object_and_harms_no_other],
+        );
     }
     suite.group("review", Flavour::Embedded, review_stories());
     Ok(suite.run())

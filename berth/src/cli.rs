@@ -37,7 +37,7 @@ enum Command {
     /// Serves the embedded Kubernetes API.
     Apiserver(admission::ServerArgs),
     /// Turns cluster state into addresses, OVN rows and placed VMs.
-    Controller(controller::Args),
+    Controller(Box<controller::Args>),
     /// Runs the VMs of one node.
     Agent(Box<agent::Args>),
     Dhcp(dhcp::Args),
@@ -70,7 +70,7 @@ impl Cli {
                 Ok(())
             }
             Command::Apiserver(args) => admission::run(args, shutdown).await,
-            Command::Controller(args) => controller::run(args, shutdown).await,
+            Command::Controller(args) => controller::run(*args, shutdown).await,
             Command::Agent(args) => agent::run(*args, shutdown).await,
             Command::Dhcp(args) => dhcp::run(args, shutdown).await,
         }

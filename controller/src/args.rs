@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::webhook::WebhookArgs;
+
 /// Turns VPCs, subnets and VMs into addresses, OVN rows and placed instances.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -40,4 +42,8 @@ pub struct Args {
     /// Serve Prometheus metrics at this address, such as 127.0.0.1:10660.
     #[arg(long, value_name = "ADDRESS")]
     pub metrics_listen: Option<SocketAddr>,
+
+    /// The webhook.
+    #[command(flatten)]
+    pub webhook: WebhookArgs,
 }

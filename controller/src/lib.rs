@@ -45,6 +45,7 @@ pub mod status;
 pub mod vips;
 pub mod warning;
 pub mod watch;
+pub mod webhook;
 pub mod world;
 
 pub use args::Args;

@@ -313,6 +313,15 @@ pub fn flaws(spec: &SubnetSpec) -> Vec<Flaw> {
         let advice = "write distributed or centralized, or leave it out";
         flaws.push(Flaw::new("gatewayType".to_owned(), &spec.gateway_type, advice));
     }
+    if spec.logical_gateway && spec.u2o_interconnection {
+        let advice = "it and spec.u2oInterconnection exclude each other: set one of them";
+        flaws.push(Flaw::new("logicalGateway".to_owned(), true, advice));
+    }
+    if spec.nat_outgoing && !spec.external_egress_gateway.is_empty() {
+        let (field, value) = ("externalEgressGateway", &spec.external_egress_gateway);
+        let advice = "it and spec.natOutgoing exclude each other: set one of them";
+        flaws.push(Flaw::new(field.to_owned(), value, advice));
+    }
     flaws
 }
 

@@ -19,7 +19,7 @@ use crate::decide::Policy;
 use crate::metrics::Metrics;
 use crate::round::{Edge, Rounds};
 use crate::world::World;
-use crate::{defaults, watch};
+use crate::{defaults, watch, webhook};
 
 /// How long events gather before a round, so that a burst is one round.
 const GATHER: Duration = Duration::from_millis(3);
@@ -39,6 +39,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         ip_quarantine,
         resync,
         metrics_listen,
+        webhook,
     } = args;
     let config = match kubeconfig {
         Some(path) => {
@@ -69,7 +70,8 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         let made = defaults::make(client.clone(), cidrs);
         tokio::spawn(async move { stop.run_until_cancelled(made).await });
     }
-    let mut events = watch::all(&client, &mut tasks);
+    let facts = webhook::start(webhook, &client, &mut tasks).await?;
+    let mut events = watch::all(&client, &mut tasks, facts.as_ref());
     let policy = Policy { keep_vm_ip };
     let edge = Edge { client, ovn: ovn.clone(), metrics, policy, join: node_switch_cidr };
     let mut rounds = Rounds::new(World::new(ip_quarantine), edge);

@@ -5,6 +5,7 @@
 
 use std::fmt::Debug;
 use std::hash::Hash;
+use std::sync::Arc;
 
 use futures::StreamExt as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -16,15 +17,22 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::warn;
 
+use crate::admission::Facts;
 use crate::shelf::Seen;
 use crate::world::Event;
 
 /// Events that may wait for the round that is under way.
 const QUEUE: usize = 4096;
 
-/// Follows every kind; ends with the returned set of tasks.
-pub fn all(client: &Client, tasks: &mut JoinSet<()>) -> mpsc::Receiver<Event> {
-    let (events, receiver) = mpsc::channel(QUEUE);
+/// Follows every kind; ends with the returned set of tasks. The facts, if somebody wants
+/// them, are told first: they wait for no round.
+pub fn all(
+    client: &Client,
+    tasks: &mut JoinSet<()>,
+    facts: Option<&Arc<Facts>>,
+) -> mpsc::Receiver<Event> {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    let events = Events { sender, facts: facts.cloned() };
     follow(client, tasks, &events, Event::Vpc);
     follow(client, tasks, &events, Event::Subnet);
     follow(client, tasks, &events, Event::Ip);
@@ -38,12 +46,15 @@ pub fn all(client: &Client, tasks: &mut JoinSet<()>) -> mpsc::Receiver<Event> {
     receiver
 }
 
-fn follow<K>(
-    client: &Client,
-    tasks: &mut JoinSet<()>,
-    events: &mpsc::Sender<Event>,
-    wrap: fn(Seen<K>) -> Event,
-) where
+/// Who is told of what the watches see.
+#[derive(Clone)]
+struct Events {
+    sender: mpsc::Sender<Event>,
+    facts: Option<Arc<Facts>>,
+}
+
+fn follow<K>(client: &Client, tasks: &mut JoinSet<()>, events: &Events, wrap: fn(Seen<K>) -> Event)
+where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     K::DynamicType: Default + Eq + Hash + Clone,
 {
@@ -81,7 +92,11 @@ fn follow<K>(
                     continue;
                 }
             };
-            if events.send(wrap(seen)).await.is_err() {
+            let event = wrap(seen);
+            if let Some(facts) = &events.facts {
+                facts.apply(&event);
+            }
+            if events.sender.send(event).await.is_err() {
                 return;
             }
         }

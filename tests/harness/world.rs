@@ -61,7 +61,11 @@ impl Setup {
     #[must_use]
     pub fn of(choice: Choice) -> Self {
         let rest: &[&str] = if choice.guests { &[] } else { &["--ip-quarantine", "5"] };
-        let controller_args = rest.iter().copied().map(str::to_owned).collect();
+        let mut controller_args: Vec<String> = rest.iter().copied().map(str::to_owned).collect();
+        if choice.reviews && choice.flavour == Flavour::Real {
+            // Our own API looks itself. Any free port, which it then tells the API.
+            controller_args.push("--webhook-listen=127.0.0.1:0".to_owned());
+        }
         Self { choice, nodes: 2, audit: false, controllers: 1, controller_args }
     }
 }

@@ -51,6 +51,20 @@ impl Facts {
         self.0.lock().apply(event);
     }
 
+    /// Whether every kind has been listed by a watch: what is not yet known looks as if
+    /// it were not there.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        let index = self.0.lock();
+        index.vpcs.is_synced()
+            && index.subnets.is_synced()
+            && index.pools.is_synced()
+            && index.vips.is_synced()
+            && index.namespaces.is_synced()
+            && index.holders.is_synced()
+            && index.macs.is_synced()
+    }
+
     /// Whether objects of this kind are to be told of.
     #[must_use]
     pub fn follow(group: &str, plural: &str) -> bool {

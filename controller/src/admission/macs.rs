@@ -13,13 +13,14 @@ use crate::shelf::Seen;
 pub(super) struct Macs {
     ports: HashMap<MacAddr, BTreeMap<Box<str>, Box<str>>>,
     of_port: HashMap<Box<str>, MacAddr>,
+    synced: bool,
 }
 
 impl Macs {
     pub(super) fn apply(&mut self, seen: &Seen<Ip>) {
         match seen {
             Seen::All { objects, .. } => {
-                *self = Self::default();
+                *self = Self { synced: true, ..Self::default() };
                 objects.iter().for_each(|ip| self.put(ip));
             }
             Seen::Now(ip) => self.put(ip),
@@ -47,6 +48,11 @@ impl Macs {
                 self.ports.remove(&mac);
             }
         }
+    }
+
+    /// Whether all that there is has been told.
+    pub(super) const fn is_synced(&self) -> bool {
+        self.synced
     }
 
     /// The ports that have it, each with its subnet.

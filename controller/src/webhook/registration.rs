@@ -1,0 +1,199 @@
+//! What the API is told: whom to ask, and about what.
+//!
+//! Only of our kinds, and of these only where somebody wrote something: what the
+//! controller makes for its VMs by the thousand is not asked about.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use http::Uri;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::admissionregistration::v1::{
+    MatchCondition, RuleWithOperations, ServiceReference, ValidatingWebhook,
+    ValidatingWebhookConfiguration, WebhookClientConfig,
+};
+use kube::Client;
+use kube::api::{Api, ObjectMeta, Patch, PatchParams};
+use tracing::{info, warn};
+
+use super::RETRY;
+use crate::admission::KINDS;
+
+/// The object that says it.
+const NAME: &str = "berth";
+/// Who writes it.
+const MANAGER: &str = "berth-controller";
+/// How long the API waits for an answer, in seconds.
+const TIMEOUT: i32 = 2;
+/// It is said again in case somebody deleted it; where it is as it should be nothing
+/// is written.
+const AGAIN: Duration = Duration::from_secs(300);
+
+/// Namespace and name of a Service or a Secret.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ServiceName {
+    /// The namespace.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+impl FromStr for ServiceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('/') {
+            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => {
+                Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
+            }
+            _ => Err("write namespace/name".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for ServiceName {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// Where the API reaches the webhook.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum At {
+    /// At this URL.
+    Url(String),
+    /// By port 443 of this Service.
+    Service(ServiceName),
+}
+
+impl At {
+    /// The host that the certificate is for; none of what is no URL of `https`.
+    #[must_use]
+    pub fn host(&self) -> Option<String> {
+        match self {
+            Self::Service(ServiceName { namespace, name }) => {
+                Some(format!("{name}.{namespace}.svc"))
+            }
+            Self::Url(url) => {
+                let url: Uri = url.parse().ok()?;
+                let host = url.host().filter(|_| url.scheme_str() == Some("https"))?;
+                Some(host.trim_start_matches('[').trim_end_matches(']').to_owned())
+            }
+        }
+    }
+
+    fn config(&self, authority: &str) -> WebhookClientConfig {
+        let (url, service) = match self {
+            Self::Url(url) => (Some(url.clone()), None),
+            Self::Service(ServiceName { namespace, name }) => {
+                let (namespace, name) = (namespace.clone(), name.clone());
+                let service = ServiceReference { namespace, name, ..ServiceReference::default() };
+                (None, Some(service))
+            }
+        };
+        WebhookClientConfig {
+            ca_bundle: Some(ByteString(authority.as_bytes().to_vec())),
+            service,
+            url,
+        }
+    }
+}
+
+/// Tells the API, for as long as the controller runs.
+pub(super) async fn keep(client: Client, at: At, authority: String) {
+    let api: Api<ValidatingWebhookConfiguration> = Api::all(client);
+    let wanted = configuration(&at, &authority);
+    let params = PatchParams::apply(MANAGER).force();
+    let mut told = false;
+    loop {
+        let answer = api.patch(NAME, &params, &Patch::Apply(&wanted)).await;
+        match &answer {
+            Ok(_) if !told => info!(?at, "The API asks the webhook"),
+            Ok(_) => {}
+            Err(error) => warn!(%error, "The API was not told of the webhook; trying again"),
+        }
+        told = answer.is_ok();
+        tokio::time::sleep(if told { AGAIN } else { RETRY }).await;
+    }
+}
+
+fn configuration(at: &At, authority: &str) -> ValidatingWebhookConfiguration {
+    let webhook = ValidatingWebhook {
+        name: "review.berth.io".to_owned(),
+        client_config: at.config(authority),
+        rules: Some(KINDS.into_iter().map(rule).collect()),
+        match_conditions: Some(conditions()),
+        failure_policy: Some("Ignore".to_owned()),
+        side_effects: "None".to_owned(),
+        timeout_seconds: Some(TIMEOUT),
+        admission_review_versions: vec!["v1".to_owned()],
+        ..ValidatingWebhook::default()
+    };
+    ValidatingWebhookConfiguration {
+        metadata: ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() },
+        webhooks: Some(vec![webhook]),
+    }
+}
+
+fn rule((group, plural): (&str, &str)) -> RuleWithOperations {
+    let operations = match plural {
+        // Its place is given once; afterwards it is the agent's to write.
+        "virtualmachineinstances" => vec!["CREATE"],
+        _ => vec!["CREATE", "UPDATE"],
+    };
+    let one = |text: &str| Some(vec![text.to_owned()]);
+    RuleWithOperations {
+        api_groups: one(group),
+        api_versions: one("v1"),
+        resources: one(plural),
+        operations: Some(operations.into_iter().map(str::to_owned).collect()),
+        ..RuleWithOperations::default()
+    }
+}
+
+/// When the API need not ask, as expressions of its own.
+fn conditions() -> Vec<MatchCondition> {
+    let condition = |name: &str, expression: &str| MatchCondition {
+        name: name.to_owned(),
+        expression: expression.to_owned(),
+    };
+    vec![
+        condition("says-something-new", "oldObject == null || object.spec != oldObject.spec"),
+        condition("stays", "!has(object.metadata.deletionTimestamp)"),
+        condition(
+            "is-not-of-a-vm",
+            "!has(object.metadata.ownerReferences) || request.resource.resource != 'virtualmachineinstances'",
+        ),
+        condition(
+            "is-not-written-for-a-vm",
+            "request.resource.resource != 'ips' || !has(object.metadata.annotations) || !('berth.io/owner-uid' in object.metadata.annotations)",
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_certificate_is_for_the_name_by_which_the_api_asks() {
+        let host = |at: &At| at.host().unwrap_or_default();
+        let service = "net/berth".parse().unwrap();
+        assert_eq!(host(&At::Service(service)), "berth.net.svc");
+        assert_eq!(host(&At::Url("https://10.0.0.1:10661/".to_owned())), "10.0.0.1");
+        assert_eq!(host(&At::Url("https://[fd00::1]:10661/".to_owned())), "fd00::1");
+        assert_eq!(host(&At::Url("http://berth/".to_owned())), "");
+        "berth".parse::<ServiceName>().unwrap_err();
+    }
+
+    #[test]
+    fn an_api_that_cannot_ask_goes_on_and_is_asked_of_our_kinds_alone() {
+        let at = At::Url("https://berth/".to_owned());
+        let [webhook] = configuration(&at, "ca").webhooks.unwrap().try_into().unwrap();
+        assert_eq!(webhook.failure_policy.as_deref(), Some("Ignore"));
+        let groups = webhook.rules.unwrap().into_iter().flat_map(|rule| rule.api_groups);
+        let groups: std::collections::BTreeSet<String> = groups.flatten().collect();
+        assert_eq!(groups, ["kubeovn.io", "kubevirt.io"].map(str::to_owned).into());
+    }
+}
