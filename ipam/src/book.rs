@@ -140,20 +140,19 @@ impl Book {
         let records = &mut self.records;
         if let Some(addr) = supply.fresh.pop_lowest(|addr| records.take_far(addr)) {
             let slot = records.add(addr);
-            supply.fresh.set_record(addr, Some(slot));
+            supply.fresh.keep_record(addr, Some(slot));
             records.assign(slot, owner);
             self.held += 1;
             return Ok(addr);
         }
-        let (at, slot) = supply.released.oldest().ok_or(AllocateError::Exhausted)?;
-        let until = at.saturating_add(self.rest);
-        if now < until {
-            return Err(AllocateError::Resting { until });
-        }
-        if let Some(node) = records[slot].released.take() {
-            supply.released.remove(node);
-        }
-        records.assign(slot, owner);
+        let until = |at: Seconds| at.saturating_add(self.rest);
+        let oldest = supply.released.pop_if(|at| until(at) <= now);
+        let (slot, bits) = match oldest.ok_or(AllocateError::Exhausted)? {
+            Ok(first) => first,
+            Err(at) => return Err(AllocateError::Resting { until: until(at) }),
+        };
+        records.pass_on(slot, bits, owner);
+        records[slot].released = None;
         self.held += 1;
         Ok(records[slot].addr())
     }
@@ -205,12 +204,13 @@ impl Book {
             if self.released_at(slot).is_none_or(|at| at == released_at) {
                 return;
             }
-            self.forget(slot);
+            self.dequeue(slot);
+            self.records.disown(slot);
+            self.enqueue(slot, released_at);
         } else {
-            self.not_fresh(addr);
+            let slot = self.add(addr);
+            self.enqueue(slot, released_at);
         }
-        let slot = self.add(addr);
-        self.enqueue(slot, released_at);
     }
 
     pub(crate) fn holder(&self, addr: u128) -> Option<Owner> {
@@ -271,7 +271,6 @@ impl Book {
         if let Some(slot) = known {
             self.give_again(slot, owner);
         } else {
-            self.not_fresh(addr);
             let slot = self.add(addr);
             self.records.assign(slot, owner);
             self.held += 1;
@@ -325,9 +324,8 @@ impl Book {
     fn forget(&mut self, slot: Slot) {
         self.dequeue(slot);
         let addr = self.records[slot].addr();
-        match self.supply_behind(addr) {
-            Some(supply) => supply.fresh.set_record(addr, None),
-            None => drop(self.records.take_far(addr)),
+        if !self.supply_of(addr).is_some_and(|supply| supply.fresh.keep_record(addr, None)) {
+            self.records.take_far(addr);
         }
         self.records.remove(slot);
     }
@@ -351,22 +349,24 @@ impl Book {
     #[inline]
     fn add(&mut self, addr: u128) -> Slot {
         let slot = self.records.add(addr);
-        match self.supply_behind(addr) {
-            Some(supply) => supply.fresh.set_record(addr, Some(slot)),
-            None => self.records.put_far(slot),
+        let is_kept = self.supply_of(addr).is_some_and(|supply| {
+            supply.fresh.remove(addr);
+            supply.fresh.keep_record(addr, Some(slot))
+        });
+        if !is_kept {
+            self.records.put_far(slot);
         }
         slot
     }
 
-    /// The supply that keeps the record of `addr`, if one does.
+    /// The supply that `addr` belongs to, unless it is only to be had by claim.
     #[inline]
-    fn supply_behind(&mut self, addr: u128) -> Option<&mut Supply> {
-        let supply = match self.place_of(addr) {
-            Place::Aside => return None,
-            Place::Default => &mut self.supply,
-            Place::Named(number) => &mut self.named[number],
-        };
-        supply.fresh.is_behind(addr).then_some(supply)
+    fn supply_of(&mut self, addr: u128) -> Option<&mut Supply> {
+        match self.place_of(addr) {
+            Place::Aside => None,
+            Place::Default => Some(&mut self.supply),
+            Place::Named(number) => Some(&mut self.named[number]),
+        }
     }
 
     fn released_at(&self, slot: Slot) -> Option<Seconds> {
@@ -381,7 +381,8 @@ impl Book {
     }
 
     fn enqueue(&mut self, slot: Slot, at: Seconds) {
-        let node = self.queue_of(slot).push(slot, at);
+        let bits = self.records[slot].bits();
+        let node = self.queue_of(slot).push(slot, bits, at);
         self.records[slot].released = Some(node);
     }
 
@@ -397,15 +398,6 @@ impl Book {
             Place::Aside => &mut self.set_aside,
             Place::Default => &mut self.supply.released,
             Place::Named(number) => &mut self.named[number].released,
-        }
-    }
-
-    /// Takes an address out of the never used ones, if it is among them.
-    fn not_fresh(&mut self, addr: u128) {
-        match self.place_of(addr) {
-            Place::Aside => {}
-            Place::Default => self.supply.fresh.remove(addr),
-            Place::Named(number) => self.named[number].fresh.remove(addr),
         }
     }
 

@@ -109,14 +109,13 @@ impl Fresh {
         *self.near.get(self.place(addr)?)?
     }
 
-    /// Keeps the record of `addr`, an address of the supply that is behind.
+    /// Keeps the record of `addr`, an address of the supply, from now on, or none; does
+    /// not if it is not behind. Says whether it did.
     #[inline]
-    pub(crate) fn set_record(&mut self, addr: u128, record: Option<Slot>) {
-        if let Some(place) = self.place(addr)
-            && let Some(entry) = self.near.get_mut(place)
-        {
-            *entry = record;
-        }
+    pub(crate) fn keep_record(&mut self, addr: u128, record: Option<Slot>) -> bool {
+        let place = if self.is_behind(addr) { self.place(addr) } else { None };
+        let entry = place.and_then(|place| self.near.get_mut(place));
+        entry.map(|entry| *entry = record).is_some()
     }
 
     #[inline]
@@ -248,7 +247,7 @@ mod tests {
         // The first was claimed as the lowest of all; its record came later.
         let known = [3, 4, 7, 8].map(|addr| fresh.record(addr).is_some());
         assert_eq!(known, [false, true, true, false]);
-        fresh.set_record(1 << 79, Some(slot()));
+        assert!(fresh.keep_record(1 << 79, Some(slot())));
         assert_eq!(fresh.record(1 << 79), Some(slot()));
     }
 

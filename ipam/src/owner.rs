@@ -31,8 +31,20 @@ pub struct Owner {
 
 impl Owner {
     /// Uniform bits for a hash table.
-    pub(crate) const fn bits(self) -> u64 {
-        self.tail
+    #[expect(clippy::cast_possible_truncation, reason = "half of them is enough")]
+    pub(crate) const fn bits(self) -> Bits {
+        Bits(self.tail as u32)
+    }
+}
+
+/// A part of an owner that is small enough to be kept in more than one place.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Bits(u32);
+
+impl Bits {
+    /// A table takes the place from the lowest bits and the tag from the highest.
+    pub(crate) const fn hash(self) -> u64 {
+        (self.0 as u64) << 32 | self.0 as u64
     }
 }
 

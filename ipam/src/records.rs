@@ -7,6 +7,7 @@ use foldhash::fast::RandomState;
 
 use crate::Owner;
 use crate::index::Index;
+use crate::owner::Bits;
 use crate::releases::Node;
 use crate::slab::{Slab, Slot};
 
@@ -37,6 +38,11 @@ impl Record {
 
     pub(crate) const fn owner(&self) -> Option<Owner> {
         self.owner
+    }
+
+    /// Those of the owner, whatever they are without one.
+    pub(crate) fn bits(&self) -> Bits {
+        self.owner.map(Owner::bits).unwrap_or_default()
     }
 
     /// Who holds the address.
@@ -79,7 +85,7 @@ impl Records {
     /// `owner`, and what is found by it.
     pub(crate) fn look_up(&self, owner: Owner) -> Asking {
         let is_it = |slot| self.slab[slot].owner == Some(owner);
-        Asking { owner, known: self.by_owner.find(owner.bits(), is_it) }
+        Asking { owner, known: self.by_owner.find(owner.bits().hash(), is_it) }
     }
 
     /// The far record of `addr`.
@@ -121,17 +127,33 @@ impl Records {
         if to.known == Some(slot) {
             return;
         }
-        let Asking { owner, known } = to;
+        let owner = to.owner;
         if self.slab[slot].owner != Some(owner) {
             self.disown(slot);
             self.slab[slot].owner = Some(owner);
         }
+        self.lead_to(slot, to);
+    }
+
+    /// Makes the record at `slot`, whose last owner has these bits, the one of `to`.
+    /// Knowing them, the table and the record are read at once and not one after
+    /// the other.
+    pub(crate) fn pass_on(&mut self, slot: Slot, bits: Bits, to: Asking) {
+        if to.known != Some(slot) {
+            self.by_owner.remove(bits.hash(), slot);
+            self.slab[slot].owner = Some(to.owner);
+            self.lead_to(slot, to);
+        }
+    }
+
+    /// Has the record at `slot` be found by `to`.
+    #[inline]
+    fn lead_to(&mut self, slot: Slot, Asking { owner, known }: Asking) {
         let Self { slab, by_owner, .. } = self;
+        let hash = owner.bits().hash();
         match known {
-            Some(other) => by_owner.replace(owner.bits(), other, slot),
-            None => {
-                by_owner.add(owner.bits(), slot, |other| slab[other].owner.map_or(0, Owner::bits))
-            }
+            Some(other) => by_owner.replace(hash, other, slot),
+            None => by_owner.add(hash, slot, |other| slab[other].bits().hash()),
         }
     }
 
@@ -141,9 +163,10 @@ impl Records {
         self.slab.vacate(slot);
     }
 
-    fn disown(&mut self, slot: Slot) {
+    /// Makes the record at `slot` nobody's.
+    pub(crate) fn disown(&mut self, slot: Slot) {
         if let Some(owner) = self.slab[slot].owner.take() {
-            self.by_owner.remove(owner.bits(), slot);
+            self.by_owner.remove(owner.bits().hash(), slot);
         }
     }
 }

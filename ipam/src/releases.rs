@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use crate::Seconds;
+use crate::owner::Bits;
 use crate::slab::{Slab, Slot};
 
 /// The place of a release in its [`Releases`].
@@ -35,6 +36,8 @@ pub(crate) struct Releases {
 struct Release {
     at: Seconds,
     record: Slot,
+    /// Of the record's owner.
+    bits: Bits,
     before: Node,
     after: Node,
 }
@@ -54,17 +57,42 @@ impl Releases {
         Some((*at, self.nodes[head.0].record))
     }
 
+    /// Takes out the first one if `is_over` says so of the time when it was released;
+    /// if not, says when that was.
+    #[inline]
+    pub(crate) fn pop_if(
+        &mut self,
+        is_over: impl Fn(Seconds) -> bool,
+    ) -> Option<Result<(Slot, Bits), Seconds>> {
+        let mut first = self.heads.first_entry()?;
+        if !is_over(*first.key()) {
+            return Some(Err(*first.key()));
+        }
+        let node = *first.get();
+        let Release { record, bits, before, after, .. } = self.nodes[node.0];
+        if after == node {
+            first.remove();
+        } else {
+            *first.get_mut() = after;
+            self.join(before, after);
+        }
+        self.recent.take_if(|(_, head)| *head == node);
+        self.nodes.vacate(node.0);
+        self.len -= 1;
+        Some(Ok((record, bits)))
+    }
+
     /// When this one was released.
     pub(crate) fn time(&self, node: Node) -> Seconds {
         self.nodes[node.0].at
     }
 
     /// Adds `record` as released at `at`.
-    pub(crate) fn push(&mut self, record: Slot, at: Seconds) -> Node {
+    pub(crate) fn push(&mut self, record: Slot, bits: Bits, at: Seconds) -> Node {
         self.len += 1;
         let node = Node(self.nodes.insert_with(|place| {
             let alone = Node(place);
-            Release { at, record, before: alone, after: alone }
+            Release { at, record, bits, before: alone, after: alone }
         }));
         let head = match self.recent {
             Some((second, head)) if second == at => head,
@@ -135,7 +163,7 @@ mod tests {
         let mut releases = Releases::new();
         let times = [20, 10, 20, 10, 15, 20];
         let nodes: Vec<_> = (places(6).into_iter().zip(times))
-            .map(|(record, at)| (record, releases.push(record, at)))
+            .map(|(record, at)| (record, releases.push(record, Bits::default(), at)))
             .collect();
         assert_eq!(releases.len(), 6);
         let expected = [(10, 1), (10, 3), (15, 4), (20, 0), (20, 2), (20, 5)];
@@ -144,13 +172,36 @@ mod tests {
     }
 
     #[test]
+    fn the_first_is_taken_out_once_its_time_is_over() {
+        let mut releases = Releases::new();
+        let records = places(4);
+        let times = [10, 10, 20, 20];
+        for (record, at) in records.iter().zip(times) {
+            releases.push(*record, Bits::default(), at);
+        }
+        let pop = |releases: &mut Releases, upto| {
+            releases.pop_if(|at| at < upto).map(|first| first.map(|(record, _)| record))
+        };
+        assert_eq!(pop(&mut releases, 10), Some(Err(10)));
+        for record in &records[..2] {
+            assert_eq!(pop(&mut releases, 20), Some(Ok(*record)));
+        }
+        assert_eq!(pop(&mut releases, 20), Some(Err(20)));
+        releases.push(records[0], Bits::default(), 20);
+        for record in [records[2], records[3], records[0]] {
+            assert_eq!(pop(&mut releases, 99), Some(Ok(record)));
+        }
+        assert_eq!((pop(&mut releases, 99), releases.len()), (None, 0));
+    }
+
+    #[test]
     fn one_taken_from_the_head_the_middle_or_the_tail_leaves_the_others_in_order() {
         for taken in 0..4 {
             let mut releases = Releases::new();
-            let push = |record| (record, releases.push(record, 1));
+            let push = |record| (record, releases.push(record, Bits::default(), 1));
             let mut nodes: Vec<_> = places(4).into_iter().map(push).collect();
             releases.remove(nodes[taken].1);
-            nodes.push((nodes[taken].0, releases.push(nodes[taken].0, 1)));
+            nodes.push((nodes[taken].0, releases.push(nodes[taken].0, Bits::default(), 1)));
             nodes[taken] = nodes[4];
             let left = (0..4).filter(|index| *index != taken).chain([taken]);
             let expected: Vec<_> = left.map(|index| (1, index)).collect();
