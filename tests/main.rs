@@ -138,6 +138,7 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             a_port_may_do_what_its_template_lets_it,
             a_vip_is_kept_over_a_kill_and_given_to_no_vm,
             a_vip_moves_between_the_ports_that_carry_it,
+            a_vip_is_the_own_address_of_one_vm_at_a_time,
             an_address_that_a_subnet_lists_is_nobodys_own,
             what_was_made_for_vips_goes_without_a_trace;
         address_life:

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tests::kinds::{BLOCK, SUBNET, VIP, VM, VMI, VPC};
 use tests::northbound::Port;
 use tests::objects::{Subnet, Vm, vpc};
-use tests::world::{Part, World, port_of};
+use tests::world::{Part, Place, World, port_of};
 use tests::{eventually, same};
 
 use crate::admission::says;
@@ -225,6 +225,56 @@ pub(super) async fn a_vip_moves_between_the_ports_that_carry_it(
     cluster.gone(VIP, "shared", SOON).await?;
     no_port(world, "shared").await?;
     no_port(world, "shared:v6").await
+}
+
+pub(super) async fn a_vip_is_the_own_address_of_one_vm_at_a_time(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    let cluster = &world.cluster;
+    cluster.create(VIP, vip("lent", json!({"macAddress": "02:00:00:00:02:12"}))).await?;
+    let lent = addresses(world, "lent").await?;
+    // Without logical_switch: the Vip has a subnet.
+    let vm = |name: &str, vip: &str| {
+        Vm::named(name).without_grace().annotated("ovn.kubernetes.io/vip", vip)
+    };
+    cluster.create(VM, vm("has", "lent").object()).await?;
+    cluster.create(VM, vm("none", "no-such-vip").object()).await?;
+    says(cluster, VM, "none", ("Failure", "True"), "does not exist").await?;
+    world.running("has").await?;
+    let first = world.place("has").await?;
+    let mac = "02:00:00:00:02:12".to_owned();
+    same("its place", &first, &Place { v4: lent.0.clone(), v6: lent.1.clone(), mac })?;
+    let row = format!("{} {} {}", first.mac, lent.0, lent.1);
+    port_is(world, "has", "to have the Vip's addresses", async |port| {
+        same("it may send from", port.port_security.clone(), [row.clone()].into())
+    })
+    .await?;
+
+    // It serves one at a time, also over a stop and a kill.
+    cluster.create(VM, vm("waits", "lent").object()).await?;
+    says(cluster, VM, "waits", ("Failure", "True"), "has.default has it").await?;
+    cluster.merge(VM, "has", json!({"spec": {"runStrategy": "Halted"}})).await?;
+    cluster.gone(VMI, "has", SOON).await?;
+    let killed = world.kill(Part::Controller)?;
+    world.back(killed).await?;
+    let cluster = &world.cluster;
+    cluster.merge(VM, "has", json!({"spec": {"runStrategy": "Always"}})).await?;
+    world.running("has").await?;
+    same("its place", &world.place("has").await?, &first)?;
+    says(cluster, VM, "waits", ("Failure", "True"), "has.default has it").await?;
+
+    // It outlives the VM, and goes to the one that waits at once.
+    cluster.delete(VM, "has").await?;
+    world.running("waits").await?;
+    same("its place", &world.place("waits").await?, &first)?;
+    same("addresses", addresses(world, "lent").await?, lent)?;
+
+    cluster.delete(VIP, "lent").await?;
+    let why = "delete VirtualMachine default/waits";
+    says(cluster, VIP, "lent", ("DeletionBlocked", "True"), why).await?;
+    cluster.delete(VM, "waits").await?;
+    cluster.gone(VIP, "lent", SOON).await?;
+    cluster.delete(VM, "none").await
 }
 
 pub(super) async fn an_address_that_a_subnet_lists_is_nobodys_own(

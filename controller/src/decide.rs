@@ -19,6 +19,7 @@
 //! its ports stay as they were given.
 
 mod deleted;
+mod loans;
 pub(crate) mod mac;
 mod node;
 mod pool;
@@ -294,6 +295,7 @@ fn offer<'a>(world: &'a World, vm: &VmKey, used: &'a BTreeSet<String>) -> Offer<
         in_force: world.ledger.networks(),
         refused: &world.refused,
         pools: &world.pools,
+        vips: &world.vips,
         refused_pools: &world.refused_pools,
         used,
         bound: bound(&world.vpcs, &vm.namespace),
@@ -325,14 +327,19 @@ fn claim_all(
 ) -> Result<(), (Trouble, Option<Timestamp>)> {
     let seconds = unix(now);
     for request in asked {
+        let claimant = claimant(&request.port, &decision.vm, uid);
+        reserve::adopt(world, &request.subnet, &claimant, seconds);
+        let is_lent = loans::claim(world, decision, request, &claimant, seconds);
+        let is_lent = is_lent.map_err(|trouble| (trouble, None))?;
         if let Some(message) = mac::refusal(world, request) {
             return Err((Trouble { reason: machine::ADDRESS_NOT_AVAILABLE, message }, None));
         }
         if let Some(message) = vips::trouble(world, &decision.vm, request) {
             return Err((Trouble { reason: machine::INVALID_NETWORK, message }, None));
         }
-        let claimant = claimant(&request.port, &decision.vm, uid);
-        reserve::adopt(world, &request.subnet, &claimant, seconds);
+        if is_lent {
+            continue;
+        }
         let remembered = remembered(world, request, &claimant);
         let again = remembered.is_some_and(|(named, family)| {
             let ask = Ask { named: &named, from: None, family };

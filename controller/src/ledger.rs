@@ -16,13 +16,16 @@
 mod blocks;
 mod edits;
 mod holder;
+mod loans;
 mod pools;
 mod spare;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
-use crds::ledger::{AddressBlock, AddressBlockSpec, block_name, first_of_block, subnet_of_block};
+use crds::ledger::{
+    AddressBlock, AddressBlockSpec, Holder, block_name, first_of_block, subnet_of_block,
+};
 use futures::StreamExt as _;
 use ipam::{Pool, Seconds};
 use kube::ResourceExt as _;
@@ -54,7 +57,7 @@ pub struct Ledger {
     /// Blocks that do not fit their type. Those that did before are among `blocks`
     /// as they were.
     unreadable: BTreeSet<String>,
-    /// What is held, by VM; follows `blocks` and the edits.
+    /// What is held, by VM; follows `blocks` and the edits. What is lent is held by both.
     by_vm: HashMap<VmKey, BTreeMap<Claimant, BTreeSet<(String, IpAddr)>>>,
     /// By block: what the next commit changes.
     edits: BTreeMap<String, Edit>,
@@ -140,8 +143,8 @@ impl Ledger {
         warn!(block = name, "An address block was deleted; its holders claim it again");
         self.unindex(&block.spec);
         self.edits.remove(name);
-        let holders = block.spec.held.values().map(|holder| Claimant::from_holder(holder).vm);
-        let holders = holders.collect();
+        let holders = block.spec.held.values().flat_map(in_whose_name);
+        let holders = holders.map(|holder| holder.vm).collect();
         self.stale.insert(block.spec.subnet);
         holders
     }
@@ -189,9 +192,21 @@ impl Ledger {
         self.pools.remove(name);
     }
 
-    /// The addresses that `claimant` holds in `subnet`, IPv4 first.
+    /// The addresses that `claimant` holds in `subnet`, or has on loan, IPv4 first.
     #[must_use]
     pub fn addresses(&self, subnet: &str, claimant: &Claimant) -> Vec<IpAddr> {
+        let mut addresses = self.own_addresses(subnet, claimant);
+        // Of a loan the entry of the first tells.
+        if let Some(lender) = self.lender_to(subnet, claimant) {
+            addresses.extend(self.own_addresses(subnet, &lender));
+            addresses.sort_unstable();
+            addresses.dedup();
+        }
+        addresses
+    }
+
+    /// The addresses whose entries name `claimant`, as who has or who has lent them.
+    fn own_addresses(&self, subnet: &str, claimant: &Claimant) -> Vec<IpAddr> {
         let held = self.by_vm.get(&claimant.vm).and_then(|claims| claims.get(claimant));
         let here = |(name, address): &(String, IpAddr)| (name == subnet).then_some(*address);
         held.into_iter().flatten().filter_map(here).collect()
@@ -303,17 +318,13 @@ impl Ledger {
         {
             let owner = change.claimant().owner();
             if let Some(pool) = self.pool_mut(&subnet, address) {
-                match change {
+                match &change {
                     Change::Hold(_) => drop(pool.release(owner, now)),
                     Change::Release(..) => drop(pool.restore_held(owner, address)),
+                    // The pools are made anew.
+                    Change::Lend(..) | Change::Return(..) => {}
                 }
             }
-            self.set_held(
-                &subnet,
-                address,
-                change.claimant(),
-                matches!(change, Change::Release(..)),
-            );
             let block = block_name(&subnet, address);
             if let Some(edit) = self.edits.get_mut(&block) {
                 match before {
@@ -324,6 +335,9 @@ impl Ledger {
                     self.edits.remove(&block);
                 }
             }
+            let holder = self.entry(&subnet, address).map(|(holder, _)| holder);
+            let has = holder.as_ref() == Some(change.claimant());
+            self.set_held(&subnet, address, change.claimant(), has);
             // In the pool it rests now as if it had been used.
             self.stale.insert(subnet);
         }
@@ -418,7 +432,7 @@ impl Ledger {
             }
         }
         if let Some((error, cidr)) = failure {
-            let port_at = |address| self.port_at(subnet, address).unwrap_or_default().to_owned();
+            let port_at = |address| self.port_at(subnet, address).unwrap_or_default();
             let error = error.explain(subnet, cidr, now, port_at);
             if changed || !fresh.is_empty() {
                 self.rebuild(subnet);
@@ -435,11 +449,11 @@ impl Ledger {
         Ok(given)
     }
 
-    /// Lets go of all that `claimant` holds in `subnet`.
-    pub fn release(&mut self, subnet: &str, claimant: &Claimant, now: Seconds) {
-        for address in self.addresses(subnet, claimant) {
-            self.release_one(subnet, claimant, address, now);
-        }
+    /// Lets go of all that `claimant` holds in `subnet`. Returns to whom it goes back,
+    /// where it was lent.
+    pub fn release(&mut self, subnet: &str, claimant: &Claimant, now: Seconds) -> Vec<VmKey> {
+        let held = self.addresses(subnet, claimant).into_iter();
+        held.filter_map(|address| self.release_one(subnet, claimant, address, now)).collect()
     }
 
     /// Writes every block with edits, each guarded by the version that was read.
@@ -515,6 +529,12 @@ impl Ledger {
         failed
     }
 
+    /// The blocks as they were read, for tests without a store.
+    #[cfg(test)]
+    pub(crate) fn blocks_for_tests(self) -> Vec<AddressBlock> {
+        self.blocks.iter().map(|(_, block)| block.clone()).collect()
+    }
+
     /// The blocks as a commit would write them, for tests without a store.
     #[cfg(test)]
     pub(crate) fn as_if_committed(&mut self) -> Vec<AddressBlock> {
@@ -534,17 +554,8 @@ impl Ledger {
     }
 
     /// The port that holds `address`, the edits noted included.
-    fn port_at(&self, subnet: &str, address: IpAddr) -> Option<&str> {
-        let edit = self.edits.get(&block_name(subnet, address));
-        match edit.and_then(|edit| edit.changes.get(&address)) {
-            Some(Change::Hold(claimant)) => Some(&claimant.port),
-            Some(Change::Release(..)) => None,
-            None => {
-                let mut blocks = self.blocks.of(subnet);
-                let holder = blocks.find_map(|(_, block)| block.spec.held.get(&address))?;
-                Some(&holder.port)
-            }
-        }
+    fn port_at(&self, subnet: &str, address: IpAddr) -> Option<String> {
+        self.entry(subnet, address).map(|(holder, _)| holder.port)
     }
 
     fn pool_mut(&mut self, subnet: &str, address: IpAddr) -> Option<&mut Pool> {
@@ -552,7 +563,7 @@ impl Ledger {
     }
 
     fn note(&mut self, subnet: &str, address: IpAddr, change: Change) {
-        self.set_held(subnet, address, change.claimant(), matches!(change, Change::Hold(_)));
+        self.set_held(subnet, address, change.claimant(), change.gives());
         let edit = self.edits.entry(block_name(subnet, address)).or_insert_with(|| Edit {
             subnet: subnet.to_owned(),
             first: first_of_block(address),
@@ -579,27 +590,32 @@ impl Ledger {
 
     fn replace(&mut self, name: String, block: AddressBlock) -> Vec<VmKey> {
         self.stale.insert(block.spec.subnet.clone());
-        self.index(&block.spec);
-        if let Some(mut old) = self.blocks.insert(name.clone(), block) {
-            let new = self.blocks.get(&name).map(|new| &new.spec.held);
-            old.spec
-                .held
-                .retain(|address, holder| new.and_then(|new| new.get(address)) != Some(holder));
+        let mut robbed = Vec::new();
+        if let Some(mut old) = self.blocks.remove(&name) {
+            old.spec.held.retain(|address, holder| block.spec.held.get(address) != Some(holder));
             self.unindex(&old.spec);
-            return old.spec.held.values().map(|one| Claimant::from_holder(one).vm).collect();
+            let holders = old.spec.held.values().flat_map(in_whose_name);
+            robbed.extend(holders.map(|holder| holder.vm));
         }
-        Vec::new()
+        // After that: who lends goes on to hold what came back.
+        self.index(&block.spec);
+        self.blocks.insert(name, block);
+        robbed
     }
 
     fn index(&mut self, block: &AddressBlockSpec) {
         for (address, holder) in &block.held {
-            self.set_held(&block.subnet, *address, &Claimant::from_holder(holder), true);
+            for holder in in_whose_name(holder) {
+                self.set_held(&block.subnet, *address, &holder, true);
+            }
         }
     }
 
     fn unindex(&mut self, block: &AddressBlockSpec) {
         for (address, holder) in &block.held {
-            self.set_held(&block.subnet, *address, &Claimant::from_holder(holder), false);
+            for holder in in_whose_name(holder) {
+                self.set_held(&block.subnet, *address, &holder, false);
+            }
         }
     }
 
@@ -633,9 +649,16 @@ impl Ledger {
         let pools = network.cidrs.iter().map(|cidr| network.pool(cidr, self.rest));
         let mut pools: Vec<Pool> =
             pools.collect::<Result<_, _>>().expect("parsing the subnet has made each pool once");
-        for block in self.specs_of(subnet).values() {
+        let specs = self.specs_of(subnet);
+        // What a lender has beside the entry that says whom it lends to.
+        let held = specs.values().flat_map(|block| block.held.values());
+        let loans =
+            held.filter_map(|one| Some((Claimant::of_lender(one)?, Claimant::from_holder(one))));
+        let loans: HashMap<Claimant, Claimant> = loans.collect();
+        for block in specs.values() {
             for (address, holder) in &block.held {
                 let claimant = Claimant::from_holder(holder);
+                let claimant = loans.get(&claimant).cloned().unwrap_or(claimant);
                 let Some(pool) = of_family(network, &mut pools, *address) else { continue };
                 if let Err(error) = pool.restore_held(claimant.owner(), *address) {
                     warn!(subnet, %address, port = claimant.port, %error, "A held address does not fit its subnet");
@@ -651,6 +674,11 @@ impl Ledger {
         }
         self.pools.insert(subnet.to_owned(), pools);
     }
+}
+
+/// Who holds by this entry: who has the address, and who has lent it.
+fn in_whose_name(holder: &Holder) -> impl Iterator<Item = Claimant> {
+    std::iter::once(Claimant::from_holder(holder)).chain(Claimant::of_lender(holder))
 }
 
 #[cfg(test)]

@@ -7,13 +7,14 @@
 //! [`without_effect`], so that nobody relies on them.
 
 mod family;
+mod lender;
 mod pool;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crds::annotations;
-use crds::kubeovn::IpPool;
+use crds::kubeovn::{IpPool, Vip};
 use crds::kubevirt::{Interface, Network as VmNetwork, VirtualMachine, VirtualMachineInstanceSpec};
 use kube::ResourceExt as _;
 use net::{MacAddr, ParseMacError, names};
@@ -24,6 +25,8 @@ use crate::leave::{self, Leave, LeaveError};
 use crate::ledger::FromPool;
 use crate::network::{Network, NetworkError};
 use crate::shelf::Shelf;
+
+pub use lender::Lender;
 
 /// One network of a VM, as asked for.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -45,6 +48,8 @@ pub struct Request {
     pub from: Option<FromPool>,
     /// The one family that it wants of a subnet that has both.
     pub family: Option<Family>,
+    /// What lends it its addresses, where it has none of its own.
+    pub lender: Option<Lender>,
     /// MAC named in the template.
     pub mac: Option<MacAddr>,
     /// What it is let do beyond its own addresses.
@@ -188,6 +193,26 @@ pub enum RequestError {
         /// The network's subnet.
         subnet: String,
     },
+    /// The Vip named is not there.
+    #[error(
+        "annotation {key}: Vip {vip:?} does not exist or cannot be read: create it, or name another"
+    )]
+    UnknownVip {
+        /// The annotation.
+        key: String,
+        /// What it says.
+        vip: String,
+    },
+    /// A Vip is named, and another address, too.
+    #[error(
+        "annotation {key} takes the addresses of a Vip, and annotation {other} asks for others: leave one of the two out"
+    )]
+    BesideVip {
+        /// The annotation.
+        key: String,
+        /// The other one.
+        other: String,
+    },
     /// No family.
     #[error(
         "annotation {key}: {text:?} is not a family: write ipv4 or ipv6, or leave it out for all that the subnet has"
@@ -300,6 +325,7 @@ impl RequestError {
                 | Self::OfAnotherVpc { .. }
                 | Self::UnknownPool { .. }
                 | Self::RefusedPool { .. }
+                | Self::UnknownVip { .. }
         )
     }
 }
@@ -313,6 +339,8 @@ pub struct Offer<'a> {
     pub refused: &'a BTreeMap<String, NetworkError>,
     /// IPPools as written.
     pub pools: &'a Shelf<String, IpPool>,
+    /// Vips as written.
+    pub vips: &'a Shelf<String, Vip>,
     /// Those that are not in force as written, and why.
     pub refused_pools: &'a BTreeMap<String, Flaw>,
     /// Those subnets that the VM has addresses of: they stay open to it while they are
@@ -442,12 +470,12 @@ fn interface_key(network: &VmNetwork, provider: &str, field: &str) -> Option<Str
 /// that are not served, and those of networks that the VM does not have.
 #[must_use]
 pub fn without_effect(vm: &VirtualMachine) -> Vec<String> {
-    use annotations::{IP_ADDRESS, IP_FAMILY, IP_POOL, LOGICAL_SWITCH, MAC_ADDRESS};
+    use annotations::{IP_ADDRESS, IP_FAMILY, IP_POOL, LOGICAL_SWITCH, MAC_ADDRESS, VIP};
     let namespace = vm.namespace().unwrap_or_default();
     let mut served = BTreeSet::new();
     for network in networks_of(&vm.spec.template.spec) {
         let provider = provider(&network, &namespace);
-        let fields = [LOGICAL_SWITCH, IP_ADDRESS, MAC_ADDRESS, IP_POOL, IP_FAMILY];
+        let fields = [LOGICAL_SWITCH, IP_ADDRESS, MAC_ADDRESS, IP_POOL, IP_FAMILY, VIP];
         served.extend(fields.map(|field| annotations::key(&provider, field)));
         served.extend(leave::FIELDS.map(|field| annotations::key(&provider, field)));
         let by_interface = [IP_ADDRESS, MAC_ADDRESS];
@@ -496,10 +524,11 @@ impl<'a> Reader<'a> {
 impl Reader<'_> {
     fn read(&self, network: &VmNetwork) -> Result<Request, RequestError> {
         let provider = provider(network, &self.namespace);
+        let lender = self.lender(network, &provider)?;
         let subnet = self.subnet(&network.name, &provider)?;
         let addresses = self.addresses(network, &provider, subnet)?;
         let pool::Source { entries, from } = match addresses.as_slice() {
-            [] => self.source(&provider, subnet)?,
+            [] if lender.is_none() => self.source(&provider, subnet)?,
             _ => pool::Source::default(),
         };
         let family = self.family(network, &provider, subnet, &addresses)?;
@@ -510,6 +539,7 @@ impl Reader<'_> {
             pool: entries,
             from,
             family,
+            lender,
             addresses,
             mac: self.mac(network, &provider)?,
             leave: Leave::read(self.annotations, &provider)?,
@@ -517,7 +547,7 @@ impl Reader<'_> {
         })
     }
 
-    /// The subnet that the annotation names, else that of the IPPool named, else one that
+    /// The subnet that the annotation names, else that of the IPPool or Vip named, else one that
     /// lists the namespace, else the one that its Vpc names, else the default one.
     fn subnet(&self, network: &str, provider: &str) -> Result<&Network, RequestError> {
         let key = annotations::key(provider, annotations::LOGICAL_SWITCH);
@@ -536,6 +566,9 @@ impl Reader<'_> {
             };
         }
         if let Some(subnet) = self.subnet_of_pool(provider)? {
+            return Ok(subnet);
+        }
+        if let Some(subnet) = self.subnet_of_vip(provider)? {
             return Ok(subnet);
         }
         let serves = |subnet: &&Network| subnet.provider == provider && self.offer.is_open(subnet);

@@ -40,7 +40,7 @@ use crate::ledger::VmKey;
 use crate::metrics::Metrics;
 use crate::warning::{self, Warning};
 use crate::world::World;
-use crate::{machine, rows, vips};
+use crate::{hold, machine, rows, vips};
 
 /// API writes in flight at once.
 const PARALLEL_WRITES: usize = 48;
@@ -216,14 +216,20 @@ impl Rounds {
         now: Timestamp,
     ) -> HashSet<VmKey> {
         let mut released = HashSet::new();
+        let mut returned = HashSet::new();
+        let (ledger, seconds) = (&mut self.world.ledger, unix(now));
         for decision in decisions {
             for (claimant, subnet) in &decision.release {
-                self.world.ledger.release(subnet, claimant, unix(now));
+                returned.extend(ledger.release(subnet, claimant, seconds));
                 released.insert(&decision.vm);
             }
             for (claimant, subnet, address) in &decision.spare {
-                self.world.ledger.release_one(subnet, claimant, *address, unix(now));
+                returned.extend(ledger.release_one(subnet, claimant, *address, seconds));
                 released.insert(&decision.vm);
+            }
+            // It lets go of one after the other.
+            if decision.vm.vip().is_some() && released.contains(&decision.vm) {
+                returned.insert(decision.vm.clone());
             }
             if decision.is_waiting() {
                 self.waiting.insert(decision.vm.clone());
@@ -237,10 +243,23 @@ impl Rounds {
         let lost = self.world.ledger.commit(blocks).await;
         let others = self.waiting.iter().filter(|key| !released.contains(key));
         others.for_each(|key| self.world.look_at(key.clone()));
+        self.look_at_lenders(returned);
         if self.world.has_subnet_that_waits() {
             self.world.look_at_all();
         }
         lost
+    }
+
+    /// Has the Vips looked at to whom something came back, or who let go of something:
+    /// one that is being deleted may have waited for that.
+    fn look_at_lenders(&mut self, returned: HashSet<VmKey>) {
+        for key in returned {
+            let vip = key.vip().and_then(|name| self.world.vips.meta(&name.to_owned()));
+            if vip.is_some_and(hold::is_leaving) {
+                self.world.look_at_all();
+            }
+            self.world.look_at(key);
+        }
     }
 
     fn wake_due(&mut self) {

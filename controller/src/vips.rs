@@ -4,6 +4,7 @@
 //! ```text
 //!  a Vip              holds addresses in the ledger in its own name, for as long as it is there
 //!  being deleted      they stay held while a VM with an instance may send from them
+//!  may be lent to     one port, whose template names it (`vip`): its addresses and MAC are the port's
 //!  may be carried by  ports whose template names it (`aaps`), or whose labels it selects
 //! ```
 //!
@@ -12,6 +13,7 @@
 //! one address in such a port, so a Vip of two families has two.
 
 mod carriers;
+mod lent;
 mod spec;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +27,7 @@ use net::{MacAddr, names};
 use ovn::nb::{Desired, PortWant};
 
 pub use carriers::{Carriers, carried, trouble, unfit};
+pub use lent::{borrower, lends, mac};
 pub use spec::{Asked, VipError, flaws, own_flaws, understand, without_effect};
 
 use crate::decide::{Decision, unix};
@@ -56,12 +59,20 @@ pub fn decide(world: &mut World, name: &str, now: Timestamp) -> Decision {
     }
     let vip = world.vips.get(&name.to_owned()).cloned();
     let uid = vip.as_ref().and_then(|vip| vip.uid());
-    let over = vip.as_ref().is_none_or(|vip| {
-        hold::is_leaving(&vip.metadata) && carriers::users(world, vip).is_empty()
-    });
+    let over = vip.as_ref().is_none_or(|vip| is_over(world, vip));
     let stays = |claimant: &Claimant| !over && Some(&claimant.uid) == uid.as_ref();
-    decision.release =
-        holdings(world, name).into_iter().filter(|(claimant, _)| !stays(claimant)).collect();
+    // What it has lent it holds until that comes back, also when it is gone itself.
+    let lent =
+        |(claimant, subnet): &(Claimant, String)| world.ledger.borrower(subnet, claimant).is_some();
+    let over = holdings(world, name).into_iter().filter(|(claimant, _)| !stays(claimant));
+    for (claimant, subnet) in over.filter(|holding| !lent(holding)).collect::<Vec<_>>() {
+        // That it is not lent the entry of its first address says. Only when that is
+        // free can nobody have lent it meanwhile, and the others may go.
+        match world.ledger.addresses(&subnet, &claimant).as_slice() {
+            [first, _, ..] => decision.spare.push((claimant, subnet, *first)),
+            _ => decision.release.push((claimant, subnet)),
+        }
+    }
     world.refused_vips.remove(name);
     // Of one that could vanish at any time no address is taken.
     let Some(vip) = vip.filter(|vip| hold::is_held(&vip.metadata)) else { return decision };
@@ -82,6 +93,32 @@ pub fn decide(world: &mut World, name: &str, now: Timestamp) -> Decision {
     decision
 }
 
+/// Whether it is being deleted, and nobody uses it.
+fn is_over(world: &World, vip: &Vip) -> bool {
+    hold::is_leaving(&vip.metadata)
+        && carriers::users(world, vip).is_empty()
+        && borrower(world, vip).is_none()
+}
+
+/// Claims for the Vip of this name what it had, if the ledger has lost it.
+pub fn regain(world: &mut World, name: &str, now: Seconds) {
+    let Some(vip) = world.vips.get(&name.to_owned()).cloned() else { return };
+    if !hold::is_held(&vip.metadata) {
+        return;
+    }
+    // Why it cannot is told by its own decision.
+    let Some((subnet, has)) = held(world, &vip) else {
+        if vip.status.as_ref().is_some_and(|status| !status.mac.is_empty()) {
+            let _ = claim(world, &vip, now);
+        }
+        return;
+    };
+    let status = vip.status.clone().unwrap_or_default();
+    let had = [status.v4_ip, status.v6_ip].into_iter().filter_map(|text| text.parse().ok());
+    let lost: Vec<IpAddr> = had.filter(|one| !has.contains(one)).collect();
+    let _ = world.ledger.claim_named(&subnet, &lent::claimant(&vip), &lost, now);
+}
+
 struct Refusal {
     message: String,
     rests: Option<Seconds>,
@@ -95,12 +132,7 @@ impl From<VipError> for Refusal {
 
 fn claim(world: &mut World, vip: &Vip, now: Seconds) -> Result<(), Refusal> {
     let asked = understand(world.ledger.networks(), &world.refused, vip)?;
-    let name = vip.name_any();
-    let claimant = Claimant {
-        port: names::vip_holder(&name),
-        vm: VmKey::of_vip(&name),
-        uid: vip.uid().unwrap_or_default(),
-    };
+    let claimant = lent::claimant(vip);
     // What it had before the ledger lost it.
     let status = vip.status.clone().unwrap_or_default();
     let had: Vec<IpAddr> =
@@ -108,11 +140,12 @@ fn claim(world: &mut World, vip: &Vip, now: Seconds) -> Result<(), Refusal> {
     let fits = had.iter().all(|one| asked.network.cidrs.contains(*one));
     let subnet = asked.network.name.clone();
     let named = asked.addresses;
-    if named.is_empty() && !had.is_empty() && fits {
-        world.ledger.attempt();
-        if world.ledger.claim(&subnet, &claimant, &had, now).is_ok() {
-            return Ok(());
-        }
+    if named.is_empty()
+        && !had.is_empty()
+        && fits
+        && world.ledger.claim(&subnet, &claimant, &had, now).is_ok()
+    {
+        return Ok(());
     }
     world.ledger.claim(&subnet, &claimant, &named, now).map(drop).map_err(|error| Refusal {
         rests: match &error {
@@ -157,6 +190,12 @@ pub fn waits(world: &World, vip: &Vip) -> Option<String> {
     if !hold::is_leaving(&vip.metadata) {
         return None;
     }
+    if let Some(port) = borrower(world, vip) {
+        return Some(format!(
+            "port {} has its addresses: delete VirtualMachine {}, or take the annotation off its template and start it anew",
+            port.port, port.vm
+        ));
+    }
     let users = carriers::users(world, vip);
     let users = users.iter().map(|vm| format!("VirtualMachine {vm}")).collect();
     let users = hold::counted(&users)?;
@@ -177,8 +216,7 @@ pub fn virtual_ports(world: &World) -> BTreeMap<(String, IpAddr), String> {
     }
     for (name, vip) in world.vips.iter().filter(|(_, vip)| vip.spec.r#type.is_empty()) {
         let Some((subnet, addresses)) = held(world, vip) else { continue };
-        let over = hold::is_leaving(&vip.metadata) && carriers::users(world, vip).is_empty();
-        if over || !world.ledger.networks().contains_key(&subnet) {
+        if is_over(world, vip) || !world.ledger.networks().contains_key(&subnet) {
             continue;
         }
         for (at, address) in addresses.into_iter().enumerate() {

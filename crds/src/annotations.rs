@@ -1,7 +1,7 @@
 //! Annotation, label and finalizer names, each written once.
 //!
 //! The `*.kubernetes.io` ones are Kube-OVN's and KubeVirt's. On a VM template
-//! users set [`LOGICAL_SWITCH`], [`IP_ADDRESS`], [`IP_POOL`], [`IP_FAMILY`] and [`MAC_ADDRESS`]; on a VMI the
+//! users set [`LOGICAL_SWITCH`], [`IP_ADDRESS`], [`IP_POOL`], [`IP_FAMILY`], [`VIP`] and [`MAC_ADDRESS`]; on a VMI the
 //! controller writes what it allocated, in the same vocabulary that Kube-OVN uses
 //! on a launcher pod.
 
@@ -22,6 +22,8 @@ pub const PORT_VIPS: &str = "port_vips";
 pub const LAYER2_FORWARD: &str = "layer2_forward";
 /// Vips whose addresses a port may send from, comma between.
 pub const AAPS: &str = "aaps";
+/// The Vip whose addresses and MAC a port has as its own.
+pub const VIP: &str = "vip";
 /// `ipv4` or `ipv6`: one family of a subnet that has both.
 pub const IP_FAMILY: &str = "ip_family";
 /// Networks of the subnet, comma between.

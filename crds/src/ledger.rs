@@ -57,6 +57,20 @@ pub struct Holder {
     /// The uid of the VM; empty for a reservation that waits for its VM.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub uid: String,
+    /// Whose address it is, if the port has it on loan: it goes back there and not to
+    /// whoever comes next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lender: Option<Lender>,
+}
+
+/// What holds an address for whoever uses it, and has lent it.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lender {
+    /// Its kind and name: `vip:<name>`.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
 }
 
 /// Addresses per block.

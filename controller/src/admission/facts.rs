@@ -277,6 +277,7 @@ impl Index {
             in_force: &self.networks,
             refused: &self.refused,
             pools: &self.pools,
+            vips: &self.vips,
             refused_pools: &self.refused_pools,
             used: &NONE,
             bound: bound(&self.vpcs, namespace),

@@ -8,12 +8,13 @@
 use crds::annotations;
 use crds::kubeovn::Subnet;
 use kube::ResourceExt as _;
-use net::MacAddr;
+use net::{MacAddr, listed};
 
 use super::{has_owner, owned_by, owner_uid};
 use crate::ledger::Claimant;
 use crate::network::Network;
-use crate::request::Request;
+use crate::request::{Lender, Request};
+use crate::vips;
 use crate::world::World;
 
 /// Why the port of `request` cannot have the MAC that its template or its
@@ -21,7 +22,7 @@ use crate::world::World;
 pub(super) fn refusal(world: &mut World, request: &Request) -> Option<String> {
     let reservation = world.ips.get(&request.port).filter(|ip| !has_owner(ip));
     let reserved = || reservation.and_then(|ip| ip.spec.mac_address.trim().parse().ok());
-    let mac = request.mac.or_else(reserved)?;
+    let mac = named(world, request).or_else(reserved)?;
     let network = world.ledger.networks().get(&request.subnet)?;
     let vpc = network.vpc.clone();
     let holder = holder(world, network, mac, &request.port);
@@ -49,7 +50,26 @@ pub(super) fn at_start(
 ) -> MacAddr {
     let is_free = |mac: &MacAddr| holder(world, network, *mac, &claimant.port).is_none();
     let had = || had(world, claimant, network).filter(is_free);
-    request.mac.or_else(had).unwrap_or_else(|| fresh(world, claimant, network))
+    let had = || had().filter(|_| !is_lenders(world, claimant));
+    named(world, request).or_else(had).unwrap_or_else(|| fresh(world, claimant, network))
+}
+
+/// The MAC that the template names, itself or by the Vip that it names.
+fn named(world: &World, request: &Request) -> Option<MacAddr> {
+    let lent = || match &request.lender {
+        Some(Lender::Vip(name)) => vips::mac(world, name),
+        None => None,
+    };
+    request.mac.or_else(lent)
+}
+
+/// Whether the MAC that the port has had is that of a Vip, with whose addresses it came.
+fn is_lenders(world: &World, claimant: &Claimant) -> bool {
+    world.ips.get(&claimant.port).is_some_and(|ip| {
+        let lender = |one| world.ledger.lender(&ip.spec.subnet, claimant, one);
+        listed::addresses(&ip.spec.ip_address)
+            .any(|address| lender(address).is_some_and(|lender| lender.vm.vip().is_some()))
+    })
 }
 
 /// The MAC of a port as it is; a new one only if nobody knows of it.

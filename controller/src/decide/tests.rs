@@ -99,7 +99,9 @@ pub(crate) fn decided(world: &mut World, name: &str) -> Decision {
 /// Decides, and puts the instance in as if it had been written.
 pub(crate) fn started(world: &mut World, name: &str) -> Decision {
     let decision = decided(world, name);
-    let mut instance = (**decision.create.as_ref().expect("the VM starts")).clone();
+    let mut instance =
+        (**decision.create.as_ref().unwrap_or_else(|| panic!("the VM starts: {decision:?}")))
+            .clone();
     instance.metadata.uid = Some(format!("vmi-of-{name}"));
     instance.metadata.resource_version = Some("2".to_owned());
     world.put_instance(instance);

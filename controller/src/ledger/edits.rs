@@ -25,13 +25,25 @@ pub(super) struct Edit {
 pub(super) enum Change {
     Hold(Claimant),
     Release(Claimant, Seconds),
+    /// To the first, of what the second holds.
+    Lend(Claimant, Claimant),
+    /// By the first, of what the second has lent.
+    Return(Claimant, Claimant),
 }
 
 impl Change {
     pub(super) const fn claimant(&self) -> &Claimant {
         match self {
-            Self::Hold(claimant) | Self::Release(claimant, _) => claimant,
+            Self::Hold(claimant)
+            | Self::Release(claimant, _)
+            | Self::Lend(claimant, _)
+            | Self::Return(claimant, _) => claimant,
         }
+    }
+
+    /// Whether it gives the claimant the address.
+    pub(super) const fn gives(&self) -> bool {
+        matches!(self, Self::Hold(_) | Self::Lend(..))
     }
 }
 
@@ -59,7 +71,7 @@ impl Write {
     pub(super) fn of(name: String, edit: Edit, current: Option<&AddressBlock>) -> Self {
         let mut block = current.cloned().unwrap_or_else(|| empty(&name, &edit));
         for (address, change) in &edit.changes {
-            if !may_change(block.spec.held.get(address), change.claimant()) {
+            if !may_change(block.spec.held.get(address), change) {
                 error!(block = name, %address, port = change.claimant().port, "An edit would take an address from its holder; it is dropped");
                 return Self { name, edit, block: None };
             }
@@ -98,12 +110,20 @@ pub(super) fn empty(name: &str, edit: &Edit) -> AddressBlock {
     )
 }
 
-/// Whether `claimant` may write the entry of this holder: its own, a free one, or
-/// the reservation that was made for it.
-fn may_change(holder: Option<&Holder>, claimant: &Claimant) -> bool {
+/// Whether the entry of this holder may be changed so: by the holder itself, who made a
+/// reservation for this port, or who has lent it or is about to; a free one by anybody.
+fn may_change(holder: Option<&Holder>, change: &Change) -> bool {
     let Some(holder) = holder else { return true };
-    let held_by = Claimant::from_holder(holder);
-    held_by == *claimant || (held_by.uid.is_empty() && held_by.port == claimant.port)
+    let (held_by, lender) = (Claimant::from_holder(holder), Claimant::of_lender(holder));
+    match change {
+        Change::Hold(claimant) | Change::Release(claimant, _) => {
+            held_by == *claimant || (held_by.uid.is_empty() && held_by.port == claimant.port)
+        }
+        Change::Lend(to, from) | Change::Return(to, from) => match lender {
+            Some(lender) => lender == *from && held_by == *to,
+            None => held_by == *from,
+        },
+    }
 }
 
 pub(super) fn apply(block: &mut AddressBlockSpec, address: IpAddr, change: &Change) {
@@ -115,6 +135,13 @@ pub(super) fn apply(block: &mut AddressBlockSpec, address: IpAddr, change: &Chan
         Change::Release(_, now) => {
             block.held.remove(&address);
             block.resting.insert(address, *now);
+        }
+        Change::Lend(to, from) => {
+            block.held.insert(address, to.borrower(from));
+            block.resting.remove(&address);
+        }
+        Change::Return(_, from) => {
+            block.held.insert(address, from.holder());
         }
     }
 }

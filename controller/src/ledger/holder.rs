@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crds::ledger::Holder;
+use crds::ledger::{Holder, Lender};
 use ipam::Owner;
 use net::names;
 
@@ -71,6 +71,23 @@ impl Claimant {
         Owner::from(format!("{}/{}@{address}", self.port, self.uid).as_str())
     }
 
+    /// What the Vip of this name and uid holds by.
+    #[must_use]
+    pub fn of_vip(name: &str, uid: &str) -> Self {
+        Self::without_port(names::vip_holder(name), uid)
+    }
+
+    /// Something that holds addresses and has no port: it holds in the name of its kind.
+    fn without_port(name: String, uid: &str) -> Self {
+        let vm = VmKey { namespace: String::new(), name: name.clone() };
+        Self { port: name, vm, uid: uid.to_owned() }
+    }
+
+    /// Who has lent what this holder has, if it was lent.
+    pub(super) fn of_lender(holder: &Holder) -> Option<Self> {
+        holder.lender.as_ref().map(|one| Self::without_port(one.name.clone(), &one.uid))
+    }
+
     pub(crate) fn from_holder(holder: &Holder) -> Self {
         let (namespace, name) = holder.vm.split_once('/').unwrap_or(("", &holder.vm));
         Self {
@@ -81,6 +98,13 @@ impl Claimant {
     }
 
     pub(super) fn holder(&self) -> Holder {
-        Holder { port: self.port.clone(), vm: self.vm.to_string(), uid: self.uid.clone() }
+        let (port, vm, uid) = (self.port.clone(), self.vm.to_string(), self.uid.clone());
+        Holder { port, vm, uid, lender: None }
+    }
+
+    /// The entry of what it has on loan from `lender`.
+    pub(super) fn borrower(&self, lender: &Self) -> Holder {
+        let lender = Lender { name: lender.vm.name.clone(), uid: lender.uid.clone() };
+        Holder { lender: Some(lender), ..self.holder() }
     }
 }

@@ -46,6 +46,19 @@ pub enum AddressError {
         /// The holder's port.
         holder: String,
     },
+    /// A lender has nothing, or not of each family.
+    #[error("has no address of each family of subnet {0:?}: make another")]
+    NothingToLend(String),
+    /// What the lender holds another port has.
+    #[error("{address} of subnet {subnet:?} is lent to {borrower}")]
+    Lent {
+        /// The address.
+        address: IpAddr,
+        /// The subnet.
+        subnet: String,
+        /// The port that has it.
+        borrower: String,
+    },
     /// The address named can never be had.
     #[error("{address} of subnet {subnet:?} is the gateway's or the network's own: choose another")]
     Forbidden {

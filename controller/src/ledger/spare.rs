@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use ipam::Seconds;
 
 use super::edits::Change;
-use super::{Claimant, Ledger};
+use super::{Claimant, Ledger, VmKey};
 
 impl Ledger {
     /// The addresses that `claimant` is to use of those that it holds in `subnet`: one
@@ -81,16 +81,24 @@ impl Ledger {
         }
     }
 
-    /// Lets go of one address that `claimant` holds in `subnet`.
+    /// Lets go of one address that `claimant` holds in `subnet`; of a loan only as a
+    /// whole. Returns to whom it goes back. What is lent its lender does not let go of.
     pub fn release_one(
         &mut self,
         subnet: &str,
         claimant: &Claimant,
         address: IpAddr,
         now: Seconds,
-    ) {
+    ) -> Option<VmKey> {
         if !self.addresses(subnet, claimant).contains(&address) {
-            return;
+            return None;
+        }
+        if let Some(lender) = self.lender(subnet, claimant, address) {
+            self.give_back(subnet, claimant, &lender, now);
+            return Some(lender.vm);
+        }
+        if self.borrower(subnet, claimant).is_some() {
+            return None;
         }
         let owner = claimant.owner();
         if let Some(pool) = self.pool_mut(subnet, address) {
@@ -99,6 +107,7 @@ impl Ledger {
             pool.release(holder, now);
         }
         self.note(subnet, address, Change::Release(claimant.clone(), now));
+        None
     }
 }
 

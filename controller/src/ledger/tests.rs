@@ -238,7 +238,7 @@ async fn a_release_that_the_pool_has_forgotten_leaves_its_block_with_the_next_wr
     }
     let four = [1, 2, 3, 4].map(|n| claimant("more", &n.to_string()));
     four.iter().for_each(|one| drop(ledger.claim("s", one, &[], RELEASES).unwrap()));
-    four.iter().for_each(|one| ledger.release("s", one, RELEASES));
+    four.iter().for_each(|one| drop(ledger.release("s", one, RELEASES)));
     ledger.commit(&store.api()).await;
     let low: Vec<IpAddr> = (2..8).map(|n| format!("fd00::{n}").parse().unwrap()).collect();
     let first = block_name("s", low[0]);

@@ -32,6 +32,7 @@ fn asked_with(pools: Vec<IpPool>, annotations: &Value) -> Result<Request, Reques
         in_force: &in_force,
         refused: &BTreeMap::new(),
         pools: &shelf,
+        vips: &Shelf::default(),
         refused_pools: &refused_pools,
         used: &BTreeSet::new(),
         bound: None,

@@ -43,7 +43,9 @@ fn offer<'a>(
 ) -> Offer<'a> {
     static NO_POOLS: LazyLock<Shelf<String, IpPool>> = LazyLock::new(Shelf::default);
     static NO_FLAWS: BTreeMap<String, Flaw> = BTreeMap::new();
-    Offer { in_force, refused, pools: &NO_POOLS, refused_pools: &NO_FLAWS, used, bound }
+    static NO_VIPS: LazyLock<Shelf<String, Vip>> = LazyLock::new(Shelf::default);
+    let vips = &NO_VIPS;
+    Offer { in_force, refused, vips, pools: &NO_POOLS, refused_pools: &NO_FLAWS, used, bound }
 }
 
 fn asked(annotations: &serde_json::Value) -> Result<Vec<Request>, RequestError> {
@@ -240,7 +242,6 @@ fn annotations_without_effect_are_named_and_those_of_others_are_not() {
             "net3.default.ovn.kubernetes.io/ip_address",
             "ovn.kubernetes.io/ip_adress",
             "ovn.kubernetes.io/security_groups",
-            "ovn.kubernetes.io/vip",
         ]
     );
 }

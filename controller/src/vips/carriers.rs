@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use crds::kubeovn::Vip;
 use kube::ResourceExt as _;
 
-use super::{held, spec};
+use super::{borrower, held, spec};
 use crate::hold;
 use crate::leave::Leave;
 use crate::ledger::VmKey;
@@ -86,7 +86,8 @@ pub fn carried(world: &World, vm: &VmKey, provider: &str, subnet: &str) -> Leave
     let named = named.filter(|vip| may_name(vip, &vm.namespace) && vip.spec.r#type.is_empty());
     let selecting = world.selecting_vips(&vm.namespace).filter_map(|name| world.vips.get(name));
     let selecting = selecting.filter(|vip| labels.is_some_and(|labels| selects(vip, labels)));
-    let places = named.chain(selecting).filter_map(|vip| held(world, vip));
+    let shared = named.chain(selecting).filter(|vip| borrower(world, vip).is_none());
+    let places = shared.filter_map(|vip| held(world, vip));
     let addresses =
         places.filter(|(place, _)| place == subnet).flat_map(|(_, addresses)| addresses);
     let addresses: Vec<_> = addresses.map(|address| address.to_string()).collect();
@@ -94,7 +95,7 @@ pub fn carried(world: &World, vm: &VmKey, provider: &str, subnet: &str) -> Leave
     leave
 }
 
-fn may_name(vip: &Vip, namespace: &str) -> bool {
+pub(super) fn may_name(vip: &Vip, namespace: &str) -> bool {
     vip.spec.namespace.is_empty() || vip.spec.namespace == namespace
 }
 
@@ -133,7 +134,12 @@ pub fn trouble(world: &World, vm: &VmKey, request: &Request) -> Option<String> {
         if let Some(why) = unfit(vip.map(|vip| &**vip), &vm.namespace) {
             return refused(why);
         }
-        match held(world, vip?) {
+        let vip = vip?;
+        if let Some(other) = borrower(world, vip).filter(|other| other.port != request.port) {
+            let other = &other.port;
+            return refused(format!("is {other}'s own by annotation vip: name another"));
+        }
+        match held(world, vip) {
             Some((subnet, _)) if subnet == request.subnet => None,
             Some((subnet, _)) => refused(format!(
                 "is of subnet {subnet:?}, this network is on {:?}: name one of the same subnet",

@@ -57,8 +57,12 @@ fn settled(world: &mut World, name: &str) -> Decision {
     for (claimant, subnet) in &decision.release {
         world.ledger.release(subnet, claimant, 0);
     }
+    for (claimant, subnet, address) in &decision.spare {
+        world.ledger.release_one(subnet, claimant, *address, 0);
+    }
     committed(world);
-    decision
+    // It lets go of one address after the other.
+    if decision.spare.is_empty() { decision } else { settled(world, name) }
 }
 
 fn of(world: &World, name: &str) -> Vec<String> {

@@ -48,6 +48,16 @@ fn named_as(vms: &HashSet<VmKey>) -> Owners {
     (0..OWNERS).filter(|owner| vms.contains(&claimant(*owner).vm)).map(|owner| 1 << owner).sum()
 }
 
+/// What `decide` claims for one that starts.
+fn claim(ledger: &mut Ledger, owner: usize, lending: bool) -> Result<Vec<IpAddr>, AddressError> {
+    if !lending {
+        return ledger.claim(SUBNET, &claimant(owner), &[], NOW);
+    }
+    ledger.borrow(SUBNET, &claimant(owner), &lender(), NOW)?;
+    // The entry of the first is the loan, the others go with it.
+    Ok(ledger.place(SUBNET, &claimant(owner)).into_iter().take(1).collect())
+}
+
 #[derive(Debug)]
 struct Kept<T>(Vec<T>, HashMap<String, Id>);
 
@@ -76,7 +86,13 @@ pub(super) type Holds = Rc<[(IpAddr, usize)]>;
 
 fn holds(block: &AddressBlock) -> Holds {
     let held = block.spec.held.iter();
-    held.map(|(address, holder)| (*address, owner_of(&Claimant::from_holder(holder)))).collect()
+    let vms = held.filter(|(_, holder)| Claimant::from_holder(holder) != lender());
+    vms.map(|(address, holder)| (*address, owner_of(&Claimant::from_holder(holder)))).collect()
+}
+
+/// What holds all addresses where they are lent.
+fn lender() -> Claimant {
+    Claimant::of_vip("l", "l1")
 }
 
 /// What a round has decided.
@@ -101,6 +117,8 @@ type Answered = (Id, Vec<(Id, Answer)>);
 #[derive(Debug, Default)]
 pub(super) struct Shelves {
     cidrs: (String, Vec<String>),
+    /// No VM has an address of its own: all is a Vip's, which lends it.
+    pub(super) lending: bool,
     ledgers: Kept<Ledger>,
     blocks: Kept<AddressBlock>,
     writes: Kept<Write>,
@@ -130,15 +148,34 @@ impl Shelves {
         Self { cidrs: (cidrs.to_owned(), excluded), ..Self::default() }
     }
 
+    /// The block of this name before anything has happened: where addresses are lent,
+    /// with all that the lender has.
+    pub(super) fn first_block(&mut self, name: &str) -> Option<Id> {
+        if !self.lending {
+            return None;
+        }
+        let mut ledger = self.ledger();
+        ledger.claim(SUBNET, &lender(), &[], NOW).unwrap();
+        let mut block = ledger.as_if_committed().into_iter().find(|one| one.name_any() == name)?;
+        block.metadata.resource_version = Some("0".to_owned());
+        Some(self.keep_block(block))
+    }
+
+    fn ledger(&self) -> Ledger {
+        let (cidr_block, exclude_ips) = self.cidrs.clone();
+        let spec = SubnetSpec { cidr_block, exclude_ips, ..SubnetSpec::default() };
+        let mut ledger = Ledger::new(0);
+        ledger.set_network(Network::parse(&Subnet::new(SUBNET, spec)).unwrap());
+        ledger.settle();
+        ledger
+    }
+
     /// The ledger of a controller that has just listed these blocks.
     pub(super) fn listed(&mut self, blocks: &[Option<Id>]) -> Id {
         if let Some(ledger) = self.listed.get(blocks) {
             return *ledger;
         }
-        let (cidr_block, exclude_ips) = self.cidrs.clone();
-        let spec = SubnetSpec { cidr_block, exclude_ips, ..SubnetSpec::default() };
-        let mut ledger = Ledger::new(0);
-        ledger.set_network(Network::parse(&Subnet::new(SUBNET, spec)).unwrap());
+        let mut ledger = self.ledger();
         for block in blocks.iter().flatten() {
             ledger.observe(self.block(*block).clone());
         }
@@ -171,7 +208,7 @@ impl Shelves {
         let mut placed = Vec::new();
         for owner in each(seen) {
             changed.attempt();
-            match changed.claim(SUBNET, &claimant(owner), &[], NOW) {
+            match claim(&mut changed, owner, self.lending) {
                 Ok(given) => {
                     let name = format!("{given:?}");
                     placed.push((owner, self.addresses.keep(name, given)));
@@ -201,7 +238,7 @@ impl Shelves {
             return done.clone();
         }
         let mut changed = self.ledgers.get(ledger).clone();
-        each(owners).for_each(|owner| changed.release(SUBNET, &claimant(owner), NOW));
+        each(owners).for_each(|owner| drop(changed.release(SUBNET, &claimant(owner), NOW)));
         for (owner, place) in &key.2 {
             let owner = claimant(*owner);
             let held = changed.addresses(SUBNET, &owner);
@@ -211,7 +248,7 @@ impl Shelves {
             };
             place.iter().for_each(|address| changed.prefer(SUBNET, &owner, *address));
             let spare = held.into_iter().filter(|one| !place.contains(one));
-            spare.for_each(|address| changed.release_one(SUBNET, &owner, address, NOW));
+            spare.for_each(|address| drop(changed.release_one(SUBNET, &owner, address, NOW)));
         }
         let writes = self.writes_of(&mut changed);
         let done = (self.keep(changed), writes);

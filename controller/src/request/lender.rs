@@ -1,0 +1,110 @@
+//! Annotation `vip`: a network that has no address of its own, but that of a Vip.
+//!
+//! Upstream takes what the Vip has and does not look at what else the template says.
+//! Here an annotation that would ask for another address is refused: one of the two
+//! was not meant.
+
+use crds::annotations;
+use crds::kubevirt::Network as VmNetwork;
+
+use super::{Reader, RequestError};
+use crate::network::Network;
+
+/// What a port has its addresses from, as long as it is there.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Lender {
+    /// The Vip of this name, whose MAC it has, too.
+    Vip(String),
+}
+
+impl<'a> Reader<'a> {
+    /// What lends this network its addresses, by its annotations.
+    pub(super) fn lender(
+        &self,
+        network: &VmNetwork,
+        provider: &str,
+    ) -> Result<Option<Lender>, RequestError> {
+        let key = annotations::key(provider, annotations::VIP);
+        let Some(name) = self.annotations.get(&key) else { return Ok(None) };
+        for field in [annotations::IP_ADDRESS, annotations::IP_POOL, annotations::IP_FAMILY] {
+            if let Some((other, _)) = self.said(network, provider, field) {
+                return Err(RequestError::BesideVip { key, other });
+            }
+        }
+        Ok(Some(Lender::Vip(name.trim().to_owned())))
+    }
+
+    /// The subnet of the Vip that the annotation names, if it names one.
+    pub(super) fn subnet_of_vip(
+        &self,
+        provider: &str,
+    ) -> Result<Option<&'a Network>, RequestError> {
+        let key = annotations::key(provider, annotations::VIP);
+        let Some(name) = self.annotations.get(&key).map(|text| text.trim().to_owned()) else {
+            return Ok(None);
+        };
+        let Some(vip) = self.offer.vips.get(&name) else {
+            return Err(RequestError::UnknownVip { key, vip: name });
+        };
+        let place = format!("annotation {key}: Vip {name:?}");
+        let subnet = self.offer.named(&place, vip.spec.subnet.trim())?;
+        if subnet.provider == provider {
+            return Ok(Some(subnet));
+        }
+        Err(RequestError::OtherProvider {
+            place,
+            subnet: subnet.name.clone(),
+            theirs: subnet.provider.clone(),
+            provider: provider.to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::tests::{of, subnets, vm};
+    use super::*;
+
+    #[test]
+    fn a_vip_and_another_wish_for_an_address_exclude_each_other() {
+        for (other, text) in
+            [("ip_address", "10.0.0.9"), ("ip_pool", "10.0.0.9"), ("ip_family", "ipv4")]
+        {
+            let notes = json!({
+                "ovn.kubernetes.io/logical_switch": "s1",
+                "ovn.kubernetes.io/vip": "v",
+                format!("ovn.kubernetes.io/{other}"): text,
+            });
+            let error = of(&vm(&notes, &json!({})), &subnets()).unwrap_err().to_string();
+            assert!(error.contains("vip") && error.contains(other), "{error}");
+            assert!(error.contains("leave one of the two out"), "{error}");
+        }
+    }
+
+    #[test]
+    fn each_network_names_its_own() {
+        let notes = json!({
+            "ovn.kubernetes.io/logical_switch": "s1",
+            "net2.default.ovn.kubernetes.io/logical_switch": "s3",
+            "net2.default.ovn.kubernetes.io/vip": " v ",
+        });
+        let spec = json!({ "networks": [
+            { "name": "default", "pod": {} },
+            { "name": "second", "multus": { "networkName": "net2" } },
+        ] });
+        let vm = vm(&notes, &spec);
+        let requests = of(&vm, &subnets()).unwrap();
+        assert_eq!(requests[0].lender, None);
+        assert_eq!(requests[1].lender, Some(Lender::Vip("v".to_owned())));
+        assert!(super::super::without_effect(&vm).is_empty());
+    }
+
+    #[test]
+    fn a_vip_that_is_not_there_is_told_before_a_subnet_that_is_missing() {
+        let vm = vm(&json!({ "ovn.kubernetes.io/vip": "v" }), &json!({}));
+        let error = of(&vm, &std::collections::BTreeMap::new()).unwrap_err().to_string();
+        assert!(error.contains("Vip \"v\" does not exist"), "{error}");
+    }
+}
