@@ -45,6 +45,7 @@ use crate::hold;
 use crate::ledger::{AddressError, Ask, Claimant, VmKey};
 use crate::machine::{self, Step, Trouble};
 use crate::network::Network;
+use crate::objects::Start;
 use crate::placement;
 use crate::request::{Asker, Offer, Request, requests};
 use crate::rows::Port;
@@ -79,7 +80,7 @@ pub struct Decision {
     /// The VM is to start, whether or not it can.
     pub starting: bool,
     /// The instance to make.
-    pub create: Option<Box<VirtualMachineInstance>>,
+    pub create: Option<Start>,
     /// The instance to delete, by uid.
     pub delete: Option<String>,
     /// What keeps the VM from its place.
@@ -420,7 +421,7 @@ fn asked_of(request: &Request, mut place: Vec<IpAddr>) -> Vec<IpAddr> {
 fn start(
     world: &mut World,
     decision: &mut Decision,
-    vm: &VirtualMachine,
+    vm: &Arc<VirtualMachine>,
     asked: Vec<Request>,
     now: Timestamp,
 ) {
@@ -433,7 +434,7 @@ fn start(
     };
     let uid = vm.uid().unwrap_or_default();
     let places = places(world, &decision.vm, &uid, &node, asked);
-    decision.create = Some(Box::new(crate::objects::instance(vm, &node, &places, now)));
+    decision.create = Some(Start::new(vm, &node, &places, now));
     let taken = places.into_iter().map(|(_, port, network)| (network.vpc.clone(), port));
     let taken: Vec<_> = taken.collect();
     expect(world, decision, &node, taken);

@@ -16,6 +16,7 @@
 
 pub mod access;
 pub mod admission;
+pub mod agenda;
 mod args;
 pub mod decide;
 pub mod defaults;

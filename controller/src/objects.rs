@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crds::annotations;
 use crds::kubeovn::{FINALIZER, Ip, IpSpec};
@@ -145,18 +146,39 @@ fn addresses(text: &str) -> BTreeSet<Option<IpAddr>> {
     text.split(',').map(|part| part.trim().parse().ok()).collect()
 }
 
-/// One start of `vm` on `node`, with its place in the network written on it.
-#[must_use]
-pub fn instance(
-    vm: &VirtualMachine,
-    node: &str,
-    places: &[(Request, Port, &Network)],
-    now: Timestamp,
-) -> VirtualMachineInstance {
-    let mut instance = VirtualMachineInstance::new(&vm.name_any(), instance_spec(vm));
-    instance.metadata = metadata(vm, node, places);
-    instance.status = Some(scheduled(node, now));
-    instance
+/// One start of a VM on a node, with its place in the network. The instance is made of
+/// it when it is written: of thousands that wait for that, none takes the room of one.
+#[derive(Clone, Debug)]
+pub struct Start {
+    vm: Arc<VirtualMachine>,
+    metadata: ObjectMeta,
+    /// Where.
+    pub node: String,
+    at: Timestamp,
+}
+
+impl Start {
+    /// A start of `vm` on `node`, with its place written on it.
+    #[must_use]
+    pub fn new(
+        vm: &Arc<VirtualMachine>,
+        node: &str,
+        places: &[(Request, Port, &Network)],
+        at: Timestamp,
+    ) -> Self {
+        let metadata = metadata(vm, node, places);
+        Self { vm: Arc::clone(vm), metadata, node: node.to_owned(), at }
+    }
+
+    /// The instance to make.
+    #[must_use]
+    pub fn instance(&self) -> VirtualMachineInstance {
+        let mut instance =
+            VirtualMachineInstance::new(&self.vm.name_any(), instance_spec(&self.vm));
+        instance.metadata = self.metadata.clone();
+        instance.status = Some(scheduled(&self.node, self.at));
+        instance
+    }
 }
 
 /// `instance`, which has no VM, on `node` with its place in the network written on it.

@@ -3,17 +3,20 @@
 //!
 //! ```text
 //!  take hold ─► decide ─► commit claims ─► ask ─► OVN, one transaction ─► IP objects ─► commit releases
-//!                                                                       └► instances ─► statuses
+//!                                                                       └► hand over: instances, statuses
 //! ```
 //!
 //! An address is written to the ledger before anything uses it, and given back
 //! only after the API was asked whether its owner is gone, and its port and IP
 //! object are. Whatever fails makes its VM dirty
 //! again, later each time; nothing else waits for it. A round that finds nothing
-//! to do writes nothing.
+//! to do writes nothing. Instances and statuses are written beside the rounds, one
+//! write at a time for each VM (`round/late.rs`).
 
 mod egress;
+mod handed;
 mod ips;
+mod late;
 mod networks;
 mod outdated;
 mod standalone;
@@ -22,17 +25,16 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use jiff::Timestamp;
-use kube::api::{Api, DeleteParams, PostParams, Preconditions};
-use kube::{Client, Resource as _, ResourceExt as _};
+use kube::Client;
+use kube::api::{Api, DeleteParams, Preconditions};
 use ovn::nb::{self, Desired, Table as _};
 use ovn::ovsdb::TransactError;
 use ovn::plan::{self, Scope};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use crds::kubevirt::{PrintableStatus, VirtualMachine, VirtualMachineInstance};
+use crds::kubevirt::VirtualMachineInstance;
 use crds::ledger::AddressBlock;
 
 use crate::decide::{Decision, Policy, decide_all, unix};
@@ -40,7 +42,9 @@ use crate::ledger::VmKey;
 use crate::metrics::Metrics;
 use crate::warning::{self, Warning};
 use crate::world::World;
-use crate::{hold, machine, rows, vips};
+use crate::{hold, rows, vips};
+
+use late::Late;
 
 /// API writes in flight at once.
 const PARALLEL_WRITES: usize = 48;
@@ -90,12 +94,14 @@ pub struct Rounds {
     /// Everything is looked at again then.
     resync_at: Option<Instant>,
     statuses_due: Option<Instant>,
+    late: Late,
 }
 
 impl Rounds {
     /// Rounds over this world.
     #[must_use]
     pub fn new(world: World, edge: Edge) -> Self {
+        let late = Late::new(&edge.client);
         Self {
             world,
             edge,
@@ -103,6 +109,7 @@ impl Rounds {
             waiting: BTreeSet::new(),
             resync_at: None,
             statuses_due: None,
+            late,
         }
     }
 
@@ -129,6 +136,7 @@ impl Rounds {
 
     /// Carries out one round.
     pub async fn round(&mut self) {
+        self.take_in_answers();
         if !self.is_ready() {
             return;
         }
@@ -147,6 +155,7 @@ impl Rounds {
         let policy = self.edge.policy;
         let mut decisions = decide_all(&mut self.world, &dirty, policy, now);
 
+        let _first = (!decisions.is_empty()).then(|| self.late.round_first());
         let moved = self.note_carriers(&decisions);
 
         let blocks: Api<AddressBlock> = Api::all(self.edge.client.clone());
@@ -182,9 +191,7 @@ impl Rounds {
             self.let_go().await;
             self.tell_agents().await;
         }
-        let failed = self.write_instances(&mut decisions).await;
-        self.drop_lost(&mut decisions, &failed);
-        self.write_machine_statuses(&decisions, now).await;
+        self.hand_over(&mut decisions, now);
         self.write_standalone(&mut decisions, now).await;
         if topology || !decisions.is_empty() {
             self.statuses_due.get_or_insert_with(|| Instant::now() + STATUS_EVERY);
@@ -320,122 +327,6 @@ impl Rounds {
             info!(operations, vms = decisions.len(), "Wrote to OVN");
         }
         Ok(())
-    }
-
-    async fn write_instances(&mut self, decisions: &mut [Decision]) -> HashSet<VmKey> {
-        let client = &self.edge.client;
-        let writes = decisions.iter_mut().filter_map(|decision| {
-            let (create, delete) = (decision.create.take(), decision.delete.take());
-            let vm = decision.vm.clone();
-            // One whose VM is gone may have been told to forget it meanwhile: an orphan.
-            let machine = self.world.machines.get(&vm);
-            let owned =
-                |one: &VirtualMachineInstance| machine.is_some_and(|vm| machine::owns(vm, one));
-            let instance = self.world.instances.get(&vm).filter(|one| !owned(one));
-            let version = instance.and_then(|instance| instance.resource_version());
-            if create.is_none() && delete.is_none() {
-                return None;
-            }
-            Some(async move {
-                let api: Api<VirtualMachineInstance> =
-                    Api::namespaced(client.clone(), &vm.namespace);
-                let created = match create {
-                    Some(instance) => api.create(&PostParams::default(), &instance).await.map(Some),
-                    None => Ok(None),
-                };
-                let outcome = match (created, delete) {
-                    (Ok(None), Some(uid)) => {
-                        delete_instance(&api, &vm.name, uid, version).await.map(|()| None)
-                    }
-                    (created, _) => created,
-                };
-                (vm, outcome)
-            })
-        });
-        let mut failed = HashSet::new();
-        let outcomes: Vec<_> =
-            futures::stream::iter(writes).buffer_unordered(PARALLEL_WRITES).collect().await;
-        for (vm, outcome) in outcomes {
-            self.edge.metrics.api_writes.inc();
-            match outcome {
-                Ok(Some(instance)) => {
-                    info!(%vm, node = crate::world::node_of(&instance), "Placed");
-                    self.world.put_instance(instance);
-                }
-                Ok(None) => info!(%vm, "Stopping"),
-                Err(error) => {
-                    warn!(%vm, %error, "An instance was not written");
-                    failed.insert(vm);
-                }
-            }
-        }
-        failed
-    }
-
-    async fn write_machine_statuses(&mut self, decisions: &[Decision], now: Timestamp) {
-        let mut writes = Vec::new();
-        let mut warnings = Vec::new();
-        for decision in decisions {
-            match decision.again_at {
-                Some(at) => {
-                    let wait = Duration::try_from(at.duration_since(now)).unwrap_or_default();
-                    self.later.insert(decision.vm.clone(), (Instant::now() + wait, 0));
-                }
-                None => drop(self.later.remove(&decision.vm)),
-            }
-            if self.world.is_unreadable(&decision.vm) {
-                continue;
-            }
-            let Some(vm) = self.world.machines.get(&decision.vm) else { continue };
-            let instance = self.world.instances.get(&decision.vm);
-            let instance = instance.filter(|instance| machine::owns(vm, instance));
-            let status =
-                machine::status(vm, instance.map(|one| &**one), decision.trouble.as_ref(), now);
-            if vm.status.as_ref() == Some(&status) {
-                continue;
-            }
-            let begun = instance.and_then(|instance| instance.creation_timestamp());
-            if status.printable_status == PrintableStatus::Starting
-                && let Some(left) = begun.map(|begun| STARTING_UNSEEN - now.duration_since(begun.0))
-                && left.is_positive()
-            {
-                let wait = Duration::try_from(left).unwrap_or_default();
-                self.later.insert(decision.vm.clone(), (Instant::now() + wait, 0));
-                continue;
-            }
-            let about = || vm.object_ref(&());
-            let news: Vec<_> = machine::news(vm, &status)
-                .into_iter()
-                .map(|(reason, message)| Warning { about: about(), reason, message })
-                .collect();
-            let mut written = (**vm).clone();
-            written.status = Some(status);
-            writes.push((decision.vm.clone(), written, news));
-        }
-        let client = &self.edge.client;
-        // Whole and guarded by the version that was read: a merge cannot clear what
-        // is left out, and must not undo a request that came in between.
-        let writes = writes.into_iter().map(|(vm, written, news)| async move {
-            let api: Api<VirtualMachine> = Api::namespaced(client.clone(), &vm.namespace);
-            (api.replace_status(&vm.name, &PostParams::default(), &written).await, vm, news)
-        });
-        let outcomes: Vec<_> =
-            futures::stream::iter(writes).buffer_unordered(PARALLEL_WRITES).collect().await;
-        for (outcome, vm, news) in outcomes {
-            self.edge.metrics.api_writes.inc();
-            match outcome {
-                Ok(written) => {
-                    self.world.put_machine(written);
-                    warnings.extend(news);
-                }
-                Err(error) if is_not_found(&error) => {}
-                Err(error) => {
-                    warn!(%vm, %error, "A VM's status was not written");
-                    self.fail(vm);
-                }
-            }
-        }
-        self.warn(warnings).await;
     }
 
     async fn warn(&self, warnings: Vec<Warning>) {

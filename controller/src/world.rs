@@ -18,6 +18,7 @@ use kube::{Resource, ResourceExt};
 
 use net::{MacAddr, names};
 
+use crate::agenda::Agenda;
 use crate::flaw::Flaw;
 use crate::ledger::{Ledger, VmKey};
 use crate::namespaces;
@@ -86,7 +87,8 @@ pub struct World {
     /// IPPools that are not in force as written, and why.
     pub refused_pools: BTreeMap<String, Flaw>,
     blocks_synced: bool,
-    dirty: BTreeSet<VmKey>,
+    /// Which VMs to look at.
+    pub agenda: Agenda,
     topology: bool,
     /// Ports by the MAC of their IP object.
     macs: HashMap<MacAddr, BTreeSet<String>>,
@@ -121,7 +123,7 @@ impl World {
             refused: BTreeMap::new(),
             refused_pools: BTreeMap::new(),
             blocks_synced: false,
-            dirty: BTreeSet::new(),
+            agenda: Agenda::default(),
             topology: false,
             macs: HashMap::new(),
             expected_macs: HashMap::new(),
@@ -183,7 +185,7 @@ impl World {
             }
             Event::Machine(seen) => {
                 for (key, ..) in self.machines.apply(seen, vm_key_of) {
-                    self.dirty.insert(key);
+                    self.agenda.mark(key);
                 }
             }
             Event::Instance(seen) => {
@@ -322,7 +324,7 @@ impl World {
 
     /// Has this VM looked at again.
     pub fn look_at(&mut self, key: VmKey) {
-        self.dirty.insert(key);
+        self.agenda.mark(key);
     }
 
     /// Has everything looked at again.
@@ -335,19 +337,22 @@ impl World {
         let unplaced = self.instances.iter().filter(|(_, instance)| node_of(instance).is_none());
         let unplaced = unplaced.map(|(key, _)| key.clone());
         let waiting: Vec<_> = waiting.map(|(key, _)| key.clone()).chain(unplaced).collect();
-        self.dirty.extend(waiting);
+        waiting.into_iter().for_each(|key| self.agenda.mark(key));
     }
 
     /// Whether there is anything to look at.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
-        self.topology || !self.dirty.is_empty()
+        self.topology || !self.agenda.is_empty()
     }
 
     /// Brings subnets and pools up to date and hands out what is dirty: the VMs,
     /// and whether VPCs and subnets must be looked at too.
     pub fn take_dirty(&mut self) -> (Vec<VmKey>, bool) {
         self.expected.clear();
+        for node in self.agenda.nodes() {
+            count_on(&mut self.expected, node);
+        }
         self.expected_macs.clear();
         // A subnet that waited goes when its last address was given back.
         let over = |subnet: &ObjectMeta| hold::is_over(self, subnet) && hold::is_held(subnet);
@@ -355,15 +360,10 @@ impl World {
         self.topology = false;
         if topology {
             self.understand_subnets();
-            self.dirty.extend(self.machines.iter().map(|(key, _)| key.clone()));
-            self.dirty.extend(self.instances.iter().map(|(key, _)| key.clone()));
-            self.dirty.extend(self.ledger.vms().cloned());
-            self.dirty.extend(self.vips.iter().map(|(name, _)| VmKey::of_vip(name)));
-            self.dirty.extend(egress::keys(self));
-            self.dirty.extend(self.ips.iter().filter_map(|(_, ip)| ip_key(ip)));
+            self.keys().into_iter().for_each(|key| self.agenda.mark(key));
         }
         self.ledger.settle();
-        let mut dirty: Vec<_> = std::mem::take(&mut self.dirty).into_iter().collect();
+        let mut dirty: Vec<_> = self.agenda.take().into_iter().collect();
         // Who runs keeps what it uses; then Vips, since VMs that start rely on them; then
         // who was there first is served first.
         dirty.sort_by_cached_key(|key| {
@@ -372,6 +372,16 @@ impl World {
             (!self.runs(key), key.vip().is_none(), created)
         });
         (dirty, topology)
+    }
+
+    /// All that there is to look at.
+    fn keys(&self) -> BTreeSet<VmKey> {
+        let machines = self.machines.iter().map(|(key, _)| key.clone());
+        let instances = self.instances.iter().map(|(key, _)| key.clone());
+        let vips = self.vips.iter().map(|(name, _)| VmKey::of_vip(name));
+        let ips = self.ips.iter().filter_map(|(_, ip)| ip_key(ip));
+        let keys = machines.chain(instances).chain(self.ledger.vms().cloned()).chain(vips);
+        keys.chain(egress::keys(self)).chain(ips).collect()
     }
 
     /// Reads every subnet; the older of two that disagree is in force.
@@ -527,7 +537,7 @@ impl World {
 
     /// Counts an instance on `node` until the next round, which sees it there.
     pub fn expect_on(&mut self, node: &str) {
-        *self.expected.entry(node.to_owned()).or_default() += 1;
+        count_on(&mut self.expected, node);
     }
 
     fn block_seen(&mut self, seen: Seen<AddressBlock>) {
@@ -551,7 +561,7 @@ impl World {
             }
             Seen::Gone(meta) => self.ledger.forget(&name_of(&meta)),
         };
-        self.dirty.extend(robbed);
+        robbed.into_iter().for_each(|key| self.agenda.mark(key));
         // Who could not be served for a block that nobody could read.
         self.topology |= unclear != self.ledger.unreadable_blocks().count();
     }
@@ -593,7 +603,8 @@ impl World {
                 self.ips_of.entry(key).or_default().insert(name);
             }
         }
-        self.dirty.extend([old, new].iter().flatten().filter_map(|ip| ip_key(ip)));
+        let of = [old, new].into_iter().flatten().filter_map(|ip| ip_key(&ip));
+        of.for_each(|key| self.agenda.mark(key));
     }
 
     fn instance_changed(&mut self, (key, old, new): Change<VmKey, VirtualMachineInstance>) {
@@ -605,9 +616,9 @@ impl World {
             *load = load.saturating_sub(1);
         }
         if let Some(node) = new.as_deref().and_then(node_of) {
-            *self.load.entry(node.to_owned()).or_default() += 1;
+            count_on(&mut self.load, node);
         }
-        self.dirty.insert(key);
+        self.agenda.mark(key);
     }
 }
 
@@ -630,6 +641,14 @@ fn is_news<K: Resource, S: PartialEq>(
 pub(crate) fn was_ready(subnet: &Subnet) -> bool {
     let conditions = subnet.status.iter().flat_map(|status| &status.conditions);
     conditions.into_iter().any(|one| one.r#type == condition::READY && one.status == "True")
+}
+
+/// Counts one more on `node`, whose name is written once.
+fn count_on(counts: &mut HashMap<String, usize>, node: &str) {
+    match counts.get_mut(node) {
+        Some(count) => *count += 1,
+        None => drop(counts.insert(node.to_owned(), 1)),
+    }
 }
 
 /// Takes `name` out of the set at `key`, and the set out when it is empty.

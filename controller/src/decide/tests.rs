@@ -99,9 +99,8 @@ pub(crate) fn decided(world: &mut World, name: &str) -> Decision {
 /// Decides, and puts the instance in as if it had been written.
 pub(crate) fn started(world: &mut World, name: &str) -> Decision {
     let decision = decided(world, name);
-    let mut instance =
-        (**decision.create.as_ref().unwrap_or_else(|| panic!("the VM starts: {decision:?}")))
-            .clone();
+    let start = decision.create.as_ref();
+    let mut instance = start.unwrap_or_else(|| panic!("the VM starts: {decision:?}")).instance();
     instance.metadata.uid = Some(format!("vmi-of-{name}"));
     instance.metadata.resource_version = Some("2".to_owned());
     world.put_instance(instance);
@@ -130,7 +129,7 @@ fn a_vm_that_runs_gets_addresses_a_node_and_an_instance() {
     put(&mut world, vm("web", "u1", "Always", Some("10.0.0.5")));
     let decision = decided(&mut world, "web");
     assert_eq!(addresses(&decision), ["10.0.0.5", "fd00::2"]);
-    let instance = decision.create.unwrap();
+    let instance = decision.create.unwrap().instance();
     assert_eq!(node_of(&instance), Some("n1"));
     assert_eq!(instance.annotations()["ovn.kubernetes.io/ip_address"], "10.0.0.5,fd00::2");
     assert_eq!(instance.annotations()["ovn.kubernetes.io/gateway"], "10.0.0.1,fd00::1");
@@ -296,7 +295,7 @@ fn several_vms_of_one_round_spread_over_the_nodes() {
     let nodes: Vec<_> = dirty
         .iter()
         .filter_map(|key| decide(&mut world, key, policy, now()).create)
-        .map(|instance| node_of(&instance).unwrap().to_owned())
+        .map(|start| start.node)
         .collect();
     assert_eq!(nodes, ["n1", "n2"]);
 }

@@ -1,7 +1,10 @@
+use std::sync::Arc;
+
 use crds::kubevirt::TemplateMetadata;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::objects::Start;
 
 fn now() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()
@@ -245,7 +248,7 @@ fn an_image_that_cannot_be_had_is_the_printed_status() {
 fn a_changed_template_asks_for_a_restart_until_the_instance_is_a_new_one() {
     let mut vm = vm("Always", &json!({}));
     let made_of = |vm: &VirtualMachine| {
-        let mut made = objects::instance(vm, "n1", &[], now());
+        let mut made = Start::new(&Arc::new(vm.clone()), "n1", &[], now()).instance();
         made.metadata.annotations = Some(
             [("ovn.kubernetes.io/ip_address".to_owned(), "10.0.0.5,fd00::5".to_owned())].into(),
         );

@@ -97,7 +97,8 @@ fn one_family_is_all_that_a_vm_has_that_asks_for_one() {
         put_vm(&mut world, name, 1, &[("ip_family", family)]);
         let decision = started(&mut world, name);
         assert_eq!(addresses(&decision), [address]);
-        let notes = decision.create.as_ref().unwrap().annotations();
+        let instance = decision.create.as_ref().unwrap().instance();
+        let notes = instance.annotations();
         for (field, text) in [("ip_address", address), ("cidr", cidr), ("gateway", gateway)] {
             assert_eq!(notes[&annotations::key("ovn", field)], text);
         }

@@ -1,0 +1,159 @@
+//! Writes that no round waits for: instances and what VMs say of themselves.
+//!
+//! ```text
+//!  round ─► hand over ─► workers ─► answers ─► world ─► the VM is looked at again
+//! ```
+//!
+//! In a burst the addresses, rows and IP objects of the next thousand VMs need not wait
+//! until the last thousand have their instances. Nothing is decided for a VM while a
+//! write for it is under way ([`crate::agenda`]), so what happens to one VM happens in
+//! the order that it always had. While a round writes, most workers rest: what a place
+//! consists of goes first.
+
+use std::sync::Arc;
+
+use crds::kubevirt::{VirtualMachine, VirtualMachineInstance};
+use kube::Client;
+use kube::api::{Api, PostParams};
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::{PARALLEL_WRITES, delete_instance};
+use crate::ledger::VmKey;
+use crate::objects::Start;
+use crate::warning::{self, Warning};
+
+/// Workers that go on while a round writes.
+const MEANWHILE: usize = 6;
+
+/// What is to be written for one VM.
+pub(super) enum Write {
+    /// Make its instance.
+    Start(Start),
+    /// Delete this very instance, of this version if one is given.
+    Stop { uid: String, version: Option<String> },
+    /// The VM with a new status, and what to tell about it once it is written. Whole
+    /// and guarded by the version that was read: a merge cannot clear what is left
+    /// out, and must not undo a request that came in between.
+    Status(Box<VirtualMachine>, Vec<Warning>),
+}
+
+/// What was written.
+pub(super) enum Written {
+    /// The instance was made.
+    Started(Box<VirtualMachineInstance>),
+    /// The instance is going.
+    Stopping,
+    /// The VM says what it should.
+    Told(Box<VirtualMachine>),
+}
+
+/// How the write for a VM ended.
+pub(super) struct Answer {
+    pub(super) vm: VmKey,
+    /// Writes that were tried.
+    pub(super) writes: u64,
+    pub(super) outcome: Result<Written, kube::Error>,
+}
+
+/// The workers and their queue. They end with it.
+#[derive(Debug)]
+pub(super) struct Late {
+    queue: mpsc::UnboundedSender<(VmKey, Write)>,
+    answers: mpsc::UnboundedReceiver<Answer>,
+    round_writes: watch::Sender<bool>,
+    _workers: JoinSet<()>,
+}
+
+impl Late {
+    pub(super) fn new(client: &Client) -> Self {
+        let (queue, jobs) = mpsc::unbounded_channel();
+        let (answering, answers) = mpsc::unbounded_channel();
+        let (round_writes, yielding) = watch::channel(false);
+        let jobs = Arc::new(Mutex::new(jobs));
+        let mut workers = JoinSet::new();
+        for number in 0..PARALLEL_WRITES {
+            let rests = (number >= MEANWHILE).then(|| yielding.clone());
+            workers.spawn(work(client.clone(), Arc::clone(&jobs), rests, answering.clone()));
+        }
+        Self { queue, answers, round_writes, _workers: workers }
+    }
+
+    /// Has this written for a VM for which nothing is under way.
+    pub(super) fn hand_over(&self, vm: VmKey, write: Write) {
+        self.queue.send((vm, write)).expect("workers wait for as long as there is a queue");
+    }
+
+    /// Has most workers rest until the answer is dropped: a round writes.
+    pub(super) fn round_first(&self) -> RoundFirst {
+        self.round_writes.send_replace(true);
+        RoundFirst(self.round_writes.clone())
+    }
+
+    /// The next answer, when there is one.
+    pub(super) async fn answer(&mut self) -> Answer {
+        self.answers.recv().await.expect("workers answer for as long as there is a queue")
+    }
+
+    /// The next answer, if there is one.
+    pub(super) fn try_answer(&mut self) -> Option<Answer> {
+        self.answers.try_recv().ok()
+    }
+}
+
+/// While it is there, most workers rest.
+pub(super) struct RoundFirst(watch::Sender<bool>);
+
+impl Drop for RoundFirst {
+    fn drop(&mut self) {
+        self.0.send_replace(false);
+    }
+}
+
+async fn work(
+    client: Client,
+    jobs: Arc<Mutex<mpsc::UnboundedReceiver<(VmKey, Write)>>>,
+    mut rests: Option<watch::Receiver<bool>>,
+    answers: mpsc::UnboundedSender<Answer>,
+) {
+    loop {
+        if let Some(rests) = &mut rests
+            && rests.wait_for(|writes| !writes).await.is_err()
+        {
+            return;
+        }
+        let Some((vm, job)) = jobs.lock().await.recv().await else { return };
+        let mut writes = 1;
+        let outcome = write(&client, &vm, job, &mut writes).await;
+        if answers.send(Answer { vm, writes, outcome }).is_err() {
+            return;
+        }
+    }
+}
+
+async fn write(
+    client: &Client,
+    vm: &VmKey,
+    write: Write,
+    writes: &mut u64,
+) -> Result<Written, kube::Error> {
+    let params = PostParams::default();
+    let instances = || Api::namespaced(client.clone(), &vm.namespace);
+    match write {
+        Write::Start(start) => {
+            let made = instances().create(&params, &start.instance()).await?;
+            Ok(Written::Started(Box::new(made)))
+        }
+        Write::Stop { uid, version } => {
+            delete_instance(&instances(), &vm.name, uid, version).await?;
+            Ok(Written::Stopping)
+        }
+        Write::Status(machine, news) => {
+            let api: Api<VirtualMachine> = Api::namespaced(client.clone(), &vm.namespace);
+            let written = api.replace_status(&vm.name, &params, &machine).await?;
+            *writes += u64::try_from(news.len()).unwrap_or(u64::MAX);
+            warning::publish(client, news).await;
+            Ok(Written::Told(Box::new(written)))
+        }
+    }
+}
