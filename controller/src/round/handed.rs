@@ -26,7 +26,7 @@ impl Rounds {
             }
             if let Some(start) = decision.create.take() {
                 self.world.agenda.begin(decision.vm.clone(), Some(start.node.clone()));
-                self.late.hand_over(decision.vm.clone(), Write::Start(start));
+                self.late.hand_over(decision.vm.clone(), Write::Start(Box::new(start)));
                 continue;
             }
             let write = match decision.delete.take() {

@@ -29,7 +29,7 @@ const MEANWHILE: usize = 6;
 /// What is to be written for one VM.
 pub(super) enum Write {
     /// Make its instance.
-    Start(Start),
+    Start(Box<Start>),
     /// Delete this very instance, of this version if one is given.
     Stop { uid: String, version: Option<String> },
     /// The VM with a new status, and what to tell about it once it is written. Whole
