@@ -53,7 +53,7 @@ use crate::shelf::Shelf;
 use crate::vips;
 use crate::world::{World, node_of};
 
-pub(crate) use reserve::has_owner;
+pub(crate) use reserve::{flaws as reservation_flaws, has_owner};
 use reserve::{is_reservation, reserve, reserve_named};
 pub use standalone::Alone;
 pub(crate) use standalone::is_made_by_hand;

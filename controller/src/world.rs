@@ -78,6 +78,8 @@ pub struct World {
     pub ledger: Ledger,
     /// Vips that have no address, and why.
     pub refused_vips: BTreeMap<String, String>,
+    /// IP objects that reserve nothing, and why.
+    pub unreserved: BTreeMap<String, String>,
     /// Which ports may send from addresses that are not theirs.
     pub carriers: Carriers,
     /// Vips that select VMs, by the namespace of these.
@@ -118,6 +120,7 @@ impl World {
             nodes: Shelf::default(),
             ledger: Ledger::new(rest),
             refused_vips: BTreeMap::new(),
+            unreserved: BTreeMap::new(),
             carriers: Carriers::default(),
             selecting: BTreeMap::new(),
             refused: BTreeMap::new(),

@@ -54,6 +54,10 @@ pub const OWNER_UID: &str = "berth.io/owner-uid";
 /// for. The kind has no status to say it in.
 pub const DELETION_BLOCKED: &str = "berth.io/deletion-blocked";
 
+/// Annotation on an IP object that a person made: why it reserves nothing. The kind has
+/// no status to say it in.
+pub const NOT_RESERVED: &str = "berth.io/not-reserved";
+
 /// Annotation on the Subnet of the nodes: the networks of the default VPC, comma
 /// between. Nodes send them to its router.
 pub const ROUTED: &str = "berth.io/routed-networks";

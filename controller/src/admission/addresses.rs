@@ -1,14 +1,12 @@
 //! IPPools, Vips, and IP objects that people make.
 
-use std::net::IpAddr;
-
 use crds::kubeovn::{Ip, IpPool, Vip};
 use kube::ResourceExt as _;
-use net::MacAddr;
+use net::listed;
 
 use super::machine::address_refusal;
 use super::{Findings, Index};
-use crate::decide::has_owner;
+use crate::decide::{has_owner, reservation_flaws};
 use crate::flaw::Flaw;
 use crate::ledger::VmKey;
 use crate::network::Network;
@@ -46,17 +44,9 @@ pub(super) fn reservation(index: &Index, ip: &Ip) -> Findings {
     let spec = &ip.spec;
     let network = index.networks().get(&spec.subnet);
     let whose = VmKey { namespace: spec.namespace.clone(), name: spec.pod_name.clone() };
-    let mut found = Findings::default();
-    for (field, text, family) in [
-        ("v4IpAddress", &spec.v4_ip_address, Some(true)),
-        ("v6IpAddress", &spec.v6_ip_address, Some(false)),
-        ("ipAddress", &spec.ip_address, None),
-    ] {
-        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-        found.flaws.extend(parts.filter_map(|part| {
-            let why = address_flaw(index, network, part, family, &whose)?;
-            Some(Flaw::new(field.to_owned(), text, why))
-        }));
+    let mut found = Findings { flaws: reservation_flaws(ip, network), ..Findings::default() };
+    if found.flaws.is_empty() {
+        found.flaws.extend(held_flaws(index, network, ip, &whose));
     }
     found.flaws.extend(mac_flaw(index, network, ip));
     if network.is_none() {
@@ -66,41 +56,26 @@ pub(super) fn reservation(index: &Index, ip: &Ip) -> Findings {
     found
 }
 
-fn address_flaw(
-    index: &Index,
-    network: Option<&Network>,
-    text: &str,
-    v4: Option<bool>,
-    whose: &VmKey,
-) -> Option<String> {
-    let address = text.parse::<IpAddr>().ok();
-    let Some(address) = address.filter(|one| v4.is_none_or(|v4| one.is_ipv4() == v4)) else {
-        let advice = match v4 {
-            Some(true) => "write one IPv4 address, such as 10.0.0.5",
-            Some(false) => "write one IPv6 address, such as fd00::5",
-            None => "write addresses with a comma between, such as 10.0.0.5,fd00::5",
-        };
-        return Some(advice.to_owned());
+/// Those of the addresses that it names that somebody else holds.
+fn held_flaws(index: &Index, network: Option<&Network>, ip: &Ip, whose: &VmKey) -> Vec<Flaw> {
+    let spec = &ip.spec;
+    let fields = [
+        ("v4IpAddress", &spec.v4_ip_address),
+        ("v6IpAddress", &spec.v6_ip_address),
+        ("ipAddress", &spec.ip_address),
+    ];
+    let flaw = |(field, text): (&str, &String)| {
+        let network = network?;
+        let mut addresses = listed::addresses(text);
+        let why = addresses.find_map(|one| address_refusal(index, network, one, whose))?;
+        Some(Flaw::new(field.to_owned(), text, why))
     };
-    let network = network?;
-    if !network.cidrs.contains(address) {
-        let Network { cidrs, name, .. } = network;
-        return Some(format!("it is not in {cidrs} of subnet {name:?}: write an address of it"));
-    }
-    address_refusal(index, network, address, whose)
+    fields.into_iter().filter_map(flaw).collect()
 }
 
+/// That somebody else has the MAC that it names.
 fn mac_flaw(index: &Index, network: Option<&Network>, ip: &Ip) -> Option<Flaw> {
     let text = ip.spec.mac_address.trim();
-    if text.is_empty() {
-        return None;
-    }
-    let flaw = |why: &str| Some(Flaw::new("macAddress".to_owned(), text, why));
-    match text.parse::<MacAddr>() {
-        Err(_) => flaw("write a MAC address, such as 02:00:00:00:00:01"),
-        Ok(mac) if mac.is_multicast() || mac.octets() == [0; 6] => {
-            flaw("it is zero or a multicast address: write that of one station")
-        }
-        Ok(mac) => flaw(&index.mac_refusal(network?, mac, &ip.name_any())?),
-    }
+    let why = index.mac_refusal(network?, text.parse().ok()?, &ip.name_any())?;
+    Some(Flaw::new("macAddress".to_owned(), text, why))
 }

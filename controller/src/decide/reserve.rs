@@ -8,22 +8,75 @@ use crds::annotations;
 use crds::kubeovn::Ip;
 use ipam::Seconds;
 use kube::ResourceExt as _;
-use net::listed;
-use tracing::warn;
+use net::{MacAddr, listed};
 
 use super::claimant;
+use crate::flaw::{Flaw, told};
 use crate::hold;
-use crate::ledger::{Claimant, VmKey};
+use crate::ledger::{AddressError, Claimant, VmKey};
+use crate::network::Network;
 use crate::world::World;
 
 /// Claims what IP objects made by people reserve for this VM: the addresses they name,
-/// and free ones in families of which they name none.
+/// and free ones in families of which they name none. What cannot be had is noted.
 pub(super) fn reserve(world: &mut World, key: &VmKey, now: Seconds) {
+    let names: Vec<_> = world.ips_of(key).map(|ip| ip.name_any()).collect();
+    names.iter().for_each(|name| drop(world.unreserved.remove(name)));
     for (ip, reservation, named) in open_reservations(world, key) {
-        if let Err(error) = world.ledger.claim(&ip.spec.subnet, &reservation, &named, now) {
-            warn!(ip = ip.name_any(), %error, "A reservation cannot be had");
+        let network = world.ledger.networks().get(&ip.spec.subnet);
+        let refused = match told(&flaws(&ip, network)) {
+            Some(wrong) => Some(wrong),
+            None => match world.ledger.claim(&ip.spec.subnet, &reservation, &named, now) {
+                // It is asked for again; a subnet that is there says itself why it is not ready.
+                Ok(_) | Err(AddressError::Resting { .. }) => None,
+                Err(AddressError::NoSubnet(subnet)) if world.subnets.meta(&subnet).is_some() => {
+                    None
+                }
+                Err(error) => Some(error.to_string()),
+            },
+        };
+        if let Some(why) = refused {
+            world.unreserved.insert(ip.name_any(), why);
         }
     }
+}
+
+/// What of the addresses and the MAC that an IP object names cannot be, whoever holds what.
+pub(crate) fn flaws(ip: &Ip, network: Option<&Network>) -> Vec<Flaw> {
+    let spec = &ip.spec;
+    let fields = [
+        ("v4IpAddress", &spec.v4_ip_address, Some(true)),
+        ("v6IpAddress", &spec.v6_ip_address, Some(false)),
+        ("ipAddress", &spec.ip_address, None),
+    ];
+    let of_field = |(field, text, v4): (&str, &String, Option<bool>)| {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let flaws = parts
+            .filter_map(|part| Some(Flaw::new(field.to_owned(), text, advice(part, v4, network)?)));
+        flaws.collect::<Vec<_>>()
+    };
+    let mac = spec.mac_address.trim();
+    let is_one = |mac: MacAddr| !mac.is_multicast() && mac.octets() != [0; 6];
+    let is_no_mac = !mac.is_empty() && !mac.parse().is_ok_and(is_one);
+    let advice = "write a MAC address of one station, such as 02:00:00:00:00:01";
+    let of_mac = is_no_mac.then(|| Flaw::new("macAddress".to_owned(), mac, advice));
+    fields.into_iter().flat_map(of_field).chain(of_mac).collect()
+}
+
+/// What to write instead of this address.
+fn advice(text: &str, v4: Option<bool>, network: Option<&Network>) -> Option<String> {
+    let address = text.parse::<IpAddr>().ok();
+    let Some(address) = address.filter(|one| v4.is_none_or(|v4| one.is_ipv4() == v4)) else {
+        let advice = match v4 {
+            Some(true) => "write one IPv4 address, such as 10.0.0.5",
+            Some(false) => "write one IPv6 address, such as fd00::5",
+            None => "write addresses with a comma between, such as 10.0.0.5,fd00::5",
+        };
+        return Some(advice.to_owned());
+    };
+    let Network { cidrs, name, .. } = network?;
+    let is_outside = !cidrs.contains(address);
+    is_outside.then(|| format!("it is not in {cidrs} of subnet {name:?}: write an address of it"))
 }
 
 /// Claims the addresses that they name. What cannot be had is told by [`reserve`].
@@ -32,6 +85,9 @@ pub(super) fn reserve_named(world: &mut World, key: &VmKey, now: Seconds) {
         return;
     }
     for (ip, reservation, named) in open_reservations(world, key) {
+        if !flaws(&ip, world.ledger.networks().get(&ip.spec.subnet)).is_empty() {
+            continue;
+        }
         let _ = world.ledger.claim_named(&ip.spec.subnet, &reservation, &named, now);
     }
 }

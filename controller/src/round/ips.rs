@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crds::annotations::{DELETION_BLOCKED, OWNER_UID};
+use crds::annotations::{DELETION_BLOCKED, NOT_RESERVED, OWNER_UID};
 use crds::kubeovn::Ip;
 use futures::StreamExt as _;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -27,7 +27,37 @@ impl Rounds {
     pub(super) async fn write_ips(&mut self, decisions: &[Decision]) -> HashSet<VmKey> {
         let mut failed = self.put_ips(decisions).await;
         failed.extend(self.delete_ips(decisions).await);
+        self.tell_reservations(decisions).await;
         failed
+    }
+
+    /// Writes on IP objects that people made why they reserve nothing, or that they do.
+    async fn tell_reservations(&mut self, decisions: &[Decision]) {
+        let api: Api<Ip> = Api::all(self.edge.client.clone());
+        let mut wanted = Vec::new();
+        for ip in decisions.iter().flat_map(|decision| self.world.ips_of(&decision.vm)) {
+            let why = self.world.unreserved.get(&ip.name_any());
+            if ip.annotations().get(NOT_RESERVED) != why {
+                wanted.push((ip.name_any(), why.cloned()));
+            }
+        }
+        let mut warnings = Vec::new();
+        for (name, why) in wanted {
+            self.edge.metrics.api_writes.inc();
+            let patch = json!({ "metadata": { "annotations": { NOT_RESERVED: why } } });
+            match api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
+                Ok(ip) => {
+                    warnings.extend(why.map(|message| Warning {
+                        about: ip.object_ref(&()),
+                        reason: "NotReserved".to_owned(),
+                        message,
+                    }));
+                    self.world.put_ip(ip);
+                }
+                Err(error) => warn!(name, %error, "An IP object was not told of"),
+            }
+        }
+        self.warn(warnings).await;
     }
 
     async fn put_ips(&mut self, decisions: &[Decision]) -> HashSet<VmKey> {
