@@ -485,7 +485,13 @@ pub fn without_effect(vm: &VirtualMachine) -> Vec<String> {
     let metadata = vm.spec.template.metadata.as_ref();
     let written = metadata.and_then(|metadata| metadata.annotations.as_ref());
     let written = written.into_iter().flatten().map(|(key, _)| key);
-    written.filter(|key| is_kube_ovns(key) && !served.contains(*key)).cloned().collect()
+    let meant = |key: &String| is_kube_ovns(key) || is_of_multus(key);
+    written.filter(|key| meant(key) && !served.contains(*key)).cloned().collect()
+}
+
+/// Whether it says which attachments a pod has, with their addresses: there is no pod.
+fn is_of_multus(key: &str) -> bool {
+    [annotations::MULTUS_NETWORKS, annotations::MULTUS_DEFAULT_NETWORK].contains(&key)
 }
 
 /// Whether the annotation is of the family `ovn.kubernetes.io/…`,
