@@ -89,7 +89,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
                 rounds.world.apply(event);
                 gather(&mut rounds, &mut events).await;
             }
-            () = rounds.answered() => {}
+            answered = rounds.answered() => answered?,
             ended = tasks.join_next() => anyhow::bail!("a task that everything relies on ended: {ended:?}"),
             () = ovn.synced(), if !ovn.is_synced() => {}
             () = sleep_until(due) => {}

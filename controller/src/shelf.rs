@@ -35,6 +35,16 @@ impl<K: Resource> Seen<K> {
         Self::All { objects, unreadable: Vec::new() }
     }
 
+    /// The versions of all that it tells of.
+    fn versions(&self) -> impl Iterator<Item = u64> {
+        let (objects, metas): (&[K], &[ObjectMeta]) = match self {
+            Self::All { objects, unreadable } => (objects, unreadable),
+            Self::Now(object) => (std::slice::from_ref(object), &[]),
+            Self::Unreadable(meta) | Self::Gone(meta) => (&[], std::slice::from_ref(meta)),
+        };
+        objects.iter().map(Resource::meta).chain(metas).map(version)
+    }
+
     /// This one is gone.
     pub fn gone(object: &K) -> Self {
         Self::Gone(Box::new(object.meta().clone()))
@@ -46,12 +56,14 @@ impl<K: Resource> Seen<K> {
 pub struct Shelf<Key, K> {
     objects: HashMap<Key, Arc<K>>,
     unreadable: HashMap<Key, ObjectMeta>,
+    /// The newest version that the watch has told of, be it of what is gone.
+    told: u64,
     synced: bool,
 }
 
 impl<Key, K> Default for Shelf<Key, K> {
     fn default() -> Self {
-        Self { objects: HashMap::new(), unreadable: HashMap::new(), synced: false }
+        Self { objects: HashMap::new(), unreadable: HashMap::new(), told: 0, synced: false }
     }
 }
 
@@ -101,8 +113,9 @@ impl<Key: Clone + Eq + std::hash::Hash, K: Resource + Clone> Shelf<Key, K> {
         seen: Seen<K>,
         key_of: impl Fn(&ObjectMeta) -> Key,
     ) -> Vec<Change<Key, K>> {
+        self.told = seen.versions().max().map_or(self.told, |newest| self.told.max(newest));
         match seen {
-            Seen::Now(object) => self.put(key_of(object.meta()), *object).into_iter().collect(),
+            Seen::Now(object) => self.place(key_of(object.meta()), *object).into_iter().collect(),
             Seen::Unreadable(meta) => {
                 let key = key_of(&meta);
                 if !self.is_newer(&key, &meta) {
@@ -144,8 +157,16 @@ impl<Key: Clone + Eq + std::hash::Hash, K: Resource + Clone> Shelf<Key, K> {
         }
     }
 
-    /// Puts in one object unless it is older than the one held.
+    /// Puts in an answer of the API, unless it is older than the object held, or than the
+    /// news that the object is gone: an answer may come after what its watch told since.
     pub fn put(&mut self, key: Key, object: K) -> Option<Change<Key, K>> {
+        if self.meta(&key).is_none() && version(object.meta()) < self.told {
+            return None;
+        }
+        self.place(key, object)
+    }
+
+    fn place(&mut self, key: Key, object: K) -> Option<Change<Key, K>> {
         if !self.is_newer(&key, object.meta()) {
             return None;
         }
@@ -183,4 +204,29 @@ impl<Key: Clone + Eq + std::hash::Hash, K: Resource + Clone> Shelf<Key, K> {
 /// Versions are opaque by contract and numbers in fact.
 fn version(meta: &ObjectMeta) -> u64 {
     meta.resource_version.as_ref().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use crds::kubeovn::Vpc;
+
+    use super::*;
+
+    fn vpc(version: &str) -> Vpc {
+        let mut vpc = Vpc::new("v", Default::default());
+        vpc.metadata.resource_version = Some(version.to_owned());
+        vpc
+    }
+
+    #[test]
+    fn an_answer_older_than_the_news_that_the_object_is_gone_brings_nothing_back() {
+        let name = |meta: &ObjectMeta| meta.name.clone().unwrap_or_default();
+        let mut shelf = Shelf::default();
+        shelf.apply(Seen::Now(Box::new(vpc("9"))), name);
+        shelf.apply(Seen::gone(&vpc("11")), name);
+        assert!(
+            shelf.put("v".to_owned(), vpc("10")).is_none() && shelf.get(&"v".to_owned()).is_none()
+        );
+        assert!(shelf.put("v".to_owned(), vpc("12")).is_some(), "one made anew is there");
+    }
 }

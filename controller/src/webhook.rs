@@ -40,7 +40,7 @@ pub use registration::{At, ServiceName};
 
 /// The largest request: an object and the one before it, of which etcd stores no more
 /// than 1.5 MiB each.
-const LARGEST: usize = 8 << 20;
+const LARGEST: usize = 4 << 20;
 /// The most connections at once, each of which may hold one such request.
 const CONNECTIONS: usize = 64;
 /// How long a handshake or a request may take to come in.
@@ -94,6 +94,12 @@ pub async fn start(
     tasks: &mut JoinSet<()>,
 ) -> anyhow::Result<Option<Arc<Facts>>> {
     let Some(listen) = args.webhook_listen else { return Ok(None) };
+    if listen.ip().is_unspecified() && args.webhook_service.is_none() && args.webhook_url.is_none()
+    {
+        anyhow::bail!(
+            "--webhook-listen {listen}: no API server finds the webhook by this address: say --webhook-service or --webhook-url, too"
+        );
+    }
     let listener = TcpListener::bind(listen)
         .await
         .with_context(|| format!("cannot listen for the webhook on {listen}"))?;

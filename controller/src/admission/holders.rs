@@ -49,6 +49,11 @@ impl Holders {
         Some(Claimant::from_holder(holder))
     }
 
+    /// Who has lent this address of a subnet to who holds it.
+    pub(super) fn lender_of(&self, subnet: &str, address: IpAddr) -> Option<Claimant> {
+        Claimant::of_lender(self.blocks.get(&block_name(subnet, address))?.get(&address)?)
+    }
+
     /// All that is held of a subnet.
     pub(super) fn of_subnet(&self, subnet: &str) -> impl Iterator<Item = (IpAddr, Claimant)> {
         let of_family = |family: &str| {

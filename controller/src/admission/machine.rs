@@ -77,7 +77,8 @@ pub(super) fn address_refusal(
     asker: &VmKey,
 ) -> Option<String> {
     let holder = index.holders.of(&network.name, address);
-    if holder.as_ref().is_some_and(|holder| holder.vm == *asker) {
+    let lender = index.holders.lender_of(&network.name, address);
+    if holder.iter().chain(&lender).any(|one| one.vm == *asker) {
         return None;
     }
     ledger::refusal(network, address, holder.as_ref()).map(|error| error.to_string())

@@ -84,7 +84,7 @@ impl Claimant {
     }
 
     /// Who has lent what this holder has, if it was lent.
-    pub(super) fn of_lender(holder: &Holder) -> Option<Self> {
+    pub(crate) fn of_lender(holder: &Holder) -> Option<Self> {
         holder.lender.as_ref().map(|one| Self::without_port(one.name.clone(), &one.uid))
     }
 

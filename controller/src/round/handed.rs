@@ -3,17 +3,27 @@
 use std::time::Duration;
 
 use crds::kubevirt::{PrintableStatus, VirtualMachine, VirtualMachineInstance};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::{Resource as _, ResourceExt as _};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::late::{Answer, Write, Written};
-use super::{Rounds, STARTING_UNSEEN, is_not_found};
+use super::{Rounds, STARTING_UNSEEN};
 use crate::decide::Decision;
+use crate::ledger::VmKey;
 use crate::machine;
 use crate::warning::Warning;
 use crate::world::node_of;
+
+/// What is to be written of what a VM says of itself.
+enum Say {
+    Nothing,
+    /// Not before so long.
+    After(SignedDuration),
+    /// This, and what to tell about it once it is written.
+    Now(Box<VirtualMachine>, Vec<Warning>),
+}
 
 impl Rounds {
     /// Hands over what is decided to be written for VMs that is not their place: one
@@ -21,8 +31,7 @@ impl Rounds {
     pub(super) fn hand_over(&mut self, decisions: &mut [Decision], now: Timestamp) {
         for decision in decisions {
             if let Some(at) = decision.again_at {
-                let wait = Duration::try_from(at.duration_since(now)).unwrap_or_default();
-                self.later.insert(decision.vm.clone(), (Instant::now() + wait, 0));
+                self.look_again(&decision.vm, at.duration_since(now));
             }
             if let Some(start) = decision.create.take() {
                 self.world.agenda.begin(decision.vm.clone(), Some(start.node.clone()));
@@ -49,46 +58,60 @@ impl Rounds {
         instance.resource_version()
     }
 
-    /// The VM with what it should say of itself, if it says something else.
+    /// Has this VM looked at after so long; that it failed before still counts.
+    fn look_again(&mut self, vm: &VmKey, wait: SignedDuration) {
+        let wait = Duration::try_from(wait).unwrap_or_default();
+        let tries = self.later.get(vm).map_or(0, |(_, tries)| *tries);
+        self.later.insert(vm.clone(), (Instant::now() + wait, tries));
+    }
+
+    /// The VM with what it should say of itself, if it is to be written now.
     fn new_status(&mut self, decision: &Decision, now: Timestamp) -> Option<Write> {
-        if decision.again_at.is_none() {
-            self.later.remove(&decision.vm);
+        match self.say(decision, now) {
+            Say::Now(vm, news) => return Some(Write::Status(vm, news)),
+            Say::After(wait) => self.look_again(&decision.vm, wait),
+            Say::Nothing if decision.again_at.is_none() => drop(self.later.remove(&decision.vm)),
+            Say::Nothing => {}
         }
-        if self.world.is_unreadable(&decision.vm) {
-            return None;
-        }
-        let vm = self.world.machines.get(&decision.vm)?;
+        None
+    }
+
+    fn say(&self, decision: &Decision, now: Timestamp) -> Say {
+        let vm = self.world.machines.get(&decision.vm);
+        let Some(vm) = vm.filter(|_| !self.world.is_unreadable(&decision.vm)) else {
+            return Say::Nothing;
+        };
         let instance = self.world.instances.get(&decision.vm);
         let instance = instance.filter(|instance| machine::owns(vm, instance));
         let status =
             machine::status(vm, instance.map(|one| &**one), decision.trouble.as_ref(), now);
         if vm.status.as_ref() == Some(&status) {
-            return None;
+            return Say::Nothing;
         }
         let begun = instance.and_then(|instance| instance.creation_timestamp());
         if status.printable_status == PrintableStatus::Starting
             && let Some(left) = begun.map(|begun| STARTING_UNSEEN - now.duration_since(begun.0))
             && left.is_positive()
         {
-            let wait = Duration::try_from(left).unwrap_or_default();
-            self.later.insert(decision.vm.clone(), (Instant::now() + wait, 0));
-            return None;
+            return Say::After(left);
         }
-        let news = machine::news(vm, &status).into_iter().map(|(reason, message)| Warning {
-            about: vm.object_ref(&()),
-            reason,
-            message,
-        });
+        let about = || vm.object_ref(&());
+        let news = machine::news(vm, &status).into_iter();
+        let news = news.map(|(reason, message)| Warning { about: about(), reason, message });
         let news = news.collect();
         let mut written = VirtualMachine::clone(vm);
         written.status = Some(status);
-        Some(Write::Status(Box::new(written), news))
+        Say::Now(Box::new(written), news)
     }
 
     /// Waits for the next write to be answered, and takes in what came of it.
-    pub async fn answered(&mut self) {
-        let answer = self.late.answer().await;
+    ///
+    /// # Errors
+    /// When a writer has ended by a defect.
+    pub async fn answered(&mut self) -> anyhow::Result<()> {
+        let answer = self.late.answer().await?;
         self.take_in(answer);
+        Ok(())
     }
 
     /// Takes in all that was answered meanwhile.
@@ -101,28 +124,33 @@ impl Rounds {
     fn take_in(&mut self, Answer { vm, writes, outcome }: Answer) {
         self.edge.metrics.api_writes.inc_by(writes);
         let failed = match outcome {
-            Ok(written) => {
-                match written {
-                    Written::Started(instance) => {
-                        info!(%vm, node = node_of(&instance), "Placed");
-                        self.world.put_instance(*instance);
-                    }
-                    Written::Stopping => info!(%vm, "Stopping"),
-                    Written::Told(machine) => self.world.put_machine(*machine),
+            Ok(Written::Started(instance)) => {
+                info!(%vm, node = node_of(&instance), "Placed");
+                self.world.put_instance(*instance);
+                false
+            }
+            Ok(Written::Stopping) => {
+                info!(%vm, "Stopping");
+                false
+            }
+            // One that its watch has told to be gone meanwhile stays gone.
+            Ok(Written::Told(machine)) => {
+                if self.world.machines.get(&vm).is_some() {
+                    self.world.put_machine(*machine);
                 }
                 false
             }
-            // A VM that is gone has nothing to say; its watch tells the rest.
+            Ok(Written::Gone) => false,
             Err(error) => {
                 warn!(%vm, %error, "A VM's instance or status was not written");
-                !is_not_found(&error)
+                true
             }
         };
         self.world.agenda.end(&vm);
         if failed {
             self.fail(vm);
-        } else if self.later.get(&vm).is_some_and(|(_, tries)| *tries > 0) {
-            self.later.remove(&vm);
+        } else if let Some((_, tries)) = self.later.get_mut(&vm) {
+            *tries = 0;
         }
     }
 }

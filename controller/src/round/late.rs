@@ -11,20 +11,26 @@
 //! consists of goes first.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crds::kubevirt::{VirtualMachine, VirtualMachineInstance};
 use kube::Client;
 use kube::api::{Api, PostParams};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
-use super::{PARALLEL_WRITES, delete_instance};
+use super::{PARALLEL_WRITES, delete_instance, is_not_found};
 use crate::ledger::VmKey;
 use crate::objects::Start;
 use crate::warning::{self, Warning};
 
 /// Workers that go on while a round writes.
 const MEANWHILE: usize = 6;
+
+/// A write that is not answered for so long is tried again: a server that lost power may
+/// never answer, and its VM waits for nothing else.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// What is to be written for one VM.
 pub(super) enum Write {
@@ -46,6 +52,8 @@ pub(super) enum Written {
     Stopping,
     /// The VM says what it should.
     Told(Box<VirtualMachine>),
+    /// The VM is gone and has nothing to say; its watch tells the rest.
+    Gone,
 }
 
 /// How the write for a VM ended.
@@ -62,7 +70,7 @@ pub(super) struct Late {
     queue: mpsc::UnboundedSender<(VmKey, Write)>,
     answers: mpsc::UnboundedReceiver<Answer>,
     round_writes: watch::Sender<bool>,
-    _workers: JoinSet<()>,
+    workers: JoinSet<()>,
 }
 
 impl Late {
@@ -76,7 +84,7 @@ impl Late {
             let rests = (number >= MEANWHILE).then(|| yielding.clone());
             workers.spawn(work(client.clone(), Arc::clone(&jobs), rests, answering.clone()));
         }
-        Self { queue, answers, round_writes, _workers: workers }
+        Self { queue, answers, round_writes, workers }
     }
 
     /// Has this written for a VM for which nothing is under way.
@@ -91,8 +99,14 @@ impl Late {
     }
 
     /// The next answer, when there is one.
-    pub(super) async fn answer(&mut self) -> Answer {
-        self.answers.recv().await.expect("workers answer for as long as there is a queue")
+    ///
+    /// # Errors
+    /// When a worker has ended by a defect: its VM would wait for an answer for good.
+    pub(super) async fn answer(&mut self) -> anyhow::Result<Answer> {
+        tokio::select! {
+            Some(answer) = self.answers.recv() => Ok(answer),
+            ended = self.workers.join_next() => anyhow::bail!("a writer ended: {ended:?}"),
+        }
     }
 
     /// The next answer, if there is one.
@@ -124,7 +138,8 @@ async fn work(
         }
         let Some((vm, job)) = jobs.lock().await.recv().await else { return };
         let mut writes = 1;
-        let outcome = write(&client, &vm, job, &mut writes).await;
+        let written = timeout(LIMIT, write(&client, &vm, job, &mut writes)).await;
+        let outcome = written.unwrap_or_else(|late| Err(kube::Error::Service(late.into())));
         if answers.send(Answer { vm, writes, outcome }).is_err() {
             return;
         }
@@ -150,7 +165,10 @@ async fn write(
         }
         Write::Status(machine, news) => {
             let api: Api<VirtualMachine> = Api::namespaced(client.clone(), &vm.namespace);
-            let written = api.replace_status(&vm.name, &params, &machine).await?;
+            let written = match api.replace_status(&vm.name, &params, &machine).await {
+                Err(error) if is_not_found(&error) => return Ok(Written::Gone),
+                outcome => outcome?,
+            };
             *writes += u64::try_from(news.len()).unwrap_or(u64::MAX);
             warning::publish(client, news).await;
             Ok(Written::Told(Box::new(written)))

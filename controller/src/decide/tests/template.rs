@@ -179,7 +179,9 @@ fn an_address_that_was_changed_is_free_for_others_once_an_instance_has_the_other
     assert_eq!(addresses(&next)[0], "10.0.0.6");
     assert!(next.spare.is_empty(), "somebody else may be starting it as it was: {:?}", next.spare);
 
-    world.put_instance(next.create.unwrap().instance());
+    let mut instance = next.create.unwrap().instance();
+    instance.metadata.resource_version = Some("4".to_owned());
+    world.put_instance(instance);
     committed(&mut world);
     let running = decided(&mut world, "web");
     assert_eq!(addresses(&running)[0], "10.0.0.6");
