@@ -367,6 +367,21 @@ impl<'a> Offer<'a> {
             (None, None) => Err(RequestError::UnknownSubnet { place, subnet }),
         }
     }
+
+    /// The same, of this provider.
+    fn named_for(
+        &self,
+        provider: &str,
+        place: String,
+        name: &str,
+    ) -> Result<&'a Network, RequestError> {
+        let subnet = self.named(&place, name)?;
+        if subnet.provider == provider {
+            return Ok(subnet);
+        }
+        let (theirs, provider) = (subnet.provider.clone(), provider.to_owned());
+        Err(RequestError::OtherProvider { place, subnet: name.to_owned(), theirs, provider })
+    }
 }
 
 /// Who asks: a VM by its template, or an instance without a VM.
@@ -558,18 +573,7 @@ impl Reader<'_> {
     fn subnet(&self, network: &str, provider: &str) -> Result<&Network, RequestError> {
         let key = annotations::key(provider, annotations::LOGICAL_SWITCH);
         if let Some(name) = self.annotations.get(&key) {
-            let place = format!("annotation {key}");
-            let subnet = self.offer.named(&place, name.trim())?;
-            return if subnet.provider == provider {
-                Ok(subnet)
-            } else {
-                Err(RequestError::OtherProvider {
-                    place,
-                    subnet: name.clone(),
-                    theirs: subnet.provider.clone(),
-                    provider: provider.to_owned(),
-                })
-            };
+            return self.offer.named_for(provider, format!("annotation {key}"), name.trim());
         }
         if let Some(subnet) = self.subnet_of_pool(provider)? {
             return Ok(subnet);

@@ -47,16 +47,7 @@ impl<'a> Reader<'a> {
             return Err(RequestError::UnknownVip { key, vip: name });
         };
         let place = format!("annotation {key}: Vip {name:?}");
-        let subnet = self.offer.named(&place, vip.spec.subnet.trim())?;
-        if subnet.provider == provider {
-            return Ok(Some(subnet));
-        }
-        Err(RequestError::OtherProvider {
-            place,
-            subnet: subnet.name.clone(),
-            theirs: subnet.provider.clone(),
-            provider: provider.to_owned(),
-        })
+        self.offer.named_for(provider, place, vip.spec.subnet.trim()).map(Some)
     }
 }
 

@@ -60,16 +60,7 @@ impl<'a> Reader<'a> {
             return Err(self.unknown_pool(key, name));
         };
         let place = format!("annotation {key}: IPPool {name:?}");
-        let subnet = self.offer.named(&place, &pool.spec.subnet)?;
-        if subnet.provider == provider {
-            return Ok(Some(subnet));
-        }
-        Err(RequestError::OtherProvider {
-            place,
-            subnet: subnet.name.clone(),
-            theirs: subnet.provider.clone(),
-            provider: provider.to_owned(),
-        })
+        self.offer.named_for(provider, place, &pool.spec.subnet).map(Some)
     }
 
     /// The first pool of the subnet, by name, that is for this namespace and has
