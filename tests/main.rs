@@ -19,6 +19,7 @@ mod pools;
 mod port_lifecycle;
 mod restarts;
 mod schema_rules;
+mod succession;
 mod topology;
 mod vips;
 mod vm_lifecycle;
@@ -57,7 +58,10 @@ fn main() -> std::io::Result<ExitCode> {
         suite.group(
             &format!("review_{}", flavour.name()),
             choice,
-            stories![bad_input: all_that_cannot_be_is_refused_when_it_is_written],
+            stories![
+                bad_input: all_that_cannot_be_is_refused_when_it_is_written;
+                succession: a_successor_is_let_in_while_its_predecessor_goes;
+            ],
         );
         // What follows leaves no schema.
         let choice = Choice { flavour, guests: false, reviews: false };

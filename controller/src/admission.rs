@@ -2,7 +2,7 @@
 //! those that are there.
 //!
 //! ```text
-//!  the store's own thread ─┐            ┌─ Facts: subnets, holders, MACs
+//!  the store's own thread ─┐            ┌─ Facts: subnets, holders, ports, owners
 //!                          ├─► review ──┤
 //!  the webhook ────────────┘            └─ what the rounds ask of it, in their words
 //! ```
@@ -18,8 +18,10 @@ mod addresses;
 mod facts;
 mod holders;
 mod machine;
-mod macs;
 mod networks;
+mod owners;
+mod ports;
+mod taken;
 
 use crds::kubeovn::{FixedField, Ip, IpPool, Subnet, Vip, Vpc, fixed_fields};
 use crds::kubevirt::{VirtualMachine, VirtualMachineInstance};

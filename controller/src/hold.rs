@@ -204,7 +204,7 @@ pub fn vpc_waits(world: &World, vpc: &Vpc) -> Option<String> {
 }
 
 /// A holder as its author knows it.
-fn user(holder: &Claimant) -> String {
+pub(crate) fn user(holder: &Claimant) -> String {
     if let Some(vip) = holder.vm.vip() {
         format!("Vip {vip}")
     } else if let Some(node) = holder.vm.node() {

@@ -4,7 +4,7 @@ use crds::kubeovn::{Ip, IpPool, Vip};
 use kube::ResourceExt as _;
 use net::listed;
 
-use super::machine::address_refusal;
+use super::taken::{self, Taken};
 use super::{Findings, Index};
 use crate::decide::{has_owner, reservation_flaws};
 use crate::flaw::Flaw;
@@ -28,12 +28,21 @@ pub(super) fn vip(index: &Index, vip: &Vip) -> Findings {
         Err(error) => return Findings { flaws, ..Findings::refused(error.message) },
     };
     let own = VmKey::of_vip(&vip.name_any());
-    let held = asked.addresses.iter().find_map(|address| {
-        let why = address_refusal(index, asked.network, *address, &own)?;
+    let taken = asked.addresses.iter().filter_map(|address| {
         let field = if address.is_ipv4() { "v4ip" } else { "v6ip" };
-        Some(Flaw::new(field.to_owned(), address, why).to_string())
+        let why = taken::address(index, asked.network, *address, &own)?;
+        let said = |why| told(field, &address.to_string(), why);
+        Some(match why {
+            Taken::ForGood(why) => Taken::ForGood(said(why)),
+            Taken::ForNow(why) => Taken::ForNow(said(why)),
+        })
     });
-    Findings { refusal: held, flaws, ..Findings::default() }
+    let (refusal, waits) = Taken::sorted(taken);
+    Findings { refusal, flaws, waits }
+}
+
+fn told(field: &str, value: &str, why: String) -> String {
+    Flaw::new(field.to_owned(), value, why).to_string()
 }
 
 /// One that was written for a VM says what the ledger does.
@@ -45,10 +54,19 @@ pub(super) fn reservation(index: &Index, ip: &Ip) -> Findings {
     let network = index.networks().get(&spec.subnet);
     let whose = VmKey { namespace: spec.namespace.clone(), name: spec.pod_name.clone() };
     let mut found = Findings { flaws: reservation_flaws(ip, network), ..Findings::default() };
-    if found.flaws.is_empty() {
-        found.flaws.extend(held_flaws(index, network, ip, &whose));
+    let mut taken = Vec::new();
+    if let Some(network) = network {
+        if found.flaws.is_empty() {
+            taken.extend(addresses_taken(index, network, ip, &whose));
+        }
+        taken.extend(mac_taken(index, network, ip));
     }
-    found.flaws.extend(mac_flaw(index, network, ip));
+    for (field, value, why) in taken {
+        match why {
+            Taken::ForGood(why) => found.flaws.push(Flaw::new(field.to_owned(), value, why)),
+            Taken::ForNow(why) => found.waits.push(told(field, value, why)),
+        }
+    }
     if network.is_none() {
         let advice = "no Subnet of that name is in force: create it, or name another";
         found.waits.push(Flaw::new("subnet".to_owned(), &spec.subnet, advice).to_string());
@@ -56,26 +74,33 @@ pub(super) fn reservation(index: &Index, ip: &Ip) -> Findings {
     found
 }
 
+/// Of a field of an IP object and what it says: who has it.
+type OfField<'a> = (&'static str, &'a str, Taken);
+
 /// Those of the addresses that it names that somebody else holds.
-fn held_flaws(index: &Index, network: Option<&Network>, ip: &Ip, whose: &VmKey) -> Vec<Flaw> {
+fn addresses_taken<'a>(
+    index: &Index,
+    network: &Network,
+    ip: &'a Ip,
+    whose: &VmKey,
+) -> Vec<OfField<'a>> {
     let spec = &ip.spec;
     let fields = [
         ("v4IpAddress", &spec.v4_ip_address),
         ("v6IpAddress", &spec.v6_ip_address),
         ("ipAddress", &spec.ip_address),
     ];
-    let flaw = |(field, text): (&str, &String)| {
-        let network = network?;
-        let mut addresses = listed::addresses(text);
-        let why = addresses.find_map(|one| address_refusal(index, network, one, whose))?;
-        Some(Flaw::new(field.to_owned(), text, why))
-    };
-    fields.into_iter().filter_map(flaw).collect()
+    let taken = fields.into_iter().flat_map(|(field, text)| {
+        let taken =
+            listed::addresses(text).filter_map(|one| taken::address(index, network, one, whose));
+        taken.map(move |why| (field, text.as_str(), why))
+    });
+    taken.collect()
 }
 
 /// That somebody else has the MAC that it names.
-fn mac_flaw(index: &Index, network: Option<&Network>, ip: &Ip) -> Option<Flaw> {
+fn mac_taken<'a>(index: &Index, network: &Network, ip: &'a Ip) -> Option<OfField<'a>> {
     let text = ip.spec.mac_address.trim();
-    let why = index.mac_refusal(network?, text.parse().ok()?, &ip.name_any())?;
-    Some(Flaw::new("macAddress".to_owned(), text, why))
+    let why = taken::mac(index, network, text.parse().ok()?, &ip.name_any())?;
+    Some(("macAddress", text, why))
 }

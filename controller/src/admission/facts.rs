@@ -14,13 +14,14 @@ use ipnetwork::IpNetwork;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
-use net::{AddrRange, MacAddr};
+use net::AddrRange;
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
 use super::holders::Holders;
-use super::macs::Macs;
-use crate::decide::{bound, mac};
+use super::owners::{Known, Owners};
+use super::ports::Ports;
+use crate::decide::bound;
 use crate::flaw::Flaw;
 use crate::hold;
 use crate::namespaces;
@@ -31,7 +32,7 @@ use crate::shelf::{Change, Seen, Shelf};
 use crate::world::{Event, was_ready};
 
 /// The kinds that the facts are made of, by group and plural.
-const KINDS: [(&str, &str); 7] = [
+const KINDS: [(&str, &str); 9] = [
     ("", "namespaces"),
     ("kubeovn.io", "vpcs"),
     ("kubeovn.io", "subnets"),
@@ -39,6 +40,8 @@ const KINDS: [(&str, &str); 7] = [
     ("kubeovn.io", "vips"),
     ("kubeovn.io", "ips"),
     ("berth.io", "addressblocks"),
+    ("kubevirt.io", "virtualmachines"),
+    ("kubevirt.io", "virtualmachineinstances"),
 ];
 
 /// The facts, shared by those who see objects and those who ask.
@@ -62,7 +65,8 @@ impl Facts {
             && index.vips.is_synced()
             && index.namespaces.is_synced()
             && index.holders.is_synced()
-            && index.macs.is_synced()
+            && index.ports.is_synced()
+            && index.owners.are_synced()
     }
 
     /// Whether objects of this kind are to be told of.
@@ -73,15 +77,30 @@ impl Facts {
 
     /// Takes in an object as it was stored.
     pub fn stored(&self, plural: &str, json: &[u8]) {
-        if let Some(event) = event(plural, json, false) {
-            self.apply(&event);
-        }
+        self.told(plural, json, false);
     }
 
     /// Takes in that an object is gone, which was this.
     pub fn removed(&self, plural: &str, json: &[u8]) {
-        if let Some(event) = event(plural, json, true) {
-            self.apply(&event);
+        self.told(plural, json, true);
+    }
+
+    fn told(&self, plural: &str, json: &[u8], gone: bool) {
+        // These are many and change often, and little of them is asked.
+        match plural {
+            "virtualmachines" | "virtualmachineinstances" => {
+                let Some(known) = metadata::<Known>(json) else { return };
+                let owners = &mut self.0.lock().owners;
+                match plural {
+                    "virtualmachines" => owners.machine(&known, gone),
+                    _ => owners.instance(&known, gone),
+                }
+            }
+            _ => {
+                if let Some(event) = event(plural, json, gone) {
+                    self.apply(&event);
+                }
+            }
         }
     }
 
@@ -107,11 +126,7 @@ fn event(plural: &str, json: &[u8], gone: bool) -> Option<Event> {
 }
 
 fn seen<K: DeserializeOwned>(json: &[u8], gone: bool) -> Option<Seen<K>> {
-    #[derive(serde::Deserialize)]
-    struct Named {
-        metadata: ObjectMeta,
-    }
-    let meta = || serde_json::from_slice::<Named>(json).ok().map(|one| Box::new(one.metadata));
+    let meta = || metadata(json).map(Box::new);
     if gone {
         return meta().map(Seen::Gone);
     }
@@ -119,6 +134,14 @@ fn seen<K: DeserializeOwned>(json: &[u8], gone: bool) -> Option<Seen<K>> {
         Ok(object) => Some(Seen::Now(Box::new(object))),
         Err(_) => meta().map(Seen::Unreadable),
     }
+}
+
+fn metadata<M: DeserializeOwned>(json: &[u8]) -> Option<M> {
+    #[derive(serde::Deserialize)]
+    struct Named<M> {
+        metadata: M,
+    }
+    serde_json::from_slice::<Named<M>>(json).ok().map(|one| one.metadata)
 }
 
 /// Networks of one VPC, none of which overlap: by last address, with the first one and
@@ -131,10 +154,11 @@ pub(super) struct Index {
     pub(super) vpcs: Shelf<String, Vpc>,
     pub(super) vips: Shelf<String, Vip>,
     pub(super) holders: Holders,
+    pub(super) ports: Ports,
+    pub(super) owners: Owners,
     subnets: Shelf<String, Subnet>,
     pools: Shelf<String, IpPool>,
     namespaces: Shelf<String, Namespace>,
-    macs: Macs,
     /// Subnets that can be in force, none of which overlap.
     networks: BTreeMap<String, Network>,
     spans: HashMap<String, Spans>,
@@ -176,9 +200,11 @@ impl Index {
                     self.subnet_changed(&name, new);
                 }
             }
-            Event::Ip(seen) => self.macs.apply(seen),
+            Event::Ip(seen) => self.ports.apply(seen),
             Event::Block(seen) => self.holders.apply(seen),
-            Event::Machine(_) | Event::Instance(_) | Event::Node(_) => {}
+            Event::Machine(seen) => self.owners.machine_seen(seen),
+            Event::Instance(seen) => self.owners.instance_seen(seen),
+            Event::Node(_) => {}
         }
     }
 
@@ -284,22 +310,9 @@ impl Index {
         }
     }
 
-    /// Why `port` cannot have this MAC on this network.
-    pub(super) fn mac_refusal(
-        &self,
-        network: &Network,
-        mac: MacAddr,
-        port: &str,
-    ) -> Option<String> {
-        let subnet = self.subnets.get(&network.name).map(|subnet| &**subnet);
-        if mac::is_routers(subnet, network, mac) {
-            return Some(mac::used_by(mac, &mac::gateway_of(network)));
-        }
-        let in_vpc =
-            |subnet: &str| self.networks.get(subnet).is_some_and(|one| one.vpc == network.vpc);
-        let mut others = self.macs.of(mac).filter(|(other, _)| *other != port);
-        let (holder, _) = others.find(|(_, subnet)| in_vpc(subnet))?;
-        Some(mac::used_by(mac, holder))
+    /// The Subnet of this name.
+    pub(super) fn subnet(&self, name: &str) -> Option<&Subnet> {
+        self.subnets.get(&name.to_owned()).map(|subnet| &**subnet)
     }
 }
 

@@ -1,15 +1,13 @@
 //! VMs, and instances made by hand.
 
-use std::net::IpAddr;
-
 use crds::annotations::{self, AAPS, IP_ADDRESS, MAC_ADDRESS};
 use crds::kubevirt::{VirtualMachine, VirtualMachineInstance};
 use kube::ResourceExt as _;
 
+use super::taken::{self, Taken};
 use super::{Findings, Index};
 use crate::decide::is_made_by_hand;
-use crate::ledger::{self, VmKey};
-use crate::network::Network;
+use crate::ledger::VmKey;
 use crate::request::{self, Asker, Request, requests};
 use crate::vips;
 
@@ -41,7 +39,8 @@ fn asked(index: &Index, asker: Asker<'_>) -> Findings {
         }
         Err(error) => return Findings::refused(error),
     };
-    let refusal = asked.iter().find_map(|request| taken(index, asker, request));
+    let taken = asked.iter().flat_map(|request| taken_of(index, asker, request));
+    let (refusal, mut waits) = Taken::sorted(taken);
     let carried = |request: &Request| {
         let key = annotations::key(&request.provider, AAPS);
         let unfit = request.leave.carries.iter().filter_map(|name| {
@@ -50,38 +49,22 @@ fn asked(index: &Index, asker: Asker<'_>) -> Findings {
         });
         unfit.collect::<Vec<_>>()
     };
-    let waits = asked.iter().flat_map(carried).collect();
+    waits.extend(asked.iter().flat_map(carried));
     Findings { refusal, waits, ..Findings::default() }
 }
 
 /// Which of the addresses and MACs that a template names somebody else has.
-fn taken(index: &Index, asker: Asker<'_>, request: &Request) -> Option<String> {
-    let network = index.networks().get(&request.subnet)?;
-    let place = |field: &str| place(asker, request, field);
+fn taken_of(index: &Index, asker: Asker<'_>, request: &Request) -> Vec<Taken> {
+    let Some(network) = index.networks().get(&request.subnet) else { return Vec::new() };
     let vm = VmKey { namespace: asker.namespace.to_owned(), name: asker.name.to_owned() };
-    let refusal = request.addresses.iter().find_map(|address| {
-        let why = address_refusal(index, network, *address, &vm)?;
-        Some(format!("{}: {why}", place(IP_ADDRESS)))
-    });
-    refusal.or_else(|| {
-        let why = index.mac_refusal(network, request.mac?, &request.port)?;
-        Some(format!("{}: {why}", place(MAC_ADDRESS)))
-    })
-}
-
-/// Why `asker` cannot have this address. What it holds itself it may name.
-pub(super) fn address_refusal(
-    index: &Index,
-    network: &Network,
-    address: IpAddr,
-    asker: &VmKey,
-) -> Option<String> {
-    let holder = index.holders.of(&network.name, address);
-    let lender = index.holders.lender_of(&network.name, address);
-    if holder.iter().chain(&lender).any(|one| one.vm == *asker) {
-        return None;
+    let mut taken = Vec::new();
+    for address in &request.addresses {
+        let why = taken::address(index, network, *address, &vm);
+        taken.extend(why.map(|why| why.at(&place(asker, request, IP_ADDRESS))));
     }
-    ledger::refusal(network, address, holder.as_ref()).map(|error| error.to_string())
+    let mac = request.mac.and_then(|mac| taken::mac(index, network, mac, &request.port));
+    taken.extend(mac.map(|why| why.at(&place(asker, request, MAC_ADDRESS))));
+    taken
 }
 
 /// The annotation of this field, or the field of the interface.

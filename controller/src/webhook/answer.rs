@@ -69,6 +69,8 @@ mod tests {
         facts.apply(&Event::Vip(Seen::all(vec![])));
         facts.apply(&Event::Ip(Seen::all(vec![])));
         facts.apply(&Event::Block(Seen::all(vec![])));
+        facts.apply(&Event::Machine(Seen::all(vec![])));
+        facts.apply(&Event::Instance(Seen::all(vec![])));
         facts
     }
 

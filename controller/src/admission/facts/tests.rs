@@ -44,8 +44,19 @@ fn facts() -> Facts {
     ip["metadata"]["annotations"] = json!({"berth.io/owner-uid": "u"});
     facts.stored("ips", ip.to_string().as_bytes());
     put(&facts, 1, "vips", "v1", json!({"subnet": "s", "v4ip": "10.0.0.6"}));
+    facts.stored("virtualmachines", machine("web", "u", false).to_string().as_bytes());
     put(&facts, 1, "ippools", "p", json!({"subnet": "s", "ips": ["10.0.0.32/28"]}));
     facts
+}
+
+/// As it is stored.
+fn machine(name: &str, uid: &str, leaves: bool) -> Value {
+    let mut vm = vm(name, &[]);
+    vm["metadata"]["uid"] = uid.into();
+    if leaves {
+        vm["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+    }
+    vm
 }
 
 fn vm(name: &str, annotations: &[(&str, &str)]) -> Value {
@@ -113,6 +124,90 @@ fn what_somebody_else_has_is_refused_with_its_holder() {
     refused(said(&facts, "ips", &ip("", "02:00:00:00:00:05")), &["spec.macAddress", "web.default"]);
     let pool = object("ippools", "q", json!({"subnet": "s", "ips": ["10.0.0.40"]}));
     refused(said(&facts, "ippools", &pool), &["spec.ips[0]", "10.0.0.40", "IPPool", "p"]);
+}
+
+#[test]
+fn what_somebody_has_who_goes_is_warned_of() {
+    let facts = facts();
+    let mac = "02:00:00:00:00:05";
+    let successor =
+        vm("db", &[("logical_switch", "s"), ("ip_address", "10.0.0.5"), ("mac_address", mac)]);
+    let vip = object("vips", "v2", json!({"subnet": "s", "v4ip": "10.0.0.5"}));
+    let ip = object(
+        "ips",
+        "db.default",
+        json!({"podName": "db", "namespace": "default", "subnet": "s",
+            "v4IpAddress": "10.0.0.5", "macAddress": mac}),
+    );
+    let all = [("virtualmachines", &successor), ("vips", &vip), ("ips", &ip)];
+    let tell = |leaves, gone| {
+        let web = machine("web", "u", leaves).to_string();
+        match gone {
+            true => facts.removed("virtualmachines", web.as_bytes()),
+            false => facts.stored("virtualmachines", web.as_bytes()),
+        }
+    };
+    let waits: &[&str] = &["10.0.0.5", "still held by VirtualMachine default/web", "waited for"];
+    for (leaves, gone) in [(true, false), (true, true)] {
+        all.iter().for_each(|(plural, new)| refused(said(&facts, plural, new), &["10.0.0.5"]));
+        tell(leaves, gone);
+        all.iter().for_each(|(plural, new)| warned(said(&facts, plural, new), waits));
+        warned(said(&facts, "virtualmachines", &successor), &[mac, "still used by web.default"]);
+        tell(false, false);
+    }
+    // Its instance, which outlived it, holds what it held.
+    tell(true, true);
+    let instance = |notes: Value, owners: Value, leaves: bool| {
+        let mut instance = object("virtualmachineinstances", "web", json!({}));
+        instance["metadata"]["annotations"] = notes;
+        instance["metadata"]["ownerReferences"] = owners;
+        if leaves {
+            instance["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+        }
+        facts.stored("virtualmachineinstances", instance.to_string().as_bytes());
+    };
+    let owner = json!([{"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "name": "web", "uid": "u"}]);
+    let noted = || json!({"berth.io/owner-uid": "u"});
+    instance(noted(), owner, false);
+    warned(said(&facts, "virtualmachines", &successor), waits);
+    instance(noted(), json!([]), false);
+    refused(said(&facts, "virtualmachines", &successor), &["10.0.0.5", "web.default"]);
+    instance(noted(), json!([]), true);
+    warned(said(&facts, "virtualmachines", &successor), waits);
+
+    let thief = vm("db", &[("logical_switch", "s"), ("ip_address", "10.0.0.6")]);
+    refused(said(&facts, "virtualmachines", &thief), &["Vip v1"]);
+    facts.removed("vips", object("vips", "v1", json!({})).to_string().as_bytes());
+    warned(said(&facts, "virtualmachines", &thief), &["10.0.0.6", "still held by Vip v1"]);
+}
+
+#[test]
+fn a_reservation_that_is_deleted_is_in_nobodys_way() {
+    let facts = facts();
+    let reserved = json!({"port": "later.default", "vm": "default/later", "uid": ""});
+    let block = json!({"subnet": "s", "first": "10.0.0.0", "held": {"10.0.0.9": reserved}});
+    put(&facts, 2, "addressblocks", "s.v4.0a0000", block);
+    let mac = "02:00:00:00:00:09";
+    let mut ip = object(
+        "ips",
+        "later.default",
+        json!({"podName": "later", "namespace": "default", "subnet": "s",
+            "v4IpAddress": "10.0.0.9", "macAddress": mac}),
+    );
+    let asks = |field, text| vm("db", &[("logical_switch", "s"), (field, text)]);
+    for leaves in [false, true] {
+        if leaves {
+            ip["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+        }
+        facts.stored("ips", ip.to_string().as_bytes());
+        for (field, text) in [("ip_address", "10.0.0.9"), ("mac_address", mac)] {
+            let answer = said(&facts, "virtualmachines", &asks(field, text));
+            match leaves {
+                false => refused(answer, &[text, "later.default"]),
+                true => warned(answer, &[text, "later.default"]),
+            }
+        }
+    }
 }
 
 #[test]

@@ -1,0 +1,122 @@
+//! Addresses and MACs that somebody else has: for good, or only until that one is gone.
+//!
+//! Who is being deleted, or is gone and not yet out of the ledger, gives back what it
+//! holds without anybody having to change anything. So what names it is let in and told
+//! what it waits for: `kubectl delete` and `kubectl create` of a successor need no pause
+//! between them.
+
+use std::net::IpAddr;
+
+use net::MacAddr;
+
+use super::facts::Index;
+use super::ports::{Port, Whose};
+use crate::decide::mac;
+use crate::hold;
+use crate::ledger::{self, AddressError, Claimant, VmKey};
+use crate::network::Network;
+
+/// Why something cannot be had.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// Who has it stays: another is to be chosen.
+    ForGood(String),
+    /// It is had once its holder is gone.
+    ForNow(String),
+}
+
+impl Taken {
+    /// The same, said of `place`.
+    pub(super) fn at(self, place: &str) -> Self {
+        let at = |why| format!("{place}: {why}");
+        match self {
+            Self::ForGood(why) => Self::ForGood(at(why)),
+            Self::ForNow(why) => Self::ForNow(at(why)),
+        }
+    }
+
+    /// What is refused for good: the first, there may be others; and what only waits.
+    pub(super) fn sorted(all: impl IntoIterator<Item = Self>) -> (Option<String>, Vec<String>) {
+        let (mut refusal, mut waits) = (None, Vec::new());
+        for one in all {
+            match one {
+                Self::ForGood(why) => drop(refusal.get_or_insert(why)),
+                Self::ForNow(why) => waits.push(why),
+            }
+        }
+        (refusal, waits)
+    }
+}
+
+/// Why `asker` cannot have this address. What it holds itself it may name.
+pub(super) fn address(
+    index: &Index,
+    network: &Network,
+    address: IpAddr,
+    asker: &VmKey,
+) -> Option<Taken> {
+    let holder = index.holders.of(&network.name, address);
+    // What is on loan goes back to its lender.
+    let lender = index.holders.lender_of(&network.name, address);
+    if holder.iter().chain(&lender).any(|one| one.vm == *asker) {
+        return None;
+    }
+    let refusal = ledger::refusal(network, address, holder.as_ref())?;
+    let mut in_the_way = holder.iter().chain(&lender);
+    match (&refusal, &holder) {
+        (AddressError::Held { subnet, .. }, Some(holder))
+            if in_the_way.all(|one| goes(index, one)) =>
+        {
+            let who = hold::user(holder);
+            Some(Taken::ForNow(format!(
+                "{address} of subnet {subnet:?} is still held by {who}, which is being deleted: it is waited for until it is free"
+            )))
+        }
+        _ => Some(Taken::ForGood(refusal.to_string())),
+    }
+}
+
+/// Why `port` cannot have this MAC on this network.
+pub(super) fn mac(index: &Index, network: &Network, mac: MacAddr, port: &str) -> Option<Taken> {
+    if mac::is_routers(index.subnet(&network.name), network, mac) {
+        return Some(Taken::ForGood(mac::used_by(mac, &mac::gateway_of(network))));
+    }
+    let in_vpc =
+        |subnet: &str| index.networks().get(subnet).is_some_and(|one| one.vpc == network.vpc);
+    let others = index.ports.with(mac).filter(|(name, one)| *name != port && in_vpc(&one.subnet));
+    let (mut leaving, mut staying) = (None, None);
+    for (name, other) in others {
+        let place = if port_goes(index, other) { &mut leaving } else { &mut staying };
+        place.get_or_insert(name);
+    }
+    match (staying, leaving) {
+        (Some(name), _) => Some(Taken::ForGood(mac::used_by(mac, name))),
+        (None, Some(name)) => Some(Taken::ForNow(format!(
+            "MAC address {mac} is still used by {name}, which is being deleted: it is waited for until it is free"
+        ))),
+        (None, None) => None,
+    }
+}
+
+/// Whether this holder is gone, or about to go.
+fn goes(index: &Index, holder: &Claimant) -> bool {
+    if holder.vm.node().is_some() {
+        return false;
+    }
+    if let Some(vip) = holder.vm.vip() {
+        let meta = index.vips.meta(&vip.to_owned());
+        let stays = meta.filter(|meta| meta.uid.as_ref() == Some(&holder.uid));
+        return stays.is_none_or(hold::is_leaving);
+    }
+    if holder.uid.is_empty() {
+        return index.ports.get(&holder.port).is_none_or(|port| port_goes(index, port));
+    }
+    !index.owners.stays(&holder.uid)
+}
+
+fn port_goes(index: &Index, port: &Port) -> bool {
+    match &port.whose {
+        Whose::Vm(uid) => !index.owners.stays(uid),
+        Whose::Other { leaves } => *leaves,
+    }
+}
