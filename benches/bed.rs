@@ -22,7 +22,7 @@ use tests::world::World;
 /// Objects on their way to the API at a time.
 pub const AT_ONCE: usize = 32;
 /// How long anything may take before the measurement is given up.
-pub const LIMIT: Duration = Duration::from_secs(300);
+pub const LIMIT: Duration = Duration::from_secs(900);
 
 /// `bench`, dual-stack, in `bench-vpc`, and in force.
 ///

@@ -8,6 +8,7 @@
 //! median, as the machine is rarely idle and a mean remembers every interruption.
 
 pub mod bed;
+pub mod peer;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};

@@ -12,6 +12,7 @@
 //! | `restart_10000` | the controller is killed, and one more VM made | its IP object was seen |
 //! | `subnets_1000_ready` | the first of 200 VPCs is sent, with 1,000 subnets | the last subnet says Ready |
 //! | `subnets_1000_transactions` | the same | as above |
+//! | `peer_burst_10000`, … | ours on the real API beside what Kube-OVN's controller needs for as many pods, where it is given (see `peer.rs`) | |
 //!
 //! `BERTH_SCALE` gives other numbers than 10,000 and 1,000, to see what grows: `2000,200`.
 //! With it each figure is named by its number. `BERTH_SCALE_ONLY` is one of `embedded`,
@@ -26,6 +27,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use benches::Figure;
 use benches::bed::{LIMIT, count, create, make_subnet, watch};
+use benches::peer::{self, Peer};
 use kube::api::ListParams;
 use kube::core::DynamicObject;
 use serde_json::json;
@@ -33,6 +35,7 @@ use tests::cluster::{Cluster, Flavour};
 use tests::eventually;
 use tests::kinds::{IP, SUBNET, VM, VPC};
 use tests::objects::{Subnet, Vm, vpc};
+use tests::process::peak_kib;
 use tests::suite::World as _;
 use tests::world::{Choice, Part, Setup, World, port_of};
 
@@ -117,10 +120,8 @@ async fn burst(flavour: Flavour, ports: usize) -> anyhow::Result<()> {
     }
     waits.sort_unstable();
     let name = |figure: &str, what: &str| format!("{figure}_{ports}{what}_{}", flavour.name());
-    let seconds = done.duration_since(started);
-    Figure::new(&name("burst", ""), seconds.as_secs_f64(), "s")
-        .against("plain-create", plain.as_secs_f64())
-        .print();
+    let took = done.duration_since(started).as_secs_f64();
+    Figure::new(&name("burst", ""), took, "s").against("plain-create", plain.as_secs_f64()).print();
     for (figure, value) in [
         ("_p50", waits[ports / 2]),
         ("_p99", waits[ports / 100 * 99]),
@@ -135,9 +136,23 @@ async fn burst(flavour: Flavour, ports: usize) -> anyhow::Result<()> {
     let seconds = cpu_seconds(&world, "controller")?;
     Figure::new(&name("burst", "_controller_cpu"), seconds, "s").print();
     Figure::new(&name("rss_controller", ""), most_mib(&world, "controller")?, "MiB").print();
-    let seconds = restart(&mut world).await?.as_secs_f64();
-    Figure::new(&name("restart", ""), seconds, "s").print();
-    world.finish().await
+    let restart = restart(&mut world).await?.as_secs_f64();
+    Figure::new(&name("restart", ""), restart, "s").print();
+    let memory = most_mib(&world, "controller")?;
+    world.finish().await?;
+    let Some(peer) = Peer::given().filter(|_| flavour == Flavour::Real) else { return Ok(()) };
+    let theirs = peer::measure(&peer, ports).await?;
+    let p99 = waits[ports / 100 * 99].as_secs_f64();
+    for (figure, ours, theirs, unit) in [
+        ("burst", took, theirs.burst.as_secs_f64(), "s"),
+        ("burst_p99", p99, theirs.p99.as_secs_f64(), "s"),
+        ("rss_controller", memory, mib(theirs.peak_kib), "MiB"),
+        ("restart", restart, theirs.restart.as_secs_f64(), "s"),
+    ] {
+        let name = format!("peer_{figure}_{ports}");
+        Figure::new(&name, ours, unit).against("kube-ovn", theirs).print();
+    }
+    Ok(())
 }
 
 /// As many IP objects, on an API with nobody who minds them.
@@ -227,10 +242,11 @@ async fn committed(world: &World, count: usize) -> anyhow::Result<()> {
 /// The most that a process of the lab has ever had resident.
 fn most_mib(world: &World, process: &str) -> anyhow::Result<f64> {
     let pid = world.lab().pid_of(process).with_context(|| format!("{process} does not run"))?;
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib: u32 = line.context("no VmHWM")?.trim().trim_end_matches(" kB").trim().parse()?;
-    Ok(f64::from(kib) / 1024.0)
+    Ok(mib(peak_kib(pid.cast_unsigned())?))
+}
+
+fn mib(kib: u64) -> f64 {
+    kib as f64 / 1024.0
 }
 
 /// The store's revision: one more for each write.

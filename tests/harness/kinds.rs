@@ -34,6 +34,18 @@ pub const VMI: Kind =
 pub const NODE: Kind = kind("", "v1", "Node", "nodes", false);
 /// A part of the cluster.
 pub const NAMESPACE: Kind = kind("", "v1", "Namespace", "namespaces", false);
+/// A thing that runs on a node.
+pub const POD: Kind = kind("", "v1", "Pod", "pods", true);
+/// What a pod is to the API.
+pub const SERVICE_ACCOUNT: Kind = kind("", "v1", "ServiceAccount", "serviceaccounts", true);
+/// A kind of objects.
+pub const CRD: Kind = kind(
+    "apiextensions.k8s.io",
+    "v1",
+    "CustomResourceDefinition",
+    "customresourcedefinitions",
+    false,
+);
 /// A bag of strings, for tests of the API itself.
 pub const CONFIG_MAP: Kind = kind("", "v1", "ConfigMap", "configmaps", true);
 

@@ -76,6 +76,12 @@ impl Process {
         }
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// kill -9, and waits until it is gone.
     pub fn kill(&mut self) -> io::Result<ExitStatus> {
         self.child.kill()?;
@@ -95,14 +101,21 @@ impl Drop for Process {
 /// # Errors
 /// When there is no such process.
 pub fn resident_kib(pid: u32) -> anyhow::Result<u64> {
+    memory_kib(pid, "VmRSS:")
+}
+
+/// The most that a process ever had resident, in KiB.
+///
+/// # Errors
+/// When there is no such process.
+pub fn peak_kib(pid: u32) -> anyhow::Result<u64> {
+    memory_kib(pid, "VmHWM:")
+}
+
+fn memory_kib(pid: u32, what: &str) -> anyhow::Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"))
-        .context("no VmRSS")?
-        .trim()
-        .parse()
-        .context("VmRSS is not a number")
+    let line = status.lines().find_map(|line| line.strip_prefix(what)?.trim().strip_suffix(" kB"));
+    line.with_context(|| format!("no {what}"))?.trim().parse().context("not a number")
 }
 
 /// The last `lines` lines of a file, for error messages; empty if unreadable.
