@@ -20,8 +20,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crds::annotations;
 use crds::kubeovn::Subnet;
 use crds::kubevirt::{Network, VirtualMachineInstance};
-use dhcp::{Binding, Prefix, Ra, V4, V6};
+use dhcp::{Binding, Prefix, Ra, Route4, V4, V6};
 use kube::ResourceExt as _;
+use net::options::{LEASE, V4 as V4Options};
 use net::{Cidrs, MacAddr};
 
 use self::options::Options;
@@ -34,9 +35,6 @@ pub(crate) const OVERLAY_MTU: u16 = 1400;
 
 /// The server identifier where the subnet has no IPv4 gateway; Kube-OVN's.
 const SERVER_WITHOUT_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 254);
-
-/// The lease where the subnet names none, in seconds; Kube-OVN's.
-const LEASE: u32 = 3600;
 
 /// How long a guest may use its router without hearing from it, in seconds.
 const ROUTER_LIFETIME: u16 = 1800;
@@ -211,11 +209,13 @@ impl Facts<'_> {
             IpAddr::V6(address) => Some(*address),
             IpAddr::V4(_) => None,
         });
+        let options_v4 = self.v4_options();
+        let hostname = options_v4.hostname.clone().unwrap_or(hostname);
         let options_v6 = self.options(DHCP_V6_OPTIONS, &self.subnet.spec.dhcp_v6_options);
         Binding {
             mac: self.mac,
             hostname: Some(hostname),
-            v4: v4.filter(|_| served).map(|address| self.v4(address)),
+            v4: v4.filter(|_| served).map(|address| self.v4(address, options_v4)),
             v6: v6.filter(|_| served).map(|address| V6 {
                 address,
                 dns: options_v6.list("dns_server"),
@@ -226,25 +226,37 @@ impl Facts<'_> {
         }
     }
 
-    fn v4(&self, address: Ipv4Addr) -> V4 {
-        let options = self.options(DHCP_V4_OPTIONS, &self.subnet.spec.dhcp_v4_options);
+    fn v4(&self, address: Ipv4Addr, options: V4Options) -> V4 {
         let gateway = self.gateways.iter().find_map(|one| match one {
             IpAddr::V4(gateway) => Some(*gateway),
             IpAddr::V6(_) => None,
         });
-        let gateway = options.one("router").or(gateway);
+        let gateway = options.router.or(gateway);
+        let prefix = self.cidrs.v4.map_or(32, |network| network.prefix());
+        let server = options.server.or(gateway).unwrap_or(SERVER_WITHOUT_GATEWAY);
+        let routes = options.routes.into_iter().map(|(to, via)| Route4 { to, via });
         V4 {
-            address,
-            prefix: self.cidrs.v4.map_or(32, |network| network.prefix()),
             gateway,
-            server: options.one("server_id").or(gateway).unwrap_or(SERVER_WITHOUT_GATEWAY),
-            dns: options.list("dns_server"),
-            domain: options.one("domain_name"),
-            search: options.list("domain_search_list"),
-            mtu: Some(options.one("mtu").unwrap_or(self.mtu)),
-            routes: options.routes("classless_static_route"),
-            lease: options.one("lease_time").unwrap_or(LEASE),
+            dns: options.dns,
+            domain: options.domain,
+            search: options.search,
+            mtu: Some(options.mtu.unwrap_or(self.mtu)),
+            routes: routes.collect(),
+            t1: options.t1,
+            t2: options.t2,
+            next_server: options.next_server,
+            broadcast: options.broadcast,
+            always: options.always,
+            options: options.options,
+            ..V4::new(address, prefix, server, options.lease.unwrap_or(LEASE))
         }
+    }
+
+    /// What options say of DHCPv4. What of them cannot be is told on the Subnet or the VM:
+    /// the port is served with the rest.
+    fn v4_options(&self) -> V4Options {
+        let of_subnet = &self.subnet.spec.dhcp_v4_options;
+        V4Options::parse(self.allocated.get(DHCP_V4_OPTIONS).unwrap_or(of_subnet)).0
     }
 
     /// Absent until the router port's MAC is known: the guest's router is who sends it.

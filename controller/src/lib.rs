@@ -20,6 +20,7 @@ pub mod agenda;
 mod args;
 pub mod decide;
 pub mod defaults;
+pub mod dhcp;
 pub mod egress;
 pub mod family;
 pub mod flaw;

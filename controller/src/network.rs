@@ -14,6 +14,7 @@ use net::{AddrRange, Cidrs, MacAddr, ParseCidrsError, ParseRangeError, names};
 use ovn::nb::AclWant;
 
 use crate::access;
+use crate::dhcp;
 use crate::egress::{self, Gateway};
 use crate::flaw::Flaw;
 use crate::namespaces;
@@ -322,6 +323,7 @@ pub fn flaws(spec: &SubnetSpec) -> Vec<Flaw> {
         let advice = "it and spec.natOutgoing exclude each other: set one of them";
         flaws.push(Flaw::new(field.to_owned(), value, advice));
     }
+    flaws.extend(dhcp::flaws(spec));
     flaws
 }
 
@@ -379,8 +381,6 @@ pub fn without_effect(spec: &SubnetSpec) -> Vec<&'static str> {
         ("enableLb", spec.enable_lb == Some(true)),
         ("enableExternalLBAddress", spec.enable_external_lb_address),
         ("nodeNetwork", !spec.node_network.is_empty()),
-        ("ipv6RAConfigs", !spec.ipv6_ra_configs.is_empty()),
-        ("dhcpV6Options", !spec.dhcp_v6_options.is_empty()),
     ]
     .into_iter()
     .filter_map(|(field, set)| set.then_some(field))

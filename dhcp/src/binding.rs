@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::{Ipv4Network, Ipv6Network};
 use net::MacAddr;
+use net::options::Coded;
 use serde::{Deserialize, Serialize};
 
 /// A lease or lifetime that never ends, in seconds (RFC 2131 §3.3, RFC 9915 §7.7).
@@ -67,9 +68,55 @@ pub struct V4 {
     /// Routes besides the default one: option 121 (RFC 3442).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route4>,
-    /// The lease in seconds, option 51, or [`INFINITE`]. The guest renews at half of it
-    /// (T1) and rebinds at seven eighths (T2). A finite lease is how changed options reach a guest.
+    /// The lease in seconds, option 51, or [`INFINITE`]. A finite lease is how changed
+    /// options reach a guest.
     pub lease: u32,
+    /// When the guest renews (T1), option 58, seconds; half of the lease if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub t1: Option<u32>,
+    /// When the guest rebinds (T2), option 59, seconds; seven eighths of the lease if
+    /// nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub t2: Option<u32>,
+    /// Where the boot file is: `siaddr`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_server: Option<Ipv4Addr>,
+    /// Whether a guest without an address is answered by broadcast, whatever its
+    /// broadcast flag says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub broadcast: bool,
+    /// Options that are sent to a guest that does not ask for them, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub always: Vec<u8>,
+    /// Any other option, and in place of what the fields above say under its number. Of
+    /// several with one number the first that is for the client counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<Coded>,
+}
+
+impl V4 {
+    /// An address and its lease, and nothing else to say.
+    #[must_use]
+    pub const fn new(address: Ipv4Addr, prefix: u8, server: Ipv4Addr, lease: u32) -> Self {
+        Self {
+            address,
+            prefix,
+            gateway: None,
+            server,
+            dns: Vec::new(),
+            domain: None,
+            search: Vec::new(),
+            mtu: None,
+            routes: Vec::new(),
+            lease,
+            t1: None,
+            t2: None,
+            next_server: None,
+            broadcast: false,
+            always: Vec::new(),
+            options: Vec::new(),
+        }
+    }
 }
 
 /// One classless static route (RFC 3442).

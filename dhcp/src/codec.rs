@@ -7,16 +7,17 @@
 //! that a guest may choose, know neither option overload nor the magic cookie,
 //! and sort associations; so options are read here.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use dhcproto::v4::{self as proto4, UnknownOption as Unknown4};
 use dhcproto::v6::{self as proto6, UnknownOption as Unknown6};
 use dhcproto::{Decodable, Decoder, Encodable};
 use net::MacAddr;
+use net::options::Value;
 
 use crate::answer::Ignored;
 use crate::binding::Route4;
-use crate::{v4, v6};
+use crate::{labels, v4, v6};
 
 /// Header, magic cookie.
 const V4_HEADER: usize = 240;
@@ -51,7 +52,32 @@ pub(crate) fn decode_v4(payload: &[u8]) -> Result<v4::Request, Ignored> {
         client_id: options.get(61).map(<[u8]>::to_vec),
         wanted: options.get(55).map(<[u8]>::to_vec),
         max_size: options.fixed(57)?.map(u16::from_be_bytes),
+        rapid_commit: options.get(80).is_some(),
+        fqdn: options.get(81).and_then(fqdn),
+        boot: boot_client(&options),
     })
+}
+
+/// Flags, two codes of no use, name (RFC 4702 §2).
+fn fqdn(value: &[u8]) -> Option<v4::Fqdn> {
+    let (header, name) = value.split_first_chunk::<3>()?;
+    Some(v4::Fqdn { flags: header[0], name: name.to_vec() })
+}
+
+/// What tells one boot ROM from another. iPXE writes its user class without the length
+/// that RFC 3004 wants before it, and has an option of its own besides.
+fn boot_client(options: &V4Options) -> v4::Client {
+    const IPXE: &[u8] = b"iPXE";
+    const IPXE_OPTIONS: u8 = 175;
+    let class = options.get(77).unwrap_or_default();
+    let counted = class.split_first().map(|(_, rest)| rest);
+    let arch = options.get(93).unwrap_or_default().chunks_exact(2);
+    v4::Client {
+        arch: arch.map(|arch| u16::from_be_bytes([arch[0], arch[1]])).collect(),
+        ipxe: class == IPXE || counted == Some(IPXE) || options.get(IPXE_OPTIONS).is_some(),
+        class: options.get(60).unwrap_or_default().to_vec(),
+        machine: options.get(97).map(<[u8]>::to_vec),
+    }
 }
 
 fn v4_type(value: &[u8]) -> Result<v4::Type, Ignored> {
@@ -123,14 +149,12 @@ impl V4Options {
 }
 
 /// The fixed part of a DHCPv4 reply with its magic cookie: 240 bytes. `file` and
-/// `sname` hold options that found no other place, at most 128 and 64 bytes.
-///
-/// `siaddr` stays zero: it names a boot server, not the DHCP server.
+/// `sname` hold options that found no other place, or text, at most 128 and 64 bytes.
 pub(crate) fn encode_v4_header(reply: &v4::Reply, file: &[u8], sname: &[u8]) -> Vec<u8> {
     let none = Ipv4Addr::UNSPECIFIED;
     let chaddr = reply.chaddr.octets();
-    let (ciaddr, yiaddr) = (reply.ciaddr, reply.yiaddr);
-    let mut header = proto4::Message::new_with_id(reply.xid, ciaddr, yiaddr, none, none, &chaddr);
+    let (ciaddr, yiaddr, siaddr) = (reply.ciaddr, reply.yiaddr, reply.siaddr);
+    let mut header = proto4::Message::new_with_id(reply.xid, ciaddr, yiaddr, siaddr, none, &chaddr);
     header.set_opcode(proto4::Opcode::BootReply).set_flags(reply.flags.into());
     header.set_fname(file).set_sname(sname);
     header.to_vec().expect("no field is longer than its place")
@@ -158,8 +182,50 @@ pub(crate) fn encode_v4_option(option: &v4::Opt) -> Vec<u8> {
         Opt::ClientId(id) => To::ClientIdentifier(id.clone()),
         Opt::Search(labels) => raw(119, labels.clone()),
         Opt::Routes(code, routes) => raw(code.code(), classless_routes(routes)),
+        Opt::Class(class) => raw(60, class.as_bytes().to_vec()),
+        // Without a value: `dhcproto` writes nothing for that.
+        Opt::RapidCommit => return vec![80, 0],
+        Opt::Fqdn(value) => raw(81, value.clone()),
+        Opt::Machine(id) => raw(97, id.clone()),
+        Opt::Other(code, value) => raw(*code, v4_value(*code, value)),
     };
     option.to_vec().expect("a vector takes every option")
+}
+
+/// The bytes of an option that a binding brings.
+fn v4_value(code: u8, value: &Value) -> Vec<u8> {
+    const SIP_SERVERS: u8 = 120;
+    let bytes = value_bytes(value);
+    match (code, value) {
+        // An octet that says which of the two follows (RFC 3361 §3).
+        (SIP_SERVERS, Value::Names(_)) => [&[0], &bytes[..]].concat(),
+        (SIP_SERVERS, Value::Addresses(_)) => [&[1], &bytes[..]].concat(),
+        _ => bytes,
+    }
+}
+
+fn value_bytes(value: &Value) -> Vec<u8> {
+    match value {
+        Value::Addresses(list) => list
+            .iter()
+            .flat_map(|address| match address {
+                IpAddr::V4(address) => address.octets().to_vec(),
+                IpAddr::V6(address) => address.octets().to_vec(),
+            })
+            .collect(),
+        Value::Names(names) => labels::encode(names),
+        Value::Routes(routes) => {
+            let route = |(to, via): &(_, _)| Route4 { to: *to, via: *via };
+            classless_routes(&routes.iter().map(route).collect::<Vec<_>>())
+        }
+        Value::Text(text) => text.as_bytes().to_vec(),
+        Value::Flag(flag) => vec![u8::from(*flag)],
+        Value::U8(number) => vec![*number],
+        Value::U16(number) => number.to_be_bytes().to_vec(),
+        Value::U32(number) => number.to_be_bytes().to_vec(),
+        Value::I32(number) => number.to_be_bytes().to_vec(),
+        Value::Bytes(octets) => octets.clone(),
+    }
 }
 
 /// Prefix length, the octets of the destination that it covers, router (RFC 3442).

@@ -26,7 +26,7 @@
 //!
 //! | message | answer | rules |
 //! |---|---|---|
-//! | DHCPDISCOVER | OFFER | RFC 2131 §4.3.1 |
+//! | DHCPDISCOVER | OFFER, or ACK with Rapid Commit | RFC 2131 §4.3.1, RFC 4039 |
 //! | DHCPREQUEST in SELECTING, INIT-REBOOT, RENEWING, REBINDING | ACK, or NAK for a foreign address | RFC 2131 §4.3.2 |
 //! | DHCPINFORM | ACK without address and lease | RFC 2131 §4.3.5 |
 //! | Solicit | Advertise, or Reply with Rapid Commit | RFC 9915 §18.3.1 |
@@ -36,11 +36,14 @@
 //! | Information-request | Reply with options | RFC 9915 §18.3.6 |
 //! | router solicitation | advertisement, at once | RFC 4861 §6.2.6 |
 //!
-//! Options: DHCPv4 1, 3, 6, 12, 15, 26, 28, 51, 53, 54, 56, 58, 59, 61 (RFC 6842), 119
-//! (RFC 3397), 121 and 249 (RFC 3442), over `file` and `sname` (52) where a short
-//! datagram needs it; DHCPv6 1, 2, 3, 5, 7, 13, 14, 23, 24, 25 (refused), 32, 82, 83; in
-//! advertisements source link-layer address, MTU, prefixes, RDNSS and DNSSL (RFC 8106).
-//! What the guest asks for is sent in its order; see [`V4`], [`V6`] and [`Ra`].
+//! DHCPv4 options: any, by number ([`V4::options`]); by themselves 1, 3, 6, 12, 15, 26, 28,
+//! 51, 53, 54, 56, 58, 59, 60 (UEFI's HTTP boot), 61 (RFC 6842), 80 (RFC 4039), 81
+//! (RFC 4702), 97 (RFC 4578), 119 (RFC 3397), 121 and 249 (RFC 3442), over `file` and
+//! `sname` (52) where a short datagram needs it, in parts where one is long (RFC 3396);
+//! boot files by architecture and for iPXE, in the header too. DHCPv6 1, 2, 3, 5, 7, 13,
+//! 14, 23, 24, 25 (refused), 32, 82, 83; in advertisements source link-layer address, MTU,
+//! prefixes, RDNSS and DNSSL (RFC 8106). What the guest asks for is sent in its order;
+//! see [`V4`], [`V6`] and [`Ra`].
 //!
 //! # What is ignored
 //!
@@ -54,7 +57,7 @@
 //! # Not here
 //!
 //! FORCERENEW and Reconfigure (changed options arrive with the next renewal, changed
-//! advertisements at once), prefix delegation, relays, DHCPv4 Rapid Commit, DNS updates.
+//! advertisements at once), prefix delegation, relays, DNS updates.
 
 mod answer;
 mod binding;

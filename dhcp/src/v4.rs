@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! DISCOVER                                     -> OFFER
+//! DISCOVER with Rapid Commit                   -> ACK
 //! REQUEST, server id ours,     50 = address    -> ACK      SELECTING
 //! REQUEST, no server id,       50 = address    -> ACK      INIT-REBOOT
 //! REQUEST, no server id,   ciaddr = address    -> ACK      RENEWING, REBINDING
@@ -14,6 +15,8 @@
 //! The port has one guest and one address, so there is nothing to remember
 //! between messages, and a wrong address can always be refused: the server knows.
 
+mod boot;
+mod fqdn;
 mod layout;
 mod options;
 #[cfg(test)]
@@ -23,6 +26,8 @@ use std::net::Ipv4Addr;
 
 use net::MacAddr;
 
+pub(crate) use boot::Client;
+pub(crate) use fqdn::Fqdn;
 pub(crate) use options::Opt;
 
 use crate::answer::{Ignored, Kind};
@@ -62,6 +67,12 @@ pub(crate) struct Request {
     pub(crate) wanted: Option<Vec<u8>>,
     /// Option 57: the longest datagram that the client takes, in bytes.
     pub(crate) max_size: Option<u16>,
+    /// Option 80 (RFC 4039).
+    pub(crate) rapid_commit: bool,
+    /// Option 81 (RFC 4702).
+    pub(crate) fqdn: Option<Fqdn>,
+    /// What a boot ROM says of itself.
+    pub(crate) boot: Client,
 }
 
 /// Our message, before its options are laid out.
@@ -72,7 +83,13 @@ pub(crate) struct Reply {
     pub(crate) flags: u16,
     pub(crate) ciaddr: Ipv4Addr,
     pub(crate) yiaddr: Ipv4Addr,
+    /// Where the boot file is: neither the client's business nor the DHCP server.
+    pub(crate) siaddr: Ipv4Addr,
     pub(crate) chaddr: MacAddr,
+    /// The boot server's name, where no options need the field.
+    pub(crate) sname: String,
+    /// The boot file, where no options need the field.
+    pub(crate) file: String,
     /// In the order in which they are sent; the first that do not fit are the last dropped.
     pub(crate) options: Vec<Opt>,
 }
@@ -98,7 +115,7 @@ pub(crate) fn respond(
         return Err(Ignored::OtherDestination);
     }
     let (reply, kind) = decide(v4, binding.hostname.as_deref(), &request)?;
-    let (destination, broadcast) = destination_of(&reply, source);
+    let (destination, broadcast) = destination_of(&reply, source, v4.broadcast);
     let route = Route {
         source_mac: binding.server_mac(),
         destination_mac: if broadcast { MacAddr::BROADCAST } else { binding.mac },
@@ -112,6 +129,14 @@ pub(crate) fn respond(
 /// The heart: what a request gets.
 fn decide(v4: &V4, hostname: Option<&str>, request: &Request) -> Result<(Reply, Kind), Ignored> {
     match request.kind {
+        // The one address of a port cannot be promised to anybody else, so that an offer is
+        // as good as a lease. But a guest that may do without IPv4 is left to choose.
+        Type::Discover if request.rapid_commit && !options::prefers_v6(v4, request) => {
+            let mut reply = lease(v4, hostname, request, Type::Ack);
+            reply.ciaddr = Ipv4Addr::UNSPECIFIED;
+            reply.options.insert(1, Opt::RapidCommit);
+            Ok((reply, Kind::Ack))
+        }
         Type::Discover => Ok((lease(v4, hostname, request, Type::Offer), Kind::Offer)),
         Type::Request if request.server.is_some_and(|server| server != v4.server) => {
             Err(Ignored::OtherServer)
@@ -144,16 +169,16 @@ fn lease(v4: &V4, hostname: Option<&str>, request: &Request, kind: Type) -> Repl
     // An OFFER has no ciaddr, an ACK that of the request (RFC 2131 §4.3.1, table 3).
     let ciaddr = if kind == Type::Ack { request.ciaddr } else { Ipv4Addr::UNSPECIFIED };
     let mut options = options::head(v4, request, kind);
-    options.extend(options::times(v4.lease));
+    options.extend(options::times(v4));
     options.extend(options::configuration(v4, hostname, request));
-    Reply { ciaddr, yiaddr: v4.address, options, ..blank(request, kind) }
+    Reply { ciaddr, yiaddr: v4.address, options, ..bootable(v4, request, kind) }
 }
 
 /// An ACK to an INFORM: configuration, but neither address nor times (RFC 2131 §4.3.5).
 fn inform(v4: &V4, hostname: Option<&str>, request: &Request) -> Reply {
     let mut options = options::head(v4, request, Type::Ack);
     options.extend(options::configuration(v4, hostname, request));
-    Reply { ciaddr: request.ciaddr, options, ..blank(request, Type::Ack) }
+    Reply { ciaddr: request.ciaddr, options, ..bootable(v4, request, Type::Ack) }
 }
 
 /// A NAK: no addresses, no lease, but a server identifier (RFC 2131 §4.3.1, table 3).
@@ -163,6 +188,17 @@ fn nak(v4: &V4, request: &Request) -> Reply {
     Reply { options, ..blank(request, Type::Nak) }
 }
 
+/// A reply that says where to boot from, if the binding does: in the header too, which is
+/// where boot ROMs look.
+fn bootable(v4: &V4, request: &Request, kind: Type) -> Reply {
+    Reply {
+        siaddr: v4.next_server.unwrap_or(Ipv4Addr::UNSPECIFIED),
+        sname: options::text_for(v4, request, boot::SERVER).unwrap_or_default(),
+        file: options::text_for(v4, request, boot::FILE).unwrap_or_default(),
+        ..blank(request, kind)
+    }
+}
+
 fn blank(request: &Request, kind: Type) -> Reply {
     Reply {
         kind,
@@ -170,7 +206,10 @@ fn blank(request: &Request, kind: Type) -> Reply {
         flags: request.flags,
         ciaddr: Ipv4Addr::UNSPECIFIED,
         yiaddr: Ipv4Addr::UNSPECIFIED,
+        siaddr: Ipv4Addr::UNSPECIFIED,
         chaddr: request.chaddr,
+        sname: String::new(),
+        file: String::new(),
         options: Vec::new(),
     }
 }
@@ -179,7 +218,8 @@ fn blank(request: &Request, kind: Type) -> Reply {
 ///
 /// `source` is the client's IP source address: an INFORM without `ciaddr` shows
 /// there which address it uses.
-fn destination_of(reply: &Reply, source: Ipv4Addr) -> (Ipv4Addr, bool) {
+/// `always` is whether whoever has no address hears broadcasts only, without saying so.
+fn destination_of(reply: &Reply, source: Ipv4Addr, always: bool) -> (Ipv4Addr, bool) {
     let unicast = |address| (address, false);
     if reply.kind == Type::Nak {
         return (Ipv4Addr::BROADCAST, true);
@@ -187,7 +227,7 @@ fn destination_of(reply: &Reply, source: Ipv4Addr) -> (Ipv4Addr, bool) {
     if reply.ciaddr != Ipv4Addr::UNSPECIFIED {
         return unicast(reply.ciaddr);
     }
-    if reply.flags & BROADCAST_FLAG != 0 {
+    if reply.flags & BROADCAST_FLAG != 0 || always {
         return (Ipv4Addr::BROADCAST, true);
     }
     match (reply.yiaddr, source) {

@@ -23,10 +23,7 @@ fn binding() -> Binding {
         mac: MAC.parse().unwrap(),
         hostname: Some("web".to_owned()),
         v4: Some(V4 {
-            address: [10, 66, 0, 5].into(),
-            prefix: 24,
             gateway: Some([10, 66, 0, 1].into()),
-            server: [169, 254, 0, 254].into(),
             dns: vec![[10, 66, 0, 53].into(), [10, 66, 0, 54].into()],
             domain: Some("example.com".to_owned()),
             search: vec!["example.com".to_owned(), "eng.example.com".to_owned()],
@@ -35,7 +32,7 @@ fn binding() -> Binding {
                 to: "192.0.2.0/24".parse().unwrap(),
                 via: [10, 66, 0, 2].into(),
             }],
-            lease: 3600,
+            ..V4::new([10, 66, 0, 5].into(), 24, [169, 254, 0, 254].into(), 3600)
         }),
         v6: Some(V6 {
             address: "fd66::5".parse().unwrap(),

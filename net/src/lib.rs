@@ -2,13 +2,14 @@
 //!
 //! MAC addresses, address ranges and dual-stack pairs as types that can only
 //! hold valid values, and the one place where the names that OVN, Open vSwitch
-//! and libvirt know a VM by are derived from its namespace and name. No I/O, no
-//! async, no Kubernetes, no policy.
+//! and libvirt know a VM by are derived from its namespace and name; DHCP options as
+//! people write them. No I/O, no async, no Kubernetes, no policy.
 
 mod cidr;
 pub mod listed;
 mod mac;
 pub mod names;
+pub mod options;
 
 pub use cidr::{AddrRange, Cidrs, ParseCidrsError, ParseRangeError};
 pub use mac::{MacAddr, ParseMacError};

@@ -1,9 +1,6 @@
 //! `key=value` options as Kube-OVN and OVN write them.
 
-use std::net::Ipv4Addr;
 use std::str::FromStr;
-
-use dhcp::Route4;
 
 /// Options in the order written: `lease_time=3600,dns_server=8.8.8.8;1.1.1.1`.
 ///
@@ -43,16 +40,6 @@ impl Options {
     /// The parts of a list that are of that type.
     pub(super) fn list<T: FromStr>(&self, key: &str) -> Vec<T> {
         self.parts(key).filter_map(|part| part.parse().ok()).collect()
-    }
-
-    /// Pairs of network and next hop: `{30.0.0.0/24,10.0.0.10, 0.0.0.0/0,10.0.0.1}`.
-    pub(super) fn routes(&self, key: &str) -> Vec<Route4> {
-        let parts: Vec<_> = self.parts(key).collect();
-        let route = |pair: &[&str]| {
-            let via: Ipv4Addr = pair[1].parse().ok()?;
-            Some(Route4 { to: pair[0].parse().ok()?, via })
-        };
-        parts.chunks_exact(2).filter_map(route).collect()
     }
 
     fn raw(&self, key: &str) -> Option<&str> {

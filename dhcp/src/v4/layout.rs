@@ -4,6 +4,9 @@
 //! op … chaddr | sname 64 | file 128 | cookie | options … END | padding to 300
 //!               └ third    └ second            └ first
 //! ```
+//!
+//! Fields that hold no options hold the boot server's name and the boot file, each with
+//! its terminating zero.
 
 use super::{Opt, Reply};
 use crate::codec;
@@ -43,6 +46,13 @@ pub(super) fn message(reply: &Reply, limit: usize) -> Vec<u8> {
             fields.place(&option, room - OVERLOAD_SIZE);
         }
         fields.announce_overload();
+    }
+    for (field, text, room) in
+        [(&mut fields.file, &reply.file, FILE), (&mut fields.sname, &reply.sname, SNAME)]
+    {
+        if field.is_empty() && text.len() < room {
+            field.extend_from_slice(text.as_bytes());
+        }
     }
     let mut message = codec::encode_v4_header(reply, &fields.file, &fields.sname);
     debug_assert_eq!(message.len(), HEADER, "the fixed part has a fixed length");

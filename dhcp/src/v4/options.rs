@@ -3,8 +3,9 @@
 use std::net::Ipv4Addr;
 
 use ipnetwork::Ipv4Network;
+use net::options::{Coded, Value, is_servers_own};
 
-use super::{Request, Type};
+use super::{Request, Type, boot, fqdn};
 use crate::binding::{INFINITE, Route4, V4};
 
 /// An option of a reply. Text and lists are not empty.
@@ -38,10 +39,20 @@ pub(crate) enum Opt {
     Rebinding(u32),
     /// 61, as the client sent it (RFC 6842)
     ClientId(Vec<u8>),
+    /// 60, for whom it is that insists on it
+    Class(String),
+    /// 80 (RFC 4039)
+    RapidCommit,
+    /// 81 (RFC 4702)
+    Fqdn(Vec<u8>),
+    /// 97, as the client sent it (RFC 4578 §2.3)
+    Machine(Vec<u8>),
     /// 119, as RFC 1035 labels (RFC 3397)
     Search(Vec<u8>),
     /// 121 (RFC 3442), or 249 as older Windows asks for it
     Routes(RoutesCode, Vec<Route4>),
+    /// Any, as the binding has it
+    Other(u8, Value),
 }
 
 /// The two codes under which clients know classless routes.
@@ -60,6 +71,9 @@ impl RoutesCode {
     }
 }
 
+/// Never sent unasked: who does not know it would do without IPv4 (RFC 8925 §3.2).
+const V6_ONLY: u8 = 108;
+
 /// What every reply starts with: its type, who answers, whom (RFC 6842).
 pub(super) fn head(v4: &V4, request: &Request, kind: Type) -> Vec<Opt> {
     let mut options = vec![Opt::Type(kind), Opt::Server(v4.server)];
@@ -69,35 +83,86 @@ pub(super) fn head(v4: &V4, request: &Request, kind: Type) -> Vec<Opt> {
 
 /// The lease and its times. The lease a client asks for changes nothing: the
 /// address is its own for good, and a shorter lease would only renew more often.
-pub(super) fn times(lease: u32) -> Vec<Opt> {
+pub(super) fn times(v4: &V4) -> Vec<Opt> {
+    let lease = v4.lease;
     if lease == INFINITE {
         return vec![Opt::Lease(lease)];
     }
-    let seven_eighths = lease - lease / 8;
-    vec![Opt::Lease(lease), Opt::Renewal(lease / 2), Opt::Rebinding(seven_eighths)]
+    let t1 = v4.t1.unwrap_or(lease / 2);
+    let t2 = v4.t2.unwrap_or(lease - lease / 8);
+    vec![Opt::Lease(lease), Opt::Renewal(t1), Opt::Rebinding(t2)]
 }
 
 /// What configures the guest: the mask always, then what it asked for in its own
-/// order (RFC 2131 §4.3.1), or everything where it did not say.
+/// order (RFC 2131 §4.3.1), or everything where it did not say; then what is always sent.
 pub(super) fn configuration(v4: &V4, hostname: Option<&str>, request: &Request) -> Vec<Opt> {
     // Everything there is, the most needed first: what is last falls off a short datagram.
-    const EVERYTHING: [u8; 9] = [121, 3, 6, 26, 12, 15, 119, 28, 249];
+    const EVERYTHING: [u8; 8] = [121, 3, 6, 26, 12, 15, 119, 28];
+    const MASK: u8 = 1;
+    let mut codes: Vec<u8> = Vec::new();
+    if let Some(wanted) = &request.wanted {
+        codes.extend(wanted);
+    } else {
+        codes.extend(EVERYTHING);
+        codes.extend(v4.options.iter().filter_map(number).filter(|code| *code != V6_ONLY));
+    }
+    codes.extend(v4.always.iter().filter(|code| **code != V6_ONLY));
+    if request.boot.boots() {
+        codes.extend([boot::SERVER, boot::FILE, boot::CLASS]);
+    }
     // The mask must come before the router (RFC 2132 §3.3).
-    let mut options = vec![Opt::Mask(mask(v4.prefix))];
-    let mut seen = vec![1];
-    let without_microsoft = EVERYTHING.len() - 1;
-    let codes = request.wanted.as_deref().unwrap_or(&EVERYTHING[..without_microsoft]);
+    let mut options: Vec<Opt> = other(v4, request, MASK).into_iter().collect();
+    if options.is_empty() {
+        options.push(Opt::Mask(mask(v4.prefix)));
+    }
+    if let Some(asked) = &request.fqdn {
+        options.push(Opt::Fqdn(fqdn::answer(asked, hostname, v4.domain.as_deref())));
+    }
+    options.extend(request.boot.machine.clone().map(Opt::Machine));
+    let mut seen = vec![MASK];
     for code in codes {
-        if !seen.contains(code) {
-            seen.push(*code);
-            options.extend(option(v4, hostname, *code));
+        if !seen.contains(&code) {
+            seen.push(code);
+            let option = other(v4, request, code);
+            options.extend(option.or_else(|| own(v4, hostname, request, code)));
         }
     }
     options
 }
 
-/// The option with this code, if the binding has something to say there.
-fn option(v4: &V4, hostname: Option<&str>, code: u8) -> Option<Opt> {
+/// The binding's own option of this number, if it has one for this client.
+fn other(v4: &V4, request: &Request, code: u8) -> Option<Opt> {
+    chosen(v4, request, code).map(|option| Opt::Other(code, option.value.clone()))
+}
+
+fn chosen<'a>(v4: &'a V4, request: &Request, code: u8) -> Option<&'a Coded> {
+    let is_it =
+        |option: &&Coded| number(option) == Some(code) && request.boot.is_among(&option.only);
+    v4.options.iter().find(is_it)
+}
+
+/// The number of an option, unless it is one that only the server itself may say: a
+/// binding is not always written by who checks.
+fn number(option: &Coded) -> Option<u8> {
+    u8::try_from(option.code).ok().filter(|code| !is_servers_own(*code))
+}
+
+/// The text of the binding's own option of this number, for this client.
+pub(super) fn text_for(v4: &V4, request: &Request, code: u8) -> Option<String> {
+    match &chosen(v4, request, code)?.value {
+        Value::Text(text) => Some(text.clone()),
+        _ => None,
+    }
+}
+
+/// Whether the guest may do without IPv4, and the binding would have it so (RFC 8925).
+pub(super) fn prefers_v6(v4: &V4, request: &Request) -> bool {
+    let wanted = request.wanted.as_ref().is_some_and(|wanted| wanted.contains(&V6_ONLY));
+    wanted && chosen(v4, request, V6_ONLY).is_some()
+}
+
+/// What the fields of the binding say under this number, if they do.
+fn own(v4: &V4, hostname: Option<&str>, request: &Request, code: u8) -> Option<Opt> {
     match code {
         3 => v4.gateway.map(Opt::Router),
         6 => non_empty(v4.dns.clone()).map(Opt::Dns),
@@ -105,6 +170,7 @@ fn option(v4: &V4, hostname: Option<&str>, code: u8) -> Option<Opt> {
         15 => text(v4.domain.as_deref()).map(Opt::Domain),
         26 => v4.mtu.map(Opt::Mtu),
         28 => broadcast(v4).map(Opt::Broadcast),
+        boot::CLASS => request.boot.class_to_say().map(Opt::Class),
         119 => non_empty(crate::labels::encode(&v4.search)).map(Opt::Search),
         121 => non_empty(routes(v4)).map(|list| Opt::Routes(RoutesCode::Standard, list)),
         249 => non_empty(routes(v4)).map(|list| Opt::Routes(RoutesCode::Microsoft, list)),

@@ -4,6 +4,7 @@
 //! reading and writing are checked against someone else's.
 
 mod layouts;
+mod named;
 mod rules;
 
 use std::net::Ipv4Addr;
@@ -26,16 +27,12 @@ const NONE: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 
 pub(crate) fn v4() -> V4 {
     V4 {
-        address: ADDRESS,
-        prefix: 24,
         gateway: Some(GATEWAY),
-        server: SERVER,
         dns: vec![Ipv4Addr::new(10, 0, 0, 53)],
         domain: Some("example.com".to_owned()),
         search: vec!["example.com".to_owned()],
         mtu: Some(1400),
-        routes: Vec::new(),
-        lease: 3600,
+        ..V4::new(ADDRESS, 24, SERVER, 3600)
     }
 }
 
@@ -190,6 +187,22 @@ impl Reply {
     fn codes(&self) -> Vec<u8> {
         codes(&self.bytes[240..])
     }
+}
+
+/// The value of an option as sent, parts joined.
+fn value_of(reply: &Reply, code: u8) -> Vec<u8> {
+    let mut value = Vec::new();
+    let mut field = &reply.bytes[240..];
+    while let [have, length, rest @ ..] = field
+        && *have != 255
+    {
+        let (part, after) = rest.split_at(usize::from(*length));
+        if *have == code {
+            value.extend(part);
+        }
+        field = after;
+    }
+    value
 }
 
 /// The codes of one field's options in their order.

@@ -9,22 +9,6 @@ fn route(to: &str, via: [u8; 4]) -> Route4 {
     Route4 { to: to.parse().unwrap(), via: via.into() }
 }
 
-/// The value of an option as sent, parts joined.
-fn value(reply: &Reply, code: u8) -> Vec<u8> {
-    let mut value = Vec::new();
-    let mut field = &reply.bytes[240..];
-    while let [have, length, rest @ ..] = field
-        && *have != 255
-    {
-        let (part, after) = rest.split_at(usize::from(*length));
-        if *have == code {
-            value.extend(part);
-        }
-        field = after;
-    }
-    value
-}
-
 #[test]
 fn rfc2131_4_3_1_options_come_in_the_order_the_guest_asked_for_them() {
     let always = [53, 54, 51, 58, 59, 1];
@@ -74,7 +58,7 @@ fn every_option_says_what_the_binding_says() {
 fn rfc3397_the_search_list_is_labels_and_not_text() {
     let search = vec!["eng.example.com".to_owned(), "example.org".to_owned()];
     let reply = discover().reply(&binding_with(|v4| v4.search = search));
-    assert_eq!(value(&reply, 119), b"\x03eng\x07example\x03com\0\x07example\x03org\0");
+    assert_eq!(value_of(&reply, 119), b"\x03eng\x07example\x03com\0\x07example\x03org\0");
     let Some(DhcpOption::DomainSearch(names)) = reply.get(119) else { panic!("no search list") };
     assert_eq!(names.len(), 2);
 }
@@ -91,23 +75,23 @@ fn rfc3442_routes_carry_the_default_route_and_only_significant_octets() {
     expected.extend([12, 172, 16, 10, 0, 0, 3]);
     expected.extend([32, 10, 0, 0, 9, 0, 0, 0, 0]);
     expected.extend([0, 10, 0, 0, 1]);
-    assert_eq!(value(&reply, 121), expected);
+    assert_eq!(value_of(&reply, 121), expected);
     // Option 3 stays for the clients that know no routes; the others ignore it.
-    assert_eq!(value(&reply, 3), GATEWAY.octets());
+    assert_eq!(value_of(&reply, 3), GATEWAY.octets());
 }
 
 #[test]
 fn rfc3442_host_bits_of_a_destination_are_not_sent() {
     let routes = vec![route("192.0.2.77/24", [10, 0, 0, 2])];
     let reply = discover().wanting(&[121]).reply(&binding_with(|v4| v4.routes = routes));
-    assert_eq!(value(&reply, 121), [24, 192, 0, 2, 10, 0, 0, 2, 0, 10, 0, 0, 1]);
+    assert_eq!(value_of(&reply, 121), [24, 192, 0, 2, 10, 0, 0, 2, 0, 10, 0, 0, 1]);
 }
 
 #[test]
 fn a_default_route_of_the_bindings_own_is_not_doubled() {
     let routes = vec![route("0.0.0.0/0", [10, 0, 0, 9])];
     let reply = discover().wanting(&[121]).reply(&binding_with(|v4| v4.routes = routes));
-    assert_eq!(value(&reply, 121), [0, 10, 0, 0, 9]);
+    assert_eq!(value_of(&reply, 121), [0, 10, 0, 0, 9]);
 }
 
 #[test]
@@ -119,17 +103,17 @@ fn without_routes_option_121_is_left_out() {
 #[test]
 fn a_router_off_the_link_gets_a_route_of_its_own() {
     let reply = discover().wanting(&[121]).reply(&binding_with(|v4| v4.prefix = 32));
-    assert_eq!(value(&reply, 121), [32, 10, 0, 0, 1, 0, 0, 0, 0, 0, 10, 0, 0, 1]);
-    assert_eq!(value(&reply, 1), [255, 255, 255, 255]);
+    assert_eq!(value_of(&reply, 121), [32, 10, 0, 0, 1, 0, 0, 0, 0, 0, 10, 0, 0, 1]);
+    assert_eq!(value_of(&reply, 1), [255, 255, 255, 255]);
 }
 
 #[test]
 fn windows_gets_the_routes_under_the_code_it_asks_for() {
     let routes = || vec![route("192.0.2.0/24", [10, 0, 0, 2])];
     let reply = discover().wanting(&[249]).reply(&binding_with(|v4| v4.routes = routes()));
-    assert_eq!(value(&reply, 249), [24, 192, 0, 2, 10, 0, 0, 2, 0, 10, 0, 0, 1]);
+    assert_eq!(value_of(&reply, 249), [24, 192, 0, 2, 10, 0, 0, 2, 0, 10, 0, 0, 1]);
     let unasked = discover().reply(&binding_with(|v4| v4.routes = routes()));
-    assert!(value(&unasked, 249).is_empty());
+    assert!(value_of(&unasked, 249).is_empty());
 }
 
 #[test]
@@ -158,7 +142,7 @@ fn rfc2132_9_3_what_does_not_fit_goes_into_the_file_and_sname_fields() {
     // 121 takes 247 of the 304 bytes there are; what follows still finds a place.
     assert!(reply.codes().contains(&121));
     assert_eq!(reply.codes()[..2], [53, 52], "the type first, then the overload");
-    assert_eq!(value(&reply, 52), [1]);
+    assert_eq!(value_of(&reply, 52), [1]);
     let file = codes(&reply.bytes[108..236]);
     let mut all = [reply.codes(), file.clone()].concat();
     all.sort_unstable();
@@ -170,7 +154,7 @@ fn rfc2132_9_3_what_does_not_fit_goes_into_the_file_and_sname_fields() {
 fn rfc2132_9_10_a_guest_that_takes_more_gets_it_all_in_one_field() {
     let larger = talkative();
     let reply = discover().with(DhcpOption::MaxMessageSize(1400)).reply(&larger);
-    assert!(value(&reply, 52).is_empty());
+    assert!(value_of(&reply, 52).is_empty());
     assert_eq!(reply.codes(), [53, 54, 51, 58, 59, 1, 121, 3, 6, 26, 12, 15, 119, 28]);
 }
 

@@ -1,0 +1,90 @@
+//! `key=value` pairs as Kube-OVN and OVN write them.
+
+use super::Fault;
+
+/// One pair. Values have lost the braces or quotes around them.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Pair {
+    pub(super) key: String,
+    pub(super) value: String,
+    written: String,
+}
+
+impl Pair {
+    pub(super) fn fault(&self, advice: impl Into<String>) -> Fault {
+        Fault { pair: self.written.clone(), advice: advice.into() }
+    }
+}
+
+/// The pairs in the order written: `lease_time=3600,dns_server=8.8.8.8;1.1.1.1`.
+///
+/// They are split by commas. A value that is a list is written with `;` between, as
+/// Kube-OVN has it, or in braces with commas, as OVN has it; one in quotes may hold anything.
+/// Of two pairs with one key the first counts.
+pub(super) fn pairs(text: &str) -> (Vec<Pair>, Vec<Fault>) {
+    let (mut pairs, mut faults): (Vec<Pair>, Vec<Fault>) = (Vec::new(), Vec::new());
+    let (mut depth, mut quoted) = (0_usize, false);
+    let parts = text.split(|c| {
+        match c {
+            '"' => quoted = !quoted,
+            '{' if !quoted => depth += 1,
+            '}' if !quoted => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == ',' && depth == 0 && !quoted
+    });
+    for part in parts.map(str::trim).filter(|part| !part.is_empty()) {
+        let Some((key, value)) = part.split_once('=').filter(|(key, _)| !key.trim().is_empty())
+        else {
+            let advice = "write key=value; the parts of a list have ; between them, as in \
+                          dns_server=10.0.0.53;10.0.0.54";
+            faults.push(Fault { pair: part.to_owned(), advice: advice.to_owned() });
+            continue;
+        };
+        let (key, value) = (key.trim().to_owned(), bare(value).to_owned());
+        let pair = Pair { key, value, written: part.to_owned() };
+        if pairs.iter().any(|other| other.key == pair.key) {
+            faults.push(pair.fault("it is there twice, and the first counts: write it once"));
+        } else {
+            pairs.push(pair);
+        }
+    }
+    (pairs, faults)
+}
+
+/// A value without the braces or quotes around it.
+fn bare(value: &str) -> &str {
+    let value = value.trim();
+    let between = |open, close| value.strip_prefix(open)?.strip_suffix(close);
+    between('{', '}').or_else(|| between('"', '"')).unwrap_or(value).trim()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Vec<(String, String)> {
+        let (pairs, faults) = pairs(text);
+        assert!(faults.is_empty(), "{faults:?}");
+        pairs.into_iter().map(|pair| (pair.key, pair.value)).collect()
+    }
+
+    #[test]
+    fn braces_and_quotes_keep_their_commas() {
+        let text = "a = 1, b={1.1.1.1, 2.2.2.2},c=\"x,y={z}\",,d=e=f";
+        let wanted = [("a", "1"), ("b", "1.1.1.1, 2.2.2.2"), ("c", "x,y={z}"), ("d", "e=f")];
+        assert_eq!(read(text), wanted.map(|(key, value)| (key.to_owned(), value.to_owned())));
+        assert!(read(" ").is_empty());
+    }
+
+    #[test]
+    fn what_is_no_pair_or_there_twice_is_pointed_out_and_the_rest_counts() {
+        let (pairs, faults) = pairs("dns_server=8.8.8.8,1.1.1.1,mtu=1400,mtu=9000,=x");
+        assert_eq!(pairs.len(), 2);
+        assert_eq!(pairs[1].value, "1400");
+        let told: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        assert!(told[0].starts_with("\"1.1.1.1\": write key=value"), "{told:?}");
+        assert!(told[1].starts_with("\"mtu=9000\": it is there twice"), "{told:?}");
+        assert!(told[2].starts_with("\"=x\""), "{told:?}");
+    }
+}

@@ -1,0 +1,389 @@
+//! DHCPv4 options: what a text says, and what of it cannot be.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnetwork::Ipv4Network;
+
+use super::table::{Definition, V4_TABLE};
+use super::text::{self, Pair};
+use super::value::{self, Advice, Value};
+use super::{Clients, Coded, Fault};
+
+/// What options say; whatever is left out follows from the subnet.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct V4 {
+    /// The server identifier.
+    pub server: Option<Ipv4Addr>,
+    /// The default router.
+    pub router: Option<Ipv4Addr>,
+    /// Where the boot file is.
+    pub next_server: Option<Ipv4Addr>,
+    /// The lease, seconds.
+    pub lease: Option<u32>,
+    /// When to renew, seconds.
+    pub t1: Option<u32>,
+    /// When to rebind, seconds.
+    pub t2: Option<u32>,
+    /// The guest's name.
+    pub hostname: Option<String>,
+    /// Its domain.
+    pub domain: Option<String>,
+    /// Name servers, best first.
+    pub dns: Vec<Ipv4Addr>,
+    /// The domain search list.
+    pub search: Vec<String>,
+    /// The interface's MTU, bytes.
+    pub mtu: Option<u16>,
+    /// Classless routes.
+    pub routes: Vec<(Ipv4Network, Ipv4Addr)>,
+    /// Answers to a guest without an address are always broadcast.
+    pub broadcast: bool,
+    /// Options that are sent to those who do not ask for them, too.
+    pub always: Vec<u8>,
+    /// All others, those for fewer clients first.
+    pub options: Vec<Coded>,
+}
+
+/// The boot file's option.
+const BOOT_FILE: u16 = 67;
+/// The option of the boot server's name.
+const BOOT_SERVER: u16 = 66;
+/// The lease where nobody names one, in seconds; Kube-OVN's.
+pub const LEASE: u32 = 3600;
+
+/// Whether a DHCPv4 option is said by the server itself, of itself, the lease or the
+/// client, so that nobody can choose its value by its number.
+#[must_use]
+pub const fn is_servers_own(code: u8) -> bool {
+    matches!(code, 0 | 50..=55 | 57 | 61 | 80..=82 | 255)
+}
+
+impl V4 {
+    /// What `text` says, and which of its pairs cannot be in force; the others are.
+    #[must_use]
+    pub fn parse(text: &str) -> (Self, Vec<Fault>) {
+        let (pairs, mut faults) = text::pairs(text);
+        let mut reading = Reading::default();
+        for pair in &pairs {
+            if let Err(advice) = reading.take(pair) {
+                faults.push(pair.fault(advice));
+            }
+        }
+        faults.extend(reading.check_times(&pairs));
+        (reading.finish(), faults)
+    }
+}
+
+/// Options while their text is read.
+#[derive(Debug, Default)]
+struct Reading {
+    options: V4,
+    /// `bootfile_name`.
+    file: Option<Value>,
+    /// `bootfile_name_alt`.
+    alternative: Option<Value>,
+}
+
+impl Reading {
+    fn take(&mut self, pair: &Pair) -> Result<(), String> {
+        if let Some(number) = pair.key.strip_prefix("option_") {
+            let code = code(number)?;
+            let value = pair.value.parse::<Value>().map_err(|error| error.to_string())?;
+            return add(
+                &mut self.options.options,
+                Coded { code: code.into(), value, only: Clients::default() },
+            );
+        }
+        let definition = V4_TABLE.iter().find(|one| one.name == pair.key);
+        let definition = definition.ok_or_else(|| unknown(&pair.key, V4_TABLE))?;
+        let value = definition.kind.read(&pair.value).map_err(|error| error.to_string())?;
+        let options = &mut self.options;
+        match (definition.name, value) {
+            ("server_id", value) => options.server = address(&value),
+            ("router", value) => options.router = address(&value),
+            ("next_server", value) => options.next_server = address(&value),
+            ("lease_time", Value::U32(seconds)) => options.lease = Some(seconds),
+            ("T1", Value::U32(seconds)) => options.t1 = Some(seconds),
+            ("T2", Value::U32(seconds)) => options.t2 = Some(seconds),
+            ("hostname", Value::Text(name)) => options.hostname = Some(name),
+            ("domain_name", Value::Text(name)) => options.domain = Some(name),
+            ("dns_server", Value::Addresses(list)) => options.dns = v4_only(&list),
+            ("domain_search_list", Value::Names(names)) => options.search = names,
+            ("mtu", Value::U16(bytes)) => options.mtu = Some(bytes),
+            ("classless_static_route", Value::Routes(routes)) => options.routes = routes,
+            ("always_broadcast", Value::Flag(always)) => options.broadcast = always,
+            ("always_send", Value::Text(list)) => options.always = codes(&list)?,
+            ("bootfile_name", value) => self.file = Some(value),
+            ("bootfile_name_alt", value) => self.alternative = Some(value),
+            (_, value) => {
+                let only = definition.clients();
+                let code = definition.code.expect("what is no option is named above");
+                return add(&mut self.options.options, Coded { code, value, only });
+            }
+        }
+        Ok(())
+    }
+
+    /// T1 < T2 < lease (RFC 2131 §4.4.5); where they are not, both follow from the lease.
+    fn check_times(&mut self, pairs: &[Pair]) -> Option<Fault> {
+        let pair = pairs.iter().find(|pair| ["T1", "T2"].contains(&pair.key.as_str()))?;
+        let V4 { lease, t1, t2, .. } = &mut self.options;
+        let lease = lease.unwrap_or(LEASE);
+        let renew = t1.unwrap_or(lease / 2);
+        let rebind = t2.unwrap_or(lease - lease / 8);
+        if renew < rebind && rebind < lease {
+            return None;
+        }
+        (*t1, *t2) = (None, None);
+        let advice = format!(
+            "T1 {renew} must be less than T2 {rebind}, and T2 less than lease_time {lease}: \
+             leave both out for a half and seven eighths of it"
+        );
+        Some(pair.fault(advice))
+    }
+
+    fn finish(self) -> V4 {
+        let mut options = self.options;
+        add_boot_files(&mut options.options, BOOT_FILE, self.file, self.alternative);
+        // A boot server by its address is where the boot file is, if nothing else is said:
+        // boot ROMs know no names.
+        let named = options.options.iter().find(|option| option.code == BOOT_SERVER);
+        if let (None, Some(Coded { value: Value::Text(text), .. })) = (options.next_server, named) {
+            options.next_server = text.parse().ok();
+        }
+        options
+    }
+}
+
+/// iPXE gets `bootfile_name`, whoever is not yet iPXE what is written for its
+/// architecture, then `bootfile_name_alt`: OVN's meaning of the two names.
+pub(super) fn add_boot_files(
+    list: &mut Vec<Coded>,
+    code: u16,
+    file: Option<Value>,
+    alternative: Option<Value>,
+) {
+    for option in list.iter_mut().filter(|option| !option.only.arch.is_empty()) {
+        option.only.ipxe = Some(false);
+    }
+    list.sort_by_key(|option| option.only.are_all());
+    let both = file.is_some() && alternative.is_some();
+    let mut add = |value: Option<Value>, ipxe| {
+        let only = Clients { arch: Vec::new(), ipxe: Some(ipxe).filter(|_| both) };
+        list.extend(value.map(|value| Coded { code, value, only }));
+    };
+    add(file, true);
+    add(alternative, false);
+}
+
+/// Adds an option, unless there is one of its number for the same clients.
+pub(super) fn add(list: &mut Vec<Coded>, option: Coded) -> Result<(), String> {
+    if list.iter().any(|other| other.code == option.code && other.only == option.only) {
+        return Err("this option is there under another name: write it once".to_owned());
+    }
+    list.push(option);
+    Ok(())
+}
+
+/// The options that KubeVirt lets a VM send under numbers of its own: text.
+///
+/// # Errors
+/// What to write instead.
+pub fn private_v4(number: i64, text: &str) -> Result<Coded, Advice> {
+    let code = u16::try_from(number).ok().filter(|code| (224..=254).contains(code));
+    let code = code.ok_or_else(|| Advice::new("write an option from 224 to 254"))?;
+    let value = Value::Text(value::texts(text)?);
+    Ok(Coded { code, value, only: Clients::default() })
+}
+
+/// The number of an option that may be chosen.
+fn code(text: &str) -> Result<u8, String> {
+    let code: u8 = text.parse().or(Err("write option_ and a number from 1 to 254"))?;
+    match code {
+        51 => Err("write lease_time instead".to_owned()),
+        54 => Err("write server_id instead".to_owned()),
+        _ if is_servers_own(code) => {
+            Err("the server says this option of itself: leave it out".to_owned())
+        }
+        _ => Ok(code),
+    }
+}
+
+/// Names or numbers of options.
+fn codes(list: &str) -> Result<Vec<u8>, String> {
+    let one = |part: &str| {
+        let named = V4_TABLE.iter().find(|one| one.name == part).and_then(|one| one.code);
+        match named {
+            Some(named) => u8::try_from(named).map_err(|_| unknown(part, V4_TABLE)),
+            None if part.bytes().all(|octet| octet.is_ascii_digit()) => code(part),
+            None => Err(unknown(part, V4_TABLE)),
+        }
+    };
+    value::parts(list).map(one).collect()
+}
+
+/// What to write instead of a name that is none.
+pub(super) fn unknown(name: &str, table: &[Definition]) -> String {
+    let plain = |text: &str| text.to_ascii_lowercase().replace(['-', '_'], "");
+    let wanted = plain(name);
+    let near = |one: &&Definition| {
+        let have = plain(one.name);
+        wanted.len() > 2 && (have.contains(&wanted) || wanted.contains(&have))
+    };
+    let near: Vec<&str> = table.iter().filter(near).map(|one| one.name).take(3).collect();
+    let near = if near.is_empty() { String::new() } else { format!("{}, or ", near.join(", ")) };
+    format!("there is no option {name:?}: write {near}option_<number>; docs/dhcp.md has them all")
+}
+
+fn address(value: &Value) -> Option<Ipv4Addr> {
+    match value {
+        Value::Addresses(list) => v4_only(list).first().copied(),
+        _ => None,
+    }
+}
+
+fn v4_only(list: &[IpAddr]) -> Vec<Ipv4Addr> {
+    let v4 = list.iter().filter_map(|address| match address {
+        IpAddr::V4(address) => Some(*address),
+        IpAddr::V6(_) => None,
+    });
+    v4.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good(text: &str) -> V4 {
+        let (options, faults) = V4::parse(text);
+        assert!(faults.is_empty(), "{faults:?}");
+        options
+    }
+
+    fn told(text: &str) -> Vec<String> {
+        V4::parse(text).1.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn every_name_of_the_table_takes_its_own_example() {
+        for one in V4_TABLE {
+            // T1 and T2 are judged beside the lease.
+            good(&format!("{}={}", one.name, one.example));
+        }
+        let mut names: Vec<&str> = V4_TABLE.iter().map(|one| one.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), V4_TABLE.len());
+        let codes: Vec<u16> = V4_TABLE.iter().filter_map(|one| one.code).collect();
+        assert!(codes.is_sorted());
+    }
+
+    #[test]
+    fn kube_ovns_own_options_mean_what_they_mean_there() {
+        let options = good(
+            "lease_time=3600,router=10.0.0.1,server_id=169.254.0.254,mtu=1400,\
+             dns_server=8.8.8.8;1.1.1.1,domain_name=\"example.org\",hostname=web",
+        );
+        assert_eq!((options.lease, options.mtu), (Some(3600), Some(1400)));
+        assert_eq!(options.dns, [Ipv4Addr::new(8, 8, 8, 8), Ipv4Addr::new(1, 1, 1, 1)]);
+        assert_eq!(options.domain.as_deref(), Some("example.org"));
+        assert_eq!(options.hostname.as_deref(), Some("web"));
+        assert!(options.options.is_empty());
+    }
+
+    #[test]
+    fn what_is_not_typed_goes_by_its_number() {
+        let options = good(
+            "ntp_server={10.0.0.2,10.0.0.3},option_43=hex:0104,option_224=a=b,\
+             option_200=ip:10.0.0.9",
+        );
+        let list: Vec<String> =
+            options.options.iter().map(|one| format!("{} {}", one.code, one.value)).collect();
+        assert_eq!(
+            list,
+            ["42 ip:10.0.0.2;10.0.0.3", "43 hex:0104", "224 text:a=b", "200 ip:10.0.0.9"]
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_is_named_with_what_to_write_and_the_rest_counts() {
+        for (pair, advice) in [
+            ("mtu=big", "write a number from 68 to 65535"),
+            ("mtu=60", "write a number from 68 to 65535"),
+            ("lease_time=1", "write a number from 10 to"),
+            ("dns_server=10.0.0.256", "write IPv4 addresses with ; between"),
+            ("dns_server=fd00::53", "write IPv4 addresses with ; between"),
+            ("router=10.0.0.1;10.0.0.2", "write one IPv4 address"),
+            ("dns=10.0.0.53", "write dns_server, or option_<number>"),
+            ("ntp-servers=10.0.0.2", "write ntp_server, or option_<number>"),
+            ("colour=blue", "write option_<number>"),
+            ("option_53=5", "leave it out"),
+            ("option_51=60", "write lease_time instead"),
+            ("option_256=x", "from 1 to 254"),
+            ("option_43=hex:0", "octets in hexadecimal"),
+            ("option_43=base64:AA==", "write text:, hex:"),
+            ("v6only_preferred=20", "write 0, or at least 300 seconds"),
+            ("captive_portal=portal", "write a URI"),
+            ("domain_search_list=a..b", "write domain names"),
+            ("classless_static_route={10.0.0.0/8}", "write pairs of network and next hop"),
+            ("static_route=10.0.0.1", "write pairs of IPv4 addresses"),
+            ("always_send=nothing", "there is no option \"nothing\""),
+            ("T1=3600", "T1 3600 must be less than T2 3150"),
+            ("T2=3600", "T2 less than lease_time 3600"),
+            ("ip_forward_enable=maybe", "write true or false"),
+        ] {
+            let told = told(&format!("{pair},tcp_ttl=64"));
+            assert_eq!(told.len(), 1, "{told:?}");
+            assert!(told[0].starts_with(&format!("{pair:?}: ")), "{told:?}");
+            assert!(told[0].contains(advice), "{told:?}");
+            let options = V4::parse(&format!("{pair},tcp_ttl=64")).0;
+            assert_eq!(options.options.len(), 1, "{pair}");
+        }
+    }
+
+    #[test]
+    fn one_option_under_two_names_is_written_once() {
+        let told = told("ntp_server=10.0.0.2,option_42=ip:10.0.0.3");
+        assert!(told[0].starts_with("\"option_42=ip:10.0.0.3\": this option is there"), "{told:?}");
+    }
+
+    #[test]
+    fn ipxe_gets_the_boot_file_and_the_others_what_makes_them_ipxe() {
+        let files = |text: &str| {
+            let list = good(text).options.into_iter();
+            list.map(|one| (one.value.to_string(), one.only.arch, one.only.ipxe))
+                .collect::<Vec<_>>()
+        };
+        let one = |text: &str, arch: &[u16], ipxe| (format!("text:{text}"), arch.to_vec(), ipxe);
+        assert_eq!(files("bootfile_name=menu"), [one("menu", &[], None)]);
+        assert_eq!(files("bootfile_name_alt=rom"), [one("rom", &[], None)]);
+        assert_eq!(
+            files("bootfile_name_alt=rom,bootfile_name=menu,bootfile_name_efi64=efi"),
+            [
+                one("efi", &[7, 9], Some(false)),
+                one("menu", &[], Some(true)),
+                one("rom", &[], Some(false))
+            ]
+        );
+    }
+
+    #[test]
+    fn a_boot_server_by_its_address_is_the_next_server() {
+        let next = |text: &str| good(text).next_server;
+        assert_eq!(next("tftp_server=10.0.0.2"), Some(Ipv4Addr::new(10, 0, 0, 2)));
+        assert_eq!(next("tftp_server=boot.example"), None);
+        assert_eq!(
+            next("tftp_server=10.0.0.2,next_server=10.0.0.3"),
+            Some(Ipv4Addr::new(10, 0, 0, 3))
+        );
+    }
+
+    #[test]
+    fn private_options_have_numbers_of_their_own() {
+        assert_eq!(private_v4(224, "x").unwrap().code, 224);
+        for number in [223, 255, -1, 70000] {
+            assert!(private_v4(number, "x").unwrap_err().to_string().contains("224 to 254"));
+        }
+        assert!(private_v4(240, "").unwrap_err().to_string().contains("write a text"));
+    }
+}
