@@ -163,6 +163,11 @@ fn addresses() -> Vec<Spec> {
             ip("v4IpAddress", "10.99.0.5"),
             &["spec.v4IpAddress", "10.99.0.5", "write an address of it"],
         ),
+        (
+            IP,
+            ip("ipAddress", "10.90.0.78,10.90.0.79"),
+            &["spec.ipAddress", "10.90.0.79", "one address of each family"],
+        ),
         (IP, ip("v4IpAddress", "10.90.0.5"), &["spec.v4IpAddress", "10.90.0.5", "holder.default"]),
         (
             IP,
@@ -210,6 +215,9 @@ fn machines() -> Vec<(Value, &'static [&'static str])> {
         (with("port_vips", "x"), &["port_vips", "x", "write"]),
         (with("port_vips", "0.0.0.0/0"), &["port_vips", "0.0.0.0/0", "port_security"]),
         (with("aaps", "a,,b"), &["aaps", "a,,b", "commas between"]),
+        (with("aaps", &vec!["a"; 300].join(",")), &["aaps", "more than 256 Vips", "list fewer"]),
+        (with("port_vips", &vec!["10.9.0.9"; 300].join(",")), &["port_vips", "more than 256"]),
+        (with("ip_address", &"10.90.0.77,".repeat(9000)), &["ip_address", "99000 bytes long"]),
     ]
 }
 

@@ -100,6 +100,19 @@ fn subnets() -> Vec<Case> {
             &["spec.excludeIps[0]", "10.1.0.5-10.1.0.9"],
         ),
         (Schema, with("excludeIps", json!("10.1.0.5")), &["spec.excludeIps", "array"]),
+        (Schema, with("excludeIps", json!(vec!["10.1.0.5"; 4097])), &["spec.excludeIps", "4096"]),
+        (
+            Schema,
+            with(
+                "acls",
+                json!(vec![
+                    json!({"direction": "to-lport", "priority": 1,
+                "match": "ip4", "action": "drop"});
+                    1025
+                ]),
+            ),
+            &["spec.acls", "1024"],
+        ),
         (Schema, with("private", json!("yes")), &["spec.private", "boolean"]),
         (Schema, with("namespaces", json!("default")), &["spec.namespaces", "array"]),
         (
@@ -156,6 +169,11 @@ fn vpcs() -> Vec<Case> {
             json!({"staticRoutes": [{"nextHopIP": "10.1.0.9"}]}),
             &["spec.staticRoutes[0].cidr", "Required"],
         ),
+        (
+            Schema,
+            json!({"staticRoutes": vec![json!({"cidr": "10.9.0.0/16", "nextHopIP": "10.1.0.9"}); 1025]}),
+            &["spec.staticRoutes", "1024"],
+        ),
         (Schema, json!({"staticRoutes": {}}), &["spec.staticRoutes", "array"]),
         (
             Schema,
@@ -200,6 +218,7 @@ fn pools() -> Vec<Case> {
         (Schema, json!({"ips": ["10.1.0.5"]}), &["spec.subnet", "Required"]),
         (Schema, json!({"subnet": "", "ips": ["10.1.0.5"]}), &["spec.subnet", "at least 1"]),
         (Schema, json!({"subnet": "s", "ips": []}), &["spec.ips", "at least 1"]),
+        (Schema, json!({"subnet": "s", "ips": vec!["10.1.0.5"; 4097]}), &["spec.ips", "4096"]),
         (Schema, json!({"subnet": "s", "ips": ["web"]}), &["spec.ips[0]", "web", "should match"]),
         (
             Schema,
@@ -246,6 +265,14 @@ fn ips() -> Vec<Case> {
             &["spec.v6IpAddress", "fd00::g", "write one IPv6"],
         ),
         (Schema, json!({"subnet": 5}), &["spec.subnet", "string"]),
+        (
+            Schema,
+            json!({"subnet": "held", "podName": "later", "namespace": "default",
+                "ipAddress": "10.90.0.7,".repeat(100_000)}),
+            &["spec.ipAddress", "100"],
+        ),
+        (Schema, json!({"macAddress": "x".repeat(46)}), &["spec.macAddress", "45"]),
+        (Schema, json!({"podName": "x".repeat(254)}), &["spec.podName", "253"]),
         (Schema, json!({"attachIps": "10.0.0.5"}), &["spec.attachIps", "array"]),
     ]
 }

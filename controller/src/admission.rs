@@ -23,6 +23,8 @@ mod owners;
 mod ports;
 mod taken;
 
+use std::collections::HashSet;
+
 use crds::kubeovn::{FixedField, Ip, IpPool, Subnet, Vip, Vpc, fixed_fields};
 use crds::kubevirt::{VirtualMachine, VirtualMachineInstance};
 use serde::de::DeserializeOwned;
@@ -111,7 +113,8 @@ fn judge<K: DeserializeOwned>(
     let Some(object) = typed(new) else { return Ok(Vec::new()) };
     let Findings { refusal, mut flaws, waits } = find(&object);
     let known = old.and_then(typed).map(|old| find(&old)).unwrap_or_default();
-    flaws.retain(|flaw| !known.flaws.contains(flaw));
+    let known_flaws: HashSet<_> = known.flaws.iter().collect();
+    flaws.retain(|flaw| !known_flaws.contains(flaw));
     flaws.extend(old.into_iter().flat_map(|old| changed(old, new)));
     if let Some(refusal) = refusal.filter(|_| known.refusal.is_none()) {
         return Err(refusal);

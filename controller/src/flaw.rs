@@ -1,19 +1,28 @@
 //! One entry of a list in a spec that cannot be in force, while the others can.
 
+use net::shown;
+
 /// How many flaws a message tells in full; the others it counts.
 const TOLD: usize = 5;
 
 /// What is wrong with one entry: where it stands, what it says, and what to write
 /// instead.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq, thiserror::Error)]
 #[error("{0}")]
 pub struct Flaw(String);
 
 impl Flaw {
     /// Of the field at this path below `spec`, such as `staticRoutes[0].cidr`.
     pub fn new(field: String, value: impl ToString, advice: impl AsRef<str>) -> Self {
-        let (value, advice) = (value.to_string(), advice.as_ref());
+        let (value, advice) = (shown(&value.to_string()), advice.as_ref());
         Self(format!("spec.{field} is {value:?}: {advice}"))
+    }
+
+    /// That a list of a kind has more entries than it may have, if it has.
+    pub fn of_too_many(kind: &str, field: &str, entries: usize) -> Option<Self> {
+        let most = crds::kubeovn::most(kind, field);
+        (entries > most)
+            .then(|| Self(format!("spec.{field} has {entries} entries: write at most {most}")))
     }
 }
 

@@ -13,6 +13,9 @@ use ipnetwork::IpNetwork;
 /// The annotations that are read here.
 pub const FIELDS: [&str; 4] = [PORT_SECURITY, PORT_VIPS, LAYER2_FORWARD, AAPS];
 
+/// The most entries of a list: each is told to OVN for each port.
+const MOST: usize = 256;
+
 /// What a port is let do.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Leave {
@@ -28,7 +31,7 @@ pub struct Leave {
 
 /// An annotation that cannot be: which, what it says, what to write instead.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("annotation {key}: {text:?} {advice}")]
+#[error("annotation {key}: {:?} {advice}", net::shown(text))]
 pub struct LeaveError {
     /// The annotation.
     pub key: String,
@@ -74,6 +77,10 @@ fn carries(
     key: String,
 ) -> Result<BTreeSet<String>, LeaveError> {
     let Some(text) = annotations.get(&key) else { return Ok(BTreeSet::new()) };
+    if text.split(',').nth(MOST).is_some() {
+        let advice = "names more than 256 Vips: list fewer";
+        return Err(LeaveError { key, text: text.clone(), advice });
+    }
     let names: BTreeSet<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
     if names.contains("") {
         let advice = "is not a list of Vips: write their names with commas between";
@@ -89,6 +96,9 @@ fn further(
 ) -> Result<BTreeSet<String>, LeaveError> {
     let Some(text) = annotations.get(&key) else { return Ok(BTreeSet::new()) };
     let refused = |advice| LeaveError { key: key.clone(), text: text.clone(), advice };
+    if text.split(',').nth(MOST).is_some() {
+        return Err(refused("names more than 256: list networks instead of addresses"));
+    }
     let one = |part: &str| {
         let network: IpNetwork = part.trim().parse().map_err(|_| {
             refused("is not a list of addresses: write 10.0.0.9,10.1.0.0/24 with commas between")

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crds::kubeovn::{DEFAULT_VPC, FINALIZER, Subnet, SubnetSpec};
 use ipnetwork::IpNetwork;
 use kube::ResourceExt as _;
-use net::{AddrRange, Cidrs, MacAddr, ParseCidrsError, ParseRangeError, names};
+use net::{AddrRange, Cidrs, MacAddr, ParseCidrsError, ParseRangeError, names, shown};
 use ovn::nb::AclWant;
 
 use crate::access;
@@ -151,6 +151,9 @@ impl Network {
     /// When its spec cannot be in force, whatever other objects say.
     pub fn parse(subnet: &Subnet) -> Result<Self, NetworkError> {
         let spec = &subnet.spec;
+        if let Some(flaw) = too_many(spec) {
+            return Err(flaw.into());
+        }
         if spec.cidr_block.trim().is_empty() {
             return Err(NetworkError::NoCidr);
         }
@@ -257,6 +260,19 @@ impl Network {
     }
 }
 
+/// The first list that is too long.
+fn too_many(spec: &SubnetSpec) -> Option<Flaw> {
+    let lists = [
+        ("excludeIps", spec.exclude_ips.len()),
+        ("namespaces", spec.namespaces.len()),
+        ("namespaceSelectors", spec.namespace_selectors.len()),
+        ("allowSubnets", spec.allow_subnets.len()),
+        ("acls", spec.acls.len()),
+        ("vips", spec.vips.len()),
+    ];
+    lists.into_iter().find_map(|(field, entries)| Flaw::of_too_many("Subnet", field, entries))
+}
+
 fn check_protocol(spec: &SubnetSpec, cidrs: Cidrs) -> Result<(), NetworkError> {
     let follows = match (cidrs.v4, cidrs.v6) {
         (Some(_), Some(_)) => "Dual",
@@ -266,7 +282,7 @@ fn check_protocol(spec: &SubnetSpec, cidrs: Cidrs) -> Result<(), NetworkError> {
     if spec.protocol.is_empty() || spec.protocol == follows {
         Ok(())
     } else {
-        Err(NetworkError::Protocol(spec.protocol.clone(), cidrs))
+        Err(NetworkError::Protocol(shown(&spec.protocol), cidrs))
     }
 }
 
@@ -287,7 +303,7 @@ fn gateways(
     let mut v4 = cidrs.v4.and_then(|network| network.nth(1));
     let mut v6 = cidrs.v6.map(|network| Ipv6Addr::from(u128::from(network.network()) + 1));
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-        let gateway: IpAddr = part.parse().map_err(|_| NetworkError::Gateway(text.to_owned()))?;
+        let gateway: IpAddr = part.parse().map_err(|_| NetworkError::Gateway(shown(text)))?;
         if !cidrs.contains(gateway) {
             return Err(NetworkError::GatewayOutside(gateway, cidrs));
         }

@@ -13,6 +13,7 @@ use net::{MacAddr, names};
 use ovn::nb::RouterPortWant;
 
 use crate::flaw::Flaw;
+use crate::routes::counted;
 use crate::world::World;
 
 /// A link that this side has its part of.
@@ -31,9 +32,9 @@ pub struct Link {
 #[must_use]
 pub fn links(world: &World, name: &str, spec: &VpcSpec) -> (Vec<Link>, Vec<Flaw>) {
     let mut links = Vec::new();
-    let mut flaws = Vec::new();
+    let (counted, mut flaws) = counted("vpcPeerings", &spec.vpc_peerings);
     let mut seen = BTreeSet::new();
-    for (at, peering) in spec.vpc_peerings.iter().enumerate() {
+    for (at, peering) in counted.iter().enumerate() {
         let remote = &peering.remote_vpc;
         let flaw = |field: &str, value: &str, advice: String| {
             Flaw::new(format!("vpcPeerings[{at}].{field}"), value, advice)

@@ -36,25 +36,36 @@ pub struct NamedPool {
     spans: Vec<(IpAddr, IpAddr)>,
 }
 
+/// The ranges in order, those that overlap as one.
+fn spans(ranges: &[AddrRange]) -> Vec<(IpAddr, IpAddr)> {
+    let mut all: Vec<_> = ranges.iter().map(|range| (range.first(), range.last())).collect();
+    all.sort_unstable();
+    let mut spans: Vec<(IpAddr, IpAddr)> = Vec::with_capacity(all.len());
+    for (first, last) in all {
+        match spans.last_mut() {
+            Some((_, end)) if first <= *end => *end = last.max(*end),
+            _ => spans.push((first, last)),
+        }
+    }
+    spans
+}
+
+/// Whether one of these spans has all of the range.
+fn has_all(spans: &[(IpAddr, IpAddr)], range: AddrRange) -> bool {
+    let after = spans.partition_point(|(first, _)| *first <= range.first());
+    after > 0 && range.last() <= spans[after - 1].1
+}
+
 impl NamedPool {
     fn new(ranges: Vec<AddrRange>, namespaces: BTreeSet<String>) -> Self {
-        let mut all: Vec<_> = ranges.iter().map(|range| (range.first(), range.last())).collect();
-        all.sort_unstable();
-        let mut spans: Vec<(IpAddr, IpAddr)> = Vec::with_capacity(all.len());
-        for (first, last) in all {
-            match spans.last_mut() {
-                Some((_, end)) if first <= *end => *end = last.max(*end),
-                _ => spans.push((first, last)),
-            }
-        }
+        let spans = spans(&ranges);
         Self { ranges, namespaces, spans }
     }
 
     /// Whether this address is one of its own.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
-        let after = self.spans.partition_point(|(first, _)| *first <= address);
-        after > 0 && address <= self.spans[after - 1].1
+        has_all(&self.spans, address.into())
     }
 
     /// Those of these addresses, which are in order, that are its own.
@@ -137,7 +148,9 @@ fn keep(
     let Some((subnet, named)) = was else { return };
     let of_subnet = taken.entry(subnet.clone()).or_default();
     let fits = |network: &Network| {
-        named.ranges.iter().all(|range| refusal(*range, network, of_subnet).is_none())
+        let excluded = spans(&network.excluded);
+        let refusal = |range: &AddrRange| refusal(*range, network, &excluded, of_subnet);
+        named.ranges.iter().all(|range| refusal(range).is_none())
     };
     if networks.get(&subnet).is_some_and(fits) {
         put(networks, of_subnet, &subnet, name, named);
@@ -183,6 +196,9 @@ pub fn review(pool: &IpPool, networks: &BTreeMap<String, Network>) -> Result<Opt
 
 /// The entries of `pool`.
 fn ranges(pool: &IpPool) -> Result<Vec<AddrRange>, Flaw> {
+    if let Some(flaw) = Flaw::of_too_many("IPPool", "ips", pool.spec.ips.len()) {
+        return Err(flaw);
+    }
     let entry = |(at, text): (usize, &String)| {
         text.trim().parse().map_err(|_| {
             let advice = "write an address, a range such as 10.0.0.5..10.0.0.9, or a network such as 10.0.0.0/29, the lower address first";
@@ -199,13 +215,17 @@ fn understand(pool: &IpPool, network: Option<&Network>, taken: &Taken) -> Result
         let advice = "no Subnet of that name is in force: create it, correct it, or name another";
         return Err(Flaw::new("subnet".to_owned(), &spec.subnet, advice));
     };
+    if let Some(flaw) = Flaw::of_too_many("IPPool", "namespaces", spec.namespaces.len()) {
+        return Err(flaw);
+    }
     if spec.ips.is_empty() {
         let advice = format!("write addresses of {}, such as a, a..b or a/prefix", network.cidrs);
         return Err(Flaw::new("ips".to_owned(), "", advice));
     }
     let ranges = ranges(pool)?;
+    let excluded = spans(&network.excluded);
     for (at, (range, text)) in ranges.iter().zip(&spec.ips).enumerate() {
-        if let Some(advice) = refusal(*range, network, taken) {
+        if let Some(advice) = refusal(*range, network, &excluded, taken) {
             return Err(Flaw::new(format!("ips[{at}]"), text, advice));
         }
     }
@@ -214,7 +234,12 @@ fn understand(pool: &IpPool, network: Option<&Network>, taken: &Taken) -> Result
 }
 
 /// Why this entry cannot be in force, and what to do.
-fn refusal(range: AddrRange, network: &Network, taken: &Taken) -> Option<String> {
+fn refusal(
+    range: AddrRange,
+    network: &Network,
+    excluded: &[(IpAddr, IpAddr)],
+    taken: &Taken,
+) -> Option<String> {
     let Network { name, cidrs, .. } = network;
     let within =
         |cidr: ipnetwork::IpNetwork| cidr.contains(range.first()) && cidr.contains(range.last());
@@ -226,8 +251,7 @@ fn refusal(range: AddrRange, network: &Network, taken: &Taken) -> Option<String>
     if let Some(gateway) = network.gateways().find(|gateway| range.contains(*gateway)) {
         return Some(format!("{gateway} is the gateway of subnet {name:?}: leave it out"));
     }
-    let covering = |one: &AddrRange| one.contains(range.first()) && one.contains(range.last());
-    if network.excluded.iter().any(covering) {
+    if has_all(excluded, range) {
         return Some(format!(
             "subnet {name:?} gives none of it, by its spec.excludeIps: take it out there, or write others"
         ));

@@ -6,6 +6,7 @@
 //! when the VM is made. Those that have no effect yet are named by
 //! [`without_effect`], so that nobody relies on them.
 
+mod bounds;
 mod family;
 mod lender;
 mod pool;
@@ -26,6 +27,7 @@ use crate::ledger::FromPool;
 use crate::network::{Network, NetworkError};
 use crate::shelf::Shelf;
 
+use bounds::MOST_NETWORKS;
 pub use lender::Lender;
 
 /// One network of a VM, as asked for.
@@ -119,7 +121,8 @@ pub enum RequestError {
     },
     /// An address could not be read.
     #[error(
-        "annotation {key}: {text:?} is not an address: write 10.0.0.5, or one of each family with a comma between"
+        "annotation {key}: {:?} is not an address: write 10.0.0.5, or one of each family with a comma between",
+        net::shown(text)
     )]
     Address {
         /// The annotation.
@@ -129,7 +132,8 @@ pub enum RequestError {
     },
     /// Two addresses of a family.
     #[error(
-        "annotation {key}: {text:?} names two addresses of one family: name one of each at most"
+        "annotation {key}: {:?} names two addresses of one family: name one of each at most",
+        net::shown(text)
     )]
     SameFamilyTwice {
         /// The annotation.
@@ -139,7 +143,8 @@ pub enum RequestError {
     },
     /// A pool could not be read.
     #[error(
-        "annotation {key}: {text:?} is neither a list of addresses nor an IPPool's name: write 10.0.0.5,10.0.0.6, or 10.0.0.5,fd00::5;10.0.0.6,fd00::6, or 10.0.0.5..10.0.0.9, or the name of one IPPool"
+        "annotation {key}: {:?} is neither a list of addresses nor an IPPool's name: write 10.0.0.5,10.0.0.6, or 10.0.0.5,fd00::5;10.0.0.6,fd00::6, or 10.0.0.5..10.0.0.9, or the name of one IPPool",
+        net::shown(text)
     )]
     Pool {
         /// The annotation.
@@ -149,7 +154,8 @@ pub enum RequestError {
     },
     /// A pool names more addresses than are ever tried.
     #[error(
-        "annotation {key}: {text:?} names more than 1024 addresses: name fewer, or choose a subnet"
+        "annotation {key}: {:?} names more than 1024 addresses: name fewer, or choose a subnet",
+        net::shown(text)
     )]
     LargePool {
         /// The annotation.
@@ -215,7 +221,8 @@ pub enum RequestError {
     },
     /// No family.
     #[error(
-        "annotation {key}: {text:?} is not a family: write ipv4 or ipv6, or leave it out for all that the subnet has"
+        "annotation {key}: {:?} is not a family: write ipv4 or ipv6, or leave it out for all that the subnet has",
+        net::shown(text)
     )]
     Family {
         /// The annotation.
@@ -298,6 +305,24 @@ pub enum RequestError {
     /// What a port may send from could not be read.
     #[error(transparent)]
     Leave(#[from] LeaveError),
+    /// An annotation longer than anything that it may say.
+    #[error("annotation {key} is {length} bytes long: write at most {most}")]
+    Long {
+        /// The annotation.
+        key: String,
+        /// Its length.
+        length: usize,
+        /// The longest that it may be.
+        most: usize,
+    },
+    /// More networks or interfaces than a machine has places for.
+    #[error("{count} {what} are more than a VM has places for: write at most {MOST_NETWORKS}")]
+    ManyNetworks {
+        /// `networks` or `interfaces`.
+        what: &'static str,
+        /// How many.
+        count: usize,
+    },
     /// One network attachment is used by two networks.
     #[error(
         "networks {first:?} and {second:?} would both be port {port:?}: use each attachment once"
@@ -416,6 +441,7 @@ impl<'a> From<&'a VirtualMachine> for Asker<'a> {
 /// # Errors
 /// The first thing that its author must change.
 pub fn requests(asker: Asker<'_>, offer: Offer<'_>) -> Result<Vec<Request>, RequestError> {
+    bounds::check(asker)?;
     let reader = Reader::new(asker, offer);
     let mut requests: Vec<Request> = Vec::new();
     for network in networks_of(asker.spec) {

@@ -32,8 +32,8 @@ type Key = (String, &'static str, IpNetwork, IpAddr);
 #[must_use]
 pub fn static_routes(spec: &VpcSpec) -> (Vec<StaticRouteWant>, Vec<Flaw>) {
     let mut routes = BTreeMap::new();
-    let mut flaws = Vec::new();
-    for (at, route) in spec.static_routes.iter().enumerate() {
+    let (counted, mut flaws) = counted("staticRoutes", &spec.static_routes);
+    for (at, route) in counted.iter().enumerate() {
         match row(at, route) {
             Err(flaw) => flaws.push(flaw),
             Ok((key, row)) => match routes.entry(key) {
@@ -54,8 +54,8 @@ pub fn static_routes(spec: &VpcSpec) -> (Vec<StaticRouteWant>, Vec<Flaw>) {
 #[must_use]
 pub fn policies(spec: &VpcSpec) -> (Vec<PolicyWant>, Vec<Flaw>) {
     let mut policies = BTreeMap::new();
-    let mut flaws = Vec::new();
-    for (at, route) in spec.policy_routes.iter().enumerate() {
+    let (counted, mut flaws) = counted("policyRoutes", &spec.policy_routes);
+    for (at, route) in counted.iter().enumerate() {
         match policy(at, route) {
             Err(flaw) => flaws.push(flaw),
             Ok(row) => match policies.entry((row.priority, row.matches.clone())) {
@@ -70,6 +70,13 @@ pub fn policies(spec: &VpcSpec) -> (Vec<PolicyWant>, Vec<Flaw>) {
         }
     }
     (policies.into_values().collect(), flaws)
+}
+
+/// The entries that count, which are the first so many, and that there are others.
+pub(crate) fn counted<'a, T>(field: &str, entries: &'a [T]) -> (&'a [T], Vec<Flaw>) {
+    let most = crds::kubeovn::most("Vpc", field).min(entries.len());
+    let flaw = Flaw::of_too_many("Vpc", field, entries.len());
+    (&entries[..most], flaw.into_iter().collect())
 }
 
 fn policy(at: usize, route: &PolicyRoute) -> Result<PolicyWant, Flaw> {

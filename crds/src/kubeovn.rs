@@ -4,6 +4,7 @@ mod count;
 mod fixed;
 mod ip;
 mod ip_pool;
+mod limits;
 pub(crate) mod rules;
 mod subnet;
 pub(crate) mod vip;
@@ -13,6 +14,7 @@ pub use count::Count;
 pub use fixed::{FixedField, fixed_fields};
 pub use ip::{Ip, IpSpec};
 pub use ip_pool::{IpPool, IpPoolSpec, IpPoolStatus};
+pub use limits::{Limit, limits, most};
 pub use subnet::{
     Subnet, SubnetAcl, SubnetNatRule, SubnetNatRuleMatch, SubnetSpec, SubnetStatus, U2oFeatures,
 };

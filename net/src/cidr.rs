@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
+use crate::shown;
+
 /// The networks of a subnet: one IPv4, one IPv6, or one of each.
 ///
 /// Written as in Kube-OVN's `spec.cidrBlock`: `10.0.0.0/24`, `fd00::/64` or
@@ -61,7 +63,7 @@ impl FromStr for Cidrs {
             let network: IpNetwork = Some(part)
                 .filter(|part| part.contains('/'))
                 .and_then(|part| part.parse().ok())
-                .ok_or_else(|| ParseCidrsError::NotANetwork(part.to_owned()))?;
+                .ok_or_else(|| ParseCidrsError::NotANetwork(shown(part)))?;
             let taken = match network {
                 IpNetwork::V4(v4) => {
                     let v4 = Ipv4Network::new(v4.network(), v4.prefix())
@@ -75,7 +77,7 @@ impl FromStr for Cidrs {
                 }
             };
             if taken {
-                return Err(ParseCidrsError::SameFamilyTwice(text.to_owned()));
+                return Err(ParseCidrsError::SameFamilyTwice(shown(text)));
             }
         }
         Ok(cidrs)
@@ -150,7 +152,7 @@ impl FromStr for AddrRange {
     type Err = ParseRangeError;
 
     fn from_str(text: &str) -> Result<Self, ParseRangeError> {
-        let not_a_range = || ParseRangeError::NotARange(text.to_owned());
+        let not_a_range = || ParseRangeError::NotARange(shown(text));
         let addr = |part: &str| part.trim().parse::<IpAddr>().map_err(|_| not_a_range());
         if text.contains('/') {
             return text.trim().parse::<IpNetwork>().map(Self::from).map_err(|_| not_a_range());
@@ -162,7 +164,7 @@ impl FromStr for AddrRange {
         if range.first.is_ipv4() == range.last.is_ipv4() && range.first <= range.last {
             Ok(range)
         } else {
-            Err(ParseRangeError::Backwards(text.to_owned()))
+            Err(ParseRangeError::Backwards(shown(text)))
         }
     }
 }

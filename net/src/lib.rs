@@ -10,6 +10,8 @@ pub mod listed;
 mod mac;
 pub mod names;
 pub mod options;
+mod shown;
 
 pub use cidr::{AddrRange, Cidrs, ParseCidrsError, ParseRangeError};
 pub use mac::{MacAddr, ParseMacError};
+pub use shown::shown;

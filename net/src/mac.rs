@@ -7,6 +7,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::shown;
+
 /// A 48-bit Ethernet address, printed in lower case with colons.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -85,7 +87,7 @@ impl FromStr for MacAddr {
     type Err = ParseMacError;
 
     fn from_str(text: &str) -> Result<Self, ParseMacError> {
-        let invalid = || ParseMacError(text.to_owned());
+        let invalid = || ParseMacError(shown(text));
         let mut octets = [0; 6];
         let mut parts = text.split([':', '-']);
         for octet in &mut octets {
@@ -125,7 +127,7 @@ mod tests {
         for text in
             ["", "02:00:00:00:00", "02:00:00:00:00:00:00", "2:0:0:0:0:0", "zz:00:00:00:00:00"]
         {
-            assert_eq!(text.parse::<MacAddr>(), Err(ParseMacError(text.to_owned())));
+            assert_eq!(text.parse::<MacAddr>(), Err(ParseMacError(shown(text))));
         }
     }
 

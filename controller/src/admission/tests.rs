@@ -69,6 +69,45 @@ fn what_cannot_be_is_refused_with_field_value_and_advice() {
     }
 }
 
+/// As long as an API takes an object, and wrong in each entry: under the lock it keeps
+/// everybody waiting.
+#[test]
+fn what_is_written_at_length_is_told_briefly_and_soon() {
+    let many = |text: &'static str| vec![text; 60_000];
+    let net = "10.0.0.0/24";
+    let route = json!({"cidr": "x", "nextHopIP": "10.0.0.1"});
+    let subnet = |field: &str, text: &'static str| {
+        ("subnets", "Subnet", json!({"cidrBlock": net, field: many(text)}))
+    };
+    let ip = |field: &str, text: String| {
+        ("ips", "IP", json!({"subnet": "s", "podName": "web", field: text}))
+    };
+    #[rustfmt::skip]
+    let table = [
+        (subnet("vips", "x"), "spec.vips"),
+        (subnet("excludeIps", "10.0.0.9"), "spec.excludeIps has 60000 entries: write at most 4096"),
+        (subnet("allowSubnets", "10.0.0.0/8"), "spec.allowSubnets has 60000 entries"),
+        (("vpcs", "Vpc", json!({"staticRoutes": vec![route; 60_000]})), "spec.staticRoutes has 60000 entries"),
+        (("ippools", "IPPool", json!({"subnet": "s", "ips": many("10.0.0.9")})), "spec.ips has 60000 entries"),
+        (("vips", "Vip", json!({"subnet": "s", "selector": many("x")})), "spec.selector"),
+        (ip("ipAddress", "10.0.0.9,".repeat(100_000)), "write one address of each family at most"),
+        (ip("v4IpAddress", "10.0.0.9,".repeat(100_000)), "write one address"),
+        (ip("macAddress", "x".repeat(1_000_000)), "spec.macAddress"),
+    ];
+    for ((plural, kind, spec), words) in table {
+        let new = object(kind, spec);
+        let mut old = new.clone();
+        old["spec"]["namespace"] = "other".into();
+        let begun = std::time::Instant::now();
+        let said = review(plural, None, &new).expect_err(words);
+        drop(review(plural, Some(&old), &new));
+        let took = begun.elapsed();
+        assert!(said.contains(words), "{said:?} does not say {words:?}");
+        assert!(said.len() < 4096, "{} bytes are said of {words}", said.len());
+        assert!(took < std::time::Duration::from_secs(2), "{words}: {took:?}");
+    }
+}
+
 #[test]
 fn empty_fields_mean_what_absent_ones_do() {
     let spec = json!({"cidrBlock": "10.0.0.0/24", "gateway": "", "vpc": "", "protocol": "",

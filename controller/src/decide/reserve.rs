@@ -17,6 +17,10 @@ use crate::ledger::{AddressError, Claimant, VmKey};
 use crate::network::Network;
 use crate::world::World;
 
+/// Addresses of a field that are looked at: one that names more than one of a family
+/// reserves nothing.
+const FEW: usize = 3;
+
 /// Claims what IP objects made by people reserve for this VM: the addresses they name,
 /// and free ones in families of which they name none. What cannot be had is noted.
 pub(super) fn reserve(world: &mut World, key: &VmKey, now: Seconds) {
@@ -50,17 +54,34 @@ pub(crate) fn flaws(ip: &Ip, network: Option<&Network>) -> Vec<Flaw> {
         ("ipAddress", &spec.ip_address, None),
     ];
     let of_field = |(field, text, v4): (&str, &String, Option<bool>)| {
-        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-        let flaws = parts
-            .filter_map(|part| Some(Flaw::new(field.to_owned(), text, advice(part, v4, network)?)));
-        flaws.collect::<Vec<_>>()
+        Some(Flaw::new(field.to_owned(), text, of_text(text, v4, network)?))
     };
     let mac = spec.mac_address.trim();
     let is_one = |mac: MacAddr| !mac.is_multicast() && mac.octets() != [0; 6];
     let is_no_mac = !mac.is_empty() && !mac.parse().is_ok_and(is_one);
     let advice = "write a MAC address of one station, such as 02:00:00:00:00:01";
     let of_mac = is_no_mac.then(|| Flaw::new("macAddress".to_owned(), mac, advice));
-    fields.into_iter().flat_map(of_field).chain(of_mac).collect()
+    fields.into_iter().filter_map(of_field).chain(of_mac).collect()
+}
+
+/// What to write instead of the first of these addresses that cannot be. More than one
+/// of a family nobody has, so that no more than three are looked at.
+fn of_text(text: &str, v4: Option<bool>, network: Option<&Network>) -> Option<String> {
+    let mut seen: Vec<Option<bool>> = Vec::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let family = part.parse::<IpAddr>().ok().map(|one| one.is_ipv4());
+        if let Some(advice) = advice(part, v4, network) {
+            return Some(advice);
+        }
+        if seen.contains(&family) {
+            return Some(match v4 {
+                Some(_) => "write one address".to_owned(),
+                None => "write one address of each family at most".to_owned(),
+            });
+        }
+        seen.push(family);
+    }
+    None
 }
 
 /// What to write instead of this address.
@@ -110,7 +131,8 @@ fn open_reservations(world: &World, key: &VmKey) -> Vec<(Arc<Ip>, Claimant, Vec<
             continue;
         }
         let written = [&ip.spec.v4_ip_address, &ip.spec.v6_ip_address, &ip.spec.ip_address];
-        let named = written.into_iter().flat_map(|text| listed::addresses(text)).collect();
+        let written = written.into_iter();
+        let named = written.flat_map(|text| listed::addresses(text).take(FEW)).collect();
         open.push((Arc::clone(ip), reservation, named));
     }
     open

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipam::{AllocateError, ClaimError, Owner, Pool, Seconds};
-use net::names;
+use net::{AddrRange, names};
 use tracing::info;
 
 use super::Claimant;
@@ -123,7 +123,9 @@ pub fn refusal(
     holder: Option<&Claimant>,
 ) -> Option<AddressError> {
     let cidr = network.cidrs.iter().find(|cidr| cidr.contains(address))?;
-    let mut pool = network.pool(cidr, 0).ok()?;
+    // Without what is excluded and the IPPools: who names an address may have those too.
+    let gateways: Vec<AddrRange> = network.gateways().map(AddrRange::from).collect();
+    let mut pool = Pool::new(cidr, &gateways, &[], 0).ok()?;
     if let Some(holder) = holder {
         // Of what nobody can have the claim says so.
         let _ = pool.restore_held(holder.owner(), address);

@@ -62,6 +62,32 @@ pub(super) fn of(
 }
 
 #[test]
+fn a_template_beyond_all_bounds_is_refused_in_few_words() {
+    let networks: Vec<_> =
+        (0..300).map(|at| json!({ "name": format!("n{at}"), "pod": {} })).collect();
+    let error = of(&vm(&json!({}), &json!({ "networks": networks })), &subnets()).unwrap_err();
+    assert!(error.to_string().contains("300 networks"), "{error}");
+    let addresses = "10.0.0.5,".repeat(20_000);
+    let vips = (0..300).map(|at| format!("v{at}")).collect::<Vec<_>>().join(",");
+    let further = vec!["10.0.0.9"; 300].join(",");
+    for (field, text, words) in [
+        ("ip_pool", addresses.as_str(), "180000 bytes long: write at most 65536"),
+        ("ip_address", addresses.as_str(), "180000 bytes long: write at most 1024"),
+        ("aaps", vips.as_str(), "names more than 256 Vips"),
+        ("port_vips", further.as_str(), "names more than 256"),
+    ] {
+        let notes = json!({ "ovn.kubernetes.io/logical_switch": "s1",
+            format!("ovn.kubernetes.io/{field}"): text });
+        let error = of(&vm(&notes, &json!({})), &subnets()).unwrap_err().to_string();
+        assert!(error.contains(words) && error.contains(field), "{error}");
+        assert!(error.len() < 400, "{} bytes are said", error.len());
+    }
+    // What is not read may be as long as it likes.
+    let routes = json!({ "ovn.kubernetes.io/routes": addresses });
+    of(&vm(&routes, &json!({})), &subnets()).unwrap();
+}
+
+#[test]
 fn a_vm_that_says_nothing_gets_a_port_in_its_namespaces_subnet() {
     let requests = asked(&json!({})).unwrap();
     assert_eq!(requests.len(), 1);

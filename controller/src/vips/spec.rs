@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crds::kubeovn::{Vip, VipSpec};
+use crds::kubeovn::{Vip, VipSpec, most};
 use kube::ResourceExt as _;
 use net::{MacAddr, names};
 
@@ -119,7 +119,7 @@ fn check_mac(text: &str) -> Result<(), String> {
 /// The labels that a selector asks for, and the entries that cannot be.
 pub(super) fn selector(spec: &VipSpec) -> (Vec<(&str, &str)>, Vec<Flaw>) {
     let (mut labels, mut flaws) = (Vec::new(), Vec::new());
-    for (at, entry) in spec.selector.iter().enumerate() {
+    for (at, entry) in spec.selector.iter().enumerate().take(most("Vip", "selector")) {
         match entry.split_once(':').map(|(key, value)| (key.trim(), value.trim())) {
             Some((key, value)) if !key.is_empty() => labels.push((key, value)),
             _ => {
@@ -135,6 +135,7 @@ pub(super) fn selector(spec: &VipSpec) -> (Vec<(&str, &str)>, Vec<Flaw>) {
 #[must_use]
 pub fn own_flaws(spec: &VipSpec) -> Vec<Flaw> {
     let (_, mut flaws) = selector(spec);
+    flaws.extend(Flaw::of_too_many("Vip", "selector", spec.selector.len()));
     if !spec.selector.is_empty() && spec.namespace.is_empty() {
         let advice = "spec.selector looks at the VMs of one namespace: name it";
         flaws.push(Flaw::new("namespace".to_owned(), "", advice));

@@ -11,14 +11,16 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 
 use super::fixed::fixed_fields;
+use super::limits::{Limit, limits};
 
-/// The most entries of a list whose entries have rules: a server refuses rules whose
-/// cost it cannot bound.
-const MOST_ENTRIES: i64 = 1024;
 /// Longest `cidrBlock` and `gateway`, in bytes: two networks of the longest kind.
 const LONGEST_PAIR: i64 = 100;
 /// Longest text of one address.
 const LONGEST_ADDRESS: i64 = 45;
+/// Longest name of an object.
+const LONGEST_NAME: i64 = 253;
+/// Longest text of one range of addresses.
+const LONGEST_RANGE: i64 = 2 * LONGEST_ADDRESS + 4;
 
 /// Puts the rules of `kubeovn.io` on the definition, if it is one of that group.
 pub(crate) fn constrain(definition: &mut CustomResourceDefinition) {
@@ -33,20 +35,24 @@ pub(crate) fn constrain(definition: &mut CustomResourceDefinition) {
     };
     let schemas = definition.spec.versions.iter_mut().filter_map(|one| one.schema.as_mut());
     let roots = schemas.filter_map(|schema| schema.open_api_v3_schema.as_mut());
-    roots.for_each(|root| rules(&mut At(root).field("spec")));
+    let kind = definition.spec.names.kind.clone();
+    roots.for_each(|root| {
+        let mut root = At(root);
+        let mut spec = root.field("spec");
+        rules(&mut spec);
+        for Limit { field, most, .. } in limits(&kind) {
+            spec.field(field).at_most(i64::try_from(*most).unwrap_or(i64::MAX));
+        }
+    });
 }
 
 fn vpc(spec: &mut At<'_>) {
-    let mut routes = spec.field("staticRoutes");
-    routes.at_most(MOST_ENTRIES);
-    let mut route = routes.each();
+    let mut route = spec.field("staticRoutes").each();
     route.field("policy").one_of(&["", "policySrc", "policyDst"]);
     route.field("ecmpMode").one_of(&["", "ecmp_symmetric_reply"]);
     route.requires(&["cidr", "nextHopIP"]);
 
-    let mut policies = spec.field("policyRoutes");
-    policies.at_most(MOST_ENTRIES);
-    let mut policy = policies.each();
+    let mut policy = spec.field("policyRoutes").each();
     policy.field("priority").between(0, 32_767);
     policy.field("action").one_of(&["allow", "drop", "reroute"]);
     policy.requires(&["match", "action"]);
@@ -64,6 +70,11 @@ fn subnet(spec: &mut At<'_>) {
     spec.field("protocol").one_of(&["", "IPv4", "IPv6", "Dual", "Mac"]);
     spec.field("gatewayType").one_of(&["", "distributed", "centralized"]);
     spec.field("mtu").between(0, 65_535);
+    for (list, longest) in
+        [("excludeIps", LONGEST_RANGE), ("vips", LONGEST_ADDRESS), ("allowSubnets", LONGEST_RANGE)]
+    {
+        spec.field(list).each().no_longer_than(longest);
+    }
     spec.field("excludeIps").each().matching(RANGE);
     let mut acl = spec.field("acls").each();
     acl.field("direction").one_of(&["from-lport", "to-lport"]);
@@ -99,18 +110,29 @@ fn ip_pool(spec: &mut At<'_>) {
     stays(spec, "IPPool");
     let ips = spec.field("ips");
     ips.0.min_items = Some(1);
-    ips.each().matching(RANGE);
+    let mut each = ips.each();
+    each.matching(RANGE);
+    each.no_longer_than(LONGEST_RANGE);
 }
 
 fn vip(spec: &mut At<'_>) {
     spec.field("type").one_of(&["", "switch_lb_vip", "kube_host_vm_vip"]);
     stays(spec, "Vip");
+    for name in ["namespace", "subnet"] {
+        spec.field(name).no_longer_than(LONGEST_NAME);
+    }
+    spec.field("macAddress").no_longer_than(LONGEST_ADDRESS);
     address(spec, "v4ip", 4);
     address(spec, "v6ip", 6);
 }
 
 fn ip(spec: &mut At<'_>) {
     stays(spec, "IP");
+    for name in ["podName", "namespace", "subnet", "nodeName", "containerID", "podType"] {
+        spec.field(name).no_longer_than(LONGEST_NAME);
+    }
+    spec.field("ipAddress").no_longer_than(LONGEST_PAIR);
+    spec.field("macAddress").no_longer_than(LONGEST_ADDRESS);
     address(spec, "v4IpAddress", 4);
     address(spec, "v6IpAddress", 6);
 }
