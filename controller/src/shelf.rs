@@ -166,10 +166,12 @@ impl<Key: Clone + Eq + std::hash::Hash, K: Resource + Clone> Shelf<Key, K> {
         self.place(key, object)
     }
 
-    fn place(&mut self, key: Key, object: K) -> Option<Change<Key, K>> {
+    fn place(&mut self, key: Key, mut object: K) -> Option<Change<Key, K>> {
         if !self.is_newer(&key, object.meta()) {
             return None;
         }
+        // An answer of the API has them; nobody here reads them, and they are large.
+        object.meta_mut().managed_fields = None;
         self.unreadable.remove(&key);
         let object = Arc::new(object);
         let old = self.objects.insert(key.clone(), Arc::clone(&object));

@@ -1,0 +1,382 @@
+//! One kind as the API tells of it: all that there is, then what changes.
+//!
+//! ```text
+//!  list ──► All ──► follow ──► Now, Gone … ──┐
+//!    ▲                ▲  the stream ended    │
+//!    │                └──────────────────────┤
+//!    └──────────── that version is too old ──┘
+//! ```
+//!
+//! The list comes by the watch itself where the server can do that (Kubernetes from 1.34
+//! on with an etcd from 3.4.31 on, and our own API): it is served from memory there, object by object, and so it is
+//! read here; at no time is more of it in memory than one object's text. From other
+//! servers it comes in pages. Both are lists of the newest state, not of a cache's: what
+//! is not in them is gone.
+
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::core::{ObjectList, Request};
+use kube::{Client, Resource};
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, warn};
+
+use super::read::Read;
+use crate::shelf::Seen;
+
+/// Objects in a page of a list.
+const PAGE: u32 = 500;
+/// A stream that says nothing for so long is begun anew. The server ends it sooner.
+const SILENCE: Duration = Duration::from_secs(320);
+/// Delay before the API is asked again after a failure; doubles up to the next.
+const FIRST_RETRY: Duration = Duration::from_millis(200);
+/// The longest such delay.
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+/// Said by a bookmark that ends a list.
+const END_OF_LIST: &str = "k8s.io/initial-events-end";
+
+/// Why a list or a stream went no further.
+#[derive(Debug, Error)]
+enum Interruption {
+    /// The API could not be reached, or refused.
+    #[error(transparent)]
+    Api(#[from] kube::Error),
+    /// The list by watch ended before its end was marked.
+    #[error("the list ended early")]
+    Unmarked,
+    /// A list without a version, after which nothing can be followed.
+    #[error("a list without a version")]
+    NoVersion,
+}
+
+type Events<K> = BoxStream<'static, Result<WatchEvent<Read<K>>, kube::Error>>;
+
+/// How far it is.
+enum State<K: Clone> {
+    /// Nothing is known.
+    Nothing,
+    /// All up to this version is known.
+    Upto(String),
+    /// The same, and what changes arrives here.
+    Following(String, Events<K>),
+}
+
+/// What the API tells of one kind.
+pub(super) struct Feed<K: Clone> {
+    client: Client,
+    request: Request,
+    kind: String,
+    state: State<K>,
+    /// Whether the list comes by the watch.
+    by_watch: bool,
+    failures: u32,
+}
+
+impl<K> Feed<K>
+where
+    K: Resource + Clone + DeserializeOwned + Send + 'static,
+    K::DynamicType: Default,
+{
+    pub(super) fn new(client: &Client) -> Self {
+        let of = K::DynamicType::default();
+        Self {
+            client: client.clone(),
+            request: Request::new(K::url_path(&of, None)),
+            kind: K::kind(&of).into_owned(),
+            state: State::Nothing,
+            by_watch: true,
+            failures: 0,
+        }
+    }
+
+    /// The next that there is to tell, however long that takes.
+    pub(super) async fn next(&mut self) -> Seen<K> {
+        loop {
+            match self.step().await {
+                Ok(seen) => {
+                    self.failures = 0;
+                    if let Some(seen) = seen {
+                        return seen;
+                    }
+                }
+                Err(error) => {
+                    warn!(kind = self.kind, %error, "A watch was interrupted; it goes on");
+                    let pause = FIRST_RETRY.saturating_mul(1 << self.failures.min(10));
+                    self.failures += 1;
+                    sleep(pause.min(LONGEST_RETRY)).await;
+                }
+            }
+        }
+    }
+
+    async fn step(&mut self) -> Result<Option<Seen<K>>, Interruption> {
+        match std::mem::replace(&mut self.state, State::Nothing) {
+            State::Nothing if self.by_watch => match self.list_by_watch().await {
+                Err(error) if cannot_list(&error) => {
+                    debug!(kind = self.kind, %error, "The server lists in pages only");
+                    self.by_watch = false;
+                    Ok(None)
+                }
+                listed => listed.map(Some),
+            },
+            State::Nothing => self.list_in_pages().await.map(Some),
+            State::Upto(version) => {
+                let events = self.watch(&WatchParams::default(), &version).await;
+                // What is known stays known; only a version too old makes it nothing.
+                self.state = match &events {
+                    Err(Interruption::Api(kube::Error::Api(status))) if status.code == 410 => {
+                        State::Nothing
+                    }
+                    _ => State::Upto(version.clone()),
+                };
+                self.state = State::Following(version, events?);
+                Ok(None)
+            }
+            State::Following(version, events) => self.follow(version, events).await,
+        }
+    }
+
+    async fn list_by_watch(&mut self) -> Result<Seen<K>, Interruption> {
+        let listing = WatchParams { send_initial_events: true, ..WatchParams::default() };
+        let mut events = self.watch(&listing, "").await?;
+        let mut listed = Listed::default();
+        while let Ok(Some(event)) = timeout(SILENCE, events.next()).await {
+            match event? {
+                WatchEvent::Added(object) => listed.take(object),
+                WatchEvent::Modified(object) => {
+                    listed.forget(&object);
+                    listed.take(object);
+                }
+                WatchEvent::Deleted(object) => listed.forget(&object),
+                WatchEvent::Bookmark(mark)
+                    if mark.metadata.annotations.contains_key(END_OF_LIST) =>
+                {
+                    self.state = State::Following(mark.metadata.resource_version, events);
+                    return Ok(listed.all());
+                }
+                WatchEvent::Bookmark(_) => {}
+                WatchEvent::Error(status) => return Err(kube::Error::Api(status).into()),
+            }
+        }
+        Err(Interruption::Unmarked)
+    }
+
+    async fn list_in_pages(&mut self) -> Result<Seen<K>, Interruption> {
+        let mut listed = Listed::default();
+        let mut page = ListParams { limit: Some(PAGE), ..ListParams::default() };
+        loop {
+            let request = self.request.list(&page).map_err(kube::Error::BuildRequest)?;
+            let list: ObjectList<Read<K>> = self.client.request(request).await?;
+            list.items.into_iter().for_each(|object| listed.take(object));
+            page.continue_token = list.metadata.continue_.filter(|token| !token.is_empty());
+            if page.continue_token.is_none() {
+                let version = list.metadata.resource_version.ok_or(Interruption::NoVersion)?;
+                self.state = State::Upto(version);
+                return Ok(listed.all());
+            }
+        }
+    }
+
+    async fn watch(
+        &mut self,
+        params: &WatchParams,
+        version: &str,
+    ) -> Result<Events<K>, Interruption> {
+        let request = self.request.watch(params, version).map_err(kube::Error::BuildRequest)?;
+        Ok(self.client.request_events(request).await?.boxed())
+    }
+
+    async fn follow(
+        &mut self,
+        version: String,
+        mut events: Events<K>,
+    ) -> Result<Option<Seen<K>>, Interruption> {
+        let Ok(Some(event)) = timeout(SILENCE, events.next()).await else {
+            self.state = State::Upto(version);
+            return Ok(None);
+        };
+        let event = match event {
+            Ok(WatchEvent::Error(status)) if status.code == 410 => {
+                debug!(kind = self.kind, "What changed is no longer known; listing again");
+                return Ok(None);
+            }
+            Ok(WatchEvent::Error(status)) => Err(kube::Error::Api(status)),
+            event => event,
+        };
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                self.state = State::Upto(version);
+                return Err(error.into());
+            }
+        };
+        let (version, seen) = match event {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                (object.version(), Some(Seen::from(object)))
+            }
+            WatchEvent::Deleted(object) => (object.version(), Some(object.gone())),
+            WatchEvent::Bookmark(mark) => (mark.metadata.resource_version, None),
+            WatchEvent::Error(_) => (version, None),
+        };
+        self.state = State::Following(version, events);
+        Ok(seen)
+    }
+}
+
+/// Whether a server that says so to a list by watch must be asked for pages: it knows
+/// no such list, or its etcd cannot say how far its watches are (before 3.4.31 and
+/// 3.5.13). What passes is tried again as it was.
+fn cannot_list(error: &Interruption) -> bool {
+    match error {
+        Interruption::Unmarked => true,
+        Interruption::Api(kube::Error::Api(status)) => matches!(status.code, 400 | 422 | 500),
+        _ => false,
+    }
+}
+
+/// A list that is being read.
+struct Listed<K> {
+    objects: Vec<K>,
+    unreadable: Vec<ObjectMeta>,
+}
+
+impl<K> Default for Listed<K> {
+    fn default() -> Self {
+        Self { objects: Vec::new(), unreadable: Vec::new() }
+    }
+}
+
+impl<K: Resource> Listed<K> {
+    fn take(&mut self, object: Read<K>) {
+        match object {
+            Read::Object(object) => self.objects.push(*object),
+            Read::Unreadable(meta) => self.unreadable.push(*meta),
+        }
+    }
+
+    /// Takes out what changed before the end of the list was marked. It seldom does.
+    fn forget(&mut self, object: &Read<K>) {
+        let other = |meta: &ObjectMeta| meta.uid != object.meta().uid;
+        self.objects.retain(|one| other(one.meta()));
+        self.unreadable.retain(other);
+    }
+
+    fn all(self) -> Seen<K> {
+        Seen::All { objects: self.objects, unreadable: self.unreadable }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+
+    use crds::kubeovn::Vpc;
+    use http::Response;
+    use kube::ResourceExt;
+    use kube::client::Body;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// An API that is asked just this, in this order, by what the query has; with what it
+    /// answers, a line each.
+    fn feed(script: Vec<(&'static str, u16, Vec<Value>)>) -> Feed<Vpc> {
+        let script = Mutex::new(VecDeque::from(script));
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let (wanted, code, lines) = script.lock().unwrap().pop_front().unwrap();
+            let query = request.uri().query().unwrap_or_default();
+            assert!(query.contains(wanted), "{query} instead of {wanted}");
+            let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            let response =
+                Response::builder().status(code).body(Body::from(text.into_bytes())).unwrap();
+            std::future::ready(Ok::<_, std::convert::Infallible>(response))
+        });
+        Feed::new(&Client::new(service, "default"))
+    }
+
+    fn vpc(name: &str, version: &str) -> Value {
+        let metadata = json!({"name": name, "uid": name, "resourceVersion": version});
+        json!({"apiVersion": "kubeovn.io/v1", "kind": "Vpc", "metadata": metadata, "spec": {}})
+    }
+
+    fn event(kind: &str, object: &Value) -> Value {
+        json!({"type": kind, "object": object})
+    }
+
+    fn end_of_list(version: &str) -> Value {
+        let mut mark = vpc("", version);
+        mark["metadata"]["annotations"] = json!({END_OF_LIST: "true"});
+        event("BOOKMARK", &mark)
+    }
+
+    fn refusal(code: u16) -> Value {
+        json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "no", "reason": "", "code": code})
+    }
+
+    /// What is told next, in words.
+    async fn told(feed: &mut Feed<Vpc>) -> String {
+        match feed.next().await {
+            Seen::All { objects, unreadable } => {
+                let names: Vec<_> = objects.iter().map(ResourceExt::name_any).collect();
+                format!("all: {} and {} unreadable", names.join(" "), unreadable.len())
+            }
+            Seen::Now(vpc) => format!("now: {}", vpc.name_any()),
+            Seen::Unreadable(meta) => format!("unreadable: {:?}", meta.name),
+            Seen::Gone(meta) => format!("gone: {}", meta.name.unwrap_or_default()),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_list_comes_by_the_watch_and_goes_on_and_is_made_anew_when_it_is_too_old() {
+        let mut odd = vpc("odd", "4");
+        odd["spec"] = json!({"namespaces": 7});
+        let all = vec![
+            event("ADDED", &vpc("a", "1")),
+            event("ADDED", &vpc("b", "2")),
+            event("ADDED", &odd),
+            // What happens before the end is marked counts.
+            event("DELETED", &vpc("a", "5")),
+            end_of_list("5"),
+            event("MODIFIED", &vpc("b", "6")),
+            event("DELETED", &vpc("b", "7")),
+        ];
+        let anew = vec![event("ADDED", &vpc("c", "9")), end_of_list("9")];
+        let mut feed = feed(vec![
+            ("sendInitialEvents=true&resourceVersionMatch=NotOlderThan&resourceVersion=", 200, all),
+            ("resourceVersion=7", 200, vec![event("ERROR", &refusal(410))]),
+            ("sendInitialEvents=true", 200, anew),
+        ]);
+        assert_eq!(told(&mut feed).await, "all: b and 1 unreadable");
+        assert_eq!(told(&mut feed).await, "now: b");
+        assert_eq!(told(&mut feed).await, "gone: b");
+        assert_eq!(told(&mut feed).await, "all: c and 0 unreadable");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_lists_in_pages_only_is_asked_for_pages() {
+        let page = |name: &str, more: &str| {
+            let metadata = json!({"resourceVersion": "3", "continue": more});
+            let items = [vpc(name, "1")];
+            vec![
+                json!({"kind": "VpcList", "apiVersion": "kubeovn.io/v1", "metadata": metadata, "items": items}),
+            ]
+        };
+        // As Kubernetes refuses it that cannot do it, and as one does whose etcd cannot.
+        for code in [422, 500] {
+            let mut feed = feed(vec![
+                ("sendInitialEvents=true", code, vec![refusal(code)]),
+                ("limit=500", 200, page("a", "more")),
+                ("continue=more", 200, page("b", "")),
+                ("resourceVersion=3", 200, vec![event("ADDED", &vpc("c", "4"))]),
+            ]);
+            assert_eq!(told(&mut feed).await, "all: a b and 0 unreadable");
+            assert_eq!(told(&mut feed).await, "now: c");
+        }
+    }
+}
