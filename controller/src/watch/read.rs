@@ -73,10 +73,11 @@ where
     let text = short.as_deref().unwrap_or(text);
     match serde_json::from_str::<K>(text) {
         Ok(mut object) => {
-            let notes = &mut object.meta_mut().annotations;
-            if notes.as_mut().is_some_and(|notes| notes.remove(LAST_APPLIED).is_some()) {
-                notes.take_if(|notes| notes.is_empty());
-            }
+            let meta = object.meta_mut();
+            meta.annotations.as_mut().and_then(|notes| notes.remove(LAST_APPLIED));
+            // serde leaves room for four.
+            meta.owner_references.as_mut().into_iter().for_each(Vec::shrink_to_fit);
+            meta.finalizers.as_mut().into_iter().for_each(Vec::shrink_to_fit);
             Ok(Read::Object(Box::new(object)))
         }
         Err(error) => {

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Condition, DomainSpec, GROUP, Network, Rest, Volume};
+use super::{Condition, DomainSpec, GROUP, Network, Rest, Volume, exact};
 
 /// One start of a machine, from scheduling to its end.
 ///
@@ -37,10 +37,10 @@ pub struct VirtualMachineInstanceSpec {
     /// The virtual hardware.
     pub domain: DomainSpec,
     /// Networks that interfaces refer to.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "exact", skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<Network>,
     /// Volumes that disks refer to.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "exact", skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<Volume>,
     /// Seconds the guest has to power off, 30 if absent; 0 pulls the plug.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -82,13 +82,13 @@ pub struct VirtualMachineInstanceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The interfaces as they are.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "exact", skip_serializing_if = "Vec::is_empty")]
     pub interfaces: Vec<InstanceInterface>,
     /// Conditions.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "exact", skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// When each phase was entered.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "exact", skip_serializing_if = "Vec::is_empty")]
     pub phase_transition_timestamps: Vec<PhaseTransition>,
     /// What this type does not name.
     #[serde(flatten)]
@@ -152,7 +152,12 @@ pub struct InstanceInterface {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip_address: Option<String>,
     /// All addresses, IPv4 first.
-    #[serde(default, rename = "ipAddresses", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "exact",
+        rename = "ipAddresses",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub ip_addresses: Vec<String>,
     /// The tap device on the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]

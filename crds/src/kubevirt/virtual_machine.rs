@@ -7,7 +7,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, Rest, VirtualMachineInstanceSpec};
+use super::{Condition, Rest, VirtualMachineInstanceSpec, exact};
 
 /// Said of a machine with `running` and `runStrategy`. Upstream `vms-admitter.go`,
 /// as is the next.
@@ -110,10 +110,10 @@ pub struct VirtualMachineStatus {
     #[serde(default)]
     pub printable_status: PrintableStatus,
     /// Conditions: the machine's own and those of its instance.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "exact", skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// Asked for through start, stop and restart; the first is being worked on.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "exact", skip_serializing_if = "Vec::is_empty")]
     pub state_change_requests: Vec<StateChangeRequest>,
     /// Starts that failed in a row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
