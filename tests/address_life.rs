@@ -55,7 +55,7 @@ pub(super) async fn set_strategy(world: &World, vm: &str, strategy: &str) -> any
 }
 
 /// Waits for an instance other than the one of this uid.
-async fn another_runs(world: &World, vm: &str, uid: &Value) -> anyhow::Result<Value> {
+pub(super) async fn another_runs(world: &World, vm: &str, uid: &Value) -> anyhow::Result<Value> {
     eventually("another instance", SOON, async || {
         let instance = world.cluster.get(VMI, vm).await?;
         ensure!(instance["metadata"]["uid"] != *uid, "it is the old one");

@@ -8,6 +8,7 @@ mod admission;
 mod adoption;
 mod api_kubectl;
 mod api_promises;
+mod attachments;
 mod bad_input;
 mod binding;
 mod churn;
@@ -156,6 +157,8 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             a_pool_gives_its_first_free_address_and_says_when_there_is_none,
             an_annotation_without_effect_is_named,
             a_vpc_places_the_vms_of_its_namespaces;
+        attachments:
+            an_attachment_used_twice_is_two_nics_of_which_each_keeps_its_place;
         adoption:
             a_kube_ovn_cluster_is_taken_over_with_its_rows_addresses_and_macs;
         binding:

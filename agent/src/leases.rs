@@ -9,6 +9,7 @@
 //! |---|---|---|
 //! | `pod: {}` | `ovn` | `ovn.kubernetes.io/…` |
 //! | `multus: {networkName: [ns/]net}` | `net.ns.ovn` | `net.ns.ovn.kubernetes.io/…` |
+//! | another of the same attachment | `net.ns.ovn.<network>` | `net.ns.ovn.<network>.kubernetes.io/…` |
 
 mod options;
 #[cfg(test)]
@@ -105,7 +106,7 @@ fn port(
     let namespace = vmi.namespace().unwrap_or_default();
     let spec = vmi.spec.networks.iter().find(|one| one.name == network);
     let spec = spec.ok_or_else(|| LeaseError::UnknownNetwork(network.to_owned()))?;
-    let provider = provider(spec, &namespace)?;
+    let provider = provider(vmi, spec)?;
     let allocated = Allocated { vmi, provider: &provider };
 
     let not_allocated = || LeaseError::NotAllocated(network.to_owned());
@@ -138,20 +139,16 @@ fn port(
     })
 }
 
-/// The provider part of port name and annotations.
-fn provider(network: &Network, namespace: &str) -> Result<String, LeaseError> {
-    if let Some(multus) = &network.multus {
-        if multus.default == Some(true) {
-            return Ok(net::names::DEFAULT_PROVIDER.to_owned());
-        }
-        let (namespace, name) =
-            multus.network_name.split_once('/').unwrap_or((namespace, &multus.network_name));
-        return Ok(format!("{name}.{namespace}.{}", net::names::DEFAULT_PROVIDER));
+/// The provider part of port name and annotations. Of two networks of one attachment
+/// the instance's annotations say which is the further one.
+fn provider(vmi: &VirtualMachineInstance, network: &Network) -> Result<String, LeaseError> {
+    let attachment = network.multus.as_ref().map(|multus| multus.network_name.as_str());
+    if attachment.is_none() && network.pod.is_none() {
+        return Err(LeaseError::UnsupportedNetwork(network.name.clone()));
     }
-    match network.pod {
-        Some(_) => Ok(net::names::DEFAULT_PROVIDER.to_owned()),
-        None => Err(LeaseError::UnsupportedNetwork(network.name.clone())),
-    }
+    let provider = net::names::provider(attachment, &vmi.namespace().unwrap_or_default());
+    let is_given = |provider: &str| annotations::is_allocated(vmi.annotations(), provider);
+    Ok(net::names::given(provider, &network.name, is_given))
 }
 
 /// The annotations of one network.

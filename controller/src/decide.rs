@@ -19,6 +19,7 @@
 //! its ports stay as they were given.
 
 mod deleted;
+mod known;
 mod loans;
 pub(crate) mod mac;
 mod node;
@@ -38,7 +39,7 @@ use ipam::Seconds;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt as _;
-use net::listed;
+use net::{listed, names};
 
 use crate::family::{Family, covers, covers_network};
 use crate::hold;
@@ -47,7 +48,7 @@ use crate::machine::{self, Step, Trouble};
 use crate::network::Network;
 use crate::objects::Start;
 use crate::placement;
-use crate::request::{Asker, Offer, Request, requests};
+use crate::request::{Asker, Known, Offer, Request, requests};
 use crate::rows::Port;
 use crate::shelf::Shelf;
 use crate::vips;
@@ -228,7 +229,8 @@ fn present(
     let starting = step == Step::Create;
     decision.starting = starting;
     let used = used_subnets(world, &decision.vm, &uid, instance.as_deref());
-    let asked = match requests(Asker::from(&**vm), offer(world, &decision.vm, &used)) {
+    let known = known::ports(world, &decision.vm, &uid);
+    let asked = match requests(Asker::from(&**vm), offer(world, &decision.vm, &used, &known)) {
         Ok(asked) => asked,
         Err(error) => {
             decision.trouble =
@@ -268,11 +270,19 @@ fn held(world: &World, vm: &VmKey, uid: &str) -> BTreeSet<IpAddr> {
         .collect()
 }
 
-/// The addresses of all ports that are written on an instance.
+/// The addresses of all ports that an instance was given.
 fn noted_addresses(instance: &VirtualMachineInstance) -> impl Iterator<Item = IpAddr> {
-    let suffix = format!(".kubernetes.io/{}", annotations::IP_ADDRESS);
-    let noted = instance.annotations().iter().filter(move |(key, _)| key.ends_with(&suffix));
-    noted.flat_map(|(_, text)| listed::addresses(text))
+    let suffix = format!(".kubernetes.io/{}", annotations::ALLOCATED);
+    let given = instance.annotations().keys().filter_map(move |key| key.strip_suffix(&suffix));
+    given.flat_map(|provider| noted_for(instance, provider))
+}
+
+/// Those of the port that is named by this provider.
+fn noted_for(instance: &VirtualMachineInstance, provider: &str) -> impl Iterator<Item = IpAddr> {
+    let notes = instance.annotations();
+    let is_given = annotations::is_allocated(notes, provider);
+    let noted = notes.get(&annotations::key(provider, annotations::IP_ADDRESS));
+    noted.filter(|_| is_given).into_iter().flat_map(|text| listed::addresses(text))
 }
 
 /// The subnets that the VM has addresses of, by the ledger or by its instance.
@@ -290,9 +300,16 @@ fn used_subnets(
     held.map(|(_, subnet)| subnet).chain(noted).collect()
 }
 
-/// What there is for this VM, which has addresses of the subnets in `used`.
-fn offer<'a>(world: &'a World, vm: &VmKey, used: &'a BTreeSet<String>) -> Offer<'a> {
+/// What there is for this VM, which has addresses of the subnets in `used` and these
+/// ports.
+fn offer<'a>(
+    world: &'a World,
+    vm: &VmKey,
+    used: &'a BTreeSet<String>,
+    known: &'a Known,
+) -> Offer<'a> {
     Offer {
+        known,
         in_force: world.ledger.networks(),
         refused: &world.refused,
         pools: &world.pools,
@@ -477,6 +494,8 @@ fn places<'a>(
             name: claimant.port,
             uid: uid.to_owned(),
             vm: vm.clone(),
+            network: (request.provider != names::DEFAULT_PROVIDER)
+                .then_some(request.network.clone()),
             subnet: request.subnet.clone(),
             node: Some(node.to_owned()),
             leave: vips::carried(world, vm, &request.provider, &request.subnet),
@@ -542,11 +561,12 @@ fn kept_port(world: &World, claimant: &Claimant, subnet: &str) -> Option<Port> {
         name: claimant.port.clone(),
         uid: claimant.uid.clone(),
         vm: claimant.vm.clone(),
+        network: known::network(world, claimant),
         subnet: subnet.to_owned(),
         mac: mac::kept(world, claimant, network),
         addresses: spare::used(world, claimant, subnet),
         node: claimant.vm.node().or_else(placed).map(str::to_owned),
-        leave: vips::carried(world, &claimant.vm, &network.provider, subnet),
+        leave: vips::carried(world, &claimant.vm, claimant.provider(), subnet),
     })
 }
 

@@ -290,7 +290,7 @@ fn without_effect(
 ) -> Option<String> {
     let waits = instance.is_none() && vm.spec.strategy() == Ok(RunStrategy::WaitAsReceiver);
     let waits = waits.then(|| "spec.runStrategy WaitAsReceiver has no effect yet, nothing is started: set another strategy, such as Always".to_owned());
-    let notes = request::without_effect(vm);
+    let notes = request::without_effect(vm, instance);
     let notes = (!notes.is_empty()).then(|| {
         format!(
             "these annotations of the template are kept but have no effect: {}",

@@ -49,7 +49,10 @@ pub fn ip(port: &Port) -> Ip {
     if !node.is_empty() {
         ip.labels_mut().insert(annotations::NODE_NAME_LABEL.to_owned(), node);
     }
-    ip.annotations_mut().insert(annotations::OWNER_UID.to_owned(), port.uid.clone());
+    let notes = ip.annotations_mut();
+    notes.insert(annotations::OWNER_UID.to_owned(), port.uid.clone());
+    let network = port.network.iter().map(|one| (annotations::NETWORK.to_owned(), one.clone()));
+    notes.extend(network);
     ip.finalizers_mut().push(FINALIZER.to_owned());
     ip
 }
@@ -67,6 +70,7 @@ pub fn ip_is_current(have: &Ip, want: &Ip) -> bool {
     let same = |key| says(have, key) == says(want, key);
     have.spec == spec
         && same(annotations::OWNER_UID)
+        && (same(annotations::NETWORK) || says(want, annotations::NETWORK).is_none())
         && (same(annotations::DELETION_BLOCKED)
             || says(want, annotations::DELETION_BLOCKED).is_none())
         && (hold::is_held(&have.metadata) || hold::is_leaving(&have.metadata))
@@ -194,6 +198,7 @@ pub fn placed(
     placed.spec = completed(placed.spec, instance.uid());
     placed.labels_mut().insert(NODE_NAME_LABEL.to_owned(), node.to_owned());
     let notes = placed.annotations_mut();
+    notes.retain(|key, _| !is_ours(key));
     for (request, port, network) in places {
         notes.extend(place_annotations(request, port, network));
     }
@@ -223,6 +228,7 @@ fn metadata(vm: &VirtualMachine, node: &str, places: &[(Request, Port, &Network)
     labels.insert(annotations::VMI_VM_LABEL.to_owned(), vm.name_any());
     labels.insert(NODE_NAME_LABEL.to_owned(), node.to_owned());
     let mut notes = template.and_then(|meta| meta.annotations.clone()).unwrap_or_default();
+    notes.retain(|key, _| !is_ours(key));
     for (request, port, network) in places {
         notes.extend(place_annotations(request, port, network));
     }
@@ -240,6 +246,11 @@ fn metadata(vm: &VirtualMachine, node: &str, places: &[(Request, Port, &Network)
         }),
         ..ObjectMeta::default()
     }
+}
+
+/// Whether only we may say this, of which network an instance was given a place.
+fn is_ours(key: &str) -> bool {
+    key.rsplit_once('/').is_some_and(|(_, field)| field == annotations::ALLOCATED)
 }
 
 /// What Kube-OVN writes on a launcher pod, said of one network of a VM.

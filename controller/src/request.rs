@@ -10,13 +10,17 @@ mod bounds;
 mod family;
 mod lender;
 mod pool;
+mod ports;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crds::annotations;
 use crds::kubeovn::{IpPool, Vip};
-use crds::kubevirt::{Interface, Network as VmNetwork, VirtualMachine, VirtualMachineInstanceSpec};
+use crds::kubevirt::{
+    Interface, Network as VmNetwork, VirtualMachine, VirtualMachineInstance,
+    VirtualMachineInstanceSpec,
+};
 use kube::ResourceExt as _;
 use net::{MacAddr, ParseMacError, names};
 
@@ -29,6 +33,8 @@ use crate::shelf::Shelf;
 
 use bounds::MOST_NETWORKS;
 pub use lender::Lender;
+pub use ports::{Known, given};
+use ports::{Named, providers};
 
 /// One network of a VM, as asked for.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -37,7 +43,8 @@ pub struct Request {
     pub port: String,
     /// The network's name in the VM.
     pub network: String,
-    /// `ovn`, or `<nad>.<namespace>.ovn`: the prefix of its annotations.
+    /// `ovn`, `<nad>.<namespace>.ovn` or `<nad>.<namespace>.ovn.<network>`: the prefix
+    /// of its annotations.
     pub provider: String,
     /// The subnet that serves it.
     pub subnet: String,
@@ -56,6 +63,18 @@ pub struct Request {
     pub mac: Option<MacAddr>,
     /// What it is let do beyond its own addresses.
     pub leave: Leave,
+    /// Where in the template its addresses and its MAC are named.
+    pub places: Places,
+}
+
+/// Where addresses and MAC of a network are named: annotations, or fields. Empty where
+/// they are not.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Places {
+    /// The addresses.
+    pub addresses: String,
+    /// The MAC.
+    pub mac: String,
 }
 
 /// Why a VM's networks cannot be served: what its author must change.
@@ -323,9 +342,9 @@ pub enum RequestError {
         /// How many.
         count: usize,
     },
-    /// One network attachment is used by two networks.
+    /// Two pod networks, or two networks of one name.
     #[error(
-        "networks {first:?} and {second:?} would both be port {port:?}: use each attachment once"
+        "networks {first:?} and {second:?} would both be port {port:?}: have one pod network, and give each network a name of its own"
     )]
     SamePort {
         /// The first network.
@@ -334,6 +353,16 @@ pub enum RequestError {
         second: String,
         /// The port that both would have.
         port: String,
+    },
+    /// A further network of an attachment whose name can be no part of a port's.
+    #[error(
+        "network {network:?} is a further one of {provider}, so its name is part of a port's: write lower-case letters, digits and hyphens"
+    )]
+    NoLabel {
+        /// The network's name in the VM.
+        network: String,
+        /// The provider that serves it.
+        provider: String,
     },
 }
 
@@ -371,6 +400,8 @@ pub struct Offer<'a> {
     /// Those subnets that the VM has addresses of: they stay open to it while they are
     /// being deleted.
     pub used: &'a BTreeSet<String>,
+    /// The ports that it has.
+    pub known: &'a Known,
     /// The Vpc that lists its namespace, and the subnet that this Vpc names for it.
     pub bound: Option<(&'a str, &'a str)>,
 }
@@ -443,19 +474,10 @@ impl<'a> From<&'a VirtualMachine> for Asker<'a> {
 pub fn requests(asker: Asker<'_>, offer: Offer<'_>) -> Result<Vec<Request>, RequestError> {
     bounds::check(asker)?;
     let reader = Reader::new(asker, offer);
-    let mut requests: Vec<Request> = Vec::new();
-    for network in networks_of(asker.spec) {
-        let request = reader.read(&network)?;
-        if let Some(other) = requests.iter().find(|other| other.port == request.port) {
-            return Err(RequestError::SamePort {
-                first: other.network.clone(),
-                second: request.network,
-                port: request.port,
-            });
-        }
-        requests.push(request);
-    }
-    Ok(requests)
+    let networks = networks_of(asker.spec);
+    let providers = providers(asker, &networks, offer.known)?;
+    let named = networks.iter().zip(&providers);
+    named.map(|(network, providers)| reader.read(&Named::of(network, providers))).collect()
 }
 
 /// What can be said of the networks that are asked for whatever subnets there are.
@@ -464,10 +486,10 @@ pub fn requests(asker: Asker<'_>, offer: Offer<'_>) -> Result<Vec<Request>, Requ
 /// The first thing that its author must change.
 pub fn alone(asker: Asker<'_>, offer: Offer<'_>) -> Result<(), RequestError> {
     let reader = Reader::new(asker, offer);
-    for network in networks_of(asker.spec) {
-        let provider = provider(&network, asker.namespace);
-        reader.mac(&network, &provider)?;
-        Leave::read(asker.annotations, &provider)?;
+    let networks = networks_of(asker.spec);
+    for (network, providers) in networks.iter().zip(&providers(asker, &networks, offer.known)?) {
+        reader.mac(&Named::of(network, providers))?;
+        Leave::read(asker.annotations, &providers.provider)?;
     }
     Ok(())
 }
@@ -487,41 +509,25 @@ pub fn networks_of(spec: &VirtualMachineInstanceSpec) -> Vec<VmNetwork> {
     spec.networks.clone()
 }
 
-/// `ovn` for the pod network, `<nad>.<namespace>.ovn` for an attachment.
-fn provider(network: &VmNetwork, namespace: &str) -> String {
-    match &network.multus {
-        None => names::DEFAULT_PROVIDER.to_owned(),
-        Some(multus) => {
-            let (namespace, nad) =
-                multus.network_name.split_once('/').unwrap_or((namespace, &multus.network_name));
-            format!("{nad}.{namespace}.{}", names::DEFAULT_PROVIDER)
-        }
-    }
-}
-
-/// The annotation that names one interface of an attachment, as upstream:
-/// `<nad>.<namespace>.kubernetes.io/ip_address.<interface>`. The interface is the
-/// network's name in the VM.
-fn interface_key(network: &VmNetwork, provider: &str, field: &str) -> Option<String> {
-    let attachment = provider.strip_suffix(names::DEFAULT_PROVIDER)?.strip_suffix('.')?;
-    Some(format!("{}.{}", annotations::key(attachment, field), network.name))
-}
-
 /// The annotations of Kube-OVN's on the template that have no effect yet: fields
-/// that are not served, and those of networks that the VM does not have.
+/// that are not served, and those of networks that the VM does not have. Of several
+/// networks of one attachment the instance says which has which name; without one either
+/// may.
 #[must_use]
-pub fn without_effect(vm: &VirtualMachine) -> Vec<String> {
+pub fn without_effect(
+    vm: &VirtualMachine,
+    instance: Option<&VirtualMachineInstance>,
+) -> Vec<String> {
     use annotations::{IP_ADDRESS, IP_FAMILY, IP_POOL, LOGICAL_SWITCH, MAC_ADDRESS, VIP};
     let namespace = vm.namespace().unwrap_or_default();
     let mut served = BTreeSet::new();
     for network in networks_of(&vm.spec.template.spec) {
-        let provider = provider(&network, &namespace);
-        let fields = [LOGICAL_SWITCH, IP_ADDRESS, MAC_ADDRESS, IP_POOL, IP_FAMILY, VIP];
-        served.extend(fields.map(|field| annotations::key(&provider, field)));
-        served.extend(leave::FIELDS.map(|field| annotations::key(&provider, field)));
-        let by_interface = [IP_ADDRESS, MAC_ADDRESS];
-        served
-            .extend(by_interface.iter().filter_map(|one| interface_key(&network, &provider, one)));
+        for providers in ports::possible(&network, &namespace, instance) {
+            let named = Named::of(&network, &providers);
+            let fields = [LOGICAL_SWITCH, IP_ADDRESS, MAC_ADDRESS, IP_POOL, IP_FAMILY, VIP];
+            served.extend(fields.iter().chain(&leave::FIELDS).map(|field| named.key(field)));
+            served.extend([IP_ADDRESS, MAC_ADDRESS].iter().flat_map(|one| named.keys(one)));
+        }
     }
     let metadata = vm.spec.template.metadata.as_ref();
     let written = metadata.and_then(|metadata| metadata.annotations.as_ref());
@@ -536,7 +542,8 @@ fn is_of_multus(key: &str) -> bool {
 }
 
 /// Whether the annotation is of the family `ovn.kubernetes.io/…`,
-/// `<nad>.<namespace>.ovn.kubernetes.io/…`, `<nad>.<namespace>.kubernetes.io/<field>.<interface>`.
+/// `<nad>.<namespace>.ovn.kubernetes.io/…`, the same with `.ovn.<interface>`, or
+/// `<nad>.<namespace>.kubernetes.io/<field>.<interface>`.
 fn is_kube_ovns(key: &str) -> bool {
     let prefix = key.split_once('/').and_then(|(domain, field)| {
         domain.strip_suffix(".kubernetes.io").map(|prefix| (prefix, field))
@@ -544,7 +551,8 @@ fn is_kube_ovns(key: &str) -> bool {
     prefix.is_some_and(|(prefix, field)| {
         let of_attachment = field.starts_with(annotations::IP_ADDRESS)
             || field.starts_with(annotations::MAC_ADDRESS);
-        prefix == names::DEFAULT_PROVIDER || prefix.ends_with(".ovn") || of_attachment
+        let ends = prefix.ends_with(".ovn") || prefix.contains(".ovn.");
+        prefix == names::DEFAULT_PROVIDER || ends || of_attachment
     })
 }
 
@@ -569,42 +577,50 @@ impl<'a> Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn read(&self, network: &VmNetwork) -> Result<Request, RequestError> {
-        let provider = provider(network, &self.namespace);
-        let lender = self.lender(network, &provider)?;
-        let subnet = self.subnet(&network.name, &provider)?;
-        let addresses = self.addresses(network, &provider, subnet)?;
+    fn read(&self, named: &Named<'_>) -> Result<Request, RequestError> {
+        let lender = self.lender(named)?;
+        let subnet = self.subnet(named)?;
+        let addresses = self.addresses(named, subnet)?;
         let pool::Source { entries, from } = match addresses.as_slice() {
-            [] if lender.is_none() => self.source(&provider, subnet)?,
+            [] if lender.is_none() => self.source(named, subnet)?,
             _ => pool::Source::default(),
         };
-        let family = self.family(network, &provider, subnet, &addresses)?;
+        let family = self.family(named, subnet, &addresses)?;
+        let mac = self.mac(named)?;
         Ok(Request {
-            port: names::port(&self.vm, &self.namespace, &provider),
-            network: network.name.clone(),
+            port: names::port(&self.vm, &self.namespace, named.provider),
+            network: named.network.name.clone(),
             subnet: subnet.name.clone(),
             pool: entries,
             from,
             family,
             lender,
             addresses,
-            mac: self.mac(network, &provider)?,
-            leave: Leave::read(self.annotations, &provider)?,
-            provider,
+            mac: mac.as_ref().map(|(_, mac)| *mac),
+            places: Places {
+                addresses: self
+                    .said(named, annotations::IP_ADDRESS)
+                    .map(|(key, _)| format!("annotation {key}"))
+                    .unwrap_or_default(),
+                mac: mac.map(|(place, _)| place).unwrap_or_default(),
+            },
+            leave: Leave::read(self.annotations, named.provider)?,
+            provider: named.provider.to_owned(),
         })
     }
 
     /// The subnet that the annotation names, else that of the IPPool or Vip named, else one that
     /// lists the namespace, else the one that its Vpc names, else the default one.
-    fn subnet(&self, network: &str, provider: &str) -> Result<&Network, RequestError> {
-        let key = annotations::key(provider, annotations::LOGICAL_SWITCH);
+    fn subnet(&self, named: &Named<'_>) -> Result<&Network, RequestError> {
+        let provider = named.of_subnet;
+        let key = named.key(annotations::LOGICAL_SWITCH);
         if let Some(name) = self.annotations.get(&key) {
             return self.offer.named_for(provider, format!("annotation {key}"), name.trim());
         }
-        if let Some(subnet) = self.subnet_of_pool(provider)? {
+        if let Some(subnet) = self.subnet_of_pool(named)? {
             return Ok(subnet);
         }
-        if let Some(subnet) = self.subnet_of_vip(provider)? {
+        if let Some(subnet) = self.subnet_of_vip(named)? {
             return Ok(subnet);
         }
         let serves = |subnet: &&Network| subnet.provider == provider && self.offer.is_open(subnet);
@@ -625,29 +641,21 @@ impl Reader<'_> {
         }
         serving().find(|subnet| subnet.default || attachment).ok_or_else(|| {
             RequestError::NoSubnet {
-                network: network.to_owned(),
+                network: named.network.name.clone(),
                 key,
                 namespace: self.namespace.clone(),
             }
         })
     }
 
-    /// The annotation of this network, under its provider or under its interface:
-    /// key and text.
-    fn said(&self, network: &VmNetwork, provider: &str, field: &str) -> Option<(String, &String)> {
-        let keys =
-            [Some(annotations::key(provider, field)), interface_key(network, provider, field)];
-        let mut keys = keys.into_iter().flatten();
+    /// The annotation that names the address or MAC of this network: key and text.
+    fn said(&self, named: &Named<'_>, field: &str) -> Option<(String, &String)> {
+        let mut keys = named.keys(field).into_iter();
         keys.find_map(|key| self.annotations.get(&key).map(|text| (key, text)))
     }
 
-    fn addresses(
-        &self,
-        network: &VmNetwork,
-        provider: &str,
-        subnet: &Network,
-    ) -> Result<Vec<IpAddr>, RequestError> {
-        let Some((key, text)) = self.said(network, provider, annotations::IP_ADDRESS) else {
+    fn addresses(&self, named: &Named<'_>, subnet: &Network) -> Result<Vec<IpAddr>, RequestError> {
+        let Some((key, text)) = self.said(named, annotations::IP_ADDRESS) else {
             return Ok(Vec::new());
         };
         let mut addresses: Vec<IpAddr> = Vec::new();
@@ -675,11 +683,11 @@ impl Reader<'_> {
         Ok(addresses)
     }
 
-    /// The annotation wins over the interface's field.
-    fn mac(&self, network: &VmNetwork, provider: &str) -> Result<Option<MacAddr>, RequestError> {
-        let annotation = self.said(network, provider, annotations::MAC_ADDRESS);
+    /// The MAC that is named, and where. The annotation wins over the interface's field.
+    fn mac(&self, named: &Named<'_>) -> Result<Option<(String, MacAddr)>, RequestError> {
+        let annotation = self.said(named, annotations::MAC_ADDRESS);
         let annotation = annotation.map(|(key, text)| (format!("annotation {key}"), text));
-        let network = &network.name;
+        let network = &named.network.name;
         let field = self
             .interfaces
             .iter()
@@ -694,7 +702,7 @@ impl Reader<'_> {
         if mac.is_multicast() || mac.octets() == [0; 6] {
             return Err(RequestError::MulticastMac { place, mac });
         }
-        Ok(Some(mac))
+        Ok(Some((place, mac)))
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Port {
     pub name: String,
     /// The VM.
     pub vm: VmKey,
+    /// Of an attachment the network of the VM that has it, where that is known.
+    pub network: Option<String>,
     /// The uid of the VM that holds it.
     pub uid: String,
     /// The subnet.
@@ -221,6 +223,7 @@ mod tests {
     #[test]
     fn the_rows_of_a_port_and_its_subnet_are_named_and_described_as_kube_ovns() {
         let port = Port {
+            network: None,
             name: names::port("vma", "vm1", "net2.vm1.ovn"),
             vm: VmKey { namespace: "vm1".to_owned(), name: "vma".to_owned() },
             uid: "u".to_owned(),

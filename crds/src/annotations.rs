@@ -5,6 +5,8 @@
 //! controller writes what it allocated, in the same vocabulary that Kube-OVN uses
 //! on a launcher pod.
 
+use std::collections::BTreeMap;
+
 /// Subnet of a network.
 pub const LOGICAL_SWITCH: &str = "logical_switch";
 /// Address or addresses, one per family, comma between.
@@ -46,6 +48,15 @@ pub const PORT_NAME: &str = "port_name";
 pub fn key(provider: &str, field: &str) -> String {
     format!("{provider}.kubernetes.io/{field}")
 }
+
+/// Whether these annotations of an instance give its network of `provider` a place.
+#[must_use]
+pub fn is_allocated(notes: &BTreeMap<String, String>, provider: &str) -> bool {
+    notes.get(&key(provider, ALLOCATED)).is_some_and(|text| text == "true")
+}
+
+/// Annotation on the IP object of an attachment: the network of its VM that has it.
+pub const NETWORK: &str = "berth.io/network";
 
 /// Label on an IP object: its subnet.
 pub const SUBNET_LABEL: &str = "ovn.kubernetes.io/subnet";

@@ -2,6 +2,7 @@
 //!
 //! | name | example | known to |
 //! |---|---|---|
+//! | provider | `ovn`, `net2.default.ovn`, `net2.default.ovn.second` | the subnets of a network, prefix of its annotations, end of its port's name |
 //! | port | `web.default`, `web.default.net2.default.ovn` | IP object, logical switch port, `iface-id` |
 //! | node port | `node-n1` | the same, of a node on the subnet of the nodes |
 //! | tap | `tap3f9c2a17b04` | the node's kernel, OVS |
@@ -12,6 +13,47 @@ use sha2::{Digest, Sha256};
 
 /// The provider of a subnet that serves a VM's first network.
 pub const DEFAULT_PROVIDER: &str = "ovn";
+
+/// The provider whose subnets serve a network of a VM in `namespace`: `ovn` for the pod
+/// network, `<nad>.<namespace>.ovn` for an attachment, which is named as KubeVirt has
+/// it: `<nad>` or `<namespace>/<nad>`.
+#[must_use]
+pub fn provider(attachment: Option<&str>, namespace: &str) -> String {
+    let Some(name) = attachment else { return DEFAULT_PROVIDER.to_owned() };
+    let (namespace, nad) = name.split_once('/').unwrap_or((namespace, name));
+    format!("{nad}.{namespace}.{DEFAULT_PROVIDER}")
+}
+
+/// What takes the place of the provider in names and annotations for a further interface
+/// of one attachment, as upstream: `<nad>.<namespace>.ovn.<interface>`. Here the
+/// interface is the name of the network in the VM.
+#[must_use]
+pub fn further(provider: &str, network: &str) -> String {
+    format!("{provider}.{network}")
+}
+
+/// As which of the two a network of an instance was given its port: `is_given` says of
+/// which there is a place.
+#[must_use]
+pub fn given(provider: String, network: &str, is_given: impl FnOnce(&str) -> bool) -> String {
+    let further = further(&provider, network);
+    if is_given(&further) { further } else { provider }
+}
+
+/// What KubeVirt calls the interface of a network in its pod, and Kube-OVN after it:
+/// `pod` and the first eleven hexadecimal digits of the SHA-256 of the network's name.
+#[must_use]
+pub fn pod_interface(network: &str) -> String {
+    format!("pod{}", eleven_digits(network))
+}
+
+/// The provider that this port of a VM is named by, or what takes its place.
+#[must_use]
+pub fn provider_of_port<'a>(port: &'a str, vm: &str, namespace: &str) -> &'a str {
+    let rest = port.strip_prefix(vm).and_then(|rest| rest.strip_prefix('.'));
+    let rest = rest.and_then(|rest| rest.strip_prefix(namespace)?.strip_prefix('.'));
+    rest.unwrap_or(DEFAULT_PROVIDER)
+}
 
 /// The name by which a VM's network port is known everywhere: the IP object,
 /// the logical switch port, the `iface-id` of the tap.
@@ -39,9 +81,14 @@ pub fn node_port(node: &str) -> String {
 /// eleven hexadecimal digits of the port name's SHA-256.
 #[must_use]
 pub fn tap(port: &str) -> String {
-    let digest = Sha256::digest(port.as_bytes());
+    format!("tap{}", eleven_digits(port))
+}
+
+/// The first eleven hexadecimal digits of a text's SHA-256.
+fn eleven_digits(text: &str) -> String {
+    let digest = Sha256::digest(text.as_bytes());
     let hex: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    format!("tap{}", &hex[..11])
+    hex[..11].to_owned()
 }
 
 /// The libvirt domain of a VM: `<namespace>_<name>`, unambiguous because
@@ -120,6 +167,22 @@ mod tests {
     fn the_default_provider_is_not_part_of_a_port_name() {
         assert_eq!(port("web", "default", "ovn"), "web.default");
         assert_eq!(port("web", "default", "net2.default.ovn"), "web.default.net2.default.ovn");
+    }
+
+    #[test]
+    fn a_ports_name_tells_the_provider_that_it_was_made_of() {
+        for provider in ["ovn", "net2.default.ovn", "net2.default.ovn.second"] {
+            let port = port("web.x", "default", provider);
+            assert_eq!(provider_of_port(&port, "web.x", "default"), provider);
+        }
+        assert_eq!(provider(Some("net2"), "default"), "net2.default.ovn");
+        assert_eq!(provider(Some("other/net2"), "default"), "net2.other.ovn");
+        assert_eq!(provider(None, "default"), "ovn");
+    }
+
+    #[test]
+    fn kubevirts_name_of_an_interface_is_fourteen_characters_of_a_hash() {
+        assert_eq!(pod_interface("blue"), "pod16477688c0e");
     }
 
     #[test]

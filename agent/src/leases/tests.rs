@@ -91,6 +91,30 @@ fn two_ports_become_the_bindings_of_the_golden_file() {
 }
 
 #[test]
+fn of_two_networks_of_one_attachment_the_annotations_say_which_is_the_further_one() {
+    let mut vmi = vmi();
+    let mut twice = |network: &str, address: &str, prefix: &str| {
+        let notes = [("allocated", "true"), ("ip_address", address), ("logical_switch", "s2")];
+        for (field, text) in notes.into_iter().chain([("mac_address", "02:00:00:00:01:0a")]) {
+            vmi["metadata"]["annotations"][format!("{prefix}.kubernetes.io/{field}")] = json!(text);
+        }
+        let push = |at: &mut Value, one: Value| at.as_array_mut().unwrap().push(one);
+        let interfaces = &mut vmi["spec"]["domain"]["devices"]["interfaces"];
+        push(interfaces, json!({ "name": network, "bridge": {} }));
+        let attachment = json!({ "name": network, "multus": { "networkName": "default/net2" } });
+        push(&mut vmi["spec"]["networks"], attachment);
+    };
+    twice("third", "10.1.0.10", "net2.default.ovn.third");
+    let ports = ports(&typed(vmi), &subnets()).unwrap();
+    let names: Vec<_> = ports.iter().map(|port| port.name.as_str()).collect();
+    let short = "web.default.net2.default.ovn";
+    assert_eq!(names, ["web.default", short, "web.default.net2.default.ovn.third"]);
+    assert_eq!(ports[1].addresses, ["10.1.0.9".parse::<IpAddr>().unwrap()]);
+    assert_eq!(ports[2].addresses, ["10.1.0.10".parse::<IpAddr>().unwrap()]);
+    assert_ne!(ports[1].tap, ports[2].tap);
+}
+
+#[test]
 fn a_subnet_that_says_no_is_not_served() {
     let mut subnets = subnets();
     let spec = &mut subnets.get_mut("s1").unwrap().spec;

@@ -101,6 +101,7 @@ fn addresses_taken<'a>(
 /// That somebody else has the MAC that it names.
 fn mac_taken<'a>(index: &Index, network: &Network, ip: &'a Ip) -> Option<OfField<'a>> {
     let text = ip.spec.mac_address.trim();
-    let why = taken::mac(index, network, text.parse().ok()?, &ip.name_any())?;
+    let name = ip.name_any();
+    let why = taken::mac(index, network, text.parse().ok()?, |port| port == name)?;
     Some(("macAddress", text, why))
 }

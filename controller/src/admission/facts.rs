@@ -27,7 +27,7 @@ use crate::hold;
 use crate::namespaces;
 use crate::network::{Network, NetworkError};
 use crate::pools;
-use crate::request::Offer;
+use crate::request::{self, Offer};
 use crate::shelf::{Change, Seen, Shelf};
 use crate::world::{Event, was_ready};
 
@@ -299,6 +299,8 @@ impl Index {
     /// What there is for VMs of this namespace.
     pub(super) fn offer(&self, namespace: &str) -> Offer<'_> {
         static NONE: BTreeSet<String> = BTreeSet::new();
+        static NO_PORTS: request::Known =
+            request::Known { held: BTreeSet::new(), networks: BTreeMap::new() };
         Offer {
             in_force: &self.networks,
             refused: &self.refused,
@@ -306,6 +308,7 @@ impl Index {
             vips: &self.vips,
             refused_pools: &self.refused_pools,
             used: &NONE,
+            known: &NO_PORTS,
             bound: bound(&self.vpcs, namespace),
         }
     }

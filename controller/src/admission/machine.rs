@@ -1,8 +1,9 @@
 //! VMs, and instances made by hand.
 
-use crds::annotations::{self, AAPS, IP_ADDRESS, MAC_ADDRESS};
+use crds::annotations::{self, AAPS};
 use crds::kubevirt::{VirtualMachine, VirtualMachineInstance};
 use kube::ResourceExt as _;
+use net::names;
 
 use super::taken::{self, Taken};
 use super::{Findings, Index};
@@ -60,21 +61,19 @@ fn taken_of(index: &Index, asker: Asker<'_>, request: &Request) -> Vec<Taken> {
     let mut taken = Vec::new();
     for address in &request.addresses {
         let why = taken::address(index, network, *address, &vm);
-        taken.extend(why.map(|why| why.at(&place(asker, request, IP_ADDRESS))));
+        taken.extend(why.map(|why| why.at(&request.places.addresses)));
     }
-    let mac = request.mac.and_then(|mac| taken::mac(index, network, mac, &request.port));
-    taken.extend(mac.map(|why| why.at(&place(asker, request, MAC_ADDRESS))));
+    let mac =
+        request.mac.and_then(|mac| taken::mac(index, network, mac, |port| is_its(request, port)));
+    taken.extend(mac.map(|why| why.at(&request.places.mac)));
     taken
 }
 
-/// The annotation of this field, or the field of the interface.
-fn place(asker: Asker<'_>, request: &Request, field: &str) -> String {
-    let key = annotations::key(&request.provider, field);
-    let of_interface = |key: &&String| {
-        key.ends_with(&format!("/{field}.{}", request.network)) && key.contains(".kubernetes.io/")
-    };
-    match asker.annotations.keys().find(|one| **one == key || of_interface(one)) {
-        Some(key) => format!("annotation {key}"),
-        None => format!("interface {:?}: macAddress", request.network),
-    }
+/// Whether this may be the port of what is asked for. Of several networks of one
+/// attachment nobody knows here which has the short name.
+fn is_its(request: &Request, port: &str) -> bool {
+    let longer = |port: &str| names::further(port, &request.network);
+    let of_attachment = request.provider != names::DEFAULT_PROVIDER;
+    let may_be = || longer(&request.port) == port || longer(port) == request.port;
+    request.port == port || (of_attachment && may_be())
 }

@@ -76,14 +76,19 @@ pub(super) fn address(
     }
 }
 
-/// Why `port` cannot have this MAC on this network.
-pub(super) fn mac(index: &Index, network: &Network, mac: MacAddr, port: &str) -> Option<Taken> {
+/// Why a port cannot have this MAC on this network; `is_it` knows the port.
+pub(super) fn mac(
+    index: &Index,
+    network: &Network,
+    mac: MacAddr,
+    is_it: impl Fn(&str) -> bool,
+) -> Option<Taken> {
     if mac::is_routers(index.subnet(&network.name), network, mac) {
         return Some(Taken::ForGood(mac::used_by(mac, &mac::gateway_of(network))));
     }
     let in_vpc =
         |subnet: &str| index.networks().get(subnet).is_some_and(|one| one.vpc == network.vpc);
-    let others = index.ports.with(mac).filter(|(name, one)| *name != port && in_vpc(&one.subnet));
+    let others = index.ports.with(mac).filter(|(name, one)| !is_it(name) && in_vpc(&one.subnet));
     let (mut leaving, mut staying) = (None, None);
     for (name, other) in others {
         let place = if port_goes(index, other) { &mut leaving } else { &mut staying };

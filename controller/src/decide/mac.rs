@@ -49,7 +49,7 @@ pub(super) fn at_start(
     network: &Network,
 ) -> MacAddr {
     let is_free = |mac: &MacAddr| holder(world, network, *mac, &claimant.port).is_none();
-    let had = || had(world, claimant, network).filter(is_free);
+    let had = || had(world, claimant).filter(is_free);
     let had = || had().filter(|_| !is_lenders(world, claimant));
     named(world, request).or_else(had).unwrap_or_else(|| fresh(world, claimant, network))
 }
@@ -74,14 +74,14 @@ fn is_lenders(world: &World, claimant: &Claimant) -> bool {
 
 /// The MAC of a port as it is; a new one only if nobody knows of it.
 pub(super) fn kept(world: &World, claimant: &Claimant, network: &Network) -> MacAddr {
-    had(world, claimant, network).unwrap_or_else(|| fresh(world, claimant, network))
+    had(world, claimant).unwrap_or_else(|| fresh(world, claimant, network))
 }
 
-fn had(world: &World, claimant: &Claimant, network: &Network) -> Option<MacAddr> {
+fn had(world: &World, claimant: &Claimant) -> Option<MacAddr> {
     let ip =
         world.ips.get(&claimant.port).filter(|ip| owned_by(ip, &claimant.uid) || !has_owner(ip));
     let said = ip.and_then(|ip| ip.spec.mac_address.trim().parse().ok());
-    let key = annotations::key(&network.provider, annotations::MAC_ADDRESS);
+    let key = annotations::key(claimant.provider(), annotations::MAC_ADDRESS);
     let running = world
         .instances
         .get(&claimant.vm)

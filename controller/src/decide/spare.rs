@@ -8,7 +8,7 @@ use crds::annotations;
 use crds::kubevirt::VirtualMachineInstance;
 use kube::ResourceExt as _;
 
-use super::{Decision, is_placed, noted_addresses, owned_by, owner_uid};
+use super::{Decision, is_placed, noted_for, owned_by, owner_uid};
 use crate::ledger::{Claimant, one_of_each_family};
 use crate::world::World;
 
@@ -24,7 +24,7 @@ pub(super) fn judge(world: &mut World, decision: &mut Decision) {
             continue;
         }
         let noted: BTreeSet<IpAddr> = match instance {
-            Some(instance) => noted_addresses(instance).collect(),
+            Some(instance) => noted_for(instance, claimant.provider()).collect(),
             None => {
                 let ip = world.ips.get(&claimant.port);
                 let ip = ip.filter(|ip| owned_by(ip, &claimant.uid) && ip.spec.subnet == subnet);
@@ -40,7 +40,9 @@ pub(super) fn judge(world: &mut World, decision: &mut Decision) {
                 };
                 !noted.contains(*one)
                     && (held.iter().any(|another| other(&another))
-                        || instance.is_some_and(|instance| is_without(instance, &noted, **one)))
+                        || instance.is_some_and(|instance| {
+                            is_without(instance, claimant.provider(), &noted, **one)
+                        }))
             };
             let spare = held.iter().filter(is_spare);
             let spare = spare.map(|one| (claimant.clone(), subnet.clone(), *one));
@@ -58,27 +60,27 @@ pub(super) fn used(world: &World, claimant: &Claimant, subnet: &str) -> Vec<IpAd
     let mut place = world.ledger.place(subnet, claimant);
     let instance = world.instances.get(&claimant.vm);
     let instance = instance.filter(|one| owner_uid(one).as_deref() == Some(&claimant.uid));
+    let provider = claimant.provider();
     let noted: BTreeSet<IpAddr> =
-        instance.map(|one| noted_addresses(one).collect()).unwrap_or_default();
+        instance.map(|one| noted_for(one, provider).collect()).unwrap_or_default();
     if let Some(instance) = instance
         && place.iter().any(|one| noted.contains(one))
     {
-        place.retain(|one| !is_without(instance, &noted, *one));
+        place.retain(|one| !is_without(instance, provider, &noted, *one));
     }
     place
 }
 
-/// Whether the instance was made for one family, and not for that of `address`. What
-/// somebody edits in its addresses afterwards takes nothing from a guest.
+/// Whether the instance was made for one family on this network, and not for that of
+/// `address`. What somebody edits in its addresses afterwards takes nothing from a guest.
 fn is_without(
     instance: &VirtualMachineInstance,
+    provider: &str,
     noted: &BTreeSet<IpAddr>,
     address: IpAddr,
 ) -> bool {
-    let notes = instance.annotations();
-    let of_one_family = notes
-        .keys()
-        .any(|key| key.rsplit_once('/').is_some_and(|(_, field)| field == annotations::IP_FAMILY));
+    let key = annotations::key(provider, annotations::IP_FAMILY);
+    let of_one_family = instance.annotations().contains_key(&key);
     is_placed(instance)
         && of_one_family
         && !noted.iter().any(|one| one.is_ipv4() == address.is_ipv4())

@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::{
-    Decision, Place, claim_all, expect, holds_all, node_for, offer, owner, places, unix,
+    Decision, Place, claim_all, expect, holds_all, known, node_for, offer, owner, places, unix,
     used_subnets,
 };
 use crate::machine::{self, Trouble};
@@ -120,13 +120,14 @@ fn asked(
     let nothing = BTreeMap::new();
     let uid = instance.uid().unwrap_or_default();
     let used = used_subnets(world, &decision.vm, &uid, has);
+    let known = known::ports(world, &decision.vm, &uid);
     let asker = Asker {
         name: &decision.vm.name,
         namespace: &decision.vm.namespace,
         annotations: instance.metadata.annotations.as_ref().unwrap_or(&nothing),
         spec: &instance.spec,
     };
-    requests(asker, offer(world, &decision.vm, &used))
+    requests(asker, offer(world, &decision.vm, &used, &known))
         .map_err(|error| Trouble { reason: machine::INVALID_NETWORK, message: error.to_string() })
 }
 

@@ -60,6 +60,12 @@ pub struct Claimant {
 }
 
 impl Claimant {
+    /// The provider that its port is named by: the prefix of what is written of it.
+    #[must_use]
+    pub fn provider(&self) -> &str {
+        names::provider_of_port(&self.port, &self.vm.name, &self.vm.namespace)
+    }
+
     /// As whom the pools know it.
     pub(super) fn owner(&self) -> Owner {
         Owner::from(format!("{}/{}", self.port, self.uid).as_str())

@@ -4,9 +4,8 @@
 use std::net::IpAddr;
 
 use crds::annotations;
-use crds::kubevirt::Network as VmNetwork;
 
-use super::{Reader, RequestError};
+use super::{Named, Reader, RequestError};
 use crate::family::{Family, covers, covers_network};
 use crate::network::Network;
 
@@ -14,12 +13,11 @@ impl Reader<'_> {
     /// The family that the annotation of this network names.
     pub(super) fn family(
         &self,
-        network: &VmNetwork,
-        provider: &str,
+        named: &Named<'_>,
         subnet: &Network,
         addresses: &[IpAddr],
     ) -> Result<Option<Family>, RequestError> {
-        let key = annotations::key(provider, annotations::IP_FAMILY);
+        let key = named.key(annotations::IP_FAMILY);
         let Some(text) = self.annotations.get(&key) else { return Ok(None) };
         let Ok(family) = text.trim().parse::<Family>() else {
             return Err(RequestError::Family { key, text: text.clone() });
@@ -33,8 +31,8 @@ impl Reader<'_> {
             });
         }
         let other = |field: &str, what: String| {
-            let said = self.said(network, provider, field);
-            let other = said.map_or_else(|| annotations::key(provider, field), |(key, _)| key);
+            let said = self.said(named, field);
+            let other = said.map_or_else(|| named.key(field), |(key, _)| key);
             let (key, family) = (key.clone(), family.to_string());
             Err(RequestError::FamilyContradicted { key, family, other, what })
         };
@@ -45,7 +43,7 @@ impl Reader<'_> {
         if !addresses.is_empty() {
             return Ok(Some(family));
         }
-        let source = self.source(provider, subnet)?;
+        let source = self.source(named, subnet)?;
         if let Some(address) = source.entries.iter().flatten().find(strange) {
             return other(annotations::IP_POOL, address.to_string());
         }

@@ -5,9 +5,8 @@
 //! was not meant.
 
 use crds::annotations;
-use crds::kubevirt::Network as VmNetwork;
 
-use super::{Reader, RequestError};
+use super::{Named, Reader, RequestError};
 use crate::network::Network;
 
 /// What a port has its addresses from, as long as it is there.
@@ -19,15 +18,11 @@ pub enum Lender {
 
 impl<'a> Reader<'a> {
     /// What lends this network its addresses, by its annotations.
-    pub(super) fn lender(
-        &self,
-        network: &VmNetwork,
-        provider: &str,
-    ) -> Result<Option<Lender>, RequestError> {
-        let key = annotations::key(provider, annotations::VIP);
+    pub(super) fn lender(&self, named: &Named<'_>) -> Result<Option<Lender>, RequestError> {
+        let key = named.key(annotations::VIP);
         let Some(name) = self.annotations.get(&key) else { return Ok(None) };
         for field in [annotations::IP_ADDRESS, annotations::IP_POOL, annotations::IP_FAMILY] {
-            if let Some((other, _)) = self.said(network, provider, field) {
+            if let Some((other, _)) = self.said(named, field) {
                 return Err(RequestError::BesideVip { key, other });
             }
         }
@@ -37,9 +32,9 @@ impl<'a> Reader<'a> {
     /// The subnet of the Vip that the annotation names, if it names one.
     pub(super) fn subnet_of_vip(
         &self,
-        provider: &str,
+        named: &Named<'_>,
     ) -> Result<Option<&'a Network>, RequestError> {
-        let key = annotations::key(provider, annotations::VIP);
+        let key = named.key(annotations::VIP);
         let Some(name) = self.annotations.get(&key).map(|text| text.trim().to_owned()) else {
             return Ok(None);
         };
@@ -47,7 +42,7 @@ impl<'a> Reader<'a> {
             return Err(RequestError::UnknownVip { key, vip: name });
         };
         let place = format!("annotation {key}: Vip {name:?}");
-        self.offer.named_for(provider, place, vip.spec.subnet.trim()).map(Some)
+        self.offer.named_for(named.of_subnet, place, vip.spec.subnet.trim()).map(Some)
     }
 }
 
@@ -89,7 +84,7 @@ mod tests {
         let requests = of(&vm, &subnets()).unwrap();
         assert_eq!(requests[0].lender, None);
         assert_eq!(requests[1].lender, Some(Lender::Vip("v".to_owned())));
-        assert!(super::super::without_effect(&vm).is_empty());
+        assert!(super::super::without_effect(&vm, None).is_empty());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crds::annotations;
 use net::AddrRange;
 
-use super::{Reader, RequestError};
+use super::{Named, Reader, RequestError};
 use crate::ledger::FromPool;
 use crate::network::Network;
 
@@ -33,10 +33,14 @@ pub(super) struct Source {
 
 impl<'a> Reader<'a> {
     /// What the annotation says, else the pool of the subnet that lists the namespace.
-    pub(super) fn source(&self, provider: &str, subnet: &Network) -> Result<Source, RequestError> {
-        let key = annotations::key(provider, annotations::IP_POOL);
+    pub(super) fn source(
+        &self,
+        named: &Named<'_>,
+        subnet: &Network,
+    ) -> Result<Source, RequestError> {
+        let key = named.key(annotations::IP_POOL);
         let Some(text) = self.annotations.get(&key) else {
-            return Ok(Source { from: self.bound_pool(provider, subnet), ..Source::default() });
+            return Ok(Source { from: self.bound_pool(named, subnet), ..Source::default() });
         };
         let Some(name) = pool_name(text) else {
             return Ok(Source { entries: entries(&key, text, subnet)?, ..Source::default() });
@@ -51,22 +55,22 @@ impl<'a> Reader<'a> {
     /// The subnet of the IPPool that the annotation names, if it names one.
     pub(super) fn subnet_of_pool(
         &self,
-        provider: &str,
+        named: &Named<'_>,
     ) -> Result<Option<&'a Network>, RequestError> {
-        let key = annotations::key(provider, annotations::IP_POOL);
+        let key = named.key(annotations::IP_POOL);
         let name = self.annotations.get(&key).and_then(|text| pool_name(text));
         let Some(name) = name else { return Ok(None) };
         let Some(pool) = self.offer.pools.get(&name.to_owned()) else {
             return Err(self.unknown_pool(key, name));
         };
         let place = format!("annotation {key}: IPPool {name:?}");
-        self.offer.named_for(provider, place, &pool.spec.subnet).map(Some)
+        self.offer.named_for(named.of_subnet, place, &pool.spec.subnet).map(Some)
     }
 
     /// The first pool of the subnet, by name, that is for this namespace and has
     /// addresses of the family wanted.
-    fn bound_pool(&self, provider: &str, subnet: &Network) -> Option<FromPool> {
-        let family = self.annotations.get(&annotations::key(provider, annotations::IP_FAMILY));
+    fn bound_pool(&self, named: &Named<'_>, subnet: &Network) -> Option<FromPool> {
+        let family = self.annotations.get(&named.key(annotations::IP_FAMILY));
         let family = family.and_then(|text| text.trim().parse().ok());
         let mut bound = subnet
             .pools

@@ -35,6 +35,7 @@ fn asked_with(pools: Vec<IpPool>, annotations: &Value) -> Result<Request, Reques
         vips: &Shelf::default(),
         refused_pools: &refused_pools,
         used: &BTreeSet::new(),
+        known: &Known::default(),
         bound: None,
     };
     requests((&vm(annotations, &json!({}))).into(), offer).map(|mut all| all.remove(0))

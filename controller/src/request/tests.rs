@@ -45,7 +45,9 @@ fn offer<'a>(
     static NO_FLAWS: BTreeMap<String, Flaw> = BTreeMap::new();
     static NO_VIPS: LazyLock<Shelf<String, Vip>> = LazyLock::new(Shelf::default);
     let vips = &NO_VIPS;
-    Offer { in_force, refused, vips, pools: &NO_POOLS, refused_pools: &NO_FLAWS, used, bound }
+    static NO_PORTS: Known = Known { held: BTreeSet::new(), networks: BTreeMap::new() };
+    let (pools, refused_pools, known) = (&*NO_POOLS, &NO_FLAWS, &NO_PORTS);
+    Offer { in_force, refused, vips, pools, refused_pools, used, known, bound }
 }
 
 fn asked(annotations: &serde_json::Value) -> Result<Vec<Request>, RequestError> {
@@ -189,12 +191,51 @@ fn a_subnet_that_is_being_deleted_is_open_to_the_vms_on_it_only() {
 }
 
 #[test]
-fn one_attachment_cannot_be_two_ports() {
+fn a_vm_has_one_pod_network() {
     let vm = vm(
         &json!({}),
         &json!({ "networks": [{ "name": "a", "pod": {} }, { "name": "b", "pod": {} }] }),
     );
     assert!(matches!(of(&vm, &subnets()), Err(RequestError::SamePort { .. })));
+}
+
+#[test]
+fn two_networks_of_one_attachment_are_two_ports_each_with_its_annotations() {
+    let twice = |notes| {
+        vm(
+            &notes,
+            &json!({ "networks": [
+                { "name": "a", "multus": { "networkName": "net2" } },
+                { "name": "b", "multus": { "networkName": "default/net2" } },
+            ] }),
+        )
+    };
+    for (first, second) in [
+        (
+            "net2.default.ovn.kubernetes.io/ip_address",
+            "net2.default.ovn.b.kubernetes.io/ip_address",
+        ),
+        ("net2.default.ovn.a.kubernetes.io/ip_address", "net2.default.kubernetes.io/ip_address.b"),
+        // What KubeVirt calls the interfaces in a pod.
+        (
+            "net2.default.ovn.podca978112ca1.kubernetes.io/ip_address",
+            "net2.default.kubernetes.io/ip_address.pod3e23e816003",
+        ),
+    ] {
+        let vm = twice(json!({ first: "10.2.0.7", second: "10.2.0.8",
+            "net2.default.ovn.b.kubernetes.io/port_security": "false",
+            "net2.default.ovn.c.kubernetes.io/port_security": "false" }));
+        let requests = of(&vm, &subnets()).unwrap();
+        let ports: Vec<_> = requests.iter().map(|one| one.port.as_str()).collect();
+        assert_eq!(ports, ["web.default.net2.default.ovn", "web.default.net2.default.ovn.b"]);
+        for (request, address) in requests.iter().zip(["10.2.0.7", "10.2.0.8"]) {
+            assert_eq!(request.addresses, [address.parse::<IpAddr>().unwrap()], "{first}");
+            assert_eq!(request.subnet, "s3");
+        }
+        assert!(!requests[0].leave.unguarded && requests[1].leave.unguarded);
+        let unused = without_effect(&vm, None);
+        assert_eq!(unused, ["net2.default.ovn.c.kubernetes.io/port_security"]);
+    }
 }
 
 fn pool(text: &str) -> Vec<Vec<String>> {
@@ -242,7 +283,7 @@ fn an_attachments_address_and_mac_may_be_named_by_interface() {
     let requests = of(&vm, &subnets()).unwrap();
     assert_eq!(requests[1].addresses, ["10.2.0.7".parse::<IpAddr>().unwrap()]);
     assert_eq!(requests[1].mac.unwrap().to_string(), "02:00:00:00:00:07");
-    assert!(without_effect(&vm).is_empty());
+    assert!(without_effect(&vm, None).is_empty());
 }
 
 #[test]
@@ -263,7 +304,7 @@ fn annotations_without_effect_are_named_and_those_of_others_are_not() {
         "vm.kubevirt.io/os": "linux",
     }));
     assert_eq!(
-        without_effect(&vm),
+        without_effect(&vm, None),
         [
             "k8s.v1.cni.cncf.io/networks",
             "net2.default.kubernetes.io/ip_address.third",

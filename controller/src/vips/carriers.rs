@@ -157,11 +157,10 @@ pub fn trouble(world: &World, vm: &VmKey, request: &Request) -> Option<String> {
 pub(super) fn users(world: &World, vip: &Vip) -> BTreeSet<VmKey> {
     let Some((subnet, addresses)) = held(world, vip) else { return BTreeSet::new() };
     let addresses: BTreeSet<String> = addresses.iter().map(ToString::to_string).collect();
-    let network = world.ledger.networks().get(&subnet);
-    let provider = network.map_or(net::names::DEFAULT_PROVIDER, |network| &network.provider);
-    let on_it = |vm: &VmKey| world.ledger.held_for(vm).iter().any(|(_, held)| *held == subnet);
     let carries = |vm: &&VmKey| {
-        on_it(vm) && !carried(world, vm, provider, &subnet).further.is_disjoint(&addresses)
+        let on_it = world.ledger.held_for(vm).into_iter().filter(|(_, held)| *held == subnet);
+        let mut leaves = on_it.map(|(one, _)| carried(world, vm, one.provider(), &subnet));
+        leaves.any(|leave| !leave.further.is_disjoint(&addresses))
     };
     world.instances.iter().map(|(vm, _)| vm).filter(carries).cloned().collect()
 }

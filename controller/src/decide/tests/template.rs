@@ -168,6 +168,82 @@ fn each_nic_changes_at_the_next_start_and_only_what_is_unwanted_is_freed() {
     }
 }
 
+/// The same with the pod network and these networks of attachment `net2`.
+fn twice(version: u32, networks: &[&str]) -> VirtualMachine {
+    let mut vm = with(version, &[], &[]);
+    let more = networks
+        .iter()
+        .map(|name| json!({ "name": name, "multus": { "networkName": "net2" } }))
+        .map(|one| serde_json::from_value(one).unwrap());
+    vm.spec.template.spec.networks.extend(more);
+    vm
+}
+
+/// Starts it with these networks, and puts in its IP objects as if they were written.
+fn started_with(world: &mut World, version: u32, networks: &[&str]) -> Decision {
+    if world.instances.get(&key("web")).is_some() {
+        gone(world, "web");
+    }
+    put(world, twice(version, networks));
+    let decision = started(world, "web");
+    for port in &decision.ports {
+        let mut ip = crate::objects::ip(port);
+        ip.metadata.resource_version = Some(version.to_string());
+        world.put_ip(ip);
+    }
+    for name in &decision.surplus {
+        world.remove_ip(name);
+    }
+    for (claimant, subnet) in &decision.release {
+        world.ledger.release(subnet, claimant, 0);
+    }
+    committed(world);
+    decision
+}
+
+#[test]
+fn a_further_nic_of_an_attachment_moves_none_wherever_it_is_written_and_goes_alone() {
+    const LONG: &str = "web.default.net2.default.ovn.b";
+    let mut world = world();
+    let one = places(&started_with(&mut world, 1, &["a"]));
+    let two = places(&started_with(&mut world, 3, &["b", "a"]));
+    assert_eq!(two[SECOND], one[SECOND], "a keeps its place");
+    assert_ne!(two[LONG], two[SECOND], "b has its own");
+    assert_eq!(places(&decided(&mut world, "web")), two, "while it runs");
+    let notes = world.instances.get(&key("web")).unwrap().annotations().clone();
+    assert_eq!(notes["net2.default.ovn.b.kubernetes.io/ip_address"], two[LONG].1);
+    assert_eq!(notes["net2.default.ovn.kubernetes.io/ip_address"], two[SECOND].1);
+    assert_eq!(places(&started_with(&mut world, 5, &["a", "b"])), two, "over a restart");
+
+    // A running guest keeps what its template lists no more.
+    put(&mut world, twice(6, &["b"]));
+    let running = decided(&mut world, "web");
+    assert_eq!(places(&running), two);
+    assert!(running.release.is_empty(), "{running:?}");
+
+    let next = started_with(&mut world, 7, &["b"]);
+    let left = places(&next);
+    assert_eq!(left[LONG], two[LONG], "b stays where it is");
+    assert_eq!(left.len(), 2, "{left:?}");
+    let released: Vec<_> = next.release.iter().map(|(one, _)| one.port.as_str()).collect();
+    assert_eq!(released, [SECOND], "a's place and no other");
+    let again = places(&started_with(&mut world, 9, &["b", "c"]));
+    assert_eq!(again[LONG], two[LONG]);
+    assert_ne!(again[SECOND].1, two[SECOND].1, "what a had rests");
+}
+
+#[test]
+fn an_annotation_of_no_network_of_the_vm_frees_nothing_under_a_guest() {
+    let mut world = world();
+    let stray = ("net9.default.ovn.kubernetes.io/ip_address", "10.77.0.7");
+    put(&mut world, with(1, &["net2"], &[stray]));
+    let before = places(&started(&mut world, "web"));
+    put(&mut world, with(3, &[], &[stray]));
+    let running = decided(&mut world, "web");
+    assert_eq!(places(&running), before);
+    assert!(running.release.is_empty(), "{running:?}");
+}
+
 #[test]
 fn an_address_that_was_changed_is_free_for_others_once_an_instance_has_the_other() {
     let mut world = world();
