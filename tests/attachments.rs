@@ -158,3 +158,50 @@ pub(super) async fn an_attachment_used_twice_is_two_nics_of_which_each_keeps_its
     ensure!(!ports.keys().any(|one| one.starts_with("twin")), "ports are left: {ports:?}");
     Ok(())
 }
+
+pub(super) async fn what_multus_list_asks_for_a_nic_it_has(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    make_subnets(world).await?;
+    let list = "k8s.v1.cni.cncf.io/networks";
+    let asking = |vm: &str, elements: Value| {
+        let vm = Vm::named(vm).on("quay-first").without_grace();
+        attached(&vm.annotated(list, &elements.to_string()), &["more", "extra"])
+    };
+    let elements = json!([
+        {"name": NAD, "interface": "more", "ips": ["10.221.0.50/24"], "bandwidth": {}},
+        {"name": NAD, "interface": "extra", "ips": ["10.221.0.51"], "mac": "02:00:00:00:02:21"},
+    ]);
+    let cluster = &world.cluster;
+    cluster.create(VM, asking("listed", elements.clone())).await?;
+    world.running("listed").await?;
+    let has = places(world, "listed", &["", "extra"]).await?;
+    same("the first", has[&port("listed", "")].0.as_str(), "10.221.0.50")?;
+    let second = ("10.221.0.51".to_owned(), "02:00:00:00:02:21".to_owned());
+    same("the second", &has[&port("listed", "extra")], &second)?;
+    says(cluster, VM, "listed", ("FieldsWithoutEffect", "True"), "networks [0].bandwidth").await?;
+
+    // What it cannot have is told on it, and names the place.
+    let taken = json!([{"name": NAD, "interface": "more", "ips": ["10.221.0.51"]}]);
+    cluster.create(VM, asking("listed-late", taken)).await?;
+    let held = "is held by listed.default.quay.default.ovn.extra";
+    says(cluster, VM, "listed-late", ("Failure", "True"), held).await?;
+    let outside = json!([{"name": NAD, "interface": "more", "ips": ["10.99.0.9"]}]);
+    cluster.create(VM, asking("listed-outside", outside)).await?;
+    says(cluster, VM, "listed-outside", ("Failure", "True"), "networks [0].ips: 10.99.0.9").await?;
+
+    // A change counts at the next start.
+    let mut moved = elements;
+    moved[0]["ips"] = json!(["10.221.0.52"]);
+    let notes = json!({"metadata": {"annotations": {list: moved.to_string()}}});
+    cluster.merge(VM, "listed", json!({"spec": {"template": notes}})).await?;
+    says(cluster, VM, "listed", ("RestartRequired", "True"), "").await?;
+    restart(world, "listed").await?;
+    let now = places(world, "listed", &["", "extra"]).await?;
+    same("the first", now[&port("listed", "")].0.as_str(), "10.221.0.52")?;
+    same("the second", &now[&port("listed", "extra")], &second)?;
+    for vm in ["listed", "listed-late", "listed-outside"] {
+        world.cluster.delete(VM, vm).await?;
+    }
+    world.cluster.gone(IP, &port("listed", "extra"), SOON).await
+}

@@ -182,6 +182,9 @@ fn machines() -> Vec<(Value, &'static [&'static str])> {
     let with = |field: &str, text: &str| {
         Vm::named("").on("held").annotated(&format!("ovn.kubernetes.io/{field}"), text).object()
     };
+    let listed = |list: &str| {
+        Vm::named("").on("held").annotated("k8s.v1.cni.cncf.io/networks", list).object()
+    };
     let mut twice = with("ip_address", "10.90.0.77");
     twice["spec"]["running"] = true.into();
     vec![
@@ -218,6 +221,11 @@ fn machines() -> Vec<(Value, &'static [&'static str])> {
         (with("aaps", &vec!["a"; 300].join(",")), &["aaps", "more than 256 Vips", "list fewer"]),
         (with("port_vips", &vec!["10.9.0.9"; 300].join(",")), &["port_vips", "more than 256"]),
         (with("ip_address", &"10.90.0.77,".repeat(9000)), &["ip_address", "99000 bytes long"]),
+        (listed("[{"), &["k8s.v1.cni.cncf.io/networks", "cannot be read", "write a list"]),
+        (
+            listed("[{\"name\": \"net2\", \"ips\": [\"10.90.0.9\"]}]"),
+            &["k8s.v1.cni.cncf.io/networks [0].name", "net2", "spec.networks"],
+        ),
     ]
 }
 

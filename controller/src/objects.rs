@@ -128,7 +128,9 @@ fn has_asked_place(instance: &VirtualMachineInstance, vm: &VirtualMachine) -> bo
     let keys = asked.into_iter().flatten().map(|(key, _)| key);
     let keys = keys.chain(instance.annotations().keys()).filter(has_leave);
     let same_leave = keys.into_iter().all(|key| said(key) == noted(key));
+    let list = annotations::MULTUS_NETWORKS.to_owned();
     same_leave
+        && said(&list) == noted(&list)
         && asked.into_iter().flatten().all(|(key, asked)| {
             // An annotation of no network of this instance has no effect.
             let Some(given) = instance.annotations().get(key) else { return true };

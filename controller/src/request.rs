@@ -8,7 +8,9 @@
 
 mod bounds;
 mod family;
+mod fixed;
 mod lender;
+mod multus;
 mod pool;
 mod ports;
 
@@ -342,6 +344,70 @@ pub enum RequestError {
         /// How many.
         count: usize,
     },
+    /// Two places ask for different things.
+    #[error(
+        "{place}: {text:?}, but {other} asks for {theirs:?}: leave one of the two out, or have both say the same"
+    )]
+    Contradicted {
+        /// Annotation or field.
+        place: String,
+        /// What it says.
+        text: String,
+        /// The other one.
+        other: String,
+        /// What that says.
+        theirs: String,
+    },
+    /// Two networks of the VM name one address.
+    #[error("{place}: {what} is named for network {network:?} already: name another")]
+    NamedTwice {
+        /// Annotation or field.
+        place: String,
+        /// The address, or the MAC.
+        what: String,
+        /// The other network.
+        network: String,
+    },
+    /// Multus's list could not be read.
+    #[error(
+        "annotation k8s.v1.cni.cncf.io/networks cannot be read: {why}: write a list such as [{{\"name\": \"net2\", \"ips\": [\"10.0.0.5\"]}}]"
+    )]
+    Multus {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// An element of Multus's list is for no network of the VM.
+    #[error(
+        "annotation {place}: {attachment:?} is no network of this VM: list it in spec.networks, or take it out here"
+    )]
+    NoSuchNetwork {
+        /// Where.
+        place: String,
+        /// The attachment.
+        attachment: String,
+    },
+    /// An element of Multus's list may be for several networks of the VM.
+    #[error(
+        "annotation {place} does not say for which network the element is: write the name of network {networks}"
+    )]
+    WhichNetwork {
+        /// Where.
+        place: String,
+        /// Which these are.
+        networks: String,
+    },
+    /// Two elements of Multus's list are for one network.
+    #[error(
+        "annotation {place}: element {other} is for network {network:?} already: leave one of the two out"
+    )]
+    ElementTwice {
+        /// Where.
+        place: String,
+        /// The other element.
+        other: String,
+        /// The network.
+        network: String,
+    },
     /// Two pod networks, or two networks of one name.
     #[error(
         "networks {first:?} and {second:?} would both be port {port:?}: have one pod network, and give each network a name of its own"
@@ -476,8 +542,14 @@ pub fn requests(asker: Asker<'_>, offer: Offer<'_>) -> Result<Vec<Request>, Requ
     let reader = Reader::new(asker, offer);
     let networks = networks_of(asker.spec);
     let providers = providers(asker, &networks, offer.known)?;
-    let named = networks.iter().zip(&providers);
-    named.map(|(network, providers)| reader.read(&Named::of(network, providers))).collect()
+    let elements = multus::read(asker.annotations, asker.namespace, &networks)?;
+    let mut requests = Vec::with_capacity(networks.len());
+    for ((network, providers), element) in networks.iter().zip(&providers).zip(&elements) {
+        let request = reader.read(&Named::of(network, providers, element.as_ref()))?;
+        fixed::differs(&request, &requests, offer.in_force)?;
+        requests.push(request);
+    }
+    Ok(requests)
 }
 
 /// What can be said of the networks that are asked for whatever subnets there are.
@@ -487,8 +559,10 @@ pub fn requests(asker: Asker<'_>, offer: Offer<'_>) -> Result<Vec<Request>, Requ
 pub fn alone(asker: Asker<'_>, offer: Offer<'_>) -> Result<(), RequestError> {
     let reader = Reader::new(asker, offer);
     let networks = networks_of(asker.spec);
-    for (network, providers) in networks.iter().zip(&providers(asker, &networks, offer.known)?) {
-        reader.mac(&Named::of(network, providers))?;
+    let providers = providers(asker, &networks, offer.known)?;
+    let elements = multus::read(asker.annotations, asker.namespace, &networks)?;
+    for ((network, providers), element) in networks.iter().zip(&providers).zip(&elements) {
+        reader.mac(&Named::of(network, providers, element.as_ref()))?;
         Leave::read(asker.annotations, &providers.provider)?;
     }
     Ok(())
@@ -523,7 +597,7 @@ pub fn without_effect(
     let mut served = BTreeSet::new();
     for network in networks_of(&vm.spec.template.spec) {
         for providers in ports::possible(&network, &namespace, instance) {
-            let named = Named::of(&network, &providers);
+            let named = Named::of(&network, &providers, None);
             let fields = [LOGICAL_SWITCH, IP_ADDRESS, MAC_ADDRESS, IP_POOL, IP_FAMILY, VIP];
             served.extend(fields.iter().chain(&leave::FIELDS).map(|field| named.key(field)));
             served.extend([IP_ADDRESS, MAC_ADDRESS].iter().flat_map(|one| named.keys(one)));
@@ -531,14 +605,13 @@ pub fn without_effect(
     }
     let metadata = vm.spec.template.metadata.as_ref();
     let written = metadata.and_then(|metadata| metadata.annotations.as_ref());
-    let written = written.into_iter().flatten().map(|(key, _)| key);
-    let meant = |key: &String| is_kube_ovns(key) || is_of_multus(key);
-    written.filter(|key| meant(key) && !served.contains(*key)).cloned().collect()
-}
-
-/// Whether it says which attachments a pod has, with their addresses: there is no pod.
-fn is_of_multus(key: &str) -> bool {
-    [annotations::MULTUS_NETWORKS, annotations::MULTUS_DEFAULT_NETWORK].contains(&key)
+    let unserved = |(key, text): (&String, &String)| match key.as_str() {
+        annotations::MULTUS_NETWORKS => multus::without_effect(text),
+        annotations::MULTUS_DEFAULT_NETWORK => vec![key.clone()],
+        _ if is_kube_ovns(key) && !served.contains(key) => vec![key.clone()],
+        _ => Vec::new(),
+    };
+    written.into_iter().flatten().flat_map(unserved).collect()
 }
 
 /// Whether the annotation is of the family `ovn.kubernetes.io/…`,
@@ -580,7 +653,7 @@ impl Reader<'_> {
     fn read(&self, named: &Named<'_>) -> Result<Request, RequestError> {
         let lender = self.lender(named)?;
         let subnet = self.subnet(named)?;
-        let addresses = self.addresses(named, subnet)?;
+        let (place, addresses) = self.addresses(named, subnet)?;
         let pool::Source { entries, from } = match addresses.as_slice() {
             [] if lender.is_none() => self.source(named, subnet)?,
             _ => pool::Source::default(),
@@ -598,10 +671,7 @@ impl Reader<'_> {
             addresses,
             mac: mac.as_ref().map(|(_, mac)| *mac),
             places: Places {
-                addresses: self
-                    .said(named, annotations::IP_ADDRESS)
-                    .map(|(key, _)| format!("annotation {key}"))
-                    .unwrap_or_default(),
+                addresses: place,
                 mac: mac.map(|(place, _)| place).unwrap_or_default(),
             },
             leave: Leave::read(self.annotations, named.provider)?,
@@ -646,63 +716,6 @@ impl Reader<'_> {
                 namespace: self.namespace.clone(),
             }
         })
-    }
-
-    /// The annotation that names the address or MAC of this network: key and text.
-    fn said(&self, named: &Named<'_>, field: &str) -> Option<(String, &String)> {
-        let mut keys = named.keys(field).into_iter();
-        keys.find_map(|key| self.annotations.get(&key).map(|text| (key, text)))
-    }
-
-    fn addresses(&self, named: &Named<'_>, subnet: &Network) -> Result<Vec<IpAddr>, RequestError> {
-        let Some((key, text)) = self.said(named, annotations::IP_ADDRESS) else {
-            return Ok(Vec::new());
-        };
-        let mut addresses: Vec<IpAddr> = Vec::new();
-        for part in text.split(',').map(str::trim) {
-            let address: IpAddr = part
-                .parse()
-                .map_err(|_| RequestError::Address { key: key.clone(), text: text.clone() })?;
-            if addresses.iter().any(|other| other.is_ipv4() == address.is_ipv4()) {
-                return Err(RequestError::SameFamilyTwice { key, text: text.clone() });
-            }
-            if !subnet.cidrs.contains(address) {
-                return Err(RequestError::OutsideSubnet {
-                    key,
-                    address,
-                    cidr: subnet.cidrs.to_string(),
-                    subnet: subnet.name.clone(),
-                });
-            }
-            if subnet.vips.contains(&address) {
-                let subnet = subnet.name.clone();
-                return Err(RequestError::OfTheSubnet { key, address, subnet });
-            }
-            addresses.push(address);
-        }
-        Ok(addresses)
-    }
-
-    /// The MAC that is named, and where. The annotation wins over the interface's field.
-    fn mac(&self, named: &Named<'_>) -> Result<Option<(String, MacAddr)>, RequestError> {
-        let annotation = self.said(named, annotations::MAC_ADDRESS);
-        let annotation = annotation.map(|(key, text)| (format!("annotation {key}"), text));
-        let network = &named.network.name;
-        let field = self
-            .interfaces
-            .iter()
-            .find(|interface| interface.name == *network)
-            .and_then(|interface| interface.mac_address.as_ref())
-            .map(|text| (format!("interface {network:?}: macAddress"), text));
-        let Some((place, text)) = annotation.or(field) else { return Ok(None) };
-        let mac: MacAddr = text
-            .trim()
-            .parse()
-            .map_err(|source| RequestError::Mac { place: place.clone(), source })?;
-        if mac.is_multicast() || mac.octets() == [0; 6] {
-            return Err(RequestError::MulticastMac { place, mac });
-        }
-        Ok(Some((place, mac)))
     }
 }
 

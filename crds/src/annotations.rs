@@ -26,8 +26,8 @@ pub const LAYER2_FORWARD: &str = "layer2_forward";
 pub const AAPS: &str = "aaps";
 /// The Vip whose addresses and MAC a port has as its own.
 pub const VIP: &str = "vip";
-/// Multus's list of a pod's attachments, with addresses and IPAMClaims. A VM lists its
-/// networks in its spec, so that it has no effect here.
+/// Multus's list of a pod's attachments. A VM lists its networks in its spec; what counts
+/// here is the addresses and the MAC that an element asks for.
 pub const MULTUS_NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
 /// Multus's other network for a pod's first interface. No effect here.
 pub const MULTUS_DEFAULT_NETWORK: &str = "v1.multus-cni.io/default-network";

@@ -3,7 +3,7 @@
 
 use crds::annotations::{
     AAPS, IP_ADDRESS, IP_FAMILY, IP_POOL, LAYER2_FORWARD, LOGICAL_SWITCH, MAC_ADDRESS,
-    PORT_SECURITY, PORT_VIPS, VIP,
+    MULTUS_NETWORKS, PORT_SECURITY, PORT_VIPS, VIP,
 };
 
 use super::{Asker, RequestError, is_kube_ovns};
@@ -26,7 +26,8 @@ pub(super) fn check(asker: Asker<'_>) -> Result<(), RequestError> {
             return Err(RequestError::ManyNetworks { what, count });
         }
     }
-    for (key, text) in asker.annotations.iter().filter(|(key, _)| is_kube_ovns(key)) {
+    let read = |key: &str| is_kube_ovns(key) || key == MULTUS_NETWORKS;
+    for (key, text) in asker.annotations.iter().filter(|(key, _)| read(key)) {
         if let Some(most) = longest(key).filter(|most| text.len() > *most) {
             let (key, length) = (key.clone(), text.len());
             return Err(RequestError::Long { key, length, most });
@@ -37,6 +38,9 @@ pub(super) fn check(asker: Asker<'_>) -> Result<(), RequestError> {
 
 /// The longest that this annotation may be, if it is one that is read.
 fn longest(key: &str) -> Option<usize> {
+    if key == MULTUS_NETWORKS {
+        return Some(LONGEST_LIST);
+    }
     let (_, field) = key.rsplit_once('/')?;
     // That of one interface has its name behind.
     let field = field.split_once('.').map_or(field, |(field, _)| field);

@@ -20,6 +20,7 @@ use crds::annotations;
 use crds::kubevirt::{Network as VmNetwork, VirtualMachineInstance};
 use net::names;
 
+use super::multus::Element;
 use super::{Asker, RequestError};
 
 /// What is known of the ports that a VM has.
@@ -40,6 +41,8 @@ pub(super) struct Named<'a> {
     pub(super) of_subnet: &'a str,
     /// The prefix of its annotations and end of its port's name.
     pub(super) provider: &'a str,
+    /// What Multus's list asks for it.
+    pub(super) element: Option<&'a Element>,
 }
 
 /// The provider of the subnets of a network, and what takes its place in its names.
@@ -50,8 +53,13 @@ pub(super) struct Providers {
 }
 
 impl<'a> Named<'a> {
-    pub(super) fn of(network: &'a VmNetwork, providers: &'a Providers) -> Self {
-        Self { network, of_subnet: &providers.of_subnet, provider: &providers.provider }
+    pub(super) fn of(
+        network: &'a VmNetwork,
+        providers: &'a Providers,
+        element: Option<&'a Element>,
+    ) -> Self {
+        let Providers { of_subnet, provider } = providers;
+        Self { network, of_subnet, provider, element }
     }
 
     /// The annotation of this field.
@@ -88,10 +96,12 @@ pub(super) fn providers(
 ) -> Result<Vec<Providers>, RequestError> {
     let port = |provider: &str| names::port(asker.name, asker.namespace, provider);
     let bases: Vec<_> = networks.iter().map(|one| of_subnet(one, asker.namespace)).collect();
-    let has_long = |at: usize| known.held.contains(&port(&long(&bases[at], &networks[at])));
+    let named = networks.iter().zip(&bases);
+    let has_long = named.map(|(one, base)| known.held.contains(&port(&long(base, one))));
+    let has_long: Vec<bool> = has_long.collect();
     // Whose the short name is.
     let short = |base: &str| {
-        let mut open = (0..networks.len()).filter(|at| bases[*at] == base && !has_long(*at));
+        let mut open = (0..networks.len()).filter(|at| bases[*at] == base && !has_long[*at]);
         let has = known.networks.get(&port(base));
         let had = open.clone().find(|at| has == Some(&networks[*at].name));
         had.or_else(|| open.next())

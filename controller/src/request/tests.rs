@@ -299,7 +299,7 @@ fn annotations_without_effect_are_named_and_those_of_others_are_not() {
         "ovn.kubernetes.io/ip_adress": "10.0.0.5",
         "net3.default.ovn.kubernetes.io/ip_address": "10.3.0.7",
         "net2.default.kubernetes.io/ip_address.third": "10.2.0.8",
-        "k8s.v1.cni.cncf.io/networks": "[{\"name\": \"net2\", \"ips\": [\"10.2.0.7\"]}]",
+        "k8s.v1.cni.cncf.io/networks": "net2",
         "kubectl.kubernetes.io/restartedAt": "now",
         "vm.kubevirt.io/os": "linux",
     }));
