@@ -203,6 +203,18 @@ fn without_effect(vpc: &Vpc) -> Vec<&'static str> {
     .collect()
 }
 
+/// The conditions of an object that does not fit its type.
+pub fn misfit(
+    old: &[Condition],
+    why: &str,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let refusal = Some(why.to_owned());
+    let facts = Facts { refusal, flaws: None, waits: None, ignored: Vec::new(), generation };
+    conditions(old, facts, &now.to_string())
+}
+
 /// What the conditions of a Subnet or Vpc say.
 struct Facts {
     /// Why it is not in force as written.

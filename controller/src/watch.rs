@@ -1,9 +1,10 @@
 //! Watches: one task per kind, all into one channel.
 //!
 //! Objects are read one by one: one that does not fit its type, whoever wrote it
-//! past the schema, is reported and passed on by its metadata, and the others go on.
+//! past the schema, is told so and passed on by its metadata, and the others go on.
 
 mod feed;
+mod misfit;
 mod read;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::admission::Facts;
 use crate::shelf::Seen;
 use crate::world::Event;
 use feed::Feed;
+use misfit::Misfits;
 
 /// Events that may wait for the round that is under way.
 const QUEUE: usize = 4096;
@@ -55,11 +57,14 @@ where
     K: Resource + Clone + DeserializeOwned + Send + 'static,
     K::DynamicType: Default,
 {
+    let misfits = Misfits::of::<K>(client, tasks);
     let mut feed = Feed::new(client);
     let events = events.clone();
     tasks.spawn(async move {
         loop {
-            let event = wrap(feed.next().await);
+            let seen = feed.next().await;
+            misfits.in_news(&seen);
+            let event = wrap(seen);
             if let Some(facts) = &events.facts {
                 facts.apply(&event);
             }

@@ -80,6 +80,8 @@ pub struct World {
     pub refused_vips: BTreeMap<String, String>,
     /// IP objects that reserve nothing, and why.
     pub unreserved: BTreeMap<String, String>,
+    /// IP objects of nobody, which are to be told so: no decision is about them.
+    pub nobodys: BTreeSet<String>,
     /// Which ports may send from addresses that are not theirs.
     pub carriers: Carriers,
     /// Vips that select VMs, by the namespace of these.
@@ -121,6 +123,7 @@ impl World {
             ledger: Ledger::new(rest),
             refused_vips: BTreeMap::new(),
             unreserved: BTreeMap::new(),
+            nobodys: BTreeSet::new(),
             carriers: Carriers::default(),
             selecting: BTreeMap::new(),
             refused: BTreeMap::new(),
@@ -594,6 +597,10 @@ impl World {
         // One of no VM has nobody else to let it go.
         let nobodys = |ip: &Arc<Ip>| ip_key(ip).is_none() && hold::is_leaving(&ip.metadata);
         self.topology |= new.as_ref().is_some_and(nobodys);
+        if old.as_ref().is_some_and(|old| ip_key(old).is_none()) {
+            self.unreserved.remove(&name);
+            self.nobodys.remove(&name);
+        }
         if let Some(old) = &old {
             mac_of(old).iter().for_each(|mac| forget(&mut self.macs, mac, &name));
             ip_key(old).iter().for_each(|key| forget(&mut self.ips_of, key, &name));
@@ -604,6 +611,9 @@ impl World {
             }
             if let Some(key) = ip_key(new) {
                 self.ips_of.entry(key).or_default().insert(name);
+            } else {
+                self.unreserved.insert(name.clone(), OF_NOBODY.to_owned());
+                self.nobodys.insert(name);
             }
         }
         let of = [old, new].into_iter().flatten().filter_map(|ip| ip_key(&ip));
@@ -691,6 +701,10 @@ fn name_of(meta: &ObjectMeta) -> String {
 fn mac_of(ip: &Ip) -> Option<MacAddr> {
     ip.spec.mac_address.trim().parse().ok()
 }
+
+/// Why an IP object of nobody reserves nothing.
+const OF_NOBODY: &str =
+    "spec.podName is empty: write the name of the VM that the address is for, and its namespace";
 
 /// The VM that an IP object is of, or the node.
 fn ip_key(ip: &Ip) -> Option<VmKey> {

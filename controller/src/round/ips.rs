@@ -35,7 +35,10 @@ impl Rounds {
     async fn tell_reservations(&mut self, decisions: &[Decision]) {
         let api: Api<Ip> = Api::all(self.edge.client.clone());
         let mut wanted = Vec::new();
-        for ip in decisions.iter().flat_map(|decision| self.world.ips_of(&decision.vm)) {
+        let nobodys = std::mem::take(&mut self.world.nobodys);
+        let nobodys = nobodys.iter().filter_map(|name| self.world.ips.get(name));
+        let decided = decisions.iter().flat_map(|decision| self.world.ips_of(&decision.vm));
+        for ip in decided.chain(nobodys) {
             let why = self.world.unreserved.get(&ip.name_any());
             if ip.annotations().get(NOT_RESERVED) != why {
                 wanted.push((ip.name_any(), why.cloned()));
@@ -54,7 +57,12 @@ impl Rounds {
                     }));
                     self.world.put_ip(ip);
                 }
-                Err(error) => warn!(name, %error, "An IP object was not told of"),
+                Err(error) => {
+                    warn!(name, %error, "An IP object was not told of");
+                    if self.world.ips.get(&name).is_some_and(|ip| ip.spec.pod_name.is_empty()) {
+                        self.world.nobodys.insert(name);
+                    }
+                }
             }
         }
         self.warn(warnings).await;
