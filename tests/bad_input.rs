@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use kube::api::{DynamicObject, PostParams};
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tests::cluster::{Cluster, Flavour};
 use tests::eventually;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -22,6 +23,8 @@ const SOON: Duration = Duration::from_secs(40);
 
 /// Somebody outside of every VPC: in the namespace between the nodes.
 const OUTSIDE: &str = "100.127.0.1";
+/// The same in the other family.
+const OUTSIDE_V6: &str = "fd00:127::1";
 const PORT: u16 = 7010;
 
 /// One that tells who connects to it as whom it sees them.
@@ -30,7 +33,7 @@ async fn mirror(world: &World) -> anyhow::Result<tokio::task::JoinHandle<()>> {
     // A thread of its own, which ends there: namespaces belong to threads.
     let bound = std::thread::spawn(move || {
         setns(File::open(namespace)?, CloneFlags::CLONE_NEWNET)?;
-        let listener = std::net::TcpListener::bind((OUTSIDE, PORT))?;
+        let listener = std::net::TcpListener::bind((Ipv6Addr::UNSPECIFIED, PORT))?;
         listener.set_nonblocking(true)?;
         anyhow::Ok(listener)
     });
@@ -38,30 +41,36 @@ async fn mirror(world: &World) -> anyhow::Result<tokio::task::JoinHandle<()>> {
     let listener = TcpListener::from_std(bound.ok().context("the thread ended early")??)?;
     Ok(tokio::spawn(async move {
         while let Ok((mut stream, peer)) = listener.accept().await {
-            let _ = stream.write_all(format!("{}\n", peer.ip()).as_bytes()).await;
+            let _ = stream.write_all(format!("{}\n", peer.ip().to_canonical()).as_bytes()).await;
         }
     }))
 }
 
-/// As whom the guest of `vm` is seen outside.
-async fn seen_as(world: &World, vm: &str) -> anyhow::Result<String> {
+/// As whom the guest of `vm` is seen at this address outside.
+async fn seen_as(world: &World, vm: &str, outside: &str) -> anyhow::Result<String> {
     let mut guest = world.guest(vm).await?;
-    guest.run(&format!("nc -w 3 {OUTSIDE} {PORT} </dev/null")).await
+    guest.run(&format!("nc -w 3 {outside} {PORT} </dev/null")).await
 }
 
-/// Waits until the guest is seen as this node.
+/// Waits until the guest is seen as this node, in both families.
 async fn goes_out_by(world: &World, vm: &str, node: &NodeLayout) -> anyhow::Result<()> {
-    eventually(&format!("{vm} to be seen as {}", node.name), SOON, async || {
-        same("address", seen_as(world, vm).await?, node.underlay().to_string())
-    })
-    .await?;
-    world.ping(vm, OUTSIDE).await
+    let (v4, v6) = (node.underlay().to_string(), node.underlay_v6().to_string());
+    for (outside, address) in [(OUTSIDE, &v4), (OUTSIDE_V6, &v6)] {
+        eventually(&format!("{vm} to be seen as {}", node.name), SOON, async || {
+            same("address", &seen_as(world, vm, outside).await?, address)
+        })
+        .await?;
+        world.ping(vm, outside).await?;
+    }
+    Ok(())
 }
 
 async fn does_not_get_out(world: &World, vm: &str) -> anyhow::Result<()> {
     let mut guest = world.guest(vm).await?;
-    let answer = guest.run(&format!("ping -c 2 -W 1 {OUTSIDE}")).await;
-    ensure!(answer.is_err(), "{vm} gets out: {answer:?}");
+    for outside in [OUTSIDE, OUTSIDE_V6] {
+        let answer = guest.run(&format!("ping -c 2 -W 1 {outside}")).await;
+        ensure!(answer.is_err(), "{vm} gets out: {answer:?}");
+    }
     Ok(())
 }
 

@@ -5,20 +5,26 @@ use anyhow::Result;
 
 use super::command::run;
 use super::layout::{Layout, NodeLayout};
-use super::namespace::{add, exec};
+use super::namespace::{add, exec, with_ipv6};
 
 const BRIDGE: &str = "br0";
-/// Of the bridge itself, in the same range as the nodes'.
-const ADDRESS: &str = "100.127.0.1/24";
-/// Prefix length of every address on the fabric.
+/// Of the bridge itself, in the same ranges as the nodes'.
+const ADDRESSES: [&str; 2] = ["100.127.0.1/24", "fd00:127::1/64"];
+/// Prefix length of every IPv4 address on the fabric.
 pub(crate) const PREFIX: u8 = 24;
+/// Prefix length of every IPv6 address on the fabric.
+pub(crate) const PREFIX_V6: u8 = 64;
 
 /// Makes the fabric's namespace and its bridge.
 pub(crate) async fn lay(layout: &Layout) -> Result<()> {
     let fabric = layout.fabric();
     add(&fabric).await?;
     run(&["ip", "-n", &fabric, "link", "add", BRIDGE, "type", "bridge"]).await?;
-    run(&["ip", "-n", &fabric, "addr", "add", ADDRESS, "dev", BRIDGE]).await?;
+    with_ipv6(&fabric, BRIDGE).await?;
+    for address in ADDRESSES {
+        // Nobody else is there to ask whether an address is taken.
+        run(&["ip", "-n", &fabric, "addr", "add", address, "dev", BRIDGE, "nodad"]).await?;
+    }
     run(&["ip", "-n", &fabric, "link", "set", BRIDGE, "up"]).await?;
     without_offload(&fabric, BRIDGE).await
 }

@@ -11,7 +11,7 @@
 //! DIR/<node>/state|run/     --state-dir and --run-dir of its agent
 //! ```
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 /// Where `berth up` keeps everything unless told otherwise.
@@ -179,6 +179,12 @@ impl NodeLayout {
     #[must_use]
     pub fn underlay(&self) -> Ipv4Addr {
         Ipv4Addr::new(100, 127, 0, 10 + self.number)
+    }
+
+    /// The node's IPv6 address on the fabric, unique local (RFC 4193).
+    #[must_use]
+    pub fn underlay_v6(&self) -> Ipv6Addr {
+        Ipv6Addr::new(0xfd00, 0x127, 0, 0, 0, 0, 0, 0x10 + u16::from(self.number))
     }
 
     /// Name of one of the node's processes.

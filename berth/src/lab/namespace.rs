@@ -30,6 +30,12 @@ pub(crate) async fn add(name: &str) -> Result<()> {
     exec(name, &["sh", "-c", quiet]).await.map(drop)
 }
 
+/// Lets this one interface of it have IPv6 after all.
+pub(crate) async fn with_ipv6(name: &str, interface: &str) -> Result<()> {
+    let on = format!("echo 0 >/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
+    exec(name, &["sh", "-c", &on]).await.map(drop)
+}
+
 /// Runs a command inside the namespace.
 pub(crate) async fn exec(name: &str, words: &[&str]) -> Result<String> {
     let mut all = vec!["ip", "netns", "exec", name];

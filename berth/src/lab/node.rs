@@ -17,6 +17,7 @@ use super::fabric;
 use super::files::private_dir;
 use super::layout::{Layout, NodeLayout};
 use super::libvirt;
+use super::namespace::with_ipv6;
 use super::news::News;
 use super::process::{Process, Spec};
 
@@ -144,8 +145,13 @@ async fn wire(node: &NodeLayout) -> Result<()> {
         "other-config:disable-in-band=true",
     ])
     .await?;
-    let address = format!("{}/{}", node.underlay(), fabric::PREFIX);
-    run(&["ip", "-n", &node.namespace, "addr", "replace", &address, "dev", "br-ex"]).await?;
+    with_ipv6(&node.namespace, "br-ex").await?;
+    let v4 = format!("{}/{}", node.underlay(), fabric::PREFIX);
+    let v6 = format!("{}/{}", node.underlay_v6(), fabric::PREFIX_V6);
+    for address in [v4, v6] {
+        let replace = ["ip", "-n", &node.namespace, "addr", "replace", &address, "dev", "br-ex"];
+        run(&[&replace[..], &["nodad"]].concat()).await?;
+    }
     for bridge in ["br-ex", "br-int"] {
         run(&["ip", "-n", &node.namespace, "link", "set", bridge, "up"]).await?;
     }
