@@ -108,6 +108,21 @@ fn networks() -> Vec<Spec> {
         (SUBNET, with("acls", acl), &["spec.acls[0].match", "write an expression"]),
         (SUBNET, of(third, "namespaceSelectors", selector), &["spec.namespaceSelectors[0]", "Is"]),
         (
+            SUBNET,
+            of("10.95.0.0/24", "dhcpV4Options", json!("lease_time=600,dns=10.95.0.53")),
+            &["spec.dhcpV4Options", "dns=10.95.0.53", "write dns_server"],
+        ),
+        (
+            SUBNET,
+            of("fd95::/64", "dhcpV6Options", json!("dns_server=10.95.0.53")),
+            &["spec.dhcpV6Options", "dns_server=10.95.0.53", "write IPv6 addresses"],
+        ),
+        (
+            SUBNET,
+            of("fd96::/112", "ipv6RAConfigs", json!("address_mode=slaac")),
+            &["spec.ipv6RAConfigs", "fd96::/112", "write address_mode=dhcpv6_stateful"],
+        ),
+        (
             VPC,
             route("10.0.0.0/33", "10.0.0.1"),
             &["spec.staticRoutes[0].cidr", "10.0.0.0/33", "write a network"],
@@ -224,6 +239,10 @@ fn machines() -> Vec<(Value, &'static [&'static str])> {
         (
             listed("[{\"name\": \"net2\", \"ips\": [\"10.90.0.9\"]}]"),
             &["k8s.v1.cni.cncf.io/networks [0].name", "net2", "spec.networks"],
+        ),
+        (
+            with("dhcp-v4-options", "tcp_ttl=9,mtu=big"),
+            &["dhcp-v4-options", "mtu=big", "write a number"],
         ),
     ]
 }
@@ -366,7 +385,7 @@ pub(super) async fn what_gets_past_is_told_on_its_object_and_harms_no_other(
             let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
             let told = |one: &Value| {
                 let kind = one["type"].as_str().unwrap_or_default();
-                ["Error", "Failure", "FieldsWithoutEffect"].contains(&kind)
+                ["Error", "Failure", "FieldsWithoutEffect", "InvalidDHCPOptions"].contains(&kind)
                     && one["status"] == "True"
                     && one["message"].as_str().is_some_and(|text| !text.is_empty())
             };

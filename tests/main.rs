@@ -13,6 +13,7 @@ mod bad_input;
 mod binding;
 mod churn;
 mod egress;
+mod guest_options;
 mod layers;
 mod ledger_fight;
 mod peer_faults;
@@ -175,6 +176,8 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             a_bad_pool_says_so_and_harms_nobody,
             a_pool_and_its_holders_survive_a_killed_controller,
             a_vm_that_wants_one_family_has_nothing_of_the_other;
+        guest_options:
+            a_bad_option_is_named_where_it_is_written_and_stops_nobody;
         egress:
             each_node_has_a_place_while_a_subnet_wants_out;
         churn:

@@ -184,7 +184,7 @@ pub enum LeftoverError {
 
 impl From<&Port> for domain::Port {
     fn from(port: &Port) -> Self {
-        let Port { network, name, tap, mac, mtu, addresses: _, binding: _ } = port;
+        let Port { network, name, tap, mac, mtu, addresses: _, binding: _, faults: _ } = port;
         Self {
             network: network.clone(),
             name: name.clone(),

@@ -11,7 +11,7 @@
 //! | `multus: {networkName: [ns/]net}` | `net.ns.ovn` | `net.ns.ovn.kubernetes.io/…` |
 //! | another of the same attachment | `net.ns.ovn.<network>` | `net.ns.ovn.<network>.kubernetes.io/…` |
 
-mod options;
+mod said;
 #[cfg(test)]
 mod tests;
 
@@ -20,13 +20,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crds::annotations;
 use crds::kubeovn::Subnet;
-use crds::kubevirt::{Network, VirtualMachineInstance};
+use crds::kubevirt::{Interface, Network, VirtualMachineInstance};
 use dhcp::{Binding, Prefix, Ra, Route4, V4, V6};
 use kube::ResourceExt as _;
-use net::options::{LEASE, V4 as V4Options};
+use net::options::ra::{Mode, PREFERRED_LIFETIME, VALID_LIFETIME};
+use net::options::{self, LEASE};
 use net::{Cidrs, MacAddr};
 
-use self::options::Options;
+use self::said::Said;
 
 /// All subnets, by name.
 pub type Subnets = BTreeMap<String, Subnet>;
@@ -57,6 +58,9 @@ pub struct Port {
     pub addresses: Vec<IpAddr>,
     /// What the guest is told.
     pub binding: Binding,
+    /// What it was to be told as well, by its own annotations and fields, and cannot be;
+    /// and by what it finds itself with another address than the port's.
+    pub faults: Vec<String>,
 }
 
 /// Why a VM's ports cannot be known. All but `UnknownNetwork` pass when the
@@ -95,14 +99,15 @@ impl LeaseError {
 pub fn ports(vmi: &VirtualMachineInstance, subnets: &Subnets) -> Result<Vec<Port>, LeaseError> {
     let interfaces = &vmi.spec.domain.devices.interfaces;
     let attached = interfaces.iter().filter(|one| one.state.as_deref() != Some("absent"));
-    attached.map(|interface| port(vmi, &interface.name, subnets)).collect()
+    attached.map(|interface| port(vmi, interface, subnets)).collect()
 }
 
 fn port(
     vmi: &VirtualMachineInstance,
-    network: &str,
+    interface: &Interface,
     subnets: &Subnets,
 ) -> Result<Port, LeaseError> {
+    let network = interface.name.as_str();
     let namespace = vmi.namespace().unwrap_or_default();
     let spec = vmi.spec.networks.iter().find(|one| one.name == network);
     let spec = spec.ok_or_else(|| LeaseError::UnknownNetwork(network.to_owned()))?;
@@ -127,15 +132,21 @@ fn port(
     let mtu = subnet.spec.mtu.and_then(|mtu| u16::try_from(mtu).ok()).filter(|mtu| *mtu > 0);
     let mtu = mtu.unwrap_or(OVERLAY_MTU);
     let name = net::names::port(&vmi.name_any(), &namespace, &provider);
-    let facts = Facts { subnet, allocated: &allocated, mac, cidrs, gateways: &gateways, mtu };
+    let gateways = gateways.as_slice();
+    let facts = Facts { subnet, allocated: &allocated, interface, mac, cidrs, gateways, mtu };
+    let said = Said::of(&facts);
+    let mut faults = said.faults.clone();
+    let binding = facts.binding(&addresses, crate::domain::hostname(vmi), said);
+    faults.extend(own_address(&binding));
     Ok(Port {
         network: network.to_owned(),
         tap: net::names::tap(&name),
         name,
         mac,
         mtu,
-        binding: facts.binding(&addresses, crate::domain::hostname(vmi)),
+        binding,
         addresses,
+        faults,
     })
 }
 
@@ -189,6 +200,7 @@ where
 struct Facts<'a> {
     subnet: &'a Subnet,
     allocated: &'a Allocated<'a>,
+    interface: &'a Interface,
     mac: MacAddr,
     cidrs: Cidrs,
     gateways: &'a [IpAddr],
@@ -196,7 +208,7 @@ struct Facts<'a> {
 }
 
 impl Facts<'_> {
-    fn binding(&self, addresses: &[IpAddr], hostname: String) -> Binding {
+    fn binding(&self, addresses: &[IpAddr], hostname: String, said: Said) -> Binding {
         let served = self.subnet.spec.enable_dhcp != Some(false);
         let v4 = addresses.iter().find_map(|one| match one {
             IpAddr::V4(address) => Some(*address),
@@ -206,24 +218,17 @@ impl Facts<'_> {
             IpAddr::V6(address) => Some(*address),
             IpAddr::V4(_) => None,
         });
-        let options_v4 = self.v4_options();
-        let hostname = options_v4.hostname.clone().unwrap_or(hostname);
-        let options_v6 = self.options(DHCP_V6_OPTIONS, &self.subnet.spec.dhcp_v6_options);
+        let hostname = said.v4.hostname.clone().unwrap_or(hostname);
         Binding {
             mac: self.mac,
             hostname: Some(hostname),
-            v4: v4.filter(|_| served).map(|address| self.v4(address, options_v4)),
-            v6: v6.filter(|_| served).map(|address| V6 {
-                address,
-                dns: options_v6.list("dns_server"),
-                search: options_v6.list("domain_search"),
-                lease: LEASE,
-            }),
-            ra: v6.and_then(|_| self.ra(&options_v6)),
+            v4: v4.filter(|_| served).map(|address| self.v4(address, said.v4)),
+            v6: v6.filter(|_| served).map(|address| v6_side(address, said.v6)),
+            ra: v6.and_then(|_| self.ra(said.ra)),
         }
     }
 
-    fn v4(&self, address: Ipv4Addr, options: V4Options) -> V4 {
+    fn v4(&self, address: Ipv4Addr, options: options::V4) -> V4 {
         let gateway = self.gateways.iter().find_map(|one| match one {
             IpAddr::V4(gateway) => Some(*gateway),
             IpAddr::V6(_) => None,
@@ -249,47 +254,60 @@ impl Facts<'_> {
         }
     }
 
-    /// What options say of DHCPv4. What of them cannot be is told on the Subnet or the VM:
-    /// the port is served with the rest.
-    fn v4_options(&self) -> V4Options {
-        let of_subnet = &self.subnet.spec.dhcp_v4_options;
-        V4Options::parse(self.allocated.get(DHCP_V4_OPTIONS).unwrap_or(of_subnet)).0
-    }
-
     /// Absent until the router port's MAC is known: the guest's router is who sends it.
-    fn ra(&self, dhcp: &Options) -> Option<Ra> {
+    fn ra(&self, options: options::Ra) -> Option<Ra> {
         if self.subnet.spec.enable_ipv6_ra == Some(false) {
             return None;
         }
         let status = self.subnet.status.as_ref()?;
         let router_mac = status.gateway_mac.parse().ok()?;
-        let options = Options::parse(&self.subnet.spec.ipv6_ra_configs);
-        let mode: String = options.one("address_mode").unwrap_or_default();
-        let rdnss: Vec<Ipv6Addr> = options.list("rdnss");
-        let slaac = mode == "slaac" || mode == "dhcpv6_stateless";
-        let periodic = options.one("send_periodic") != Some(false);
-        let prefix = |network| Prefix { network, on_link: true, autonomous: slaac };
+        let autonomous = options.mode != Mode::Stateful;
+        let prefix = |network| Prefix { network, on_link: true, autonomous };
+        let (min_interval, max_interval) = options.intervals();
+        let lifetime = options.lifetime.unwrap_or_else(|| ROUTER_LIFETIME.max(max_interval));
         Some(Ra {
-            router_mac,
             prefixes: self.cidrs.v6.map(prefix).into_iter().collect(),
-            managed: !slaac,
-            other: mode != "slaac",
-            mtu: Some(options.one("mtu").unwrap_or_else(|| u32::from(self.mtu))),
-            rdnss: if rdnss.is_empty() { dhcp.list("dns_server") } else { rdnss },
-            dnssl: options.list("dnssl"),
-            lifetime: ROUTER_LIFETIME,
-            min_interval: options.one("min_interval").unwrap_or(5),
-            max_interval: if periodic { options.one("max_interval").unwrap_or(30) } else { 0 },
+            managed: !autonomous,
+            other: options.mode != Mode::Slaac,
+            mtu: Some(options.mtu.unwrap_or_else(|| u32::from(self.mtu))),
+            preference: options.preference,
+            routes: options.routes,
+            pref64: options.pref64,
+            captive_portal: options.captive_portal,
+            valid: options.valid.unwrap_or(VALID_LIFETIME),
+            preferred: options.preferred.unwrap_or(PREFERRED_LIFETIME),
+            rdnss: options.rdnss,
+            dnssl: options.dnssl,
+            lifetime,
+            min_interval,
+            max_interval,
+            ..Ra::new(router_mac)
         })
-    }
-
-    /// The port's own options where it has an annotation, else the subnet's.
-    fn options(&self, annotation: &str, of_subnet: &str) -> Options {
-        Options::parse(self.allocated.get(annotation).unwrap_or(of_subnet))
     }
 }
 
-/// Annotation with DHCPv4 options of one port, in place of the subnet's.
-const DHCP_V4_OPTIONS: &str = "dhcp-v4-options";
-/// The same for DHCPv6.
-const DHCP_V6_OPTIONS: &str = "dhcp-v6-options";
+fn v6_side(address: Ipv6Addr, options: options::V6) -> V6 {
+    V6 {
+        dns: options.dns,
+        search: options.search,
+        preferred: options.preferred,
+        refresh: options.refresh,
+        stateless: options.stateless,
+        server: options.server,
+        options: options.options,
+        ..V6::new(address, options.lease.unwrap_or(LEASE))
+    }
+}
+
+/// Why a guest that makes up its address does not have the port's: nobody hears it then.
+fn own_address(binding: &Binding) -> Option<String> {
+    let allocated = binding.v6.as_ref()?.address;
+    let prefix = binding.ra.as_ref()?.prefixes.iter().find(|prefix| prefix.autonomous)?;
+    let interface = binding.mac.link_local().to_bits() & u128::from(u64::MAX);
+    let own = Ipv6Addr::from_bits(prefix.network.network().to_bits() | interface);
+    let advice = "ask for that address by annotation ip_address, or have the subnet's \
+                  ipv6RAConfigs say address_mode=dhcpv6_stateful";
+    (own != allocated).then(|| {
+        format!("the guest makes up its address {own}, and the port has {allocated}: {advice}")
+    })
+}

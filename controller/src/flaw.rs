@@ -24,6 +24,11 @@ impl Flaw {
         (entries > most)
             .then(|| Self(format!("spec.{field} has {entries} entries: write at most {most}")))
     }
+
+    /// Of what does not stand below `spec`: the text names it.
+    pub const fn said(text: String) -> Self {
+        Self(text)
+    }
 }
 
 /// All of them in one message of bounded length; none if there are none.

@@ -17,7 +17,7 @@
 
 use std::collections::BTreeSet;
 
-use crds::condition::FIELDS_WITHOUT_EFFECT;
+use crds::condition::{FIELDS_WITHOUT_EFFECT, INVALID_DHCP_OPTIONS};
 use crds::kubevirt::{
     Condition, ConditionStatus, InstancePhase, PrintableStatus, Rest, RunStrategy, StartFailure,
     StateChangeAction, StateChangeRequest, VirtualMachine, VirtualMachineInstance,
@@ -27,7 +27,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 
-use crate::{objects, request};
+use crate::{dhcp, flaw, objects, request};
 
 /// What to do next for a VM.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -304,6 +304,16 @@ fn without_effect(
     (!said.is_empty()).then(|| said.join("; "))
 }
 
+/// What guests were to be told and cannot be, by the template.
+fn invalid_options(vm: &VirtualMachine) -> Option<Condition> {
+    let template = &vm.spec.template;
+    let annotations = template.metadata.as_ref().and_then(|meta| meta.annotations.as_ref());
+    let namespace = vm.metadata.namespace.as_deref().unwrap_or_default();
+    let told = flaw::told(&dhcp::of_ports(annotations, &template.spec, namespace))?;
+    let condition = Condition::new(INVALID_DHCP_OPTIONS, ConditionStatus::True);
+    Some(condition.because("InvalidEntries", told))
+}
+
 fn conditions(
     vm: &VirtualMachine,
     instance: Option<&VirtualMachineInstance>,
@@ -339,6 +349,10 @@ fn conditions(
                     .because("NotImplemented", message),
             ),
         }
+    }
+    // What an instance says is of the options that it was made with.
+    if !wanted.iter().any(|one| one.r#type == INVALID_DHCP_OPTIONS) {
+        wanted.extend(invalid_options(vm));
     }
     wanted.extend(trouble.map(said).or(failure));
     let mut merged = vm.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();

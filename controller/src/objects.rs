@@ -17,6 +17,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::{Resource as _, ResourceExt as _};
 use net::{MacAddr, listed};
 
+use crate::dhcp;
 use crate::hold;
 use crate::leave;
 use crate::network::Network;
@@ -120,8 +121,11 @@ fn has_asked_place(instance: &VirtualMachineInstance, vm: &VirtualMachine) -> bo
     let template = vm.spec.template.metadata.as_ref();
     let asked = template.and_then(|meta| meta.annotations.as_ref());
     let has_leave = |key: &&String| {
-        key.rsplit_once('/')
-            .is_some_and(|(_, field)| leave::FIELDS.contains(&field) || field == annotations::VIP)
+        key.rsplit_once('/').is_some_and(|(_, field)| {
+            leave::FIELDS.contains(&field)
+                || dhcp::FIELDS.contains(&field)
+                || field == annotations::VIP
+        })
     };
     let said = |key: &String| asked.and_then(|asked| asked.get(key)).map(|text| text.trim());
     let noted = |key: &String| instance.annotations().get(key).map(|text| text.trim());

@@ -26,6 +26,7 @@ use crds::kubevirt::{
 use kube::ResourceExt as _;
 use net::{MacAddr, ParseMacError, names};
 
+use crate::dhcp;
 use crate::family::Family;
 use crate::flaw::Flaw;
 use crate::leave::{self, Leave, LeaveError};
@@ -599,7 +600,8 @@ pub fn without_effect(
         for providers in ports::possible(&network, &namespace, instance) {
             let named = Named::of(&network, &providers, None);
             let fields = [LOGICAL_SWITCH, IP_ADDRESS, MAC_ADDRESS, IP_POOL, IP_FAMILY, VIP];
-            served.extend(fields.iter().chain(&leave::FIELDS).map(|field| named.key(field)));
+            let fields = fields.iter().chain(&leave::FIELDS).chain(&dhcp::FIELDS);
+            served.extend(fields.map(|field| named.key(field)));
             served.extend([IP_ADDRESS, MAC_ADDRESS].iter().flat_map(|one| named.keys(one)));
         }
     }

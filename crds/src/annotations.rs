@@ -33,6 +33,10 @@ pub const MULTUS_NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
 pub const MULTUS_DEFAULT_NETWORK: &str = "v1.multus-cni.io/default-network";
 /// `ipv4` or `ipv6`: one family of a subnet that has both.
 pub const IP_FAMILY: &str = "ip_family";
+/// DHCPv4 options of one port, in place of its subnet's `dhcpV4Options`.
+pub const DHCP_V4_OPTIONS: &str = "dhcp-v4-options";
+/// DHCPv6 options of one port, in place of its subnet's `dhcpV6Options`.
+pub const DHCP_V6_OPTIONS: &str = "dhcp-v6-options";
 /// Networks of the subnet, comma between.
 pub const CIDR: &str = "cidr";
 /// Gateways of the subnet, comma between.

@@ -41,6 +41,9 @@ pub const ERROR: &str = "Error";
 pub const DELETION_BLOCKED: &str = "DeletionBlocked";
 /// Fields are set that Berth does not act on yet; the message lists them.
 pub const FIELDS_WITHOUT_EFFECT: &str = "FieldsWithoutEffect";
+/// What guests are to be told is in part not possible; the message says what and what to
+/// write instead. The rest is served.
+pub const INVALID_DHCP_OPTIONS: &str = "InvalidDHCPOptions";
 
 /// `conditions` with `wanted` merged in by type.
 ///

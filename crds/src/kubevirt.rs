@@ -30,8 +30,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 pub use condition::{Condition, ConditionStatus};
 pub use devices::{
-    Devices, Disk, DiskBus, DiskCache, DiskDevice, Input, Interface, InterfaceBinding, Port,
-    Watchdog,
+    Devices, DhcpOptions, DhcpPrivateOption, Disk, DiskBus, DiskCache, DiskDevice, Input,
+    Interface, InterfaceBinding, Port, Watchdog,
 };
 pub use domain::{
     Bios, Bootloader, Cpu, CpuFeature, DomainSpec, Efi, Firmware, Hugepages, Machine, Memory,

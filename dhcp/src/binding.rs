@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnetwork::{Ipv4Network, Ipv6Network};
 use net::MacAddr;
 use net::options::Coded;
+use net::options::ra::{PREFERRED_LIFETIME, Preference, RouteInfo, VALID_LIFETIME};
 use serde::{Deserialize, Serialize};
 
 /// A lease or lifetime that never ends, in seconds (RFC 2131 §3.3, RFC 9915 §7.7).
@@ -141,9 +142,45 @@ pub struct V6 {
     /// The domain search list: option 24 (RFC 3646).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub search: Vec<String>,
-    /// The valid lifetime in seconds, or [`INFINITE`]. The preferred lifetime is five
-    /// eighths of it; T1 and T2 are 0.5 and 0.8 of the preferred one (RFC 9915 §21.4).
+    /// The valid lifetime in seconds, or [`INFINITE`]. T1 and T2 are 0.5 and 0.8 of the
+    /// preferred one (RFC 9915 §21.4).
     pub lease: u32,
+    /// The preferred lifetime in seconds; five eighths of the valid one if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preferred: Option<u32>,
+    /// When to ask again for options without an address, option 32, seconds; the lease
+    /// if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh: Option<u32>,
+    /// Whether options are all that is given, and no address.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stateless: bool,
+    /// What the server's DUID is made of; the MAC address that answers come from if
+    /// nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<MacAddr>,
+    /// Any other option, and in place of what the fields above say under its number. Of
+    /// several with one number the first that is for the client counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<Coded>,
+}
+
+impl V6 {
+    /// An address and its lease, and nothing else to say.
+    #[must_use]
+    pub const fn new(address: Ipv6Addr, lease: u32) -> Self {
+        Self {
+            address,
+            dns: Vec::new(),
+            search: Vec::new(),
+            lease,
+            preferred: None,
+            refresh: None,
+            stateless: false,
+            server: None,
+            options: Vec::new(),
+        }
+    }
 }
 
 /// What router advertisements say (RFC 4861, RFC 8106).
@@ -169,12 +206,72 @@ pub struct Ra {
     /// The DNS search list (RFC 8106 §5.2).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dnssl: Vec<String>,
+    /// How much this router is preferred to others (RFC 4191 §2.2).
+    #[serde(default, skip_serializing_if = "Preference::is_medium")]
+    pub preference: Preference,
+    /// Routes through this router (RFC 4191 §2.3).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<RouteInfo>,
+    /// NAT64 prefixes of /32, /40, /48, /56, /64 or /96 (RFC 8781).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pref64: Vec<Ipv6Network>,
+    /// The captive portal's API, a URI (RFC 8910 §2.3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub captive_portal: Option<String>,
+    /// How long addresses of the prefixes are valid, seconds.
+    #[serde(default = "valid", skip_serializing_if = "is_valid")]
+    pub valid: u32,
+    /// How long they are preferred, seconds.
+    #[serde(default = "preferred", skip_serializing_if = "is_preferred")]
+    pub preferred: u32,
     /// The router lifetime in seconds; 0 says that this router is no default router.
     pub lifetime: u16,
     /// The least time between periodic advertisements, seconds (RFC 4861: at least 3).
     pub min_interval: u16,
     /// The most time between periodic advertisements, seconds; 0 sends only solicited ones.
     pub max_interval: u16,
+}
+
+impl Ra {
+    /// A router that has guests ask DHCPv6, at the times of RFC 4861 §6.2.1, and says
+    /// nothing else.
+    #[must_use]
+    pub const fn new(router_mac: MacAddr) -> Self {
+        Self {
+            router_mac,
+            prefixes: Vec::new(),
+            managed: true,
+            other: true,
+            mtu: None,
+            rdnss: Vec::new(),
+            dnssl: Vec::new(),
+            preference: Preference::Medium,
+            routes: Vec::new(),
+            pref64: Vec::new(),
+            captive_portal: None,
+            valid: VALID_LIFETIME,
+            preferred: PREFERRED_LIFETIME,
+            lifetime: 1800,
+            min_interval: 200,
+            max_interval: 600,
+        }
+    }
+}
+
+const fn valid() -> u32 {
+    VALID_LIFETIME
+}
+
+const fn is_valid(seconds: &u32) -> bool {
+    *seconds == VALID_LIFETIME
+}
+
+const fn preferred() -> u32 {
+    PREFERRED_LIFETIME
+}
+
+const fn is_preferred(seconds: &u32) -> bool {
+    *seconds == PREFERRED_LIFETIME
 }
 
 /// One prefix information option (RFC 4861 §4.6.2).

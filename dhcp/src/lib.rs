@@ -40,10 +40,12 @@
 //! 51, 53, 54, 56, 58, 59, 60 (UEFI's HTTP boot), 61 (RFC 6842), 80 (RFC 4039), 81
 //! (RFC 4702), 97 (RFC 4578), 119 (RFC 3397), 121 and 249 (RFC 3442), over `file` and
 //! `sname` (52) where a short datagram needs it, in parts where one is long (RFC 3396);
-//! boot files by architecture and for iPXE, in the header too. DHCPv6 1, 2, 3, 5, 7, 13,
-//! 14, 23, 24, 25 (refused), 32, 82, 83; in advertisements source link-layer address, MTU,
-//! prefixes, RDNSS and DNSSL (RFC 8106). What the guest asks for is sent in its order;
-//! see [`V4`], [`V6`] and [`Ra`].
+//! boot files by architecture and for iPXE, in the header too. DHCPv6: any, by number
+//! ([`V6::options`]); by themselves 1, 2, 3, 5, 7, 13, 14, 16 (UEFI's HTTP boot), 23, 24, 25
+//! (refused), 32, 39 (RFC 4704), 82, 83; boot files in the same way (RFC 5970). In
+//! advertisements source link-layer address, MTU, prefixes, RDNSS and DNSSL (RFC 8106),
+//! preference and routes (RFC 4191), NAT64 prefixes (RFC 8781), the captive portal (RFC 8910).
+//! What the guest asks for is sent in its order; see [`V4`], [`V6`] and [`Ra`].
 //!
 //! # What is ignored
 //!
@@ -61,7 +63,9 @@
 
 mod answer;
 mod binding;
+mod boot;
 mod codec;
+mod fqdn;
 mod frame;
 mod labels;
 mod limit;

@@ -1,4 +1,5 @@
-//! Router advertisements for one port (RFC 4861, RFC 8106), written by hand.
+//! Router advertisements for one port (RFC 4861, RFC 4191, RFC 8106, RFC 8781, RFC 8910),
+//! written by hand.
 //!
 //! The guest's default router is the sender of the advertisement, so everything
 //! about it is the router port's: ethernet source, link-local source, source
@@ -10,7 +11,9 @@ mod tests;
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
+use ipnetwork::Ipv6Network;
 use net::MacAddr;
+use net::options::ra::{Preference, RouteInfo};
 
 use crate::answer::{Ignored, Kind};
 use crate::binding::{Binding, Prefix, Ra};
@@ -23,14 +26,11 @@ const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 /// The ethernet address of [`ALL_NODES`] (RFC 2464 §7).
 const ALL_NODES_MAC: MacAddr = MacAddr::new([0x33, 0x33, 0, 0, 0, 1]);
 const CURRENT_HOP_LIMIT: u8 = 64;
-/// AdvValidLifetime and AdvPreferredLifetime, seconds (RFC 4861 §6.2.1).
-const VALID_LIFETIME: u32 = 2_592_000;
-const PREFERRED_LIFETIME: u32 = 604_800;
 /// MAX_INITIAL_RTR_ADVERTISEMENTS and MAX_INITIAL_RTR_ADVERT_INTERVAL (RFC 4861 §10).
 const INITIAL_ADVERTISEMENTS: u64 = 3;
 const INITIAL_INTERVAL: Duration = Duration::from_secs(16);
 /// MIN_DELAY_BETWEEN_RAS (RFC 4861 §10).
-const LEAST_INTERVAL: Duration = Duration::from_secs(3);
+pub(crate) const LEAST_INTERVAL: Duration = Duration::from_secs(3);
 
 /// What to send for this router solicitation, as a whole frame: at once, and to
 /// the guest alone unless it has no address yet.
@@ -52,7 +52,7 @@ pub(crate) fn respond(
     let frame = if source.is_unspecified() {
         advertisement(ra)
     } else {
-        advertise(ra, ra.lifetime, (binding.mac, source))
+        advertise(ra, false, (binding.mac, source))
     };
     Ok((frame, Kind::RouterAdvertisement))
 }
@@ -60,14 +60,14 @@ pub(crate) fn respond(
 /// An advertisement to all nodes, which is the guest: the periodic one.
 #[must_use]
 pub fn advertisement(ra: &Ra) -> Vec<u8> {
-    advertise(ra, ra.lifetime, (ALL_NODES_MAC, ALL_NODES))
+    advertise(ra, false, (ALL_NODES_MAC, ALL_NODES))
 }
 
 /// The last advertisement of a router that is no longer the guest's: lifetime 0
-/// (RFC 4861 §6.2.5). For a changed binding, never for a guest that moves away.
+/// (RFC 4861 §6.2.5), and nothing else that comes from it goes on. For a changed binding, never for a guest that moves away.
 #[must_use]
 pub fn withdrawal(ra: &Ra) -> Vec<u8> {
-    advertise(ra, 0, (ALL_NODES_MAC, ALL_NODES))
+    advertise(ra, true, (ALL_NODES_MAC, ALL_NODES))
 }
 
 /// How long to wait for the next periodic advertisement after `sent` of them;
@@ -107,21 +107,30 @@ fn validate(source: Ipv6Addr, hop_limit: u8, message: &[u8]) -> Result<(), Ignor
     if options.is_empty() { Ok(()) } else { Err(Ignored::Malformed) }
 }
 
-fn advertise(ra: &Ra, lifetime: u16, (mac, destination): (MacAddr, Ipv6Addr)) -> Vec<u8> {
+/// Whether this frame is an advertisement to all nodes, of which there is to be one in
+/// [`LEAST_INTERVAL`] only (RFC 4861 §6.2.6).
+pub(crate) fn is_to_all(frame: &[u8]) -> bool {
+    frame.starts_with(&ALL_NODES_MAC.octets())
+}
+
+fn advertise(ra: &Ra, withdrawn: bool, (mac, destination): (MacAddr, Ipv6Addr)) -> Vec<u8> {
     let route = Route {
         source_mac: ra.router_mac,
         destination_mac: mac,
         source: ra.router_mac.link_local(),
         destination,
     };
-    route.icmp(message(ra, lifetime))
+    route.icmp(message(ra, withdrawn))
 }
 
 /// ```text
 /// type code checksum | hop limit, M O, router lifetime | reachable | retransmit | options
 /// ```
-fn message(ra: &Ra, lifetime: u16) -> Vec<u8> {
-    let flags = u8::from(ra.managed) << 7 | u8::from(ra.other) << 6;
+fn message(ra: &Ra, withdrawn: bool) -> Vec<u8> {
+    let lifetime = if withdrawn { 0 } else { ra.lifetime };
+    // Who is no default router has no preference as one (RFC 4191 §2.2).
+    let preference = if lifetime == 0 { 0 } else { preference(ra.preference) };
+    let flags = u8::from(ra.managed) << 7 | u8::from(ra.other) << 6 | preference;
     let mut bytes = vec![ROUTER_ADVERTISEMENT, 0, 0, 0, CURRENT_HOP_LIMIT, flags];
     bytes.extend_from_slice(&lifetime.to_be_bytes());
     // Reachable time and retransmit timer: unspecified.
@@ -131,9 +140,10 @@ fn message(ra: &Ra, lifetime: u16) -> Vec<u8> {
         option(&mut bytes, 5, &[&[0; 2][..], &mtu.to_be_bytes()].concat());
     }
     for prefix in &ra.prefixes {
-        option(&mut bytes, 3, &prefix_information(prefix));
+        option(&mut bytes, 3, &prefix_information(ra, prefix));
     }
-    let dns_lifetime = dns_lifetime(ra).to_be_bytes();
+    let seconds = if withdrawn { 0 } else { lifetime_of_the_rest(ra) };
+    let dns_lifetime = seconds.to_be_bytes();
     if !ra.rdnss.is_empty() {
         let servers: Vec<u8> = ra.rdnss.iter().flat_map(Ipv6Addr::octets).collect();
         option(&mut bytes, 25, &[&[0; 2], &dns_lifetime[..], &servers].concat());
@@ -142,7 +152,53 @@ fn message(ra: &Ra, lifetime: u16) -> Vec<u8> {
     if !search.is_empty() {
         option(&mut bytes, 31, &[&[0; 2], &dns_lifetime[..], &search].concat());
     }
+    for route in &ra.routes {
+        option(&mut bytes, 24, &route_information(route, seconds));
+    }
+    for prefix in &ra.pref64 {
+        option(&mut bytes, 38, &nat64_prefix(*prefix, seconds));
+    }
+    if let Some(uri) = &ra.captive_portal {
+        option(&mut bytes, 37, uri.as_bytes());
+    }
     bytes
+}
+
+/// The two bits of a preference, where the flags have them (RFC 4191 §2.1).
+const fn preference(preference: Preference) -> u8 {
+    match preference {
+        Preference::High => 0b01 << 3,
+        Preference::Medium => 0,
+        Preference::Low => 0b11 << 3,
+    }
+}
+
+/// Prefix length, preference, lifetime, and as much of the prefix as there is (RFC 4191 §2.3).
+fn route_information(route: &RouteInfo, lifetime: u32) -> Vec<u8> {
+    let length = route.to.prefix();
+    let mut body = vec![length, preference(route.preference)];
+    body.extend_from_slice(&lifetime.to_be_bytes());
+    let octets = usize::from(length).div_ceil(64) * 8;
+    body.extend_from_slice(&route.to.network().octets()[..octets]);
+    body
+}
+
+/// Lifetime in units of 8 seconds with the code of the length below it, and the highest
+/// 96 bits of the prefix (RFC 8781 §4).
+fn nat64_prefix(prefix: Ipv6Network, lifetime: u32) -> Vec<u8> {
+    const LONGEST: u32 = (1 << 13) - 1;
+    let code = match prefix.prefix() {
+        32 => 5,
+        40 => 4,
+        48 => 3,
+        56 => 2,
+        64 => 1,
+        _ => 0,
+    };
+    let scaled = u16::try_from(lifetime.div_ceil(8).min(LONGEST)).expect("13 bits");
+    let mut body = (scaled << 3 | code).to_be_bytes().to_vec();
+    body.extend_from_slice(&prefix.network().octets()[..12]);
+    body
 }
 
 /// Appends an option: type, length in units of eight octets, body, zeros. One too
@@ -157,17 +213,17 @@ fn option(bytes: &mut Vec<u8>, kind: u8, body: &[u8]) {
 }
 
 /// Prefix length, L and A flags, lifetimes, prefix (RFC 4861 §4.6.2).
-fn prefix_information(prefix: &Prefix) -> Vec<u8> {
+fn prefix_information(ra: &Ra, prefix: &Prefix) -> Vec<u8> {
     let flags = u8::from(prefix.on_link) << 7 | u8::from(prefix.autonomous) << 6;
     let mut body = vec![prefix.network.prefix(), flags];
-    body.extend_from_slice(&VALID_LIFETIME.to_be_bytes());
-    body.extend_from_slice(&PREFERRED_LIFETIME.to_be_bytes());
+    body.extend_from_slice(&ra.valid.to_be_bytes());
+    body.extend_from_slice(&ra.preferred.to_be_bytes());
     body.extend_from_slice(&[0; 4]);
     body.extend_from_slice(&prefix.network.network().octets());
     body
 }
 
 /// At least three times the longest interval (RFC 8106 §5.1), and as long as the router itself.
-fn dns_lifetime(ra: &Ra) -> u32 {
+fn lifetime_of_the_rest(ra: &Ra) -> u32 {
     (3 * u32::from(ra.max_interval)).max(ra.lifetime.into())
 }

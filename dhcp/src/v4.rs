@@ -15,8 +15,6 @@
 //! The port has one guest and one address, so there is nothing to remember
 //! between messages, and a wrong address can always be refused: the server knows.
 
-mod boot;
-mod fqdn;
 mod layout;
 mod options;
 #[cfg(test)]
@@ -26,13 +24,13 @@ use std::net::Ipv4Addr;
 
 use net::MacAddr;
 
-pub(crate) use boot::Client;
-pub(crate) use fqdn::Fqdn;
 pub(crate) use options::Opt;
 
 use crate::answer::{Ignored, Kind};
 use crate::binding::{Binding, V4};
+use crate::boot::{self, Client};
 use crate::codec;
+use crate::fqdn::Fqdn;
 use crate::frame::Route;
 
 /// The message types that clients and we exchange (RFC 2132 §9.6).

@@ -20,10 +20,13 @@ pub(crate) mod tests;
 use std::net::Ipv6Addr;
 
 use net::MacAddr;
+use net::options::{Coded, Value, is_servers_own_v6};
 
 use crate::answer::{Ignored, Kind};
 use crate::binding::{Binding, V6};
+use crate::boot::{self, Client};
 use crate::codec;
+use crate::fqdn::{self, Fqdn};
 use crate::frame::Route;
 
 /// The messages that clients send (RFC 9915 §7.3).
@@ -54,6 +57,10 @@ pub(crate) struct Request {
     pub(crate) wanted: Option<Vec<u16>>,
     /// Option 14.
     pub(crate) rapid_commit: bool,
+    /// Option 39 (RFC 4704).
+    pub(crate) fqdn: Option<Fqdn>,
+    /// What a boot ROM says of itself: options 15, 16, 61.
+    pub(crate) boot: Client,
 }
 
 /// An identity association of the client.
@@ -116,6 +123,12 @@ pub(crate) enum Opt {
     SolMaxRt(u32),
     /// 83, seconds
     InfMaxRt(u32),
+    /// 39 (RFC 4704)
+    Fqdn(Vec<u8>),
+    /// 16, for whom it is that insists on it
+    Class([u8; 4], String),
+    /// Any, as the binding has it
+    Other(u16, Value),
 }
 
 /// An address and for how long, in seconds.
@@ -147,7 +160,8 @@ impl Request {
     pub(crate) fn new(kind: Type, xid: [u8; 3]) -> Self {
         let associations = Vec::new();
         let (client, server, wanted) = (None, None, None);
-        Self { kind, xid, client, server, associations, wanted, rapid_commit: false }
+        let (fqdn, boot) = (None, Client::default());
+        Self { kind, xid, client, server, associations, wanted, rapid_commit: false, fqdn, boot }
     }
 }
 
@@ -168,7 +182,8 @@ pub(crate) fn respond(
     let request = codec::decode_v6(payload)?;
     let v6 = binding.v6.as_ref().ok_or(Ignored::NoBinding)?;
     let server_mac = binding.server_mac();
-    let (reply, kind) = decide(binding, v6, &duid(server_mac), &request)?;
+    let duid = duid(v6.server.unwrap_or(server_mac));
+    let (reply, kind) = decide(binding, v6, &duid, &request)?;
     let route = Route {
         source_mac: server_mac,
         destination_mac: binding.mac,
@@ -210,7 +225,7 @@ fn decide(
             }
             let (answers, given) = associations::answer(binding, v6, request);
             options.extend(answers);
-            options.extend(configuration(v6, request));
+            options.extend(configuration(binding, v6, request));
             match (reply, given) {
                 (ReplyType::Advertise, _) => Kind::Advertise,
                 (ReplyType::Reply, true) => Kind::Reply,
@@ -227,7 +242,7 @@ fn decide(
             if request.kind == Type::Release { Kind::Released } else { Kind::Declined }
         }
         Type::InformationRequest => {
-            options.extend(configuration(v6, request));
+            options.extend(configuration(binding, v6, request));
             Kind::Information
         }
     };
@@ -251,29 +266,68 @@ fn validate(request: &Request, duid: &[u8]) -> Result<(), Ignored> {
     }
 }
 
-/// What the client asked for, or all there is where it did not say.
-fn configuration(v6: &V6, request: &Request) -> Vec<Opt> {
-    const DNS: u16 = 23;
-    const SEARCH: u16 = 24;
-    let wanted = request.wanted.as_deref().unwrap_or(&[DNS, SEARCH]);
-    let option = |code: &u16| match *code {
+const DNS: u16 = 23;
+const SEARCH: u16 = 24;
+const REFRESH: u16 = 32;
+const FULL_NAME: u16 = 39;
+const CLASS: u16 = 16;
+
+/// What the client asked for, or all there is where it did not say; what boots gets what it
+/// boots from in any case.
+fn configuration(binding: &Binding, v6: &V6, request: &Request) -> Vec<Opt> {
+    let mut codes: Vec<u16> = Vec::new();
+    if let Some(wanted) = &request.wanted {
+        codes.extend(wanted);
+    } else {
+        codes.extend([DNS, SEARCH, FULL_NAME]);
+        let numbers = v6.options.iter().map(|option| option.code);
+        codes.extend(numbers.filter(|code| !is_servers_own_v6(*code)));
+    }
+    if request.boot.boots() {
+        codes.extend(boot::V6_FILES);
+        codes.push(CLASS);
+    }
+    let mut seen = Vec::new();
+    let mut options = Vec::new();
+    for code in codes {
+        if !seen.contains(&code) {
+            seen.push(code);
+            let other = other(v6, request, code);
+            options.extend(other.or_else(|| own(binding, v6, request, code)));
+        }
+    }
+    options
+}
+
+/// The binding's own option of this number, if it has one for this client.
+fn other(v6: &V6, request: &Request, code: u16) -> Option<Opt> {
+    let is_it = |option: &&Coded| option.code == code && request.boot.is_among(&option.only);
+    let option = v6.options.iter().find(is_it).filter(|_| !is_servers_own_v6(code))?;
+    Some(Opt::Other(code, option.value.clone()))
+}
+
+/// What the fields of the binding say under this number, if they do.
+fn own(binding: &Binding, v6: &V6, request: &Request, code: u16) -> Option<Opt> {
+    match code {
+        CLASS => {
+            request.boot.class_to_say().map(|class| Opt::Class(request.boot.enterprise, class))
+        }
         DNS if !v6.dns.is_empty() => Some(Opt::Dns(v6.dns.clone())),
         SEARCH => {
             let labels = crate::labels::encode(&v6.search);
             (!labels.is_empty()).then_some(Opt::Search(labels))
         }
-        32 if request.kind == Type::InformationRequest => {
-            Some(Opt::RefreshTime(v6.lease.max(LEAST_REFRESH)))
+        REFRESH if request.kind == Type::InformationRequest => {
+            Some(Opt::RefreshTime(v6.refresh.unwrap_or(v6.lease).max(LEAST_REFRESH)))
+        }
+        FULL_NAME => {
+            let asked = request.fqdn.as_ref()?;
+            let domain = binding.v4.as_ref().and_then(|v4| v4.domain.as_ref());
+            let domain = domain.or_else(|| v6.search.first()).map(String::as_str);
+            Some(Opt::Fqdn(fqdn::answer_v6(asked, binding.hostname.as_deref(), domain)))
         }
         82 => Some(Opt::SolMaxRt(MAX_RT)),
         83 => Some(Opt::InfMaxRt(MAX_RT)),
         _ => None,
-    };
-    let mut options: Vec<Opt> = Vec::new();
-    for option in wanted.iter().filter_map(option) {
-        if !options.contains(&option) {
-            options.push(option);
-        }
     }
-    options
 }

@@ -20,16 +20,40 @@ fn binding() -> Binding {
             "address": "10.0.0.5", "prefix": 24, "gateway": "10.0.0.1", "server": "169.254.0.254",
             "dns": ["10.0.0.53"], "domain": "example.com", "search": ["example.com"], "mtu": 1400,
             "routes": [{"to": "192.0.2.0/24", "via": "10.0.0.2"}], "lease": 3600,
+            "t1": 600, "t2": 1200, "next_server": "10.0.0.2", "broadcast": true, "always": [42, 108],
+            "options": [
+                {"code": 67, "value": "text:efi", "only": {"arch": [7, 9], "ipxe": false}},
+                {"code": 67, "value": "text:menu", "only": {"ipxe": true}},
+                {"code": 66, "value": "text:boot.example"},
+                {"code": 42, "value": "ip:10.0.0.3;10.0.0.4"},
+                {"code": 43, "value": long("hex:", "00", 300)},
+                {"code": 108, "value": "u32:1800"},
+                {"code": 53, "value": "hex:05"},
+                {"code": 900, "value": "bool:true"},
+            ],
         },
-        "v6": {"address": "fd00::5", "dns": ["fd00::53"], "search": ["example.com"], "lease": 3600},
+        "v6": {
+            "address": "fd00::5", "dns": ["fd00::53"], "search": ["example.com"], "lease": 3600,
+            "options": [
+                {"code": 59, "value": "text:http://boot/x64.efi", "only": {"arch": [16]}},
+                {"code": 56, "value": "names:ntp.example"},
+                {"code": 65000, "value": long("hex:", "00", 1100)},
+            ],
+        },
         "ra": {
             "router_mac": "02:00:5e:00:00:01", "managed": true, "other": true, "mtu": 1400,
             "prefixes": [{"network": "fd00::/64", "on_link": true, "autonomous": false}],
             "rdnss": ["fd00::53"], "dnssl": ["example.com"],
             "lifetime": 1800, "min_interval": 200, "max_interval": 600,
+            "preference": "high", "routes": [{"to": "fd01::/48"}], "pref64": ["64:ff9b::/96"],
+            "captive_portal": "https://portal.example/api",
         },
     }))
     .unwrap()
+}
+
+fn long(start: &str, part: &str, times: usize) -> String {
+    format!("{start}{}", part.repeat(times))
 }
 
 fn ethernet(ethertype: u16) -> Vec<u8> {
@@ -77,7 +101,8 @@ fn dhcp6_frame(message: &[u8]) -> Vec<u8> {
 
 /// A code and a value, in DHCPv4's form.
 fn v4_option() -> impl Strategy<Value = Vec<u8>> {
-    let code = prop_oneof![Just(50), Just(52), Just(54), Just(55), Just(57), Just(61), any::<u8>()];
+    let known = [50, 52, 54, 55, 57, 60, 61, 77, 80, 81, 93, 97, 175];
+    let code = prop_oneof![prop::sample::select(known.to_vec()), any::<u8>()];
     (code, vec(any::<u8>(), 0..40)).prop_map(|(code, value)| {
         [&[code, u8::try_from(value.len()).unwrap()][..], &value].concat()
     })
@@ -85,7 +110,8 @@ fn v4_option() -> impl Strategy<Value = Vec<u8>> {
 
 /// A code and a value, in DHCPv6's form.
 fn v6_option() -> impl Strategy<Value = Vec<u8>> {
-    let code = prop_oneof![Just(1), Just(2), Just(3), Just(6), Just(14), Just(25), any::<u16>()];
+    let known = [1, 2, 3, 6, 14, 15, 16, 25, 39, 61];
+    let code = prop_oneof![prop::sample::select(known.to_vec()), any::<u16>()];
     (code, vec(any::<u8>(), 0..60))
         .prop_map(|(code, value)| [&code.to_be_bytes()[..], &length(value.len()), &value].concat())
 }
@@ -133,12 +159,20 @@ fn check(frame: &[u8]) {
             let to: [u8; 6] = reply[..6].try_into().unwrap();
             assert!(to == MAC || MULTICAST.contains(&to), "{kind:?} went to {to:?}");
             assert!(reply.len() <= 14 + 1400, "{kind:?} of {} bytes", reply.len());
+            assert!(!says(&reply, &NEIGHBOUR), "{kind:?} says something of another port");
         }
         Answer::Ignore(reason) if frame.len() >= 14 => {
             assert!(reason != Ignored::ForeignMac || !from_guest || is_dhcp4(frame));
         }
         Answer::Ignore(reason) => assert_eq!(reason, Ignored::Malformed),
     }
+}
+
+/// A mark in the binding of the port beside this one.
+const NEIGHBOUR: [u8; 9] = *b"neighbour";
+
+fn says(frame: &[u8], what: &[u8]) -> bool {
+    frame.windows(what.len()).any(|window| window == what)
 }
 
 /// Only DHCPv4 has a second place where a MAC address could be foreign.
@@ -180,6 +214,70 @@ proptest! {
         frame[6..12].copy_from_slice(&mac);
         assert_eq!(Responder::answer(&binding(), &frame), Answer::Ignore(Ignored::ForeignMac));
     }
+}
+
+/// The binding of another port, which says its mark wherever it can.
+fn neighbour() -> Binding {
+    let mut binding = binding();
+    let mark = || String::from_utf8(NEIGHBOUR.to_vec()).unwrap();
+    binding.mac = "02:00:5e:10:00:06".parse().unwrap();
+    binding.hostname = Some(mark());
+    let v4 = binding.v4.as_mut().unwrap();
+    (v4.domain, v4.search) = (Some(mark()), vec![mark()]);
+    binding.v6.as_mut().unwrap().search = vec![mark()];
+    binding.ra.as_mut().unwrap().dnssl = vec![mark()];
+    binding
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    /// One answer follows from one binding and one frame: what was asked of another port
+    /// before changes nothing, and nothing of it is said.
+    #[test]
+    fn a_frame_gets_one_answer_whoever_was_answered_before(
+        before in mutated(),
+        frame in mutated().prop_filter("says it itself", |frame| !says(frame, &NEIGHBOUR)),
+    ) {
+        let first = Responder::answer(&binding(), &frame);
+        let mut of_neighbour = before;
+        if let Some(source) = of_neighbour.get_mut(6..12) {
+            source.copy_from_slice(&[2, 0, 0x5e, 0x10, 0, 6]);
+        }
+        let _ = Responder::answer(&neighbour(), &of_neighbour);
+        assert_eq!(Responder::answer(&binding(), &frame), first);
+        check(&frame);
+    }
+
+    #[test]
+    fn text_that_is_no_options_is_survived_and_what_it_says_is_served(
+        text in "[a-z0-9_T=;,.:{}\" /-]{0,80}",
+        key in prop::sample::select(net::options::V4_TABLE.to_vec()),
+        value in "[a-z0-9;:.,{}/-]{0,20}",
+    ) {
+        for text in [text.clone(), format!("{}={value},{text}", key.name)] {
+            let (v4, _) = net::options::V4::parse(&text);
+            let _ = net::options::V6::parse(&text);
+            let _ = net::options::Ra::parse(&text);
+            let mut binding = binding();
+            let old = binding.v4.as_mut().unwrap();
+            (old.options, old.always, old.search) = (v4.options, v4.always, v4.search);
+            let kept = serde_json::to_string(&binding).unwrap();
+            assert_eq!(serde_json::from_str::<Binding>(&kept).unwrap(), binding);
+            let discover = v4_frame(&[53, 1, 1, 255]);
+            assert!(matches!(Responder::answer(&binding, &discover), Answer::Send(..)));
+        }
+    }
+}
+
+#[test]
+fn the_neighbour_says_its_mark_to_its_own_guest() {
+    let mut discover = v4_frame(&[53, 1, 1, 255]);
+    let own = [2, 0, 0x5e, 0x10, 0, 6];
+    discover[6..12].copy_from_slice(&own);
+    discover[42 + 28..42 + 34].copy_from_slice(&own);
+    let answer = Responder::answer(&neighbour(), &discover);
+    assert!(matches!(answer, Answer::Send(frame, _) if says(&frame, &NEIGHBOUR)));
 }
 
 #[test]

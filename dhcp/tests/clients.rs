@@ -14,6 +14,8 @@ use std::net::Ipv6Addr;
 
 use dhcp::{Binding, Prefix, Ra, Route4, V4, V6};
 use lab::{Lab, eventually};
+use net::options::ra::{Preference, RouteInfo};
+use net::options::{Clients, Coded};
 
 const MAC: &str = "02:00:5e:10:00:05";
 const ROUTER_MAC: &str = "02:00:5e:00:00:01";
@@ -35,26 +37,22 @@ fn binding() -> Binding {
             ..V4::new([10, 66, 0, 5].into(), 24, [169, 254, 0, 254].into(), 3600)
         }),
         v6: Some(V6 {
-            address: "fd66::5".parse().unwrap(),
             dns: vec!["fd66::53".parse().unwrap()],
             search: vec!["example.com".to_owned(), "eng.example.com".to_owned()],
-            lease: 3600,
+            ..V6::new("fd66::5".parse().unwrap(), 3600)
         }),
         ra: Some(Ra {
-            router_mac: ROUTER_MAC.parse().unwrap(),
             prefixes: vec![Prefix {
                 network: "fd66::/64".parse().unwrap(),
                 on_link: true,
                 autonomous: false,
             }],
-            managed: true,
-            other: true,
             mtu: Some(1400),
             rdnss: vec!["fd66::53".parse().unwrap()],
             dnssl: vec!["example.com".to_owned()],
-            lifetime: 1800,
             min_interval: 3,
             max_interval: 4,
+            ..Ra::new(ROUTER_MAC.parse().unwrap())
         }),
     }
 }
@@ -83,7 +81,7 @@ fn dhclient(lab: &Lab, family: &str) -> String {
         "timeout 15; retry 1;\n\
          option rfc3442 code 121 = array of unsigned integer 8;\n\
          request subnet-mask, routers, domain-name-servers, domain-name, domain-search, host-name,\n\
-         interface-mtu, rfc3442, dhcp6.name-servers, dhcp6.domain-search;\n",
+         interface-mtu, rfc3442, dhcp6.name-servers, dhcp6.domain-search, dhcp6.sntp-servers;\n",
     );
     let (leases, pid) = (lab.path("dhclient.leases"), lab.path("dhclient.pid"));
     let run = lab.guest(&format!(
@@ -125,6 +123,88 @@ fn udhcpc_is_told_all_of_its_binding() {
     let report = lab.report();
     assert!(report.first_ack_v4.is_some() && report.first_ack_v6.is_none(), "{report:?}");
     assert_eq!(lab.counter("berth_dhcp_messages_total", "ack"), 1.0);
+}
+
+fn coded(code: u16, value: &str) -> Coded {
+    Coded { code, value: value.parse().unwrap(), only: Clients::default() }
+}
+
+#[test]
+fn udhcpc_is_told_the_options_that_a_binding_brings_by_number() {
+    let mut more = binding();
+    let v4 = more.v4.as_mut().unwrap();
+    v4.next_server = Some([10, 66, 0, 9].into());
+    v4.options = vec![
+        coded(2, "i32:-18000"),
+        coded(42, "ip:10.66.0.7;10.66.0.8"),
+        coded(66, "text:boot.example"),
+        coded(67, "text:pxelinux.0"),
+        coded(252, "text:http://wpad.example/wpad.dat"),
+        coded(240, "hex:0104ff"),
+    ];
+    let lab = Lab::start(more);
+    let wanted = "-O timezone -O ntpsrv -O tftp -O bootfile -O wpad -O 240 -F ours.example";
+    assert!(udhcpc(&lab, wanted), "{}", lab.state());
+    let environment = std::fs::read_to_string(lab.path("udhcpc.out")).unwrap();
+    for line in [
+        // busybox takes it for a number without a sign.
+        "timezone=4294949296",
+        "ntpsrv=10.66.0.7 10.66.0.8",
+        "tftp=boot.example",
+        "bootfile=pxelinux.0",
+        "wpad=http://wpad.example/wpad.dat",
+        "opt240=0104ff",
+        "siaddr=10.66.0.9",
+        "boot_file=pxelinux.0",
+        "sname=boot.example",
+        // O, N, no labels: web.example.com, and DNS is the guest's own affair.
+        "opt81=0affff7765622e6578616d706c652e636f6d",
+    ] {
+        told(&environment, line);
+    }
+}
+
+#[test]
+fn dhclient_is_told_the_options_that_a_binding_brings_by_number() {
+    let mut more = binding();
+    more.v4.as_mut().unwrap().always = vec![42, 100, 33];
+    more.v4.as_mut().unwrap().options = vec![
+        coded(42, "ip:10.66.0.7"),
+        coded(100, "text:CET-1CEST"),
+        coded(33, "ip:10.67.0.5;10.66.0.2"),
+    ];
+    let v6 = more.v6.as_mut().unwrap();
+    v6.options = vec![coded(31, "ip:fd66::7")];
+    let lab = Lab::start(more);
+    let environment = dhclient(&lab, "-4");
+    told(&environment, "new_ntp_servers=10.66.0.7");
+    told(&environment, "new_pcode=CET-1CEST");
+    told(&environment, "new_static_routes=10.67.0.5 10.66.0.2");
+    told(&dhclient(&lab, "-6"), "new_dhcp6_sntp_servers=fd66::7");
+}
+
+#[test]
+fn rdisc6_is_told_routes_and_preference() {
+    let mut quiet = binding();
+    let ra = quiet.ra.as_mut().unwrap();
+    (ra.max_interval, ra.preference) = (0, Preference::High);
+    let to = "fd01::/48".parse().unwrap();
+    ra.routes = vec![RouteInfo { to, preference: Preference::Low }];
+    // Of this one it knows nothing, and goes on behind it.
+    ra.pref64 = vec!["64:ff9b::/96".parse().unwrap()];
+    let lab = Lab::start(quiet);
+    let run = lab.guest("rdisc6 -1 -r 5 -w 1000 eth0");
+    assert!(run.ok, "{}\n{}", run.output, lab.state());
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let lines: Vec<String> = run.output.lines().map(words).collect();
+    for line in [
+        "Router preference : high",
+        "Route : fd01::/48",
+        "Route preference : low",
+        "Route lifetime : 1800 (0x00000708) seconds",
+    ] {
+        assert!(lines.iter().any(|have| have == line), "no {line:?} in:\n{}", run.output);
+    }
 }
 
 #[test]

@@ -1,23 +1,29 @@
 //! DHCP options as people write them, understood.
 //!
 //! ```text
-//! Subnet dhcpV4Options ──┐   lease_time=3600,ntp_server=10.0.0.2;10.0.0.3,option_43=hex:0104
-//! annotation of a port ──┼──> pairs ──> names, kinds ──> V4: what is typed, and Coded options
-//! a VM's dhcpOptions ────┘                        └────> faults: key, value, what to write
+//! a Subnet's options ────┐   lease_time=3600,ntp_server=10.0.0.2;10.0.0.3,option_43=hex:0104
+//! annotation of a port ──┼──> pairs ──> names, kinds ──> V4, V6, Ra: what is typed, and Coded
+//! a VM's dhcpOptions ────┘                        └────> faults: what is written, what to write
 //! ```
 //!
 //! Names are OVN's where OVN has one, so that options of Kube-OVN's mean here what they
 //! mean there. What cannot be understood is a [`Fault`], and the rest counts all the same.
 
+mod guest;
+pub mod ra;
 mod table;
 mod text;
 mod v4;
+mod v6;
 mod value;
 
 use serde::{Deserialize, Serialize};
 
-pub use table::{Definition, Kind, V4_TABLE};
-pub use v4::{LEASE, V4, is_servers_own, private_v4};
+pub use guest::Guest;
+pub use ra::Ra;
+pub use table::{Definition, Kind, V4_TABLE, V6_TABLE};
+pub use v4::{LEASE, V4, is_servers_own};
+pub use v6::{V6, is_servers_own_v6};
 pub use value::{Advice, Value};
 
 /// One option by its number.

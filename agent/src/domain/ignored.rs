@@ -95,7 +95,10 @@ fn devices(fields: &mut Fields, vmi: &VirtualMachineInstance) {
     }
     for (at, interface) in devices.interfaces.iter().enumerate() {
         let path = format!("{path}.interfaces[{at}]");
-        fields.unknown(&path, &interface.rest, &["dhcpOptions"]);
+        fields.unknown(&path, &interface.rest, &[]);
+        if let Some(options) = &interface.dhcp_options {
+            fields.unknown(&format!("{path}.dhcpOptions"), &options.rest, &[]);
+        }
         // Served as `bridge`: the guest has its own address, and needs no NAT.
         fields.when(&format!("{path}.masquerade"), interface.masquerade.is_some());
     }

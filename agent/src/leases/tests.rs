@@ -151,6 +151,87 @@ fn a_port_s_own_options_take_the_place_of_the_subnet_s() {
     assert_eq!((v4.lease, v4.dns), (60, vec![]));
 }
 
+fn told(vmi: Value) -> (Port, String) {
+    let port = ports(&typed(vmi), &subnets()).unwrap().remove(0);
+    let faults = port.faults.join("; ");
+    (port, faults)
+}
+
+#[test]
+fn what_a_vm_wants_said_takes_the_place_of_what_its_subnet_says() {
+    let mut vmi = vmi();
+    vmi["spec"]["domain"]["devices"]["interfaces"][0]["dhcpOptions"] = json!({
+        "bootFileName": "menu", "tftpServerName": "10.0.0.2", "ntpServers": ["10.0.0.3"],
+        "privateOptions": [{"option": 240, "value": "x"}],
+    });
+    let (port, faults) = told(vmi);
+    assert!(faults.is_empty(), "{faults}");
+    let v4 = port.binding.v4.unwrap();
+    let list: Vec<String> =
+        v4.options.iter().map(|one| format!("{} {}", one.code, one.value)).collect();
+    assert_eq!(list, ["67 text:menu", "66 text:10.0.0.2", "42 ip:10.0.0.3", "240 text:x"]);
+    assert_eq!(v4.next_server, Some(Ipv4Addr::new(10, 0, 0, 2)));
+    assert_eq!(v4.dns.len(), 2, "the subnet's");
+}
+
+#[test]
+fn a_bad_option_of_a_port_is_told_and_the_port_served_with_the_rest() {
+    let mut vmi = vmi();
+    vmi["metadata"]["annotations"]["ovn.kubernetes.io/dhcp-v4-options"] =
+        json!("lease_time=60,mtu=big");
+    vmi["metadata"]["annotations"]["ovn.kubernetes.io/dhcp-v6-options"] = json!("dns=fd00::1");
+    vmi["spec"]["domain"]["devices"]["interfaces"][0]["dhcpOptions"] =
+        json!({"ntpServers": ["ntp.example", "10.0.0.3"]});
+    let (port, faults) = told(vmi);
+    assert_eq!(port.binding.v4.unwrap().lease, 60);
+    for wanted in [
+        r#"annotation ovn.kubernetes.io/dhcp-v4-options: "mtu=big": write a number"#,
+        r#"annotation ovn.kubernetes.io/dhcp-v6-options: "dns=fd00::1": there is no option"#,
+        r#"dhcpOptions of interface "default": "ntpServers[0]: ntp.example": write"#,
+    ] {
+        assert!(faults.contains(wanted), "{faults}");
+    }
+}
+
+#[test]
+fn a_guest_that_makes_up_another_address_than_the_ports_is_told_so() {
+    let with = |mode: &str, address: &str| {
+        let mut subnets = subnets();
+        mode.clone_into(&mut subnets.get_mut("s1").unwrap().spec.ipv6_ra_configs);
+        let addresses = json!(format!("10.0.0.5,{address}"));
+        let vmi = changed("/metadata/annotations/ovn.kubernetes.io~1ip_address", addresses);
+        ports(&vmi, &subnets).unwrap().remove(0).faults
+    };
+    let faults = with("address_mode=slaac", "fd00::5");
+    assert!(faults[0].contains("address fd00::ff:fe00:5, and the port has fd00::5"), "{faults:?}");
+    assert!(with("address_mode=slaac", "fd00::ff:fe00:5").is_empty());
+    assert!(with("address_mode=dhcpv6_stateful", "fd00::5").is_empty());
+}
+
+#[test]
+fn a_domain_is_searched_in_both_families_and_a_subdomain_is_one() {
+    let mut vmi = vmi();
+    let binding = told(vmi.clone()).0.binding;
+    assert_eq!(binding.v6.unwrap().search, ["example.org"]);
+    assert_eq!(binding.ra.unwrap().dnssl, ["example.org"]);
+    vmi["spec"]["subdomain"] = json!("group");
+    vmi["metadata"]["annotations"]["ovn.kubernetes.io/dhcp-v4-options"] = json!("tcp_ttl=9");
+    let v4 = told(vmi).0.binding.v4.unwrap();
+    assert_eq!(v4.domain.as_deref(), Some("group.default.svc.cluster.local"));
+}
+
+#[test]
+fn advertisements_say_what_the_subnet_says_of_them() {
+    let mut subnets = subnets();
+    "router_preference=HIGH,route_info={LOW-fd01::/48},pref64=64:ff9b::/96,max_interval=1800,\
+     captive_portal=https://portal.example/api,prefix_valid_lifetime=700000"
+        .clone_into(&mut subnets.get_mut("s1").unwrap().spec.ipv6_ra_configs);
+    let ra = first(&subnets).binding.ra.unwrap();
+    assert_eq!((ra.routes.len(), ra.pref64.len(), ra.valid), (1, 1, 700_000));
+    assert_eq!((ra.lifetime, ra.max_interval, ra.min_interval), (1800, 1800, 5));
+    assert!(ra.captive_portal.is_some() && !ra.preference.is_medium());
+}
+
 #[test]
 fn a_port_is_not_known_before_its_addresses_are() {
     let vmi = changed("/metadata/annotations/ovn.kubernetes.io~1ip_address", json!(""));

@@ -95,6 +95,7 @@ fn port(vm: &str) -> Port {
         mac,
         mtu: 1400,
         addresses: vec![],
+        faults: vec![],
         binding: Binding { mac, hostname: None, v4: None, v6: None, ra: None },
     }
 }

@@ -11,7 +11,7 @@ mod tests;
 
 use std::time::Duration;
 
-use crds::condition::FIELDS_WITHOUT_EFFECT;
+use crds::condition::{FIELDS_WITHOUT_EFFECT, INVALID_DHCP_OPTIONS};
 use crds::kubevirt::{
     Condition, ConditionStatus, INSTANCE_FINALIZER, InstanceInterface, InstancePhase,
     PhaseTransition, VirtualMachineInstance, VirtualMachineInstanceStatus,
@@ -56,6 +56,7 @@ pub fn patch(
         apply(&mut after, report, node, ports, now);
         if matches!(report, Report::Running { .. }) {
             say_ignored(&mut after.conditions, vmi, now);
+            say_faults(&mut after.conditions, ports, now);
         }
     }
     let mut patch = json!({});
@@ -130,6 +131,21 @@ fn say_ignored(conditions: &mut Vec<Condition>, vmi: &VirtualMachineInstance, no
     } else {
         Condition::new(FIELDS_WITHOUT_EFFECT, ConditionStatus::True)
             .because("NotSupported", format!("these fields have no effect: {}", fields.join(", ")))
+            .merge_into(conditions, now.clone());
+    }
+}
+
+/// What the guest was to be told and cannot be.
+fn say_faults(conditions: &mut Vec<Condition>, ports: &[Port], now: &Time) {
+    // What is mended makes room for the next.
+    const TOLD: usize = 5;
+    let faults = ports.iter().flat_map(|port| &port.faults).map(String::as_str).take(TOLD);
+    let faults: Vec<&str> = faults.collect();
+    if faults.is_empty() {
+        conditions.retain(|one| one.r#type != INVALID_DHCP_OPTIONS);
+    } else {
+        Condition::new(INVALID_DHCP_OPTIONS, ConditionStatus::True)
+            .because("InvalidEntries", faults.join("; "))
             .merge_into(conditions, now.clone());
     }
 }

@@ -8,6 +8,8 @@ use net::names;
 use super::taken::{self, Taken};
 use super::{Findings, Index};
 use crate::decide::is_made_by_hand;
+use crate::dhcp;
+use crate::flaw::Flaw;
 use crate::ledger::VmKey;
 use crate::request::{self, Asker, Request, requests};
 use crate::vips;
@@ -17,6 +19,11 @@ pub(super) fn vm(index: &Index, vm: &VirtualMachine) -> Findings {
         Err(why) => Findings::refused(why),
         Ok(_) => asked(index, Asker::from(vm)),
     }
+}
+
+/// What guests are to be told and cannot be.
+fn options(asker: Asker<'_>) -> Vec<Flaw> {
+    dhcp::of_ports(Some(asker.annotations), asker.spec, asker.namespace)
 }
 
 /// One that was made for a VM has what that was given.
@@ -29,8 +36,12 @@ pub(super) fn instance(index: &Index, instance: &VirtualMachineInstance) -> Find
     asked(index, Asker { name: &name, namespace: &namespace, annotations, spec: &instance.spec })
 }
 
-/// What is wrong with the networks that are asked for.
+/// What is wrong with the networks that are asked for, and with what guests hear there.
 fn asked(index: &Index, asker: Asker<'_>) -> Findings {
+    Findings { flaws: options(asker), ..networks(index, asker) }
+}
+
+fn networks(index: &Index, asker: Asker<'_>) -> Findings {
     let asked = match requests(asker, index.offer(asker.namespace)) {
         Ok(asked) => asked,
         // What it says of itself counts all the same.

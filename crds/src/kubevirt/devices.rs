@@ -157,6 +157,9 @@ pub struct Interface {
     /// A binding plugin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binding: Option<InterfaceBinding>,
+    /// What DHCPv4 tells the guest besides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dhcp_options: Option<DhcpOptions>,
     /// Ports the guest serves, for Services.
     #[serde(default, deserialize_with = "exact", skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<Port>,
@@ -171,6 +174,38 @@ pub struct Interface {
 pub struct InterfaceBinding {
     /// Its name.
     pub name: String,
+}
+
+/// What DHCPv4 tells the guest of one interface, in place of what its subnet says under
+/// the same numbers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DhcpOptions {
+    /// Option 67.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_file_name: Option<String>,
+    /// Option 66.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tftp_server_name: Option<String>,
+    /// Option 42: IPv4 addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ntp_servers: Vec<String>,
+    /// Options from 224 to 254.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub private_options: Vec<DhcpPrivateOption>,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// An option without a name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DhcpPrivateOption {
+    /// Its number, from 224 to 254.
+    pub option: i64,
+    /// Its text.
+    pub value: String,
 }
 
 /// A port that the guest serves.

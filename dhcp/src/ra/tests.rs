@@ -9,20 +9,15 @@ const ROUTER_MAC: MacAddr = MacAddr::new([2, 0, 0x5e, 0, 0, 1]);
 
 fn ra() -> Ra {
     Ra {
-        router_mac: ROUTER_MAC,
         prefixes: vec![Prefix {
             network: "fd00:0:0:1::/64".parse().unwrap(),
             on_link: true,
             autonomous: false,
         }],
-        managed: true,
-        other: true,
         mtu: Some(1400),
         rdnss: vec!["fd00::53".parse().unwrap(), "fd00::54".parse().unwrap()],
         dnssl: vec!["example.com".to_owned()],
-        lifetime: 1800,
-        min_interval: 200,
-        max_interval: 600,
+        ..Ra::new(ROUTER_MAC)
     }
 }
 
@@ -163,6 +158,71 @@ fn rfc8106_5_2_the_search_list_is_padded_to_eight_octets() {
     assert_eq!((search.len() + 2) % 8, 0);
     assert!(search[6..].starts_with(b"\x07example\x03com\0"));
     assert!(search[6 + 13..].iter().all(|octet| *octet == 0));
+}
+
+#[test]
+fn rfc4191_2_2_the_preference_stands_between_the_flags_and_a_silent_router_has_none() {
+    for (preference, bits) in
+        [(Preference::High, 0x08), (Preference::Medium, 0), (Preference::Low, 0x18)]
+    {
+        let preferred = Ra { preference, ..ra() };
+        assert_eq!(advertisement(&preferred)[59], 0xc0 | bits);
+        assert_eq!(withdrawal(&preferred)[59], 0xc0);
+        assert_eq!(advertisement(&Ra { lifetime: 0, ..preferred })[59], 0xc0);
+    }
+}
+
+#[test]
+fn rfc4191_2_3_a_route_has_no_more_octets_than_its_length_needs() {
+    let route = |to: &str, preference| RouteInfo { to: to.parse().unwrap(), preference };
+    let routes = vec![
+        route("::/0", Preference::Medium),
+        route("fd01::/48", Preference::High),
+        route("fd02::7/128", Preference::Low),
+    ];
+    let advertised = advertisement(&Ra { routes: routes.clone(), ..ra() });
+    let [all, high, low] = options(&advertised, 24)[..] else { panic!("not three routes") };
+    assert_eq!(all, [0, 0, 0, 0, 7, 8]);
+    assert_eq!(high, [48, 8, 0, 0, 7, 8, 0xfd, 1, 0, 0, 0, 0, 0, 0]);
+    assert_eq!((low.len(), &low[..2], low[21]), (22, &[128, 0x18][..], 7));
+    let withdrawn = withdrawal(&Ra { routes, ..ra() });
+    assert_eq!(options(&withdrawn, 24)[0][2..6], [0; 4]);
+}
+
+#[test]
+fn rfc8781_4_a_nat64_prefix_has_a_scaled_lifetime_and_the_code_of_its_length() {
+    let prefix = |text: &str, lifetime| {
+        let ra = Ra { pref64: vec![text.parse().unwrap()], lifetime, ..ra() };
+        options(&advertisement(&ra), 38)[0].to_vec()
+    };
+    let well_known = prefix("64:ff9b::/96", 1800);
+    assert_eq!(well_known[..2], (225_u16 << 3).to_be_bytes());
+    assert_eq!(well_known[2..], [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0]);
+    for (length, code) in [(32, 5), (40, 4), (48, 3), (56, 2), (64, 1)] {
+        assert_eq!(prefix(&format!("fd64::/{length}"), 1800)[1] & 7, code);
+    }
+    assert_eq!(prefix("64:ff9b::/96", u16::MAX)[..2], [0xff, 0xf8], "the most there is");
+}
+
+#[test]
+fn rfc8910_2_3_the_captive_portal_is_padded_with_zeros() {
+    let captive_portal = Some("https://portal.example/api".to_owned());
+    let frame = advertisement(&Ra { captive_portal, ..ra() });
+    let [portal] = options(&frame, 37)[..] else { panic!("no portal") };
+    assert_eq!((portal.len() + 2) % 8, 0);
+    assert_eq!(&portal[..26], b"https://portal.example/api");
+    assert!(portal[26..].iter().all(|octet| *octet == 0));
+}
+
+#[test]
+fn rfc8106_5_1_a_withdrawn_router_takes_its_dns_servers_along() {
+    assert_eq!(options(&withdrawal(&ra()), 25)[0][2..6], [0; 4]);
+}
+
+#[test]
+fn rfc4861_6_2_1_the_lifetimes_of_prefixes_are_the_bindings() {
+    let frame = advertisement(&Ra { valid: 7200, preferred: 3600, ..ra() });
+    assert_eq!(options(&frame, 3)[0][2..10], [0, 0, 0x1c, 0x20, 0, 0, 0x0e, 0x10]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::binding::Ra;
 use crate::limit::{Bucket, Limit};
-use crate::ra;
+use crate::ra::{self, LEAST_INTERVAL};
 use crate::socket::{Links, TapSocket};
 
 use super::Wanted;
@@ -22,6 +22,8 @@ pub(super) struct Port {
     pub(super) due: Option<Instant>,
     /// Periodic advertisements since the socket was opened.
     advertised: u64,
+    /// When the last advertisement to all nodes left.
+    to_all: Option<Instant>,
 }
 
 /// Whether a look at the interfaces changed a port's socket.
@@ -38,7 +40,7 @@ pub(super) enum Attached {
 impl Port {
     pub(super) fn new(name: String, wanted: Wanted, limit: Limit, now: Instant) -> Self {
         let bucket = Bucket::full(limit, now);
-        Self { name, wanted, socket: None, bucket, due: None, advertised: 0 }
+        Self { name, wanted, socket: None, bucket, due: None, advertised: 0, to_all: None }
     }
 
     /// Opens, keeps or closes the socket so that it is on the interface of the wanted name.
@@ -82,10 +84,22 @@ impl Port {
     pub(super) fn take_advertisement(&mut self, now: Instant) -> Option<Vec<u8>> {
         let ra = self.wanted.binding.ra.as_ref()?;
         self.advertised += 1;
+        self.to_all = Some(now);
         // Keyed anew each time by the standard library: random enough to spread the ports.
         let random = RandomState::new().hash_one(self.advertised);
         self.due = ra::interval(ra, self.advertised, random).map(|wait| now + wait);
         Some(ra::advertisement(ra))
+    }
+
+    /// Whether an advertisement to all nodes may leave now. If not, the next one is due as
+    /// soon as it may: it answers whoever asked (RFC 4861 §6.2.6).
+    pub(super) fn may_tell_all(&mut self, now: Instant) -> bool {
+        let next = self.to_all.map(|last| last + LEAST_INTERVAL).filter(|next| *next > now);
+        match next {
+            None => self.to_all = Some(now),
+            Some(next) => self.due = Some(self.due.map_or(next, |due| due.min(next))),
+        }
+        next.is_none()
     }
 
     /// Starts the periodic advertisements anew, the first of them now.
@@ -99,4 +113,30 @@ impl Port {
 /// How soon to look again for interfaces: soon while one is missing.
 pub(super) fn recheck_after(missing: bool) -> Duration {
     if missing { Duration::from_millis(200) } else { Duration::from_secs(1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::binding::Binding;
+
+    #[test]
+    fn rfc4861_6_2_6_all_nodes_are_told_once_in_three_seconds_and_who_asked_meanwhile_is_answered()
+    {
+        let mac = net::MacAddr::new([2, 0, 0, 0, 0, 1]);
+        let ra = Some(Ra { max_interval: 0, ..Ra::new(mac) });
+        let binding = Binding { mac, hostname: None, v4: None, v6: None, ra };
+        let start = Instant::now();
+        let wanted = Wanted { ifname: "tap0".to_owned(), binding };
+        let mut port = Port::new("web".to_owned(), wanted, Limit::default(), start);
+        assert!(port.may_tell_all(start));
+        let soon = start + Duration::from_secs(1);
+        assert!(!port.may_tell_all(soon) && !port.may_tell_all(soon));
+        assert_eq!(port.due, Some(start + LEAST_INTERVAL));
+        // What is due is sent, and no other after it by itself.
+        assert!(port.take_advertisement(start + LEAST_INTERVAL).is_some());
+        assert_eq!(port.due, None);
+        assert!(!port.may_tell_all(start + LEAST_INTERVAL));
+        assert!(port.may_tell_all(start + LEAST_INTERVAL * 2));
+    }
 }

@@ -13,6 +13,7 @@ use crate::answer::{Answer, Ignored, Kind};
 use crate::limit::Limit;
 use crate::metrics::Metrics;
 use crate::poller::Poller;
+use crate::ra;
 use crate::responder::Responder;
 use crate::socket::Links;
 
@@ -180,12 +181,15 @@ impl Task {
                 continue;
             }
             match Responder::answer(&port.wanted.binding, frame) {
+                Answer::Send(answer, Kind::RouterAdvertisement)
+                    if ra::is_to_all(&answer) && !self.may_tell_all(token, started) => {}
                 Answer::Send(answer, kind) => {
                     self.send(token, &answer, kind);
                     self.metrics.answer_seconds.observe(started.elapsed().as_secs_f64());
                 }
                 Answer::Ignore(reason) => {
-                    debug!(port = port.name, %reason, "Frame ignored");
+                    let port = self.ports.get(&token).map(|port| port.name.as_str());
+                    debug!(port, %reason, "Frame ignored");
                     self.metrics.ignored(reason);
                     if reason == Ignored::Decline {
                         self.declined(token);
@@ -193,6 +197,10 @@ impl Task {
                 }
             }
         }
+    }
+
+    fn may_tell_all(&mut self, token: u64, now: Instant) -> bool {
+        self.reschedule(token, |port| port.may_tell_all(now)).unwrap_or_default()
     }
 
     /// Sends the advertisements that are due.

@@ -5,8 +5,9 @@ use std::net::Ipv4Addr;
 use ipnetwork::Ipv4Network;
 use net::options::{Coded, Value, is_servers_own};
 
-use super::{Request, Type, boot, fqdn};
+use super::{Request, Type};
 use crate::binding::{INFINITE, Route4, V4};
+use crate::{boot, fqdn};
 
 /// An option of a reply. Text and lists are not empty.
 #[derive(Clone, Debug, Eq, PartialEq)]

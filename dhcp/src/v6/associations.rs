@@ -32,8 +32,12 @@ pub(super) fn answer(binding: &Binding, v6: &V6, request: &Request) -> (Vec<Opt>
     (answers, given)
 }
 
-/// The association that names the address already, else the first.
+/// The association that names the address already, else the first; none where addresses
+/// are not given.
 fn chosen(v6: &V6, request: &Request) -> Option<usize> {
+    if v6.stateless {
+        return None;
+    }
     let candidates = || {
         let all = request.associations.iter().enumerate();
         all.filter(|(_, association)| association.family == Family::Address)
@@ -43,7 +47,7 @@ fn chosen(v6: &V6, request: &Request) -> Option<usize> {
 }
 
 fn leased(v6: &V6, kind: Type, association: &Association) -> Opt {
-    let (preferred, valid) = lifetimes(v6.lease);
+    let (preferred, valid) = lifetimes(v6);
     let mut leases = vec![Lease { address: v6.address, preferred, valid }];
     if matches!(kind, Type::Renew | Type::Rebind) {
         leases.extend(over(v6, association));
@@ -52,8 +56,12 @@ fn leased(v6: &V6, kind: Type, association: &Association) -> Opt {
     Opt::Address { id: association.id, t1, t2, leases, status: None }
 }
 
-/// The preferred and the valid lifetime for a lease of `valid` seconds.
-fn lifetimes(valid: u32) -> (u32, u32) {
+/// The preferred and the valid lifetime.
+fn lifetimes(v6: &V6) -> (u32, u32) {
+    let valid = v6.lease;
+    if let Some(preferred) = v6.preferred {
+        return (preferred.min(valid), valid);
+    }
     if valid == INFINITE {
         (INFINITE, INFINITE)
     } else {

@@ -3,6 +3,7 @@
 //! Messages are made and replies are read with `dhcproto` alone, so that our
 //! reading and writing are checked against someone else's.
 
+mod named;
 mod options;
 mod rules;
 
@@ -33,26 +34,17 @@ pub(crate) fn binding() -> Binding {
         hostname: None,
         v4: None,
         v6: Some(V6 {
-            address: ADDRESS,
             dns: vec!["fd00::53".parse().unwrap()],
             search: vec!["eng.example.com".to_owned()],
-            lease: 3600,
+            ..V6::new(ADDRESS, 3600)
         }),
         ra: Some(Ra {
-            router_mac: ROUTER_MAC,
             prefixes: vec![Prefix {
                 network: "fd00::/64".parse().unwrap(),
                 on_link: true,
                 autonomous: false,
             }],
-            managed: true,
-            other: true,
-            mtu: None,
-            rdnss: Vec::new(),
-            dnssl: Vec::new(),
-            lifetime: 1800,
-            min_interval: 200,
-            max_interval: 600,
+            ..Ra::new(ROUTER_MAC)
         }),
     }
 }

@@ -184,6 +184,10 @@ const fn option(name: &'static str, code: u16, kind: Kind, example: &'static str
     Definition { name, code: Some(code), kind, example, arch: &[] }
 }
 
+const fn boot6(name: &'static str, arch: &'static [u16], example: &'static str) -> Definition {
+    Definition { name, code: Some(59), kind: Kind::Uri, example, arch }
+}
+
 const fn boot(name: &'static str, arch: &'static [u16], example: &'static str) -> Definition {
     Definition { name, code: Some(67), kind: Kind::Text, example, arch }
 }
@@ -257,6 +261,31 @@ pub const V4_TABLE: &[Definition] = &[
     setting("always_broadcast", Kind::Flag, "true"),
 ];
 
+/// DHCPv6, by number.
+pub const V6_TABLE: &[Definition] = &[
+    option("server_id", 2, Kind::Mac, "02:00:00:00:00:01"),
+    option("sip_name", 21, Kind::Names, "sip.example.com"),
+    option("sip_server", 22, Kind::Ipv6List, "fd00::2"),
+    option("dns_server", 23, Kind::Ipv6List, "fd00::53;fd00::54"),
+    option("domain_search", 24, Kind::Names, "example.com;eng.example.com"),
+    option("sntp_server", 31, Kind::Ipv6List, "fd00::2"),
+    option("information_refresh_time", 32, Kind::U32(600), "3600"),
+    option("posix_timezone", 41, Kind::Text, "\"CET-1CEST,M3.5.0,M10.5.0/3\""),
+    option("tzdb_timezone", 42, Kind::Text, "Europe/Berlin"),
+    option("ntp_server", 56, Kind::Ipv6ListOrNames, "fd00::2;fd00::3"),
+    option("bootfile_name", 59, Kind::Uri, "http://boot.example.com/menu.ipxe"),
+    option("bootfile_name_alt", 59, Kind::Uri, "tftp://boot.example.com/ipxe.efi"),
+    boot6("bootfile_name_efi32", &[6], "tftp://boot.example.com/ia32.efi"),
+    boot6("bootfile_name_efi64", &[7, 9], "tftp://boot.example.com/x64.efi"),
+    boot6("bootfile_name_efi_arm64", &[11], "tftp://boot.example.com/arm64.efi"),
+    boot6("bootfile_name_http_efi64", &[16], "http://boot.example.com/x64.efi"),
+    boot6("bootfile_name_http_arm64", &[19], "http://boot.example.com/arm64.efi"),
+    option("captive_portal", 103, Kind::Uri, "https://portal.example/api"),
+    setting("lease_time", Kind::U32(LEAST_LEASE), "3600"),
+    setting("preferred_lifetime", Kind::U32(LEAST_LEASE), "2250"),
+    setting("dhcpv6_stateless", Kind::Flag, "true"),
+];
+
 /// A table as the guide shows it.
 #[cfg(test)]
 pub(super) fn shown(table: &[Definition]) -> String {
@@ -276,7 +305,8 @@ mod tests {
     fn the_guide_shows_the_tables_as_they_are() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/dhcp.md");
         let guide = std::fs::read_to_string(path).unwrap();
-        let shown = shown(V4_TABLE);
-        assert!(guide.contains(&shown), "docs/dhcp.md should have this table:\n{shown}");
+        for shown in [shown(V4_TABLE), shown(V6_TABLE), super::super::ra::shown()] {
+            assert!(guide.contains(&shown), "docs/dhcp.md should have this table:\n{shown}");
+        }
     }
 }

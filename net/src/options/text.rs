@@ -1,6 +1,7 @@
 //! `key=value` pairs as Kube-OVN and OVN write them.
 
 use super::Fault;
+use crate::shown;
 
 /// One pair. Values have lost the braces or quotes around them.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -12,7 +13,7 @@ pub(super) struct Pair {
 
 impl Pair {
     pub(super) fn fault(&self, advice: impl Into<String>) -> Fault {
-        Fault { pair: self.written.clone(), advice: advice.into() }
+        Fault { pair: shown(&self.written), advice: advice.into() }
     }
 }
 
@@ -38,7 +39,7 @@ pub(super) fn pairs(text: &str) -> (Vec<Pair>, Vec<Fault>) {
         else {
             let advice = "write key=value; the parts of a list have ; between them, as in \
                           dns_server=10.0.0.53;10.0.0.54";
-            faults.push(Fault { pair: part.to_owned(), advice: advice.to_owned() });
+            faults.push(Fault { pair: shown(part), advice: advice.to_owned() });
             continue;
         };
         let (key, value) = (key.trim().to_owned(), bare(value).to_owned());

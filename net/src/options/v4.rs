@@ -6,7 +6,7 @@ use ipnetwork::Ipv4Network;
 
 use super::table::{Definition, V4_TABLE};
 use super::text::{self, Pair};
-use super::value::{self, Advice, Value};
+use super::value::{self, Value};
 use super::{Clients, Coded, Fault};
 
 /// What options say; whatever is left out follows from the subnet.
@@ -45,9 +45,9 @@ pub struct V4 {
 }
 
 /// The boot file's option.
-const BOOT_FILE: u16 = 67;
+pub(super) const BOOT_FILE: u16 = 67;
 /// The option of the boot server's name.
-const BOOT_SERVER: u16 = 66;
+pub(super) const BOOT_SERVER: u16 = 66;
 /// The lease where nobody names one, in seconds; Kube-OVN's.
 pub const LEASE: u32 = 3600;
 
@@ -183,17 +183,6 @@ pub(super) fn add(list: &mut Vec<Coded>, option: Coded) -> Result<(), String> {
     }
     list.push(option);
     Ok(())
-}
-
-/// The options that KubeVirt lets a VM send under numbers of its own: text.
-///
-/// # Errors
-/// What to write instead.
-pub fn private_v4(number: i64, text: &str) -> Result<Coded, Advice> {
-    let code = u16::try_from(number).ok().filter(|code| (224..=254).contains(code));
-    let code = code.ok_or_else(|| Advice::new("write an option from 224 to 254"))?;
-    let value = Value::Text(value::texts(text)?);
-    Ok(Coded { code, value, only: Clients::default() })
 }
 
 /// The number of an option that may be chosen.
@@ -376,14 +365,5 @@ mod tests {
             next("tftp_server=10.0.0.2,next_server=10.0.0.3"),
             Some(Ipv4Addr::new(10, 0, 0, 3))
         );
-    }
-
-    #[test]
-    fn private_options_have_numbers_of_their_own() {
-        assert_eq!(private_v4(224, "x").unwrap().code, 224);
-        for number in [223, 255, -1, 70000] {
-            assert!(private_v4(number, "x").unwrap_err().to_string().contains("224 to 254"));
-        }
-        assert!(private_v4(240, "").unwrap_err().to_string().contains("write a text"));
     }
 }

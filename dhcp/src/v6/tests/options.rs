@@ -8,7 +8,7 @@ fn solicit() -> Client {
 }
 
 /// The codes of the reply's options in the order sent.
-fn codes(reply: &Reply) -> Vec<u16> {
+pub(super) fn codes(reply: &Reply) -> Vec<u16> {
     let mut codes = Vec::new();
     let mut rest = &reply.bytes[4..];
     while let [a, b, c, d, tail @ ..] = rest {

@@ -1,0 +1,183 @@
+//! DHCPv6 options: what a text says, and what of it cannot be.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::table::V6_TABLE;
+use super::text::{self, Pair};
+use super::v4::{LEASE, add, add_boot_files, unknown};
+use super::value::Value;
+use super::{Clients, Coded, Fault};
+use crate::MacAddr;
+
+/// What options say; whatever is left out follows from the subnet.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct V6 {
+    /// What the server's DUID is made of; the router's MAC address if nothing is said.
+    pub server: Option<MacAddr>,
+    /// The valid lifetime, seconds.
+    pub lease: Option<u32>,
+    /// The preferred lifetime, seconds.
+    pub preferred: Option<u32>,
+    /// When to ask again for options without an address, seconds.
+    pub refresh: Option<u32>,
+    /// No addresses are given.
+    pub stateless: bool,
+    /// Name servers, best first.
+    pub dns: Vec<Ipv6Addr>,
+    /// The domain search list.
+    pub search: Vec<String>,
+    /// All others, those for fewer clients first.
+    pub options: Vec<Coded>,
+}
+
+/// The option of the boot file's URL (RFC 5970 §3.1).
+const BOOT_FILE: u16 = 59;
+
+impl V6 {
+    /// What `text` says, and which of its pairs cannot be in force; the others are.
+    #[must_use]
+    pub fn parse(text: &str) -> (Self, Vec<Fault>) {
+        let (pairs, mut faults) = text::pairs(text);
+        let mut reading = Reading::default();
+        for pair in &pairs {
+            if let Err(advice) = reading.take(pair) {
+                faults.push(pair.fault(advice));
+            }
+        }
+        let Reading { mut options, file, alternative } = reading;
+        add_boot_files(&mut options.options, BOOT_FILE, file, alternative);
+        let lease = options.lease.unwrap_or(LEASE);
+        let named = pairs.iter().find(|pair| pair.key == "preferred_lifetime");
+        if let (Some(pair), Some(preferred)) = (named, options.preferred)
+            && preferred > lease
+        {
+            options.preferred = None;
+            let advice = format!("write no more than lease_time, which is {lease}");
+            faults.push(pair.fault(advice));
+        }
+        (options, faults)
+    }
+}
+
+/// Options while their text is read.
+#[derive(Debug, Default)]
+struct Reading {
+    options: V6,
+    /// `bootfile_name`.
+    file: Option<Value>,
+    /// `bootfile_name_alt`.
+    alternative: Option<Value>,
+}
+
+impl Reading {
+    fn take(&mut self, pair: &Pair) -> Result<(), String> {
+        if let Some(number) = pair.key.strip_prefix("option_") {
+            let code = code(number)?;
+            let value = pair.value.parse::<Value>().map_err(|error| error.to_string())?;
+            let only = Clients::default();
+            return add(&mut self.options.options, Coded { code, value, only });
+        }
+        let definition = V6_TABLE.iter().find(|one| one.name == pair.key);
+        let definition = definition.ok_or_else(|| unknown(&pair.key, V6_TABLE))?;
+        let value = definition.kind.read(&pair.value).map_err(|error| error.to_string())?;
+        let options = &mut self.options;
+        match (definition.name, value) {
+            ("server_id", Value::Text(mac)) => options.server = mac.parse().ok(),
+            ("lease_time", Value::U32(seconds)) => options.lease = Some(seconds),
+            ("preferred_lifetime", Value::U32(seconds)) => options.preferred = Some(seconds),
+            ("information_refresh_time", Value::U32(seconds)) => options.refresh = Some(seconds),
+            ("dhcpv6_stateless", Value::Flag(stateless)) => options.stateless = stateless,
+            ("dns_server", Value::Addresses(list)) => options.dns = v6_only(&list),
+            ("domain_search", Value::Names(names)) => options.search = names,
+            ("bootfile_name", value) => self.file = Some(value),
+            ("bootfile_name_alt", value) => self.alternative = Some(value),
+            (_, value) => {
+                let only = definition.clients();
+                let code = definition.code.expect("what is no option is named above");
+                return add(&mut options.options, Coded { code, value, only });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a DHCPv6 option is said by the server itself, of itself, the addresses or the
+/// client, so that nobody can choose its value by its number.
+#[must_use]
+pub const fn is_servers_own_v6(code: u16) -> bool {
+    matches!(code, 0..=20 | 25 | 26 | 32 | 39 | 82 | 83)
+}
+
+fn code(text: &str) -> Result<u16, String> {
+    let code: u16 = text.parse().or(Err("write option_ and a number from 21 to 65535"))?;
+    match code {
+        2 => Err("write server_id instead".to_owned()),
+        32 => Err("write information_refresh_time instead".to_owned()),
+        _ if is_servers_own_v6(code) => {
+            Err("the server says this option of itself: leave it out".to_owned())
+        }
+        _ => Ok(code),
+    }
+}
+
+pub(super) fn v6_only(list: &[IpAddr]) -> Vec<Ipv6Addr> {
+    let v6 = list.iter().filter_map(|address| match address {
+        IpAddr::V6(address) => Some(*address),
+        IpAddr::V4(_) => None,
+    });
+    v6.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_of_the_table_takes_its_own_example() {
+        for one in V6_TABLE {
+            let (_, faults) = V6::parse(&format!("{}={}", one.name, one.example));
+            assert!(faults.is_empty(), "{faults:?}");
+        }
+        let mut names: Vec<&str> = V6_TABLE.iter().map(|one| one.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), V6_TABLE.len());
+        assert!(V6_TABLE.iter().filter_map(|one| one.code).is_sorted());
+    }
+
+    #[test]
+    fn what_is_typed_goes_to_its_field_and_the_rest_by_number() {
+        let (options, faults) = V6::parse(
+            "dns_server=fd00::53;fd00::54,domain_search=example.com,lease_time=600,\
+             preferred_lifetime=300,dhcpv6_stateless=true,server_id=02:00:00:00:00:01,\
+             information_refresh_time=700,ntp_server=ntp.example,option_65001=hex:01",
+        );
+        assert!(faults.is_empty(), "{faults:?}");
+        assert_eq!((options.dns.len(), options.search.len(), options.stateless), (2, 1, true));
+        assert_eq!((options.lease, options.preferred), (Some(600), Some(300)));
+        assert_eq!((options.refresh, options.server.is_some()), (Some(700), true));
+        let list: Vec<String> =
+            options.options.iter().map(|one| format!("{} {}", one.code, one.value)).collect();
+        assert_eq!(list, ["56 names:ntp.example", "65001 hex:01"]);
+    }
+
+    #[test]
+    fn what_cannot_be_is_named_with_what_to_write_and_the_rest_counts() {
+        for (pair, advice) in [
+            ("dns_server=10.0.0.53", "write IPv6 addresses with ;"),
+            ("server_id=fd00::1", "write a MAC address"),
+            ("dns_servers=fd00::53", "write dns_server, or option_<number>"),
+            ("bootfile_name=x.efi", "write a URI"),
+            ("option_3=x", "leave it out"),
+            ("option_2=x", "write server_id instead"),
+            ("option_70000=x", "from 21 to 65535"),
+            ("preferred_lifetime=9000", "no more than lease_time, which is 3600"),
+            ("information_refresh_time=60", "from 600 to"),
+        ] {
+            let (options, faults) = V6::parse(&format!("{pair},sntp_server=fd00::2"));
+            assert_eq!((faults.len(), options.options.len()), (1, 1), "{faults:?}");
+            let told = faults[0].to_string();
+            assert!(told.starts_with(&format!("{pair:?}: ")) && told.contains(advice), "{told}");
+        }
+    }
+}
