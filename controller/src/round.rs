@@ -19,6 +19,7 @@ mod ips;
 mod late;
 mod networks;
 mod outdated;
+mod patience;
 mod standalone;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -45,6 +46,7 @@ use crate::world::World;
 use crate::{hold, rows, vips};
 
 use late::Late;
+use patience::Patience;
 
 /// API writes in flight at once.
 const PARALLEL_WRITES: usize = 48;
@@ -95,6 +97,7 @@ pub struct Rounds {
     resync_at: Option<Instant>,
     statuses_due: Option<Instant>,
     late: Late,
+    patience: Patience,
 }
 
 impl Rounds {
@@ -102,14 +105,17 @@ impl Rounds {
     #[must_use]
     pub fn new(world: World, edge: Edge) -> Self {
         let late = Late::new(&edge.client);
+        let patience = Patience::default();
+        let client = patience.bound(&edge.client, patience::LIMIT);
         Self {
             world,
-            edge,
+            edge: Edge { client, ..edge },
             later: HashMap::new(),
             waiting: BTreeSet::new(),
             resync_at: None,
             statuses_due: None,
             late,
+            patience,
         }
     }
 
@@ -140,6 +146,7 @@ impl Rounds {
         if !self.is_ready() {
             return;
         }
+        self.patience.regain();
         let now = Timestamp::now();
         if self.resync_at.is_some_and(|at| at <= Instant::now()) {
             self.resync_at = None;

@@ -9,10 +9,13 @@
 //!
 //! It is a courtesy: who cannot reach it goes on without (`failurePolicy: Ignore`), and
 //! what it lets pass becomes a condition. Nothing that comes in is trusted: a request
-//! has a longest size and a longest time, and one that cannot be read is told so.
+//! has a longest size and a longest time, all of them together have a longest size, and
+//! one that cannot be read is told so. Nobody keeps out others by saying nothing.
 
 mod answer;
 mod authority;
+mod body;
+mod places;
 mod registration;
 
 use std::convert::Infallible;
@@ -23,7 +26,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -36,19 +39,42 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info, warn};
 
 use crate::admission::Facts;
+use body::Unread;
+use places::{Place, Places};
 pub use registration::{At, ServiceName};
 
 /// The largest request: an object and the one before it, of which etcd stores no more
 /// than 1.5 MiB each.
 const LARGEST: usize = 4 << 20;
-/// The most connections at once, each of which may hold one such request.
-const CONNECTIONS: usize = 64;
-/// How long a handshake or a request may take to come in.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a connection may be silent between requests.
-const SILENCE: Duration = Duration::from_secs(90);
+/// The longest head of a request, in bytes.
+const LARGEST_HEAD: usize = 64 << 10;
+/// What is not a test's.
+const LIMITS: Limits = Limits {
+    connections: 64,
+    memory: 8 * LARGEST,
+    patience: Duration::from_secs(10),
+    silence: Duration::from_secs(90),
+    lifetime: Duration::from_secs(600),
+};
 /// Delay before the API is asked again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How much is put up with.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Connections at once.
+    connections: usize,
+    /// Bytes of all requests that are there or come in, together; no less than the
+    /// largest.
+    memory: usize,
+    /// How long a handshake with the head of the first request may take to come in, and
+    /// how long a body.
+    patience: Duration,
+    /// How long a connection may be silent before its next request is there.
+    silence: Duration,
+    /// The age from which on a connection ends with its next answer.
+    lifetime: Duration,
+}
 
 /// Flags of the webhook.
 // clap names a group of flags after its type.
@@ -109,35 +135,38 @@ pub async fn start(
     let facts = Arc::new(Facts::default());
     let (client, kept) = (client.clone(), Arc::clone(&facts));
     tasks.spawn(async move {
+        let mut told = String::new();
         let identity = loop {
             match authority::identity(&client, &args.webhook_secret, &host, listen.ip()).await {
                 Ok(identity) => break identity,
                 Err(error) => {
                     let error = format!("{error:#}");
-                    warn!(error, "The webhook has no certificate yet; trying again");
+                    if error != told {
+                        warn!(error, "The webhook has no certificate yet; trying again");
+                        told = error;
+                    }
                 }
             }
             tokio::time::sleep(RETRY).await;
         };
         info!(%address, host, "Webhook started");
         tokio::join!(
-            serve(listener, identity.acceptor, kept),
+            serve(listener, identity.acceptor, kept, LIMITS),
             registration::keep(client, place, identity.authority),
         );
     });
     Ok(Some(facts))
 }
 
-async fn serve(listener: TcpListener, tls: TlsAcceptor, facts: Arc<Facts>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+async fn serve(listener: TcpListener, tls: TlsAcceptor, facts: Arc<Facts>, limits: Limits) {
+    let memory = Semaphore::new(limits.memory);
+    let desk = Arc::new(Desk { tls, facts, memory, limits });
+    let places = Places::new(limits.connections);
+    loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let connection = connection(stream, tls.clone(), Arc::clone(&facts));
-                tokio::spawn(async move {
-                    connection.await;
-                    drop(place);
-                });
+                let place = places.take(limits.patience).await;
+                tokio::spawn(Arc::clone(&desk).connection(stream, Arc::new(place)));
             }
             Err(error) => {
                 warn!(%error, "A connection could not be accepted");
@@ -147,44 +176,82 @@ async fn serve(listener: TcpListener, tls: TlsAcceptor, facts: Arc<Facts>) {
     }
 }
 
-async fn connection(stream: TcpStream, tls: TlsAcceptor, facts: Arc<Facts>) {
-    stream.set_nodelay(true).ok();
-    let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, tls.accept(stream)).await else {
-        return debug!("A TLS handshake failed");
-    };
-    let service = service_fn(move |request| {
-        let facts = Arc::clone(&facts);
-        async move { Ok::<_, Infallible>(respond(&facts, request).await) }
-    });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(SILENCE)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
-    if let Err(error) = served {
-        debug!(%error, "A connection ended early");
-    }
+/// What all connections share.
+struct Desk {
+    tls: TlsAcceptor,
+    facts: Arc<Facts>,
+    /// What requests may still take, in bytes.
+    memory: Semaphore,
+    limits: Limits,
 }
 
-async fn respond(facts: &Facts, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    if request.method() != Method::POST {
-        return plain(StatusCode::METHOD_NOT_ALLOWED, "reviews are asked for with POST");
-    }
-    let body = Limited::new(request.into_body(), LARGEST).collect();
-    let body = match tokio::time::timeout(PATIENCE, body).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(_)) => return plain(StatusCode::PAYLOAD_TOO_LARGE, "the request is too large"),
-        Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, "the request did not come in time"),
-    };
-    match std::panic::catch_unwind(AssertUnwindSafe(|| answer::answer(facts, &body))) {
-        Ok(Ok(review)) => {
-            let mut response = Response::new(Full::from(review));
-            let json = http::HeaderValue::from_static("application/json");
-            response.headers_mut().insert(http::header::CONTENT_TYPE, json);
-            response
+impl Desk {
+    async fn connection(self: Arc<Self>, stream: TcpStream, place: Arc<Place>) {
+        stream.set_nodelay(true).ok();
+        tokio::select! {
+            () = self.talk(stream, &place) => {}
+            () = place.is_over() => debug!("A connection was silent for too long, or gave way"),
         }
-        Ok(Err(error)) => plain(StatusCode::BAD_REQUEST, &error.to_string()),
-        Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "the object could not be reviewed"),
+    }
+
+    async fn talk(self: &Arc<Self>, stream: TcpStream, place: &Arc<Place>) {
+        let Ok(stream) = self.tls.accept(stream).await else {
+            return debug!("A TLS handshake failed");
+        };
+        let service = service_fn(|request| {
+            let (desk, place) = (Arc::clone(self), Arc::clone(place));
+            async move {
+                let mut response = desk.respond(request, &place).await;
+                if place.age() > desk.limits.lifetime {
+                    let close = http::HeaderValue::from_static("close");
+                    response.headers_mut().insert(http::header::CONNECTION, close);
+                }
+                place.may_ask(desk.limits.silence);
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.limits.silence)
+            .max_buf_size(LARGEST_HEAD)
+            .serve_connection(TokioIo::new(stream), service)
+            .await;
+        if let Err(error) = served {
+            debug!(%error, "A connection ended early");
+        }
+    }
+
+    async fn respond(&self, request: Request<Incoming>, place: &Place) -> Response<Full<Bytes>> {
+        if request.method() != Method::POST {
+            return plain(StatusCode::METHOD_NOT_ALLOWED, "reviews are asked for with POST");
+        }
+        // Who has said half of it is told that it took too long.
+        place.may_ask(2 * self.limits.patience);
+        let body = body::read(request.into_body(), LARGEST, &self.memory);
+        let body = match tokio::time::timeout(self.limits.patience, body).await {
+            Ok(Ok(body)) => body,
+            Ok(Err(Unread::TooLong)) => {
+                return plain(StatusCode::PAYLOAD_TOO_LARGE, "the request is too large");
+            }
+            Ok(Err(Unread::Broken)) => {
+                return plain(StatusCode::BAD_REQUEST, "the request ended early");
+            }
+            Err(_) => {
+                return plain(StatusCode::REQUEST_TIMEOUT, "the request did not come in time");
+            }
+        };
+        place.is_answered();
+        let answer = AssertUnwindSafe(|| answer::answer(&self.facts, &body.bytes));
+        match std::panic::catch_unwind(answer) {
+            Ok(Ok(review)) => {
+                let mut response = Response::new(Full::from(review));
+                let json = http::HeaderValue::from_static("application/json");
+                response.headers_mut().insert(http::header::CONTENT_TYPE, json);
+                response
+            }
+            Ok(Err(error)) => plain(StatusCode::BAD_REQUEST, &error.to_string()),
+            Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "the object could not be reviewed"),
+        }
     }
 }
 
@@ -193,3 +260,6 @@ fn plain(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
     *response.status_mut() = status;
     response
 }
+
+#[cfg(test)]
+mod tests;

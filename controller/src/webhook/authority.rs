@@ -1,14 +1,15 @@
 //! The certificate of the webhook, and the authority that the API trusts for it.
 //!
 //! The authority is made once and lives in a Secret, so that all controllers share it
-//! and the API need be told of one. A certificate is made anew at every start, for the
-//! names of that start, and never stored.
+//! and the API need be told of one. Whoever has an authority puts it there instead,
+//! under whatever name. A certificate is made anew at every start, for the names of that
+//! start, and never stored; before it is used it is looked at as the API will.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
@@ -17,8 +18,14 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose,
 };
+use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier as _;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{
+    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName as TlsName, UnixTime,
+};
 use tokio_rustls::TlsAcceptor;
 
 use super::ServiceName;
@@ -34,6 +41,12 @@ pub(super) struct Identity {
     pub(super) authority: String,
 }
 
+/// An authority: its certificate, and those after it that vouch for it, and its key.
+pub(super) struct Authority {
+    certificate: String,
+    key: String,
+}
+
 /// A certificate for `host` and the address listened at.
 pub(super) async fn identity(
     client: &Client,
@@ -41,8 +54,29 @@ pub(super) async fn identity(
     host: &str,
     listen: IpAddr,
 ) -> anyhow::Result<Identity> {
-    let (authority, key) = authority(client, secret).await?;
-    let issuer = Issuer::new(params(), KeyPair::from_pem(&key)?);
+    let authority = shared(client, secret).await?;
+    issue(authority, host, listen).with_context(|| {
+        format!(
+            "Secret {secret} has no authority that the API could trust for {host:?}: put one there (its certificate as {CERTIFICATE}, its key as {KEY}), or delete the Secret and it is made anew"
+        )
+    })
+}
+
+/// The same, signed by this authority.
+///
+/// # Errors
+/// When whoever trusts the authority would not trust the certificate.
+pub(super) fn issue(authority: Authority, host: &str, listen: IpAddr) -> anyhow::Result<Identity> {
+    let Authority { certificate, key } = authority;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let trusted = CertificateDer::pem_slice_iter(certificate.as_bytes());
+    let trusted: Vec<_> =
+        trusted.collect::<Result<_, _>>().with_context(|| format!("reading {CERTIFICATE}"))?;
+    let own = trusted.first().with_context(|| format!("{CERTIFICATE} has no certificate"))?;
+    check_authority(own)?;
+    let key = KeyPair::from_pem(&key).with_context(|| format!("reading {KEY}"))?;
+    let issuer = Issuer::from_ca_cert_der(own, key)?;
+
     let mut names = vec![host.to_owned(), "localhost".to_owned()];
     if !listen.is_unspecified() {
         names.push(listen.to_string());
@@ -51,22 +85,70 @@ pub(super) async fn identity(
     params.distinguished_name = named("berth-webhook");
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let own_key = KeyPair::generate()?;
-    let certificate = params.signed_by(&own_key, &issuer)?;
-    let chain =
-        vec![certificate.der().clone(), CertificateDer::from_pem_slice(authority.as_bytes())?];
+    let made = params.signed_by(&own_key, &issuer)?;
+    check_as_the_api_does(made.der(), &trusted, host, &provider)?;
+
+    let chain = std::iter::once(made.der().clone()).chain(trusted.iter().cloned()).collect();
     let own_key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(own_key.serialize_der()));
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, own_key)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Identity { acceptor: TlsAcceptor::from(Arc::new(config)), authority })
+    Ok(Identity { acceptor: TlsAcceptor::from(Arc::new(config)), authority: certificate })
 }
 
-/// Certificate and key of the authority: those that are there, or else new ones. Of two
-/// that make them at once the first one counts.
-async fn authority(client: &Client, secret: &ServiceName) -> anyhow::Result<(String, String)> {
+/// Whether this may sign others, and may today: of what it trusts rustls does not ask.
+fn check_authority(certificate: &CertificateDer<'_>) -> anyhow::Result<()> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate)
+        .with_context(|| format!("reading {CERTIFICATE}"))?;
+    let subject = parsed.subject();
+    let is_ca = parsed.basic_constraints()?.is_some_and(|one| one.value.ca);
+    ensure!(
+        is_ca,
+        "{CERTIFICATE} ({subject}) is no authority's: it lacks basicConstraints CA:TRUE"
+    );
+    let signs = parsed.key_usage()?.is_none_or(|one| one.value.key_cert_sign());
+    ensure!(signs, "{CERTIFICATE} ({subject}) may not sign: its keyUsage lacks keyCertSign");
+    let validity = parsed.validity();
+    ensure!(
+        validity.is_valid(),
+        "{CERTIFICATE} ({subject}) is valid from {} to {} only: renew it",
+        validity.not_before,
+        validity.not_after
+    );
+    Ok(())
+}
+
+/// Whether who trusts these takes the certificate for that of `host`.
+fn check_as_the_api_does(
+    certificate: &CertificateDer<'_>,
+    trusted: &[CertificateDer<'_>],
+    host: &str,
+    provider: &Arc<CryptoProvider>,
+) -> anyhow::Result<()> {
+    let mut roots = RootCertStore::empty();
+    for one in trusted {
+        roots.add(one.clone().into_owned()).with_context(|| format!("reading {CERTIFICATE}"))?;
+    }
+    let verifier =
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    let name = TlsName::try_from(host)
+        .with_context(|| format!("{host:?} is no name that a certificate can be for"))?;
+    verifier
+        .build()?
+        .verify_server_cert(certificate, &[], &name, &[], UnixTime::now())
+        .with_context(|| {
+            format!(
+                "what it signs does not verify by {CERTIFICATE}: {KEY} must be the key of the first certificate there, whose name constraints, if any, must allow {host:?}"
+            )
+        })?;
+    Ok(())
+}
+
+/// The authority that is there, or else a new one. Of two that make one at once the
+/// first one counts.
+async fn shared(client: &Client, secret: &ServiceName) -> anyhow::Result<Authority> {
     let api: Api<Secret> = Api::namespaced(client.clone(), &secret.namespace);
     let there = api.get_opt(&secret.name).await.context("reading the authority's Secret")?;
     if let Some(there) = there {
@@ -74,10 +156,9 @@ async fn authority(client: &Client, secret: &ServiceName) -> anyhow::Result<(Str
             format!("Secret {secret} has no authority: delete it, and it is made anew")
         });
     }
-    let key = KeyPair::generate()?;
-    let certificate = params().self_signed(&key)?.pem();
-    let parts = [(CERTIFICATE, certificate), (KEY, key.serialize_pem())];
-    let data = parts.map(|(name, pem)| (name.to_owned(), ByteString(pem.into_bytes())));
+    let Authority { certificate, key } = made()?;
+    let data = [(CERTIFICATE, certificate), (KEY, key)];
+    let data = data.map(|(name, pem)| (name.to_owned(), ByteString(pem.into_bytes())));
     let made = Secret {
         metadata: ObjectMeta { name: Some(secret.name.clone()), ..ObjectMeta::default() },
         type_: Some("kubernetes.io/tls".to_owned()),
@@ -89,29 +170,82 @@ async fn authority(client: &Client, secret: &ServiceName) -> anyhow::Result<(Str
     read(&made.context("making the authority's Secret")?)
 }
 
-fn read(secret: &Secret) -> anyhow::Result<(String, String)> {
+/// A new authority.
+pub(super) fn made() -> anyhow::Result<Authority> {
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = named("berth-webhook-ca");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let certificate = params.self_signed(&key)?.pem();
+    Ok(Authority { certificate, key: key.serialize_pem() })
+}
+
+fn read(secret: &Secret) -> anyhow::Result<Authority> {
     let part = |name: &str| {
         let part = secret.data.as_ref().and_then(|data| data.get(name));
         let part = part.with_context(|| format!("it has no {name}"))?;
         anyhow::Ok(String::from_utf8(part.0.clone())?)
     };
-    let (certificate, key) = (part(CERTIFICATE)?, part(KEY)?);
-    CertificateDer::from_pem_slice(certificate.as_bytes())?;
-    KeyPair::from_pem(&key)?;
-    Ok((certificate, key))
-}
-
-/// The same for every authority of ours, so the stored certificate need not be parsed.
-fn params() -> CertificateParams {
-    let mut params = CertificateParams::default();
-    params.distinguished_name = named("berth-webhook-ca");
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params
+    Ok(Authority { certificate: part(CERTIFICATE)?, key: part(KEY)? })
 }
 
 fn named(name: &str) -> DistinguishedName {
     let mut distinguished = DistinguishedName::new();
     distinguished.push(DnType::CommonName, name);
     distinguished
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    /// An authority of somebody else's making.
+    fn foreign(change: impl FnOnce(&mut CertificateParams)) -> (Authority, KeyPair) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = named("Example Corp. Root");
+        params.distinguished_name.push(DnType::OrganizationName, "Example Corp.");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        change(&mut params);
+        let certificate = params.self_signed(&key).unwrap().pem();
+        (Authority { certificate, key: key.serialize_pem() }, key)
+    }
+
+    fn told(authority: Authority, host: &str) -> String {
+        let issued = issue(authority, host, Ipv4Addr::LOCALHOST.into());
+        issued.err().map(|error| format!("{error:#}")).unwrap_or_default()
+    }
+
+    #[test]
+    fn an_authority_of_any_name_is_one_that_the_api_can_trust() {
+        assert_eq!(told(made().unwrap(), "berth.net.svc"), "");
+        assert_eq!(told(foreign(|_| ()).0, "berth.net.svc"), "");
+        assert_eq!(told(foreign(|_| ()).0, "10.0.0.1"), "");
+        assert_eq!(told(foreign(|_| ()).0, "fd00::1"), "");
+    }
+
+    #[test]
+    fn what_the_api_would_not_trust_is_told_with_what_to_change() {
+        let (mut other, _) = foreign(|_| ());
+        other.key = made().unwrap().key;
+        assert!(told(other, "berth").contains("tls.key must be the key of the first certificate"));
+        let (leaf, _) = foreign(|params| params.is_ca = IsCa::ExplicitNoCa);
+        assert!(told(leaf, "berth").contains("Example Corp. Root"), "who it is");
+        let (leaf, _) = foreign(|params| params.is_ca = IsCa::NoCa);
+        assert!(told(leaf, "berth").contains("lacks basicConstraints CA:TRUE"));
+        let (old, _) = foreign(|params| params.not_after = rcgen::date_time_ymd(2020, 1, 1));
+        assert!(told(old, "berth").contains("renew it"));
+        let (narrow, _) = foreign(|params| {
+            let permitted_subtrees = vec![rcgen::GeneralSubtree::DnsName("example.com".to_owned())];
+            params.name_constraints =
+                Some(rcgen::NameConstraints { permitted_subtrees, excluded_subtrees: vec![] });
+        });
+        assert!(told(narrow, "berth.net.svc").contains("must allow \"berth.net.svc\""));
+        let (silent, _) = foreign(|params| params.key_usages = vec![KeyUsagePurpose::CrlSign]);
+        assert!(told(silent, "berth").contains("keyCertSign"));
+        assert!(told(made().unwrap(), "not a name").contains("no name that a certificate"));
+    }
 }
