@@ -73,16 +73,44 @@ pub type Objects = BoxStream<'static, Result<DynamicObject, watcher::Error>>;
 /// # Errors
 /// When the watch does not begin.
 pub async fn watch(cluster: &Cluster, kind: Kind) -> anyhow::Result<Objects> {
-    let events = watcher(cluster.api(kind), watcher::Config::default());
-    let mut events = events.default_backoff().boxed();
+    from_now(cluster, kind, watcher::Config::default()).await
+}
+
+/// The same of the one object of this name: nobody has to list the others for it.
+///
+/// # Errors
+/// When the watch does not begin.
+pub async fn watch_one(cluster: &Cluster, kind: Kind, name: &str) -> anyhow::Result<Objects> {
+    let named = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    from_now(cluster, kind, named).await
+}
+
+/// Each object of a kind that is there, and then each that comes or changes.
+#[must_use]
+pub fn all(cluster: &Cluster, kind: Kind) -> Objects {
+    objects(watcher(cluster.api(kind), watcher::Config::default()).default_backoff().boxed())
+}
+
+type Events = BoxStream<'static, Result<Event<DynamicObject>, watcher::Error>>;
+
+async fn from_now(
+    cluster: &Cluster,
+    kind: Kind,
+    which: watcher::Config,
+) -> anyhow::Result<Objects> {
+    let mut events = watcher(cluster.api(kind), which).default_backoff().boxed();
     while !matches!(events.try_next().await?.context("a watch goes on")?, Event::InitDone) {}
+    Ok(objects(events))
+}
+
+fn objects(events: Events) -> Objects {
     let objects = events.try_filter_map(async |event| {
         Ok(match event {
             Event::Apply(object) | Event::InitApply(object) => Some(object),
             Event::Delete(_) | Event::Init | Event::InitDone => None,
         })
     });
-    Ok(objects.boxed())
+    objects.boxed()
 }
 
 /// Reads until objects of `count` names have been `wanted`; says when each was, first.

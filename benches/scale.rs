@@ -9,24 +9,29 @@
 //! | `burst_10000_transactions` | the same | transactions on the northbound database, by its log |
 //! | `burst_10000_store_writes` | the first is sent | revisions of the store a VM, by whomever, up to that point; the VM's own is one |
 //! | `rss_controller_10000` | the controller's most, up to that point | |
-//! | `restart_10000` | the controller is killed, and one more VM made | its IP object was seen |
+//! | `running_10000` | the first is sent | every VM says that it runs |
+//! | `burst_api_writes_per_vm` | the same, on the real API | writing requests of our parts a VM, refused ones included, lease renewals not, as kube-apiserver counts them |
+//! | `restart_10000` | the controller is killed, and one more VM made, when all run | its IP object was seen |
+//! | `rss_controller_10000_restarted`, `…_restarted_most` | then | what the new controller has resident, and the most it had |
+//! | `restart_100000`, `rss_controller_100000_restarted` | the same with 100,000 addresses that IP objects reserve, and no VM | |
 //! | `subnets_1000_ready` | the first of 200 VPCs is sent, with 1,000 subnets | the last subnet says Ready |
 //! | `subnets_1000_transactions` | the same | as above |
 //! | `peer_burst_10000`, … | ours on the real API beside what Kube-OVN's controller needs for as many pods, where it is given (see `peer.rs`) | |
 //!
 //! `BERTH_SCALE` gives other numbers than 10,000 and 1,000, to see what grows: `2000,200`.
-//! With it each figure is named by its number. `BERTH_SCALE_ONLY` is one of `embedded`,
-//! `real` and `subnets`.
+//! With it each figure is named by its number, and ten times as many addresses are held as
+//! there are VMs. `BERTH_SCALE_ONLY` is one of `embedded`, `real`, `held` and `subnets`.
 //!
 //! The VMs are to run, under the fake hypervisor of one agent: instances and statuses are
 //! written at the same time.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use benches::Figure;
-use benches::bed::{LIMIT, count, create, make_subnet, watch};
+use benches::bed::{self, LIMIT, all, count, create, make_subnet, watch, watch_one};
 use benches::peer::{self, Peer};
 use kube::api::ListParams;
 use kube::core::DynamicObject;
@@ -89,6 +94,12 @@ async fn main() -> ExitCode {
             status = ExitCode::FAILURE;
         }
     }
+    if is_asked("held")
+        && let Err(error) = held(size.ports * 10).await
+    {
+        eprintln!("held: {error:#}");
+        status = ExitCode::FAILURE;
+    }
     if is_asked("subnets")
         && let Err(error) = subnets(size.subnets).await
     {
@@ -104,6 +115,7 @@ async fn burst(flavour: Flavour, ports: usize) -> anyhow::Result<()> {
     make_subnet(&world.cluster).await?;
     let seen = watch(&world.cluster, IP).await?;
     let before = revision(&world.cluster).await?;
+    let written_before = written(&world.cluster).await?;
     let started = Instant::now();
     let vm = |n: usize| Vm::named(&format!("port-{n}")).on("bench").object();
     let creating = async {
@@ -119,7 +131,7 @@ async fn burst(flavour: Flavour, ports: usize) -> anyhow::Result<()> {
         waits.push(seen.duration_since(sent));
     }
     waits.sort_unstable();
-    let name = |figure: &str, what: &str| format!("{figure}_{ports}{what}_{}", flavour.name());
+    let name = |figure: &str, what: &str| format!("{figure}_{ports}{what}_{}", label(flavour));
     let took = done.duration_since(started).as_secs_f64();
     Figure::new(&name("burst", ""), took, "s").against("plain-create", plain.as_secs_f64()).print();
     for (figure, value) in [
@@ -136,9 +148,14 @@ async fn burst(flavour: Flavour, ports: usize) -> anyhow::Result<()> {
     let seconds = cpu_seconds(&world, "controller")?;
     Figure::new(&name("burst", "_controller_cpu"), seconds, "s").print();
     Figure::new(&name("rss_controller", ""), most_mib(&world, "controller")?, "MiB").print();
+    let memory = most_mib(&world, "controller")?;
+    let runs = |vm: &DynamicObject| vm.data["status"]["printableStatus"] == "Running";
+    count(all(&world.cluster, VM), ports, runs).await?;
+    Figure::new(&name("running", ""), started.elapsed().as_secs_f64(), "s").print();
+    tell_writes(&written_before, &written(&world.cluster).await?, ports);
     let restart = restart(&mut world).await?.as_secs_f64();
     Figure::new(&name("restart", ""), restart, "s").print();
-    let memory = most_mib(&world, "controller")?;
+    tell_memory(&world, &name("rss_controller", "_restarted"))?;
     world.finish().await?;
     let Some(peer) = Peer::given().filter(|_| flavour == Flavour::Real) else { return Ok(()) };
     let theirs = peer::measure(&peer, ports).await?;
@@ -152,6 +169,60 @@ async fn burst(flavour: Flavour, ports: usize) -> anyhow::Result<()> {
         let name = format!("peer_{figure}_{ports}");
         Figure::new(&name, ours, unit).against("kube-ovn", theirs).print();
     }
+    Ok(())
+}
+
+/// What a figure of this API is called by.
+const fn label(flavour: Flavour) -> &'static str {
+    match flavour {
+        Flavour::Embedded => "embedded",
+        Flavour::Real => "kube",
+    }
+}
+
+/// How often kube-apiserver was asked to write something, by what; our own API does not
+/// count that.
+async fn written(cluster: &Cluster) -> anyhow::Result<BTreeMap<String, u64>> {
+    let mut counts = BTreeMap::new();
+    if cluster.flavour() != Flavour::Real {
+        return Ok(counts);
+    }
+    let request = http::Request::get("/metrics").body(Vec::new())?;
+    let metrics = cluster.api(VM).into_client().request_text(request).await?;
+    for line in metrics.lines().filter(|line| line.starts_with("apiserver_request_total{")) {
+        let label = |name: &str| line.split_once(&format!(",{name}=\""))?.1.split('"').next();
+        let (Some(verb), Some(resource)) = (label("verb"), label("resource")) else { continue };
+        let writes = ["POST", "PUT", "PATCH", "APPLY", "DELETE"].contains(&verb);
+        let (_, count) = line.rsplit_once(' ').context("a metric has a value")?;
+        if writes && resource != "leases" {
+            let part = label("subresource").unwrap_or_default();
+            *counts.entry(format!("{verb} {resource} {part}")).or_default() +=
+                count.parse::<u64>()?;
+        }
+    }
+    Ok(counts)
+}
+
+/// Says what was written since `before`, and how much that is a VM.
+fn tell_writes(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>, vms: usize) {
+    let mut total = 0;
+    for (what, count) in after {
+        let count = count - before.get(what).unwrap_or(&0);
+        // The one kind of write that is this benchmark's own.
+        if count > 0 && !what.starts_with("POST virtualmachines ") {
+            println!("  {count:>6} {what}");
+            total += count;
+        }
+    }
+    if total > 0 {
+        Figure::new("burst_api_writes_per_vm", total as f64 / vms as f64, "writes").print();
+    }
+}
+
+/// Says what the controller has resident, and the most that it had.
+fn tell_memory(world: &World, name: &str) -> anyhow::Result<()> {
+    Figure::new(name, bed::mib(world, "controller")?, "MiB").print();
+    Figure::new(&format!("{name}_most"), most_mib(world, "controller")?, "MiB").print();
     Ok(())
 }
 
@@ -182,13 +253,41 @@ async fn plain_creates(flavour: Flavour, ports: usize) -> anyhow::Result<Duratio
 async fn restart(world: &mut World) -> anyhow::Result<Duration> {
     let killed = world.kill(Part::Controller)?;
     let started = Instant::now();
-    let seen = watch(&world.cluster, IP).await?;
+    let seen = watch_one(&world.cluster, IP, &port_of("first")).await?;
     world.cluster.create(VM, Vm::named("first").on("bench").object()).await?;
-    let name = port_of("first");
-    let is_first = |ip: &DynamicObject| ip.metadata.name.as_ref() == Some(&name);
-    let seen = count(seen, 1, is_first).await?;
+    let seen = count(seen, 1, |_| true).await?;
     world.back(killed).await?;
     Ok(seen.values().next().context("one was seen")?.duration_since(started))
+}
+
+/// A restart with so many addresses held, each reserved by an IP object.
+async fn held(addresses: usize) -> anyhow::Result<()> {
+    let mut world = one_node(Flavour::Embedded).await?;
+    make_subnet(&world.cluster).await?;
+    // Of a /12 no block of 256 is full, as with addresses that come and go.
+    let wide = Subnet::named("wide").in_vpc("bench-vpc").of("10.16.0.0/12");
+    world.cluster.create(SUBNET, wide.object()).await?;
+    let reservation = |n: usize| {
+        let address = format!("10.{}.{}.{}", 16 + n / 50_000, n / 200 % 250, n % 200 + 10);
+        json!({
+            "apiVersion": "kubeovn.io/v1",
+            "kind": "IP",
+            "metadata": {"name": port_of(&format!("held-{n}"))},
+            "spec": {
+                "podName": format!("held-{n}"), "namespace": "default", "subnet": "wide",
+                "ipAddress": address, "v4IpAddress": address, "podType": "VirtualMachine",
+            },
+        })
+    };
+    create(&world.cluster, IP, addresses, reservation).await?;
+    let all_held = |subnet: &DynamicObject| {
+        subnet.data["status"]["v4usingIPs"].as_f64() == Some(addresses as f64)
+    };
+    count(all(&world.cluster, SUBNET), 1, all_held).await?;
+    let seconds = restart(&mut world).await?.as_secs_f64();
+    Figure::new(&format!("restart_{addresses}"), seconds, "s").print();
+    tell_memory(&world, &format!("rss_controller_{addresses}_restarted"))?;
+    world.finish().await
 }
 
 async fn subnets(count_of: usize) -> anyhow::Result<()> {
