@@ -183,6 +183,8 @@ pub fn decide(world: &mut World, key: &VmKey, policy: Policy, now: Timestamp) ->
         standalone::serve(world, &mut decision, &instance, now);
     }
     settle_holdings(world, &mut decision, policy);
+    // All decisions of a round are there at once.
+    decision.ports.shrink_to_fit();
     decision
 }
 

@@ -41,6 +41,7 @@ use edits::{Change, Edit, Outcome, Write, apply, empty, version};
 use pools::{of_family, take};
 
 use crate::family::{Family, covers, covers_network};
+use crate::few::Few;
 use crate::network::Network;
 
 /// Writes in flight at once.
@@ -58,13 +59,21 @@ pub struct Ledger {
     /// as they were.
     unreadable: BTreeSet<String>,
     /// What is held, by VM; follows `blocks` and the edits. What is lent is held by both.
-    by_vm: HashMap<VmKey, BTreeMap<Claimant, BTreeSet<(String, IpAddr)>>>,
+    by_vm: HashMap<VmKey, Few<Holding>>,
     /// By block: what the next commit changes.
     edits: BTreeMap<String, Edit>,
     /// What was noted since the last attempt began, oldest first.
     noted: Vec<Noted>,
     /// Subnets whose pools no longer follow from the blocks.
     stale: BTreeSet<String>,
+}
+
+/// An address of a subnet in the name of a claimant.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Holding {
+    claimant: Claimant,
+    subnet: String,
+    address: IpAddr,
 }
 
 /// A change, and the one of the same address that it took the place of.
@@ -207,19 +216,23 @@ impl Ledger {
 
     /// The addresses whose entries name `claimant`, as who has or who has lent them.
     fn own_addresses(&self, subnet: &str, claimant: &Claimant) -> Vec<IpAddr> {
-        let held = self.by_vm.get(&claimant.vm).and_then(|claims| claims.get(claimant));
-        let here = |(name, address): &(String, IpAddr)| (name == subnet).then_some(*address);
-        held.into_iter().flatten().filter_map(here).collect()
+        let held = self.by_vm.get(&claimant.vm).into_iter().flatten();
+        let here = |one: &&Holding| one.claimant == *claimant && one.subnet == subnet;
+        held.filter(here).map(|one| one.address).collect()
     }
 
     /// All that is held in the name of `vm`, by whatever uid.
     #[must_use]
     pub fn held_for(&self, vm: &VmKey) -> Vec<(Claimant, String)> {
-        let Some(claims) = self.by_vm.get(vm) else { return Vec::new() };
-        let mut held = Vec::new();
-        for (claimant, addresses) in claims {
-            let subnets: BTreeSet<_> = addresses.iter().map(|(subnet, _)| subnet.clone()).collect();
-            held.extend(subnets.into_iter().map(|subnet| (claimant.clone(), subnet)));
+        let mut held: Vec<(Claimant, String)> = Vec::new();
+        for one in self.by_vm.get(vm).into_iter().flatten() {
+            let is_last = |(claimant, subnet): &(Claimant, String)| {
+                *claimant == one.claimant && *subnet == one.subnet
+            };
+            // In order of claimant and subnet.
+            if !held.last().is_some_and(is_last) {
+                held.push((one.claimant.clone(), one.subnet.clone()));
+            }
         }
         held
     }
@@ -231,7 +244,9 @@ impl Ledger {
 
     /// Every port that holds something.
     pub fn held_ports(&self) -> impl Iterator<Item = &str> {
-        self.by_vm.values().flat_map(BTreeMap::keys).map(|claimant| claimant.port.as_str())
+        let same = |one: &Holding, next: &Holding| one.claimant.port == next.claimant.port;
+        let ports = self.by_vm.values().flat_map(move |held| held.iter().as_slice().chunk_by(same));
+        ports.filter_map(|held| Some(held.first()?.claimant.port.as_str()))
     }
 
     /// The held addresses of one subnet.
@@ -575,16 +590,14 @@ impl Ledger {
 
     /// Has the index say whether `claimant` holds `address`.
     fn set_held(&mut self, subnet: &str, address: IpAddr, claimant: &Claimant, held: bool) {
-        let place = (subnet.to_owned(), address);
-        let claims = self.by_vm.entry(claimant.vm.clone()).or_default();
+        let holding = Holding { claimant: claimant.clone(), subnet: subnet.to_owned(), address };
         if held {
-            claims.entry(claimant.clone()).or_default().insert(place);
-        } else if let Some(places) = claims.get_mut(claimant) {
-            places.remove(&place);
-        }
-        claims.retain(|_, places| !places.is_empty());
-        if claims.is_empty() {
-            self.by_vm.remove(&claimant.vm);
+            self.by_vm.entry(claimant.vm.clone()).or_default().insert(holding);
+        } else if let Some(holdings) = self.by_vm.get_mut(&claimant.vm) {
+            holdings.remove(&holding);
+            if holdings.is_empty() {
+                self.by_vm.remove(&claimant.vm);
+            }
         }
     }
 

@@ -23,6 +23,7 @@ pub mod defaults;
 pub mod dhcp;
 pub mod egress;
 pub mod family;
+pub mod few;
 pub mod flaw;
 pub mod hold;
 pub mod leave;

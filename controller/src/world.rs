@@ -19,6 +19,7 @@ use kube::{Resource, ResourceExt};
 use net::{MacAddr, names};
 
 use crate::agenda::Agenda;
+use crate::few::Few;
 use crate::flaw::Flaw;
 use crate::ledger::{Ledger, VmKey};
 use crate::namespaces;
@@ -95,11 +96,11 @@ pub struct World {
     pub agenda: Agenda,
     topology: bool,
     /// Ports by the MAC of their IP object.
-    macs: HashMap<MacAddr, BTreeSet<String>>,
+    macs: HashMap<MacAddr, Few<String>>,
     /// VPC and MAC of ports that are decided in this round.
     expected_macs: HashMap<(String, MacAddr), String>,
     /// IP objects by the VM that they are of.
-    ips_of: HashMap<VmKey, BTreeSet<String>>,
+    ips_of: HashMap<VmKey, Few<String>>,
     /// Instances by node.
     load: HashMap<String, usize>,
     /// Instances by node that this round is about to make.
@@ -666,9 +667,9 @@ fn count_on(counts: &mut HashMap<String, usize>, node: &str) {
 
 /// Takes `name` out of the set at `key`, and the set out when it is empty.
 fn forget<Key: Eq + std::hash::Hash>(
-    index: &mut HashMap<Key, BTreeSet<String>>,
+    index: &mut HashMap<Key, Few<String>>,
     key: &Key,
-    name: &str,
+    name: &String,
 ) {
     if let Some(names) = index.get_mut(key) {
         names.remove(name);
