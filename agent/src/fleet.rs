@@ -43,6 +43,13 @@ const LIST_PERIOD: Duration = Duration::from_secs(1);
 /// The least time between two lists: one answers many questions.
 const LIST_REST: Duration = Duration::from_millis(50);
 
+/// After a round that took so long the next waits: a round looks at all VMs, and with
+/// thousands of them one for each event would leave the machine no time for anything else.
+const LONG_ROUND: Duration = Duration::from_millis(1);
+
+/// So many times as long as the round took.
+const ROUND_REST: u32 = 4;
+
 /// How often leftovers are looked for.
 const SWEEP_PERIOD: Duration = Duration::from_secs(300);
 
@@ -55,6 +62,8 @@ pub struct Fleet {
     host: Host,
     watched: Watched,
     vms: HashMap<String, Vm>,
+    /// The uids that have a driver, by domain.
+    driven_as: HashMap<String, BTreeSet<String>>,
     tasks: JoinSet<()>,
     /// Which uid a task drives.
     driven: HashMap<Id, String>,
@@ -95,6 +104,30 @@ enum Presence {
     Elsewhere,
 }
 
+/// A list of domains, to be looked up in.
+struct Domains<'a> {
+    by_uid: HashMap<&'a str, &'a Observed>,
+    by_name: HashMap<&'a str, Vec<&'a Observed>>,
+}
+
+impl<'a> Domains<'a> {
+    fn of(list: &'a [Observed]) -> Self {
+        let mut by_name: HashMap<&str, Vec<&Observed>> = HashMap::with_capacity(list.len());
+        for one in list {
+            by_name.entry(&one.domain).or_default().push(one);
+        }
+        Self { by_uid: list.iter().map(|one| (one.uid.as_str(), one)).collect(), by_name }
+    }
+
+    fn get(&self, uid: &str) -> Option<&'a Observed> {
+        self.by_uid.get(uid).copied()
+    }
+
+    fn named(&self, domain: &str) -> impl Iterator<Item = &'a Observed> {
+        self.by_name.get(domain).into_iter().flatten().copied()
+    }
+}
+
 impl Fleet {
     #[must_use]
     pub fn new(host: Host, watched: Watched) -> Self {
@@ -102,6 +135,7 @@ impl Fleet {
             host,
             watched,
             vms: HashMap::new(),
+            driven_as: HashMap::new(),
             tasks: JoinSet::new(),
             driven: HashMap::new(),
             list: None,
@@ -123,8 +157,16 @@ impl Fleet {
         tracing::info!("VMs and subnets of this node are known");
         self.list().await;
         loop {
+            let begun = Instant::now();
             self.round();
+            let took = begun.elapsed();
             self.sweep().await;
+            if took >= LONG_ROUND {
+                tokio::select! {
+                    () = tokio::time::sleep(took * ROUND_REST) => {}
+                    () = shutdown.cancelled() => break,
+                }
+            }
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 () = self.watched.changed() => {}
@@ -179,10 +221,9 @@ impl Fleet {
     fn round(&mut self) {
         let Some((at, domains)) = self.list.take() else { return };
         let objects = self.watched.vmis();
-        let seen: HashMap<&str, &Observed> =
-            domains.iter().map(|one| (one.uid.as_str(), one)).collect();
+        let seen = Domains::of(&domains);
         self.vms.retain(|uid, vm| vm.input.is_some() || objects.valid.contains_key(uid));
-        self.absent.retain(|uid| self.vms.contains_key(uid) || seen.contains_key(uid.as_str()));
+        self.absent.retain(|uid| self.vms.contains_key(uid) || seen.get(uid).is_some());
 
         for (uid, vmi) in &objects.valid {
             let domain = net::names::domain(&vmi.namespace().unwrap_or_default(), &vmi.name_any());
@@ -205,7 +246,7 @@ impl Fleet {
         domain: &str,
         vmi: Option<&Arc<VirtualMachineInstance>>,
         at: Instant,
-        seen: &HashMap<&str, &Observed>,
+        seen: &Domains<'_>,
     ) {
         let state = seen.get(uid).map(|one| one.state);
         // An ended driver stays ended, unless something of its VM is there after all.
@@ -233,26 +274,24 @@ impl Fleet {
         self.driven.insert(task.id(), uid.to_owned());
         let vm = Vm { domain: domain.to_owned(), input: Some(sender), ended: None };
         self.vms.insert(uid.to_owned(), vm);
+        self.driven_as.entry(domain.to_owned()).or_default().insert(uid.to_owned());
     }
 
     /// Whether another VM of the same name is still being removed.
-    fn is_taken(&self, uid: &str, domain: &str, seen: &HashMap<&str, &Observed>) -> bool {
-        let driven = self
-            .vms
-            .iter()
-            .any(|(other, vm)| vm.domain == domain && vm.input.is_some() && other != uid);
-        driven || seen.values().any(|one| one.domain == domain && one.uid != uid)
+    fn is_taken(&self, uid: &str, domain: &str, seen: &Domains<'_>) -> bool {
+        let mut driven = self.driven_as.get(domain).into_iter().flatten();
+        driven.any(|other| other != uid) || seen.named(domain).any(|one| one.uid != uid)
     }
 
     /// Gives every driver the newest of what concerns it.
-    fn tell(&mut self, objects: &crate::watch::Vmis, at: Instant, seen: &HashMap<&str, &Observed>) {
+    fn tell(&mut self, objects: &crate::watch::Vmis, at: Instant, seen: &Domains<'_>) {
         let subnets = self.watched.subnets();
         let uids: Vec<_> = self.vms.keys().cloned().collect();
         for uid in uids {
             let vmi = objects.valid.get(&uid).cloned();
             let gone = vmi.is_none() && !objects.contains(&uid) && self.is_gone(&uid);
             let Some(input) = self.vms.get(&uid).and_then(|vm| vm.input.as_ref()) else { continue };
-            let state = seen.get(uid.as_str()).map(|one| one.state);
+            let state = seen.get(&uid).map(|one| one.state);
             let news = Input {
                 vmi: if vmi.is_some() || gone { vmi } else { input.borrow().vmi.clone() },
                 subnets: Arc::clone(&subnets),
@@ -328,6 +367,12 @@ impl Fleet {
         let Some(vm) = self.vms.get_mut(&uid) else { return };
         let input = vm.input.take();
         vm.ended = Some(Instant::now());
+        if let Some(uids) = self.driven_as.get_mut(&vm.domain) {
+            uids.remove(&uid);
+            if uids.is_empty() {
+                self.driven_as.remove(&vm.domain);
+            }
+        }
         if let (Some(error), Some(input)) = (defect, input) {
             tracing::error!(uid, %error, "A VM's driver ended by a defect and begins anew");
             self.host.metrics.panicked();
