@@ -172,7 +172,8 @@ pub fn vips(world: &World, now: Timestamp) -> Vec<(Arc<Vip>, VipStatus)> {
             flaws: flaw::told(&vips::flaws(world, vip)),
             waits: vips::waits(world, vip),
             ignored: vips::without_effect(&vip.spec),
-            generation: vip.metadata.generation,
+            // Of a kind without a status subresource, which each write of ours raises.
+            generation: None,
         };
         let mut status = vips::shown(world, vip);
         status.conditions = conditions(&status.conditions, facts, &now);

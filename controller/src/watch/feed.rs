@@ -23,7 +23,7 @@ use kube::core::{ObjectList, Request};
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
 use super::read::Read;
@@ -37,6 +37,10 @@ const SILENCE: Duration = Duration::from_secs(320);
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 /// The longest such delay.
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
+/// A stream that ends so soon after it began was none.
+const AT_ONCE: Duration = Duration::from_secs(1);
+/// Doubts that are enough to ask a server for pages from then on.
+const CERTAIN: u32 = 2;
 /// Said by a bookmark that ends a list.
 const END_OF_LIST: &str = "k8s.io/initial-events-end";
 
@@ -49,6 +53,9 @@ enum Interruption {
     /// The list by watch ended before its end was marked.
     #[error("the list ended early")]
     Unmarked,
+    /// A stream ended as soon as it began.
+    #[error("the stream ended at once")]
+    Ended,
     /// A list without a version, after which nothing can be followed.
     #[error("a list without a version")]
     NoVersion,
@@ -62,8 +69,8 @@ enum State<K: Clone> {
     Nothing,
     /// All up to this version is known.
     Upto(String),
-    /// The same, and what changes arrives here.
-    Following(String, Events<K>),
+    /// The same, and what changes arrives here since then.
+    Following(String, Events<K>, Instant),
 }
 
 /// What the API tells of one kind.
@@ -74,6 +81,8 @@ pub(super) struct Feed<K: Clone> {
     state: State<K>,
     /// Whether the list comes by the watch.
     by_watch: bool,
+    /// How sure it is that it cannot.
+    doubts: u32,
     failures: u32,
 }
 
@@ -90,6 +99,7 @@ where
             kind: K::kind(&of).into_owned(),
             state: State::Nothing,
             by_watch: true,
+            doubts: 0,
             failures: 0,
         }
     }
@@ -98,12 +108,12 @@ where
     pub(super) async fn next(&mut self) -> Seen<K> {
         loop {
             match self.step().await {
-                Ok(seen) => {
+                Ok(Some(seen)) => {
                     self.failures = 0;
-                    if let Some(seen) = seen {
-                        return seen;
-                    }
+                    return seen;
                 }
+                // That a stream opens says nothing yet: what it says does.
+                Ok(None) => {}
                 Err(error) => {
                     warn!(kind = self.kind, %error, "A watch was interrupted; it goes on");
                     let pause = FIRST_RETRY.saturating_mul(1 << self.failures.min(10));
@@ -117,12 +127,21 @@ where
     async fn step(&mut self) -> Result<Option<Seen<K>>, Interruption> {
         match std::mem::replace(&mut self.state, State::Nothing) {
             State::Nothing if self.by_watch => match self.list_by_watch().await {
-                Err(error) if cannot_list(&error) => {
-                    debug!(kind = self.kind, %error, "The server lists in pages only");
-                    self.by_watch = false;
-                    Ok(None)
+                Err(error) => match doubts(&error) {
+                    Some(doubts) => {
+                        self.doubts += doubts;
+                        if self.doubts >= CERTAIN {
+                            debug!(kind = self.kind, %error, "The server lists in pages only");
+                            self.by_watch = false;
+                        }
+                        Ok(None)
+                    }
+                    None => Err(error),
+                },
+                Ok(listed) => {
+                    self.doubts = 0;
+                    Ok(Some(listed))
                 }
-                listed => listed.map(Some),
             },
             State::Nothing => self.list_in_pages().await.map(Some),
             State::Upto(version) => {
@@ -134,10 +153,10 @@ where
                     }
                     _ => State::Upto(version.clone()),
                 };
-                self.state = State::Following(version, events?);
+                self.state = State::Following(version, events?, Instant::now());
                 Ok(None)
             }
-            State::Following(version, events) => self.follow(version, events).await,
+            State::Following(version, events, since) => self.follow(version, events, since).await,
         }
     }
 
@@ -156,7 +175,8 @@ where
                 WatchEvent::Bookmark(mark)
                     if mark.metadata.annotations.contains_key(END_OF_LIST) =>
                 {
-                    self.state = State::Following(mark.metadata.resource_version, events);
+                    let version = mark.metadata.resource_version;
+                    self.state = State::Following(version, events, Instant::now());
                     return Ok(listed.all());
                 }
                 WatchEvent::Bookmark(_) => {}
@@ -195,10 +215,11 @@ where
         &mut self,
         version: String,
         mut events: Events<K>,
+        since: Instant,
     ) -> Result<Option<Seen<K>>, Interruption> {
         let Ok(Some(event)) = timeout(SILENCE, events.next()).await else {
             self.state = State::Upto(version);
-            return Ok(None);
+            return if since.elapsed() < AT_ONCE { Err(Interruption::Ended) } else { Ok(None) };
         };
         let event = match event {
             Ok(WatchEvent::Error(status)) if status.code == 410 => {
@@ -223,19 +244,24 @@ where
             WatchEvent::Bookmark(mark) => (mark.metadata.resource_version, None),
             WatchEvent::Error(_) => (version, None),
         };
-        self.state = State::Following(version, events);
+        self.failures = 0;
+        self.state = State::Following(version, events, since);
         Ok(seen)
     }
 }
 
-/// Whether a server that says so to a list by watch must be asked for pages: it knows
-/// no such list, or its etcd cannot say how far its watches are (before 3.4.31 and
-/// 3.5.13). What passes is tried again as it was.
-fn cannot_list(error: &Interruption) -> bool {
+/// How sure it is that a server which answers so to a list by watch must be asked for
+/// pages: it says that it knows no such list, or fails, as one does whose etcd cannot say
+/// how far its watches are (before 3.4.31 and 3.5.13). Any server fails once.
+fn doubts(error: &Interruption) -> Option<u32> {
     match error {
-        Interruption::Unmarked => true,
-        Interruption::Api(kube::Error::Api(status)) => matches!(status.code, 400 | 422 | 500),
-        _ => false,
+        Interruption::Unmarked => Some(1),
+        Interruption::Api(kube::Error::Api(status)) => match status.code {
+            400 | 422 => Some(CERTAIN),
+            500 => Some(1),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -359,6 +385,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_server_that_fails_once_is_asked_for_the_same_again() {
+        let all = vec![event("ADDED", &vpc("a", "1")), end_of_list("1")];
+        let mut feed = feed(vec![
+            ("sendInitialEvents=true", 500, vec![refusal(500)]),
+            ("sendInitialEvents=true", 200, all),
+        ]);
+        assert_eq!(told(&mut feed).await, "all: a and 0 unreadable");
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_ends_at_once_is_not_begun_again_at_once() {
+        let all = vec![event("ADDED", &vpc("a", "1")), end_of_list("1")];
+        let mut script = vec![("sendInitialEvents=true", 200, all)];
+        script.extend([("resourceVersion=1", 200, Vec::new())]);
+        script.push(("resourceVersion=1", 200, vec![event("ADDED", &vpc("b", "2"))]));
+        let mut feed = feed(script);
+        assert_eq!(told(&mut feed).await, "all: a and 0 unreadable");
+        let started = Instant::now();
+        assert_eq!(told(&mut feed).await, "now: b");
+        assert!(started.elapsed() >= FIRST_RETRY * 3, "{:?}", started.elapsed());
+    }
+
+    #[tokio::test]
     async fn a_server_that_lists_in_pages_only_is_asked_for_pages() {
         let page = |name: &str, more: &str| {
             let metadata = json!({"resourceVersion": "3", "continue": more});
@@ -368,13 +417,15 @@ mod tests {
             ]
         };
         // As Kubernetes refuses it that cannot do it, and as one does whose etcd cannot.
-        for code in [422, 500] {
-            let mut feed = feed(vec![
-                ("sendInitialEvents=true", code, vec![refusal(code)]),
+        for (code, times) in [(422, 1), (500, 2)] {
+            let refused = ("sendInitialEvents=true", code, vec![refusal(code)]);
+            let mut script = vec![refused; times];
+            script.extend([
                 ("limit=500", 200, page("a", "more")),
                 ("continue=more", 200, page("b", "")),
                 ("resourceVersion=3", 200, vec![event("ADDED", &vpc("c", "4"))]),
             ]);
+            let mut feed = feed(script);
             assert_eq!(told(&mut feed).await, "all: a b and 0 unreadable");
             assert_eq!(told(&mut feed).await, "now: c");
         }

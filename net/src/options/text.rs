@@ -1,5 +1,7 @@
 //! `key=value` pairs as Kube-OVN and OVN write them.
 
+use std::collections::HashSet;
+
 use super::Fault;
 use crate::shown;
 
@@ -17,13 +19,21 @@ impl Pair {
     }
 }
 
+/// The longest text that is read, in bytes: several times what fits one DHCP message.
+const LONGEST: usize = 16 << 10;
+
 /// The pairs in the order written: `lease_time=3600,dns_server=8.8.8.8;1.1.1.1`.
 ///
 /// They are split by commas. A value that is a list is written with `;` between, as
 /// Kube-OVN has it, or in braces with commas, as OVN has it; one in quotes may hold anything.
-/// Of two pairs with one key the first counts.
+/// Of two pairs with one key the first counts. Of a text that is too long none does.
 pub(super) fn pairs(text: &str) -> (Vec<Pair>, Vec<Fault>) {
+    if text.len() > LONGEST {
+        let advice = format!("it is {} bytes long: write at most {LONGEST}", text.len());
+        return (Vec::new(), vec![Fault { pair: shown(text), advice }]);
+    }
     let (mut pairs, mut faults): (Vec<Pair>, Vec<Fault>) = (Vec::new(), Vec::new());
+    let mut keys = HashSet::new();
     let (mut depth, mut quoted) = (0_usize, false);
     let parts = text.split(|c| {
         match c {
@@ -44,10 +54,10 @@ pub(super) fn pairs(text: &str) -> (Vec<Pair>, Vec<Fault>) {
         };
         let (key, value) = (key.trim().to_owned(), bare(value).to_owned());
         let pair = Pair { key, value, written: part.to_owned() };
-        if pairs.iter().any(|other| other.key == pair.key) {
-            faults.push(pair.fault("it is there twice, and the first counts: write it once"));
-        } else {
+        if keys.insert(pair.key.clone()) {
             pairs.push(pair);
+        } else {
+            faults.push(pair.fault("it is there twice, and the first counts: write it once"));
         }
     }
     (pairs, faults)
@@ -68,6 +78,15 @@ mod tests {
         let (pairs, faults) = pairs(text);
         assert!(faults.is_empty(), "{faults:?}");
         pairs.into_iter().map(|pair| (pair.key, pair.value)).collect()
+    }
+
+    #[test]
+    fn a_text_that_is_too_long_is_one_fault() {
+        let text: String = (0..10_000).map(|n| format!("key_{n}=1,")).collect();
+        let (pairs, faults) = pairs(&text);
+        assert!(pairs.is_empty() && faults.len() == 1, "{}", faults.len());
+        assert!(faults[0].advice.contains("at most 16384"), "{}", faults[0].advice);
+        assert!(faults[0].pair.len() < 200);
     }
 
     #[test]
