@@ -49,7 +49,7 @@ advisories: cargo-deny ## Known vulnerabilities of dependencies (needs cargo-den
 	cargo deny check advisories
 
 bench: root cargo ## Measure: figures on stdout (as root)
-	berth/host/install.sh tests
+	berth/host/install.sh bench
 	cargo build --workspace --release
 	cargo bench --package benches
 

@@ -1,13 +1,14 @@
 //! Numbers in the one form that people and programs read:
 //!
 //! ```text
-//! figure: <name> <value> <unit> [peer=<name> <value> ratio=<peer's value / ours>]
+//! figure: <name> <value> <unit> [peer=<name> <value> ratio=<by how much ours is better>]
 //! ```
 //!
 //! A benchmark sets up its world, measures for a number of rounds and takes the
 //! median, as the machine is rarely idle and a mean remembers every interruption.
 
 pub mod bed;
+pub mod exchange;
 pub mod peer;
 
 use std::fmt;
@@ -23,13 +24,14 @@ pub struct Figure<'a> {
     value: f64,
     unit: &'a str,
     peer: Option<(&'a str, f64)>,
+    more_is_better: bool,
 }
 
 impl<'a> Figure<'a> {
     /// `value` in `unit`, known as `name`.
     #[must_use]
     pub const fn new(name: &'a str, value: f64, unit: &'a str) -> Self {
-        Self { name, value, unit, peer: None }
+        Self { name, value, unit, peer: None, more_is_better: false }
     }
 
     /// What `peer` needs for the same, in the same unit. The caller says in a
@@ -37,6 +39,13 @@ impl<'a> Figure<'a> {
     #[must_use]
     pub const fn against(mut self, peer: &'a str, value: f64) -> Self {
         self.peer = Some((peer, value));
+        self
+    }
+
+    /// More is better, as of a rate; else less is, as of a time.
+    #[must_use]
+    pub const fn more_is_better(mut self) -> Self {
+        self.more_is_better = true;
         self
     }
 
@@ -48,10 +57,10 @@ impl<'a> Figure<'a> {
 
 impl fmt::Display for Figure<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, value, unit, peer } = self;
+        let Self { name, value, unit, peer, more_is_better } = self;
         write!(out, "figure: {name} {value:.*} {unit}", decimals(*value))?;
         if let Some((peer, theirs)) = peer {
-            let ratio = theirs / value;
+            let ratio = if *more_is_better { value / theirs } else { theirs / value };
             let (places, exact) = (decimals(*theirs), decimals(ratio));
             write!(out, " peer={peer} {theirs:.places$} ratio={ratio:.exact$}")?;
         }
@@ -169,6 +178,11 @@ mod tests {
         assert_eq!(
             figure.against("kube-ovn", 5050.0).to_string(),
             "figure: pool_op_dense 51.2 ns peer=kube-ovn 5050 ratio=98.6"
+        );
+        let rate = Figure::new("dhcp4_dora_kea", 9000.0, "per-s").more_is_better();
+        assert_eq!(
+            rate.against("kea", 3000.0).to_string(),
+            "figure: dhcp4_dora_kea 9000 per-s peer=kea 3000 ratio=3.00"
         );
     }
 

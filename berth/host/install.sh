@@ -7,6 +7,7 @@
 #
 #   install.sh          what `make run` needs
 #   install.sh tests    the same and what `make test` needs besides
+#   install.sh bench    the same again and the peers that `make bench` measures
 #
 # Running it again costs a second, and finishes what a killed run left halfway. On
 # anything but Debian 12 for amd64 it says what is needed and stops.
@@ -24,14 +25,20 @@ GUEST="linux-image-cloud-amd64 busybox-static"
 # The tests make guests of their own, of what is installed.
 TESTS="$GUEST etcd-server etcd-client openssl ndisc6"
 
+# Servers to measure ours against.
+BENCH="kea-dhcp4-server dnsmasq-base"
+
 # Where the host's files are: a test has a root of its own.
 root=${BERTH_INSTALL_ROOT:-}
 
 # Where guest-image.sh looks, besides among what is installed.
 guest=$root/usr/local/lib/berth/guest
 
-wanted=$RUN
-[ "${1:-}" = tests ] && wanted="$RUN $TESTS"
+case ${1:-} in
+tests) wanted="$RUN $TESTS" ;;
+bench) wanted="$RUN $TESTS $BENCH" ;;
+*) wanted=$RUN ;;
+esac
 
 refuse() {
     echo "berth: this script knows Debian 12 on amd64 only; this is $1." >&2

@@ -9,6 +9,7 @@
 //! the same twice is setting it once. The task ends with the last handle.
 
 mod port;
+mod segment;
 mod task;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -119,6 +120,7 @@ impl Server {
     }
 
     /// Serves `binding` on the interface `ifname` from now on, replacing what the port had.
+    /// Several ports may be on one interface, each with a MAC address of its own.
     ///
     /// Returns at once. An interface that does not exist yet, or goes and comes
     /// back, is served as soon as it is there. The same again changes nothing; other

@@ -324,7 +324,7 @@ fn rdisc6_gets_the_router_it_solicits() {
         assert!(lines.iter().any(|have| have == line), "no {line:?} in:\n{}", run.output);
     }
     // The kernel solicits as well, when the interface comes up.
-    assert!(lab.report().ra_sent >= 1, "{:?}", lab.report());
+    eventually("the advertisement to be counted", || lab.report().ra_sent >= 1);
 }
 
 #[test]
@@ -358,6 +358,32 @@ fn a_guest_with_another_mac_address_gets_nothing() {
     assert!(!udhcpc(&lab, ""), "a foreign MAC address got a lease");
     assert!(lab.counter("berth_dhcp_ignored_total", "foreign_mac") > 0.0);
     assert_eq!(lab.counter("berth_dhcp_messages_total", "offer"), 0.0);
+}
+
+#[test]
+fn guests_behind_one_interface_are_each_answered_from_their_own_binding() {
+    let lab = Lab::start(binding());
+    let mut other = binding();
+    other.mac = "02:00:5e:10:00:06".parse().unwrap();
+    other.v4.as_mut().unwrap().address = [10, 66, 0, 6].into();
+    lab.set_other("mail.default", other);
+    let becomes = |mac: &str| {
+        let change = format!("ip link set eth0 address {mac}");
+        assert!(lab.guest(&format!("ip link set eth0 down; {change}; ip link set eth0 up")).ok);
+    };
+    let gets = |ip: &str| {
+        assert!(udhcpc(&lab, ""), "{}", lab.state());
+        let environment = std::fs::read_to_string(lab.path("udhcpc.out")).unwrap();
+        told(&environment, &format!("ip={ip}"));
+    };
+    gets("10.66.0.5");
+    becomes("02:00:5e:10:00:06");
+    gets("10.66.0.6");
+    // One that goes takes neither the socket nor the other with it.
+    lab.remove_other("mail.default");
+    assert!(!udhcpc(&lab, ""), "who is not served any more got a lease");
+    becomes(MAC);
+    gets("10.66.0.5");
 }
 
 #[test]

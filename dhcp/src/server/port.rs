@@ -1,68 +1,46 @@
-//! One port as the task serves it: its binding, its socket, its clock.
+//! One port as the task serves it: its binding, its limit, its clock.
 
 use std::hash::{BuildHasher, RandomState};
-use std::io;
 use std::time::{Duration, Instant};
 
 use crate::binding::Ra;
 use crate::limit::{Bucket, Limit};
 use crate::ra::{self, LEAST_INTERVAL};
-use crate::socket::{Links, TapSocket};
 
 use super::Wanted;
 
-/// A port that is wanted, with a socket while its interface is there.
+/// A port that is wanted.
 #[derive(Debug)]
 pub(super) struct Port {
     pub(super) name: String,
     pub(super) wanted: Wanted,
-    pub(super) socket: Option<TapSocket>,
+    /// Whether its interface is there, with a socket on it.
+    pub(super) open: bool,
     pub(super) bucket: Bucket,
-    /// When the next periodic advertisement is due; only with a socket.
+    /// When the next periodic advertisement is due; only while it is open.
     pub(super) due: Option<Instant>,
-    /// Periodic advertisements since the socket was opened.
+    /// Periodic advertisements since it was opened.
     advertised: u64,
     /// When the last advertisement to all nodes left.
     to_all: Option<Instant>,
 }
 
-/// Whether a look at the interfaces changed a port's socket.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Attached {
-    /// The socket is as it was, there or not.
-    Same,
-    /// The socket is a new one and must be waited for.
-    Opened,
-    /// The interface is gone, and the socket with it.
-    Closed,
-}
-
 impl Port {
     pub(super) fn new(name: String, wanted: Wanted, limit: Limit, now: Instant) -> Self {
         let bucket = Bucket::full(limit, now);
-        Self { name, wanted, socket: None, bucket, due: None, advertised: 0, to_all: None }
+        Self { name, wanted, open: false, bucket, due: None, advertised: 0, to_all: None }
     }
 
-    /// Opens, keeps or closes the socket so that it is on the interface of the wanted name.
-    pub(super) fn attach(&mut self, links: &Links, now: Instant) -> io::Result<Attached> {
-        let Some(link) = links.get(&self.wanted.ifname) else {
-            let had_one = self.socket.is_some();
-            self.detach();
-            return Ok(if had_one { Attached::Closed } else { Attached::Same });
-        };
-        if self.socket.as_ref().is_some_and(|socket| socket.is_on(link)) {
-            return Ok(Attached::Same);
-        }
-        self.detach();
-        self.socket = Some(TapSocket::open(link)?);
+    /// The interface is there, or is another one of its name.
+    pub(super) fn opened(&mut self, now: Instant) {
+        self.open = true;
         self.advertise_from(now);
-        Ok(Attached::Opened)
     }
 
-    /// Closes the socket, if there is one.
-    pub(super) fn detach(&mut self) {
+    /// The interface is gone.
+    pub(super) fn closed(&mut self) {
+        self.open = false;
         self.due = None;
-        self.socket = None;
     }
 
     /// Takes on other wishes. Returns the old router's farewell, where the router is
@@ -105,7 +83,7 @@ impl Port {
     /// Starts the periodic advertisements anew, the first of them now.
     fn advertise_from(&mut self, now: Instant) {
         let periodic = self.wanted.binding.ra.as_ref().is_some_and(|ra| ra.max_interval != 0);
-        self.due = (periodic && self.socket.is_some()).then_some(now);
+        self.due = (periodic && self.open).then_some(now);
         self.advertised = 0;
     }
 }

@@ -7,7 +7,8 @@ use std::time::{Instant, SystemTime};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
-use super::port::{Attached, Port, recheck_after};
+use super::port::{Port, recheck_after};
+use super::segment::{Attached, Segment};
 use super::{PortReport, Shared, Wanted};
 use crate::answer::{Answer, Ignored, Kind};
 use crate::limit::Limit;
@@ -29,9 +30,12 @@ pub(super) struct Task {
     limit: Limit,
     poller: Poller,
     buffer: Vec<u8>,
-    /// Ports by the token their sockets are waited for with; no token is used twice.
+    /// Ports by token; no token is used twice.
     ports: HashMap<u64, Port>,
     tokens: BTreeMap<String, u64>,
+    /// Interfaces by the token their sockets are waited for with.
+    segments: HashMap<u64, Segment>,
+    segment_of: HashMap<String, u64>,
     next_token: u64,
     /// When which port's advertisement is due: the `due` of each port, in order.
     agenda: BTreeSet<(Instant, u64)>,
@@ -47,6 +51,8 @@ impl Task {
             buffer: vec![0; FRAME],
             ports: HashMap::new(),
             tokens: BTreeMap::new(),
+            segments: HashMap::new(),
+            segment_of: HashMap::new(),
             next_token: 0,
             agenda: BTreeSet::new(),
         }
@@ -70,8 +76,8 @@ impl Task {
                 () = tokio::time::sleep_until(alarm.into()) => {
                     let now = Instant::now();
                     if now >= recheck {
-                        let all: Vec<u64> = self.ports.keys().copied().collect();
-                        let missing = self.attach(&all);
+                        let all = self.segments.keys().copied().collect();
+                        let missing = self.attach(all);
                         recheck = now + recheck_after(missing);
                     }
                     self.advertise(now);
@@ -91,90 +97,160 @@ impl Task {
                 .collect()
         };
         let now = Instant::now();
-        let mut touched = Vec::new();
+        let mut touched = BTreeSet::new();
         for (name, wanted) in changes {
-            match (self.tokens.get(&name).copied(), wanted) {
+            let token = match (self.tokens.get(&name).copied(), wanted) {
                 (Some(token), Some(wanted)) => {
                     self.change(token, wanted, now);
-                    touched.push(token);
+                    token
                 }
                 (None, Some(wanted)) => {
-                    let token = self.next_token;
                     self.next_token += 1;
+                    let token = self.next_token;
                     self.tokens.insert(name.clone(), token);
                     self.ports.insert(token, Port::new(name, wanted, self.limit, now));
-                    touched.push(token);
+                    token
                 }
                 (Some(token), None) => {
                     self.tokens.remove(&name);
-                    self.reschedule(token, Port::detach);
+                    self.take_out(token);
+                    self.reschedule(token, Port::closed);
                     self.ports.remove(&token);
+                    continue;
                 }
-                (None, None) => {}
-            }
+                (None, None) => continue,
+            };
+            touched.extend(self.plug(token));
         }
-        self.attach(&touched);
+        self.attach(touched);
         self.advertise(now);
     }
 
     fn change(&mut self, token: u64, wanted: Wanted, now: Instant) {
-        if let Some(farewell) = self.reschedule(token, |port| port.change(wanted, now)).flatten() {
+        let Some(port) = self.ports.get(&token) else { return };
+        let moves = port.wanted.ifname != wanted.ifname;
+        if moves || port.wanted.binding.mac != wanted.binding.mac {
+            self.take_out(token);
+        }
+        if moves {
+            // Its own segment says when it is open again.
+            self.reschedule(token, Port::closed);
+        }
+        let farewell = self.reschedule(token, |port| port.change(wanted, now)).flatten();
+        if let Some(farewell) = farewell {
             self.send(token, &farewell, Kind::RouterAdvertisement);
         }
     }
 
-    /// Brings the sockets of these ports in line with the interfaces that there
-    /// are. Returns whether one of them has no interface.
-    fn attach(&mut self, tokens: &[u64]) -> bool {
-        if !tokens.is_empty() {
+    /// Puts a port among the guests of its interface; returns that segment.
+    fn plug(&mut self, token: u64) -> Option<u64> {
+        let Wanted { ifname, binding } = &self.ports.get(&token)?.wanted;
+        let mac = binding.mac;
+        let known = self.segment_of.get(ifname).copied();
+        let at = known.unwrap_or_else(|| {
+            self.next_token += 1;
+            self.segments.insert(self.next_token, Segment::new(ifname));
+            self.segment_of.insert(ifname.clone(), self.next_token);
+            self.next_token
+        });
+        let segment = self.segments.get_mut(&at)?;
+        segment.guests.insert(mac, token);
+        if segment.socket.is_some() {
+            match self.ports.get(&token).is_some_and(|port| port.open) {
+                // Its report may be a new one.
+                true => self.report(token, |report| report.open = true),
+                false => self.open(token),
+            }
+        }
+        Some(at)
+    }
+
+    /// Takes a port from among the guests of its interface, whose socket goes with the
+    /// last of them.
+    fn take_out(&mut self, token: u64) {
+        let Some(Port { wanted: Wanted { ifname, binding }, .. }) = self.ports.get(&token) else {
+            return;
+        };
+        let Some(at) = self.segment_of.get(ifname).copied() else { return };
+        let Some(segment) = self.segments.get_mut(&at) else { return };
+        if segment.guests.get(&binding.mac) == Some(&token) {
+            segment.guests.remove(&binding.mac);
+        }
+        if segment.guests.is_empty() {
+            self.segment_of.remove(ifname);
+            self.segments.remove(&at);
+        }
+    }
+
+    fn open(&mut self, token: u64) {
+        let now = Instant::now();
+        self.reschedule(token, |port| port.opened(now));
+        self.report(token, |report| report.open = true);
+    }
+
+    /// Brings the sockets of these segments in line with the interfaces that there
+    /// are. Returns whether an interface is missing.
+    fn attach(&mut self, segments: BTreeSet<u64>) -> bool {
+        if !segments.is_empty() {
             match Links::list() {
-                Ok(links) => tokens.iter().for_each(|token| self.attach_one(*token, &links)),
+                Ok(links) => segments.into_iter().for_each(|at| self.attach_one(at, &links)),
                 Err(error) => warn!(%error, "Cannot list the interfaces"),
             }
         }
-        let open = self.ports.values().filter(|port| port.socket.is_some()).count();
+        let open = self.ports.values().filter(|port| port.open).count();
         self.metrics.set_ports(open, self.ports.len() - open);
-        open < self.ports.len()
+        self.segments.values().any(|segment| segment.socket.is_none())
     }
 
-    fn attach_one(&mut self, token: u64, links: &Links) {
-        let now = Instant::now();
-        let Some(attached) = self.reschedule(token, |port| port.attach(links, now)) else { return };
-        let Some(port) = self.ports.get_mut(&token) else { return };
-        let (name, ifname) = (port.name.as_str(), port.wanted.ifname.as_str());
-        match (attached, &port.socket) {
-            (Ok(Attached::Same), _) => {}
-            (Ok(Attached::Opened), Some(socket)) => match self.poller.add(socket, token) {
-                Ok(()) => info!(port = name, ifname, "Serving the port"),
-                Err(error) => {
-                    warn!(port = name, ifname, %error, "Cannot wait for the port's frames");
-                    self.reschedule(token, Port::detach);
-                }
-            },
-            (Ok(Attached::Opened | Attached::Closed), _) => {
-                info!(port = name, ifname, "The port's interface is gone");
+    fn attach_one(&mut self, at: u64, links: &Links) {
+        let Some(segment) = self.segments.get_mut(&at) else { return };
+        let attached = segment.attach(links).and_then(|attached| {
+            if let (Attached::Opened, Some(socket)) = (attached, &segment.socket) {
+                self.poller.add(socket, at).inspect_err(|_| segment.socket = None)?;
             }
-            // Said again at every look: the port is not served until it works.
-            (Err(error), _) => warn!(port = name, ifname, %error, "Cannot open the port's socket"),
+            Ok(attached)
+        });
+        let (ifname, guests) = (segment.ifname.as_str(), segment.guests.len());
+        match &attached {
+            Ok(Attached::Same) => return,
+            Ok(Attached::Opened) => info!(ifname, guests, "Serving the interface"),
+            Ok(Attached::Closed) => info!(ifname, guests, "The interface is gone"),
+            // Said again at every look: nobody there is served until it works.
+            Err(error) => warn!(ifname, guests, %error, "Cannot open a socket on the interface"),
         }
-        let open = self.ports.get(&token).is_some_and(|port| port.socket.is_some());
-        self.report(token, |report| report.open = open);
+        let is_open = segment.socket.is_some();
+        let guests: Vec<u64> = segment.guests.values().copied().collect();
+        for token in guests {
+            if is_open {
+                self.open(token);
+            } else {
+                self.reschedule(token, Port::closed);
+                self.report(token, |report| report.open = false);
+            }
+        }
     }
 
-    /// Answers what a port has, for one turn.
-    fn serve(&mut self, token: u64) {
+    /// Answers what a segment has, for one turn.
+    fn serve(&mut self, at: u64) {
         for _ in 0..TURN {
             let started = Instant::now();
-            let Some(port) = self.ports.get_mut(&token) else { return };
-            let Some(socket) = &port.socket else { return };
+            let Some(segment) = self.segments.get(&at) else { return };
+            let Some(socket) = &segment.socket else { return };
             let frame = match socket.receive(&mut self.buffer) {
                 Ok(Some(frame)) => frame,
                 Ok(None) => return,
                 Err(error) => {
                     // The interface went down or away; the next look finds out which.
-                    debug!(port = port.name, %error, "Cannot read from the port");
+                    debug!(ifname = segment.ifname, %error, "Cannot read from the interface");
                     return;
                 }
+            };
+            let sender = segment.sender(frame);
+            let Some((token, port)) =
+                sender.and_then(|token| Some((token, self.ports.get_mut(&token)?)))
+            else {
+                self.metrics.ignored(Ignored::ForeignMac);
+                continue;
             };
             if !port.bucket.take(started) {
                 self.metrics.rate_limited.inc();
@@ -218,7 +294,9 @@ impl Task {
 
     fn send(&mut self, token: u64, frame: &[u8], kind: Kind) {
         let Some(port) = self.ports.get(&token) else { return };
-        let Some(socket) = &port.socket else { return };
+        let at = self.segment_of.get(&port.wanted.ifname);
+        let Some(segment) = at.and_then(|at| self.segments.get(at)) else { return };
+        let Some(socket) = &segment.socket else { return };
         if let Err(error) = socket.send(frame) {
             debug!(port = port.name, kind = kind.label(), %error, "Cannot write to the port");
             self.metrics.send_failures.inc();

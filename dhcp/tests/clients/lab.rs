@@ -127,6 +127,16 @@ impl Lab {
         self.server().set_port(PORT, "tap0", binding);
     }
 
+    /// Another guest behind the same interface.
+    pub(crate) fn set_other(&self, name: &str, binding: Binding) {
+        self.server().set_port(name, "tap0", binding);
+    }
+
+    /// Takes it away.
+    pub(crate) fn remove_other(&self, name: &str) {
+        self.server().remove_port(name);
+    }
+
     pub(crate) fn remove(&self) {
         self.server().remove_port(PORT);
     }
