@@ -15,10 +15,10 @@ use crate::admission::says;
 
 const SOON: Duration = Duration::from_secs(30);
 /// The attachment, and the subnet that serves it.
-const NAD: &str = "quay";
+pub(super) const NAD: &str = "quay";
 const PROVIDER: &str = "quay.default.ovn";
 
-async fn make_subnets(world: &World) -> anyhow::Result<()> {
+pub(super) async fn make_subnets(world: &World) -> anyhow::Result<()> {
     let cluster = &world.cluster;
     if cluster.find(VPC, "quay").await?.is_some() {
         return Ok(());
@@ -41,7 +41,7 @@ fn networks(names: &[&str]) -> Value {
 }
 
 /// A VM with these networks of the attachment.
-fn attached(vm: &Vm, names: &[&str]) -> Value {
+pub(super) fn attached(vm: &Vm, names: &[&str]) -> Value {
     let mut vm = vm.object();
     let spec = &mut vm["spec"]["template"]["spec"];
     let networks = networks(names);
@@ -51,7 +51,7 @@ fn attached(vm: &Vm, names: &[&str]) -> Value {
 }
 
 /// The port of a VM's network: the short one, or that with the network's name.
-fn port(vm: &str, network: &str) -> String {
+pub(super) fn port(vm: &str, network: &str) -> String {
     let provider = match network {
         "" => PROVIDER.to_owned(),
         name => net::names::further(PROVIDER, name),
@@ -61,7 +61,7 @@ fn port(vm: &str, network: &str) -> String {
 
 /// Address and MAC by port, as IP objects, the northbound database and the agent say of
 /// these ports of a VM, and of no others of the attachment.
-async fn places(
+pub(super) async fn places(
     world: &World,
     vm: &str,
     which: &[&str],

@@ -12,6 +12,7 @@ mod attachments;
 mod bad_input;
 mod binding;
 mod churn;
+mod claims;
 mod egress;
 mod guest_options;
 mod layers;
@@ -178,6 +179,10 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             a_vm_that_wants_one_family_has_nothing_of_the_other;
         guest_options:
             a_bad_option_is_named_where_it_is_written_and_stops_nobody;
+        claims:
+            a_claim_is_the_address_of_whoever_refers_to_it_one_at_a_time,
+            a_claim_that_cannot_be_used_is_told_on_the_vm_and_one_named_after_it_is_its,
+            without_the_definition_of_claims_all_else_is_served;
         egress:
             each_node_has_a_place_while_a_subnet_wants_out;
         churn:

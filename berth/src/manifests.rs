@@ -15,6 +15,7 @@ use serde_json::Value;
 /// Every CustomResourceDefinition of the system.
 pub const CRDS: &[&str] = &[
     include_str!("../../manifests/crds/addressblocks.berth.io.yaml"),
+    include_str!("../../manifests/crds/ipamclaims.k8s.cni.cncf.io.yaml"),
     include_str!("../../manifests/crds/ippools.kubeovn.io.yaml"),
     include_str!("../../manifests/crds/ips.kubeovn.io.yaml"),
     include_str!("../../manifests/crds/subnets.kubeovn.io.yaml"),

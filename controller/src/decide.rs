@@ -41,6 +41,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt as _;
 use net::{listed, names};
 
+use crate::claims;
 use crate::family::{Family, covers, covers_network};
 use crate::hold;
 use crate::ledger::{AddressError, Ask, Claimant, VmKey};
@@ -150,6 +151,9 @@ pub fn decide(world: &mut World, key: &VmKey, policy: Policy, now: Timestamp) ->
     if let Some(vip) = key.vip() {
         return vips::decide(world, vip, now);
     }
+    if let Some(claim) = key.claim() {
+        return claims::decide(world, &claim, now);
+    }
     if let Some(node) = key.node() {
         return node::decide(world, node, now);
     }
@@ -249,7 +253,8 @@ fn present(
     world.ledger.attempt();
     if let Err((trouble, again_at)) = claim_all(world, decision, &uid, &asked, now) {
         world.ledger.undo(unix(now));
-        decision.trouble = Some(trouble);
+        // What only waits for a claim's first addresses has it a moment later.
+        decision.trouble = Some(trouble).filter(|one| one.reason != machine::WAITS_FOR_CLAIM);
         decision.again_at = again_at;
         return;
     }
@@ -316,6 +321,7 @@ fn offer<'a>(
         refused: &world.refused,
         pools: &world.pools,
         vips: &world.vips,
+        claims: &world.claims.objects,
         refused_pools: &world.refused_pools,
         used,
         bound: bound(&world.vpcs, &vm.namespace),

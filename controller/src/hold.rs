@@ -9,7 +9,8 @@
 //!
 //! A subnet is in use while an address of it is held (one that rests is not), a
 //! VPC while a subnet of it is in force or held, an IP object while an instance has
-//! its address (`decide/deleted.rs`), a Vip while an instance carries it (`vips.rs`).
+//! its address (`decide/deleted.rs`), a Vip while an instance carries it (`vips.rs`), an
+//! IPAMClaim while a port has its addresses (`claims.rs`).
 //! An IP object is made with the finalizer.
 
 use std::collections::BTreeSet;
@@ -207,6 +208,8 @@ pub fn vpc_waits(world: &World, vpc: &Vpc) -> Option<String> {
 pub(crate) fn user(holder: &Claimant) -> String {
     if let Some(vip) = holder.vm.vip() {
         format!("Vip {vip}")
+    } else if let Some(claim) = holder.vm.claim() {
+        format!("IPAMClaim {claim}")
     } else if let Some(node) = holder.vm.node() {
         format!("Node {node}")
     } else if holder.uid.is_empty() {

@@ -200,6 +200,8 @@ pub const INVALID_RUN_STRATEGY: &str = "InvalidRunStrategy";
 pub const VIRTUAL_MACHINE_IN_THE_WAY: &str = "VirtualMachineInTheWay";
 /// An address cannot be had.
 pub const ADDRESS_NOT_AVAILABLE: &str = "AddressNotAvailable";
+/// An IPAMClaim that it refers to has been asked for its first addresses.
+pub const WAITS_FOR_CLAIM: &str = "WaitsForIPAMClaim";
 
 fn is_ready(instance: &VirtualMachineInstance) -> bool {
     instance.status.as_ref().is_some_and(|status| Condition::holds(&status.conditions, "Ready"))

@@ -21,7 +21,7 @@ use crate::dhcp;
 use crate::hold;
 use crate::leave;
 use crate::network::Network;
-use crate::request::{Request, networks_of};
+use crate::request::{Lender, Request, networks_of};
 use crate::rows::Port;
 
 /// The IP object of `port`.
@@ -256,7 +256,8 @@ fn metadata(vm: &VirtualMachine, node: &str, places: &[(Request, Port, &Network)
 
 /// Whether only we may say this, of which network an instance was given a place.
 fn is_ours(key: &str) -> bool {
-    key.rsplit_once('/').is_some_and(|(_, field)| field == annotations::ALLOCATED)
+    let ours = [annotations::ALLOCATED, annotations::IPAM_CLAIM];
+    key.rsplit_once('/').is_some_and(|(_, field)| ours.contains(&field))
 }
 
 /// What Kube-OVN writes on a launcher pod, said of one network of a VM.
@@ -270,13 +271,17 @@ fn place_annotations(
     let has = |v4: bool| port.addresses.iter().any(|one| one.is_ipv4() == v4);
     let cidrs: Vec<_> = network.cidrs.iter().filter(|cidr| has(cidr.is_ipv4())).collect();
     let gateways: Vec<_> = network.gateways().filter(|one| has(one.is_ipv4())).collect();
-    [
+    let claim = match &request.lender {
+        Some(Lender::Claim(name)) => Some((key(annotations::IPAM_CLAIM), name.clone())),
+        Some(Lender::Vip(_)) | None => None,
+    };
+    let notes = [
         (key(annotations::ALLOCATED), "true".to_owned()),
         (key(annotations::LOGICAL_SWITCH), network.name.clone()),
         (key(annotations::IP_ADDRESS), listed::text(&port.addresses)),
         (key(annotations::MAC_ADDRESS), port.mac.to_string()),
         (key(annotations::CIDR), listed::text(&cidrs)),
         (key(annotations::GATEWAY), listed::text(&gateways)),
-    ]
-    .into()
+    ];
+    notes.into_iter().chain(claim).collect()
 }

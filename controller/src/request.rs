@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crds::annotations;
+use crds::cni::IpamClaim;
 use crds::kubeovn::{IpPool, Vip};
 use crds::kubevirt::{
     Interface, Network as VmNetwork, VirtualMachine, VirtualMachineInstance,
@@ -30,7 +31,7 @@ use crate::dhcp;
 use crate::family::Family;
 use crate::flaw::Flaw;
 use crate::leave::{self, Leave, LeaveError};
-use crate::ledger::FromPool;
+use crate::ledger::{FromPool, VmKey};
 use crate::network::{Network, NetworkError};
 use crate::shelf::Shelf;
 
@@ -239,6 +240,16 @@ pub enum RequestError {
         /// The annotation.
         key: String,
         /// The other one.
+        other: String,
+    },
+    /// An IPAMClaim is referred to, and another source of addresses, too.
+    #[error(
+        "annotation {place} takes the addresses of an IPAMClaim, and annotation {other} says otherwise where they come from: leave one of the two out"
+    )]
+    BesideClaim {
+        /// Where.
+        place: String,
+        /// The other annotation.
         other: String,
     },
     /// No family.
@@ -462,6 +473,8 @@ pub struct Offer<'a> {
     pub pools: &'a Shelf<String, IpPool>,
     /// Vips as written.
     pub vips: &'a Shelf<String, Vip>,
+    /// IPAMClaims by namespace and name.
+    pub claims: &'a Shelf<VmKey, IpamClaim>,
     /// Those that are not in force as written, and why.
     pub refused_pools: &'a BTreeMap<String, Flaw>,
     /// Those subnets that the VM has addresses of: they stay open to it while they are

@@ -13,6 +13,7 @@
 //! to do writes nothing. Instances and statuses are written beside the rounds, one
 //! write at a time for each VM (`round/late.rs`).
 
+mod claims;
 mod egress;
 mod handed;
 mod ips;
@@ -26,7 +27,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use kube::api::{Api, DeleteParams, Preconditions};
 use ovn::nb::{self, Desired, Table as _};
@@ -161,6 +162,7 @@ impl Rounds {
         let timer = self.edge.metrics.round_started();
         let policy = self.edge.policy;
         let mut decisions = decide_all(&mut self.world, &dirty, policy, now);
+        self.take_claims().await;
 
         let _first = (!decisions.is_empty()).then(|| self.late.round_first());
         let moved = self.note_carriers(&decisions);
@@ -190,6 +192,7 @@ impl Rounds {
         let lost = self.release(&decisions, &blocks, now).await;
         // No instance before the place it had before is given back.
         self.drop_lost(&mut decisions, &lost);
+        self.write_claims(&decisions, now).await;
 
         if topology {
             let subnets = &self.world.subnets;
@@ -242,7 +245,7 @@ impl Rounds {
                 released.insert(&decision.vm);
             }
             // It lets go of one after the other.
-            if decision.vm.vip().is_some() && released.contains(&decision.vm) {
+            if decision.vm.is_lender() && released.contains(&decision.vm) {
                 returned.insert(decision.vm.clone());
             }
             if decision.is_waiting() {
@@ -264,13 +267,16 @@ impl Rounds {
         lost
     }
 
-    /// Has the Vips looked at to whom something came back, or who let go of something:
+    /// Has the lenders looked at to whom something came back, or who let go of something:
     /// one that is being deleted may have waited for that.
     fn look_at_lenders(&mut self, returned: HashSet<VmKey>) {
         for key in returned {
             let vip = key.vip().and_then(|name| self.world.vips.meta(&name.to_owned()));
             if vip.is_some_and(hold::is_leaving) {
                 self.world.look_at_all();
+            }
+            if key.claim().is_some() {
+                self.look_again(&key, SignedDuration::ZERO);
             }
             self.world.look_at(key);
         }

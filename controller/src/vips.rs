@@ -33,6 +33,7 @@ pub use spec::{Asked, VipError, flaws, own_flaws, understand, without_effect};
 use crate::decide::{Decision, unix};
 use crate::hold;
 use crate::ledger::{AddressError, Claimant, VmKey};
+use crate::lenders;
 use crate::machine::{self, Trouble};
 use crate::world::World;
 
@@ -60,19 +61,7 @@ pub fn decide(world: &mut World, name: &str, now: Timestamp) -> Decision {
     let vip = world.vips.get(&name.to_owned()).cloned();
     let uid = vip.as_ref().and_then(|vip| vip.uid());
     let over = vip.as_ref().is_none_or(|vip| is_over(world, vip));
-    let stays = |claimant: &Claimant| !over && Some(&claimant.uid) == uid.as_ref();
-    // What it has lent it holds until that comes back, also when it is gone itself.
-    let lent =
-        |(claimant, subnet): &(Claimant, String)| world.ledger.borrower(subnet, claimant).is_some();
-    let over = holdings(world, name).into_iter().filter(|(claimant, _)| !stays(claimant));
-    for (claimant, subnet) in over.filter(|holding| !lent(holding)).collect::<Vec<_>>() {
-        // That it is not lent the entry of its first address says. Only when that is
-        // free can nobody have lent it meanwhile, and the others may go.
-        match world.ledger.addresses(&subnet, &claimant).as_slice() {
-            [first, _, ..] => decision.spare.push((claimant, subnet, *first)),
-            _ => decision.release.push((claimant, subnet)),
-        }
-    }
+    lenders::let_go(world, &mut decision, uid.filter(|_| !over).as_deref());
     world.refused_vips.remove(name);
     // Of one that could vanish at any time no address is taken.
     let Some(vip) = vip.filter(|vip| hold::is_held(&vip.metadata)) else { return decision };

@@ -13,6 +13,7 @@ use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tracing::warn;
 
 use crate::admission::Facts;
 use crate::shelf::Seen;
@@ -32,6 +33,8 @@ pub fn all(
 ) -> mpsc::Receiver<Event> {
     let (sender, receiver) = mpsc::channel(QUEUE);
     let events = Events { sender, facts: facts.cloned() };
+    // Older installations do not have its definition: there are none then.
+    follow_if_served(client, tasks, &events, Event::Claim, Some(|| Event::NoClaims));
     follow(client, tasks, &events, Event::Vpc);
     follow(client, tasks, &events, Event::Subnet);
     follow(client, tasks, &events, Event::Ip);
@@ -57,14 +60,36 @@ where
     K: Resource + Clone + DeserializeOwned + Send + 'static,
     K::DynamicType: Default,
 {
+    follow_if_served(client, tasks, events, wrap, None);
+}
+
+/// Follows a kind that the API may not serve, which is told by `absent`.
+fn follow_if_served<K>(
+    client: &Client,
+    tasks: &mut JoinSet<()>,
+    events: &Events,
+    wrap: fn(Seen<K>) -> Event,
+    absent: Option<fn() -> Event>,
+) where
+    K: Resource + Clone + DeserializeOwned + Send + 'static,
+    K::DynamicType: Default,
+{
     let misfits = Misfits::of::<K>(client, tasks);
     let mut feed = Feed::new(client);
     let events = events.clone();
     tasks.spawn(async move {
         loop {
-            let seen = feed.next().await;
-            misfits.in_news(&seen);
-            let event = wrap(seen);
+            let event = match (feed.next().await, absent) {
+                (Ok(seen), _) => {
+                    misfits.in_news(&seen);
+                    wrap(seen)
+                }
+                (Err(_), Some(absent)) => absent(),
+                (Err(error), None) => {
+                    warn!(%error, "A kind is waited for; nothing is done before it is there");
+                    continue;
+                }
+            };
             if let Some(facts) = &events.facts {
                 facts.apply(&event);
             }

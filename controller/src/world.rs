@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use crds::cni::IpamClaim;
 use crds::condition;
 use crds::kubeovn::{DEFAULT_VPC, Ip, IpPool, Subnet, Vip, Vpc};
 use crds::kubevirt::{VirtualMachine, VirtualMachineInstance};
@@ -27,7 +28,7 @@ use crate::network::{Network, NetworkError};
 use crate::pools;
 use crate::shelf::{Change, Seen, Shelf};
 use crate::vips::Carriers;
-use crate::{egress, hold};
+use crate::{claims, egress, hold};
 
 /// Something that a watch saw.
 #[derive(Debug)]
@@ -42,6 +43,10 @@ pub enum Event {
     Pool(Seen<IpPool>),
     /// Of a Vip.
     Vip(Seen<Vip>),
+    /// Of an IPAMClaim.
+    Claim(Seen<IpamClaim>),
+    /// The API does not serve IPAMClaims.
+    NoClaims,
     /// Of a Namespace.
     Namespace(Seen<Namespace>),
     /// Of a VM.
@@ -67,6 +72,8 @@ pub struct World {
     pub pools: Shelf<String, IpPool>,
     /// By name.
     pub vips: Shelf<String, Vip>,
+    /// IPAMClaims.
+    pub claims: claims::Claims,
     /// By name.
     pub namespaces: Shelf<String, Namespace>,
     /// VMs.
@@ -117,6 +124,7 @@ impl World {
             ips: Shelf::default(),
             pools: Shelf::default(),
             vips: Shelf::default(),
+            claims: claims::Claims::default(),
             namespaces: Shelf::default(),
             machines: Shelf::default(),
             instances: Shelf::default(),
@@ -149,6 +157,7 @@ impl World {
             && self.ips.is_synced()
             && self.pools.is_synced()
             && self.vips.is_synced()
+            && self.claims.is_known()
             && self.namespaces.is_synced()
             && self.machines.is_synced()
             && self.instances.is_synced()
@@ -181,6 +190,11 @@ impl World {
                 let changes = self.vips.apply(seen, name_of);
                 changes.into_iter().for_each(|change| self.vip_changed(change));
             }
+            Event::Claim(seen) => {
+                let marked = self.claims.apply(Some(seen));
+                marked.into_iter().for_each(|key| self.agenda.mark(key));
+            }
+            Event::NoClaims => drop(self.claims.apply(None)),
             Event::Namespace(seen) => {
                 // Only what selectors look at.
                 for (_, old, new) in self.namespaces.apply(seen, name_of) {
@@ -371,12 +385,12 @@ impl World {
         }
         self.ledger.settle();
         let mut dirty: Vec<_> = self.agenda.take().into_iter().collect();
-        // Who runs keeps what it uses; then Vips, since VMs that start rely on them; then
+        // Who runs keeps what it uses; then those that lend, since VMs that start rely on them; then
         // who was there first is served first.
         dirty.sort_by_cached_key(|key| {
             let created = self.machines.get(key).and_then(|vm| vm.creation_timestamp());
             let created = created.or_else(|| self.instances.get(key)?.creation_timestamp());
-            (!self.runs(key), key.vip().is_none(), created)
+            (!self.runs(key), !key.is_lender(), created)
         });
         (dirty, topology)
     }
@@ -386,6 +400,7 @@ impl World {
         let machines = self.machines.iter().map(|(key, _)| key.clone());
         let instances = self.instances.iter().map(|(key, _)| key.clone());
         let vips = self.vips.iter().map(|(name, _)| VmKey::of_vip(name));
+        let vips = vips.chain(self.claims.keys());
         let ips = self.ips.iter().filter_map(|(_, ip)| ip_key(ip));
         let keys = machines.chain(instances).chain(self.ledger.vms().cloned()).chain(vips);
         keys.chain(egress::keys(self)).chain(ips).collect()

@@ -27,7 +27,7 @@ pub const AAPS: &str = "aaps";
 /// The Vip whose addresses and MAC a port has as its own.
 pub const VIP: &str = "vip";
 /// Multus's list of a pod's attachments. A VM lists its networks in its spec; what counts
-/// here is the addresses and the MAC that an element asks for.
+/// here is the addresses, the MAC and the IPAMClaim that an element asks for.
 pub const MULTUS_NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
 /// Multus's other network for a pod's first interface. No effect here.
 pub const MULTUS_DEFAULT_NETWORK: &str = "v1.multus-cni.io/default-network";
@@ -61,6 +61,11 @@ pub fn is_allocated(notes: &BTreeMap<String, String>, provider: &str) -> bool {
 
 /// Annotation on the IP object of an attachment: the network of its VM that has it.
 pub const NETWORK: &str = "berth.io/network";
+
+/// Field of an instance's network: the IPAMClaim whose addresses it was given.
+pub const IPAM_CLAIM: &str = "ipam_claim";
+/// Annotation on an IPAMClaim: the subnet that its addresses are of.
+pub const CLAIM_SUBNET: &str = "berth.io/subnet";
 
 /// Label on an IP object: its subnet.
 pub const SUBNET_LABEL: &str = "ovn.kubernetes.io/subnet";

@@ -10,6 +10,7 @@
 //! copies in `manifests/crds/` are compared with it by a test.
 
 pub mod annotations;
+pub mod cni;
 pub mod condition;
 pub mod kubeovn;
 pub mod kubevirt;
@@ -26,6 +27,7 @@ use kube::CustomResourceExt as _;
 pub fn definitions() -> Vec<CustomResourceDefinition> {
     let mut definitions = vec![
         ledger::AddressBlock::crd(),
+        cni::IpamClaim::crd(),
         kubeovn::Ip::crd(),
         kubeovn::IpPool::crd(),
         kubeovn::Subnet::crd(),

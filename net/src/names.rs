@@ -124,6 +124,20 @@ pub fn vip_of_holder(holder: &str) -> Option<&str> {
 
 const VIP_PREFIX: &str = "vip:";
 
+/// In whose name the ledger holds the addresses of an IPAMClaim.
+#[must_use]
+pub fn claim_holder(namespace: &str, name: &str) -> String {
+    format!("{CLAIM_PREFIX}{namespace}/{name}")
+}
+
+/// Namespace and name of the IPAMClaim that holds in this name, if it is one's.
+#[must_use]
+pub fn claim_of_holder(holder: &str) -> Option<(&str, &str)> {
+    holder.strip_prefix(CLAIM_PREFIX)?.split_once('/')
+}
+
+const CLAIM_PREFIX: &str = "claim:";
+
 /// In whose name the ledger holds the addresses of a node.
 #[must_use]
 pub fn node_holder(node: &str) -> String {
@@ -190,6 +204,8 @@ mod tests {
         assert_ne!(vip_holder("web"), port("vip", "web", "ovn"));
         assert_eq!(vip_of_holder(&vip_holder("web")), Some("web"));
         assert_eq!(vip_of_holder("vip.web"), None);
+        assert_eq!(claim_of_holder(&claim_holder("a", "b.c")), Some(("a", "b.c")));
+        assert_eq!(claim_of_holder(&vip_holder("web")), None);
         assert_eq!([vip_port("web", 0), vip_port("web", 1)], ["web", "web:v6"]);
         assert_eq!(vip_of_port("web:v6"), "web");
     }

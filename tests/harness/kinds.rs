@@ -23,6 +23,8 @@ pub const IP: Kind = kind("kubeovn.io", "v1", "IP", "ips", false);
 pub const POOL: Kind = kind("kubeovn.io", "v1", "IPPool", "ippools", false);
 /// An address that is nobody's own.
 pub const VIP: Kind = kind("kubeovn.io", "v1", "Vip", "vips", false);
+/// Addresses of a network attachment that outlive what uses them.
+pub const CLAIM: Kind = kind("k8s.cni.cncf.io", "v1alpha1", "IPAMClaim", "ipamclaims", true);
 /// The ledger behind the IP objects.
 pub const BLOCK: Kind = kind("berth.io", "v1alpha1", "AddressBlock", "addressblocks", false);
 /// What a user wants to run.

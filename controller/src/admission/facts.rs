@@ -7,8 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use crds::cni::IpamClaim;
 use crds::kubeovn::{IpPool, Subnet, Vip, Vpc};
 use ipnetwork::IpNetwork;
 use k8s_openapi::api::core::v1::Namespace;
@@ -24,6 +25,7 @@ use super::ports::Ports;
 use crate::decide::bound;
 use crate::flaw::Flaw;
 use crate::hold;
+use crate::ledger::VmKey;
 use crate::namespaces;
 use crate::network::{Network, NetworkError};
 use crate::pools;
@@ -204,7 +206,7 @@ impl Index {
             Event::Block(seen) => self.holders.apply(seen),
             Event::Machine(seen) => self.owners.machine_seen(seen),
             Event::Instance(seen) => self.owners.instance_seen(seen),
-            Event::Node(_) => {}
+            Event::Node(_) | Event::Claim(_) | Event::NoClaims => {}
         }
     }
 
@@ -299,6 +301,8 @@ impl Index {
     /// What there is for VMs of this namespace.
     pub(super) fn offer(&self, namespace: &str) -> Offer<'_> {
         static NONE: BTreeSet<String> = BTreeSet::new();
+        // They are told in conditions only.
+        static NO_CLAIMS: LazyLock<Shelf<VmKey, IpamClaim>> = LazyLock::new(Shelf::default);
         static NO_PORTS: request::Known =
             request::Known { held: BTreeSet::new(), networks: BTreeMap::new() };
         Offer {
@@ -309,6 +313,7 @@ impl Index {
             refused_pools: &self.refused_pools,
             used: &NONE,
             known: &NO_PORTS,
+            claims: &NO_CLAIMS,
             bound: bound(&self.vpcs, namespace),
         }
     }

@@ -113,6 +113,10 @@ fn goes(index: &Index, holder: &Claimant) -> bool {
         let stays = meta.filter(|meta| meta.uid.as_ref() == Some(&holder.uid));
         return stays.is_none_or(hold::is_leaving);
     }
+    // Whether a claim goes nobody knows here.
+    if holder.vm.claim().is_some() {
+        return false;
+    }
     if holder.uid.is_empty() {
         return index.ports.get(&holder.port).is_none_or(|port| port_goes(index, port));
     }

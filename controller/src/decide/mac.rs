@@ -58,7 +58,7 @@ pub(super) fn at_start(
 fn named(world: &World, request: &Request) -> Option<MacAddr> {
     let lent = || match &request.lender {
         Some(Lender::Vip(name)) => vips::mac(world, name),
-        None => None,
+        Some(Lender::Claim(_)) | None => None,
     };
     request.mac.or_else(lent)
 }

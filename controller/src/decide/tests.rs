@@ -50,6 +50,7 @@ pub(crate) fn world() -> World {
     world.apply(Event::Ip(Seen::all(vec![])));
     world.apply(Event::Pool(Seen::all(vec![])));
     world.apply(Event::Vip(Seen::all(vec![])));
+    world.apply(Event::Claim(Seen::all(vec![])));
     world.apply(Event::Namespace(Seen::all(vec![])));
     world.apply(Event::Machine(Seen::all(vec![])));
     world.apply(Event::Instance(Seen::all(vec![])));
@@ -61,12 +62,13 @@ pub(crate) fn world() -> World {
 
 #[test]
 fn nothing_may_be_decided_before_every_kind_has_been_listed() {
-    let kinds: [fn() -> Event; 10] = [
+    let kinds: [fn() -> Event; 11] = [
         || Event::Subnet(Seen::all(vec![])),
         || Event::Vpc(Seen::all(vec![])),
         || Event::Ip(Seen::all(vec![])),
         || Event::Pool(Seen::all(vec![])),
         || Event::Vip(Seen::all(vec![])),
+        || Event::NoClaims,
         || Event::Namespace(Seen::all(vec![])),
         || Event::Node(Seen::all(vec![])),
         || Event::Machine(Seen::all(vec![])),

@@ -29,6 +29,26 @@ impl VmKey {
         names::vip_of_holder(&self.name).filter(|_| self.namespace.is_empty())
     }
 
+    /// What the IPAMClaim of this namespace and name is called.
+    #[must_use]
+    pub fn of_claim(claim: &Self) -> Self {
+        let name = names::claim_holder(&claim.namespace, &claim.name);
+        Self { namespace: String::new(), name }
+    }
+
+    /// Namespace and name of the IPAMClaim that this is, if it is one.
+    #[must_use]
+    pub fn claim(&self) -> Option<Self> {
+        let claim = names::claim_of_holder(&self.name).filter(|_| self.namespace.is_empty());
+        claim.map(|(namespace, name)| Self { namespace: namespace.into(), name: name.into() })
+    }
+
+    /// Whether it holds addresses in order to lend them.
+    #[must_use]
+    pub fn is_lender(&self) -> bool {
+        self.vip().is_some() || self.claim().is_some()
+    }
+
     /// What the node of this name is called.
     #[must_use]
     pub fn of_node(name: &str) -> Self {
@@ -81,6 +101,12 @@ impl Claimant {
     #[must_use]
     pub fn of_vip(name: &str, uid: &str) -> Self {
         Self::without_port(names::vip_holder(name), uid)
+    }
+
+    /// What the IPAMClaim of this key and uid holds by.
+    #[must_use]
+    pub fn of_claim(claim: &VmKey, uid: &str) -> Self {
+        Self::without_port(names::claim_holder(&claim.namespace, &claim.name), uid)
     }
 
     /// Something that holds addresses and has no port: it holds in the name of its kind.

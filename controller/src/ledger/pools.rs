@@ -176,7 +176,9 @@ impl TakeError {
             Self::Claim(address, ClaimError::HeldBy(_)) => {
                 let holder = port_at(address);
                 let vip = names::vip_of_holder(&holder).map(|vip| format!("Vip {vip}"));
-                let holder = vip.unwrap_or(holder);
+                let claim = names::claim_of_holder(&holder);
+                let claim = claim.map(|(of, name)| format!("IPAMClaim {of}/{name}"));
+                let holder = vip.or(claim).unwrap_or(holder);
                 AddressError::Held { address, subnet, holder }
             }
             Self::Claim(

@@ -1,12 +1,17 @@
-//! Annotation `vip`: a network that has no address of its own, but that of a Vip.
+//! A network that has no address of its own, but that of a Vip (annotation `vip`) or of an
+//! IPAMClaim (`ipam-claim-reference` in Multus's list, or by its name).
 //!
 //! Upstream takes what the Vip has and does not look at what else the template says.
 //! Here an annotation that would ask for another address is refused: one of the two
 //! was not meant.
 
 use crds::annotations;
+use net::names;
 
+use super::multus::Element;
 use super::{Named, Reader, RequestError};
+use crate::claims;
+use crate::ledger::VmKey;
 use crate::network::Network;
 
 /// What a port has its addresses from, as long as it is there.
@@ -14,19 +19,48 @@ use crate::network::Network;
 pub enum Lender {
     /// The Vip of this name, whose MAC it has, too.
     Vip(String),
+    /// The IPAMClaim of this name in the VM's namespace.
+    Claim(String),
 }
 
 impl<'a> Reader<'a> {
     /// What lends this network its addresses, by its annotations.
     pub(super) fn lender(&self, named: &Named<'_>) -> Result<Option<Lender>, RequestError> {
         let key = named.key(annotations::VIP);
-        let Some(name) = self.annotations.get(&key) else { return Ok(None) };
+        let Some(name) = self.annotations.get(&key) else { return self.claim(named) };
+        if let Some((other, _)) = named.element.and_then(Element::claim) {
+            return Err(RequestError::BesideVip { key, other });
+        }
         for field in [annotations::IP_ADDRESS, annotations::IP_POOL, annotations::IP_FAMILY] {
             if let Some((other, _)) = self.said(named, field) {
                 return Err(RequestError::BesideVip { key, other });
             }
         }
         Ok(Some(Lender::Vip(name.trim().to_owned())))
+    }
+
+    /// The IPAMClaim to which Multus's list refers; or else the one of the name that
+    /// KubeVirt's extension gives it, `<vm>.<network>`, unless the template says from
+    /// where the addresses are to come, or the VM has got its own before the claim had any.
+    fn claim(&self, named: &Named<'_>) -> Result<Option<Lender>, RequestError> {
+        let otherwise = [annotations::IP_POOL, annotations::IP_FAMILY]
+            .into_iter()
+            .find_map(|field| self.said(named, field));
+        if let Some((place, name)) = named.element.and_then(Element::claim) {
+            return match otherwise {
+                Some((other, _)) => Err(RequestError::BesideClaim { place, other }),
+                None => Ok(Some(Lender::Claim(name))),
+            };
+        }
+        let name = format!("{}.{}", self.vm, named.network.name).to_lowercase();
+        let key = VmKey { namespace: self.namespace.clone(), name };
+        let Some(claim) = self.offer.claims.get(&key).filter(|_| named.network.multus.is_some())
+        else {
+            return Ok(None);
+        };
+        let port = names::port(&self.vm, &self.namespace, named.provider);
+        let counts = claims::said(claim).is_some() || !self.offer.known.held.contains(&port);
+        Ok((counts && otherwise.is_none()).then_some(Lender::Claim(key.name)))
     }
 
     /// The subnet of the Vip that the annotation names, if it names one.

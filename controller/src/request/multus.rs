@@ -1,8 +1,8 @@
 //! Multus's list of attachments on a VM template, `k8s.v1.cni.cncf.io/networks`.
 //!
 //! In a pod it says which attachments there are; a VM says so in `spec.networks`. What
-//! counts of it here is what it asks for them, as Kube-OVN reads it: `ips` and `mac`. So an
-//! element is for a network of the VM: the one of its
+//! counts of it here is what it asks for them, as Kube-OVN reads it: `ips` and `mac`; and
+//! `ipam-claim-reference`. So an element is for a network of the VM: the one of its
 //! attachment, of several the one that its `interface` names.
 //!
 //! The short form, `<namespace>/<nad>@<interface>` with commas between, asks for nothing.
@@ -29,6 +29,9 @@ pub(super) struct Element {
     ips: Vec<String>,
     #[serde(default)]
     mac: String,
+    /// An IPAMClaim of the VM's namespace.
+    #[serde(default, rename = "ipam-claim-reference")]
+    claim: String,
     /// What has no effect.
     #[serde(flatten)]
     rest: BTreeMap<String, serde_json::Value>,
@@ -44,6 +47,12 @@ impl Element {
             MAC_ADDRESS if !self.mac.is_empty() => Some((self.place("mac"), self.mac.clone())),
             _ => None,
         }
+    }
+
+    /// The IPAMClaim that it refers to, and where.
+    pub(super) fn claim(&self) -> Option<(String, String)> {
+        let name = self.claim.trim();
+        (!name.is_empty()).then(|| (self.place("ipam-claim-reference"), name.to_owned()))
     }
 
     fn place(&self, field: &str) -> String {
@@ -127,7 +136,7 @@ pub(super) fn read(
 /// fields that are not served.
 pub(super) fn without_effect(text: &str) -> Vec<String> {
     let elements = elements(text).unwrap_or_default();
-    let asks = |one: &Element| !(one.ips.is_empty() && one.mac.is_empty());
+    let asks = |one: &Element| !(one.ips.is_empty() && one.mac.is_empty() && one.claim.is_empty());
     if !elements.iter().any(asks) {
         return vec![MULTUS_NETWORKS.to_owned()];
     }

@@ -36,6 +36,7 @@ fn asked_with(pools: Vec<IpPool>, annotations: &Value) -> Result<Request, Reques
         refused_pools: &refused_pools,
         used: &BTreeSet::new(),
         known: &Known::default(),
+        claims: &Shelf::default(),
         bound: None,
     };
     requests((&vm(annotations, &json!({}))).into(), offer).map(|mut all| all.remove(0))

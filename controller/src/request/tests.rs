@@ -46,8 +46,10 @@ fn offer<'a>(
     static NO_VIPS: LazyLock<Shelf<String, Vip>> = LazyLock::new(Shelf::default);
     let vips = &NO_VIPS;
     static NO_PORTS: Known = Known { held: BTreeSet::new(), networks: BTreeMap::new() };
+    static NO_CLAIMS: LazyLock<Shelf<VmKey, crds::cni::IpamClaim>> = LazyLock::new(Shelf::default);
     let (pools, refused_pools, known) = (&*NO_POOLS, &NO_FLAWS, &NO_PORTS);
-    Offer { in_force, refused, vips, pools, refused_pools, used, known, bound }
+    let claims = &*NO_CLAIMS;
+    Offer { in_force, refused, vips, claims, pools, refused_pools, used, known, bound }
 }
 
 fn asked(annotations: &serde_json::Value) -> Result<Vec<Request>, RequestError> {

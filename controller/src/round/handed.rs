@@ -59,7 +59,7 @@ impl Rounds {
     }
 
     /// Has this VM looked at after so long; that it failed before still counts.
-    fn look_again(&mut self, vm: &VmKey, wait: SignedDuration) {
+    pub(super) fn look_again(&mut self, vm: &VmKey, wait: SignedDuration) {
         let wait = Duration::try_from(wait).unwrap_or_default();
         let tries = self.later.get(vm).map_or(0, |(_, tries)| *tries);
         self.later.insert(vm.clone(), (Instant::now() + wait, tries));

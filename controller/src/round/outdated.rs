@@ -14,6 +14,7 @@ use kube::Client;
 use kube::api::Api;
 use tracing::info;
 
+use crds::cni::IpamClaim;
 use crds::kubeovn::{Ip, Vip};
 use crds::kubevirt::{VirtualMachine, VirtualMachineInstance};
 
@@ -67,6 +68,12 @@ async fn is_as_seen(
         let there = api.get_metadata_opt(vip).await?;
         let there = version(there.as_ref().map(|one| &one.metadata));
         return Ok(there == version(world.vips.meta(&vip.to_owned())));
+    }
+    if let Some(claim) = decision.vm.claim() {
+        let api: Api<IpamClaim> = Api::namespaced(client.clone(), &claim.namespace);
+        let there = api.get_metadata_opt(&claim.name).await?;
+        let there = version(there.as_ref().map(|one| &one.metadata));
+        return Ok(there == version(world.claims.objects.meta(&claim)));
     }
     if let Some(node) = decision.vm.node() {
         let nodes: Api<Node> = Api::all(client.clone());

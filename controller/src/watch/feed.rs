@@ -84,7 +84,15 @@ pub(super) struct Feed<K: Clone> {
     /// How sure it is that it cannot.
     doubts: u32,
     failures: u32,
+    /// The API is not asked again before.
+    pause: Option<Duration>,
 }
+
+/// That the API does not serve a kind: its definition is not installed, or it is not ours
+/// to see.
+#[derive(Debug, Error)]
+#[error("the API serves no {0}")]
+pub(super) struct NotServed(String);
 
 impl<K> Feed<K>
 where
@@ -101,24 +109,34 @@ where
             by_watch: true,
             doubts: 0,
             failures: 0,
+            pause: None,
         }
     }
 
     /// The next that there is to tell, however long that takes.
-    pub(super) async fn next(&mut self) -> Seen<K> {
+    ///
+    /// # Errors
+    /// When the API says that there is no such kind. It may be asked on.
+    pub(super) async fn next(&mut self) -> Result<Seen<K>, NotServed> {
         loop {
+            if let Some(pause) = self.pause.take() {
+                sleep(pause).await;
+            }
             match self.step().await {
                 Ok(Some(seen)) => {
                     self.failures = 0;
-                    return seen;
+                    return Ok(seen);
                 }
                 // That a stream opens says nothing yet: what it says does.
                 Ok(None) => {}
                 Err(error) => {
-                    warn!(kind = self.kind, %error, "A watch was interrupted; it goes on");
                     let pause = FIRST_RETRY.saturating_mul(1 << self.failures.min(10));
                     self.failures += 1;
-                    sleep(pause.min(LONGEST_RETRY)).await;
+                    self.pause = Some(pause.min(LONGEST_RETRY));
+                    if is_not_served(&error) {
+                        return Err(NotServed(self.kind.clone()));
+                    }
+                    warn!(kind = self.kind, %error, "A watch was interrupted; it goes on");
                 }
             }
         }
@@ -250,6 +268,12 @@ where
     }
 }
 
+/// Whether there is no such kind, for all that we may know.
+fn is_not_served(error: &Interruption) -> bool {
+    let Interruption::Api(kube::Error::Api(status)) = error else { return false };
+    matches!(status.code, 403 | 404)
+}
+
 /// How sure it is that a server which answers so to a list by watch must be asked for
 /// pages: it says that it knows no such list, or fails, as one does whose etcd cannot say
 /// how far its watches are (before 3.4.31 and 3.5.13). Any server fails once.
@@ -347,7 +371,7 @@ mod tests {
 
     /// What is told next, in words.
     async fn told(feed: &mut Feed<Vpc>) -> String {
-        match feed.next().await {
+        match feed.next().await.unwrap() {
             Seen::All { objects, unreadable } => {
                 let names: Vec<_> = objects.iter().map(ResourceExt::name_any).collect();
                 format!("all: {} and {} unreadable", names.join(" "), unreadable.len())
@@ -391,6 +415,16 @@ mod tests {
             ("sendInitialEvents=true", 500, vec![refusal(500)]),
             ("sendInitialEvents=true", 200, all),
         ]);
+        assert_eq!(told(&mut feed).await, "all: a and 0 unreadable");
+    }
+
+    #[tokio::test]
+    async fn a_kind_that_is_not_served_is_said_to_be_and_found_when_it_is() {
+        let mut feed = feed(vec![
+            ("sendInitialEvents=true", 404, vec![refusal(404)]),
+            ("sendInitialEvents=true", 200, vec![event("ADDED", &vpc("a", "1")), end_of_list("1")]),
+        ]);
+        assert_eq!(feed.next().await.unwrap_err().to_string(), "the API serves no Vpc");
         assert_eq!(told(&mut feed).await, "all: a and 0 unreadable");
     }
 

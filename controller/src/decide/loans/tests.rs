@@ -7,7 +7,6 @@ use super::super::tests::{
 };
 use super::super::{Policy, decide};
 use super::*;
-use crate::ledger::VmKey;
 use crate::objects;
 use crate::shelf::Seen;
 use crate::world::Event;

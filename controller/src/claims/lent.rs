@@ -1,0 +1,97 @@
+//! Which claim a VM may have the addresses of.
+
+use net::names;
+
+use super::{borrower, claimant, held, said};
+use crate::hold;
+use crate::ledger::{Claimant, VmKey};
+use crate::request::Request;
+use crate::world::World;
+
+/// Why a claim does not lend.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// It has no addresses yet.
+    Wanted,
+    /// What to change.
+    Because(String),
+}
+
+impl From<String> for Refusal {
+    fn from(why: String) -> Self {
+        Self::Because(why)
+    }
+}
+
+/// By what the claim of this key holds, if the port of `request` may have its addresses.
+///
+/// # Errors
+/// Why not.
+pub fn lends(
+    world: &World,
+    vm: &VmKey,
+    request: &Request,
+    key: &VmKey,
+) -> Result<Claimant, Refusal> {
+    if !world.claims.objects.is_synced() {
+        return Err("cannot be used, since this API serves no IPAMClaims: install their definition (manifests/crds/ipamclaims.k8s.cni.cncf.io.yaml), or take the reference off the template".to_owned().into());
+    }
+    if world.claims.objects.is_unreadable(key) {
+        return Err("does not fit its type: correct it".to_owned().into());
+    }
+    let Some(claim) = world.claims.objects.get(key) else {
+        return Err("does not exist: create it, or take the reference off the template"
+            .to_owned()
+            .into());
+    };
+    let networks = names_of(world, request);
+    let of = claim.spec.network.trim();
+    let first = networks.first().cloned().unwrap_or_default();
+    if of.is_empty() {
+        return Err(format!("names no network: write {first:?} in its spec.network").into());
+    }
+    if !networks.iter().any(|name| name == of) {
+        return Err(
+            format!("is of network {of:?}, this one is {first:?}: name another claim").into()
+        );
+    }
+    let is_its =
+        borrower(world, claim).is_some_and(|one| one.port == request.port && one.vm == *vm);
+    if hold::is_leaving(&claim.metadata) && !is_its {
+        return Err("is being deleted: name another".to_owned().into());
+    }
+    let Some((subnet, addresses)) = said(claim) else { return Err(Refusal::Wanted) };
+    if subnet != request.subnet {
+        return Err(format!(
+            "has addresses of subnet {subnet:?}, this network is on {:?}: name another claim, or that subnet",
+            request.subnet
+        )
+        .into());
+    }
+    if let Some(other) = request.addresses.iter().find(|one| !addresses.contains(one)) {
+        let place = &request.places.addresses;
+        return Err(format!(
+            "has {}, but {place} asks for {other}: leave that out",
+            net::listed::text(&addresses)
+        )
+        .into());
+    }
+    // What its status does not say another controller has claimed for it: that goes first.
+    let mut held = held(world, claim);
+    held.sort_unstable();
+    let is_whole =
+        held.iter().map(|(of, one)| (of, one)).eq(addresses.iter().map(|one| (&subnet, one)));
+    if is_whole { Ok(claimant(claim)) } else { Err(Refusal::Wanted) }
+}
+
+/// By what a claim may name the network of this request: its attachment first.
+fn names_of(world: &World, request: &Request) -> Vec<String> {
+    let Some(network) = world.ledger.networks().get(&request.subnet) else { return Vec::new() };
+    let end = format!(".{}", names::DEFAULT_PROVIDER);
+    let attachment = network.provider.strip_suffix(&end);
+    let parts = attachment.and_then(|attachment| attachment.rsplit_once('.'));
+    let short = parts.map(|(nad, namespace)| [nad.to_owned(), format!("{namespace}/{nad}")]);
+    let long = attachment.map(|attachment| [attachment.to_owned(), network.provider.clone()]);
+    let names = short.into_iter().chain(long).flatten();
+    names.chain([network.name.clone()]).collect()
+}
