@@ -38,7 +38,7 @@ use crate::machine::{self, Trouble};
 use crate::shelf::{Change, Seen, Shelf};
 use crate::world::World;
 
-pub use lent::{Refusal, lends};
+pub use lent::{Refusal, lends, names_of};
 
 /// What VMs ask of a claim that has no addresses yet.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +63,8 @@ pub struct Claims {
     hoping: BTreeMap<VmKey, BTreeSet<VmKey>>,
     /// Those that get no addresses, and why.
     refused: BTreeMap<VmKey, String>,
+    /// Those on which nothing can be written, and what the API says to it.
+    unwritten: BTreeMap<VmKey, String>,
     /// Those of which something became known for which VMs wait.
     news: BTreeSet<VmKey>,
     /// Those that a VM has asked for in this round.
@@ -126,6 +128,17 @@ impl Claims {
         std::mem::take(&mut self.asked)
     }
 
+    /// Notes what the API said to a write of ours on this claim, or that it took it.
+    /// Returns the VMs that are to say so.
+    pub fn answered(&mut self, key: &VmKey, error: Option<String>) -> BTreeSet<VmKey> {
+        let before = match &error {
+            Some(error) => self.unwritten.insert(key.clone(), error.clone()),
+            None => self.unwritten.remove(key),
+        };
+        let want = self.wanted.get(key).filter(|_| before != error);
+        want.map(|want| want.vms.clone()).unwrap_or_default()
+    }
+
     /// Has this claim asked for again: what was to be written on it was not.
     pub fn ask(&mut self, key: VmKey) {
         self.asked.insert(key);
@@ -155,6 +168,10 @@ pub fn want(
     }
     want.vms.insert(vm.clone());
     let refused = world.claims.refused.get(key).cloned();
+    if refused.is_none() && world.claims.unwritten.contains_key(key) {
+        // It is tried again, with longer and longer pauses.
+        return world.claims.unwritten.get(key).cloned();
+    }
     if refused.is_none() {
         world.claims.asked.insert(key.clone());
         world.look_at(VmKey::of_claim(key));
@@ -231,16 +248,12 @@ pub fn decide(world: &mut World, key: &VmKey, now: Timestamp) -> Decision {
     lenders::let_go(world, &mut decision, stays.and_then(|one| one.uid()).as_deref());
     let refused = world.claims.refused.remove(key);
     forget_the_gone(world, key);
+    if claim.is_none() {
+        world.claims.unwritten.remove(key);
+    }
     let lasts = |one: &IpamClaim| hold::is_held(&one.metadata) && !hold::is_leaving(&one.metadata);
     let Some(claim) = claim.filter(|claim| lasts(claim)) else { return decision };
-    if borrower(world, &claim).is_none()
-        && let Some((subnet, addresses)) = said(&claim)
-    {
-        let mut beside = held(world, &claim);
-        beside.retain(|(of, one)| *of != subnet || !addresses.contains(one));
-        let beside = beside.into_iter().map(|(of, one)| (claimant(&claim), of, one));
-        decision.spare.extend(beside);
-    }
+    let beside = beside(world, &claim);
     if let Err(error) = allocate(world, key, &claim, unix(now)) {
         if let AddressError::Resting { seconds, .. } = &error {
             let wait = i64::try_from(*seconds).unwrap_or(60).max(1);
@@ -252,10 +265,24 @@ pub fn decide(world: &mut World, key: &VmKey, now: Timestamp) -> Decision {
         }
         world.claims.refused.insert(key.clone(), message.clone());
         decision.trouble = Some(Trouble { reason: machine::ADDRESS_NOT_AVAILABLE, message });
-    } else if said(&claim).is_some() && decision.spare.is_empty() {
+        return decision;
+    }
+    // Only once it has what it says: else an edit that cannot be would cost it all.
+    if said(&claim).is_some() && beside.is_empty() {
         world.claims.news.insert(key.clone());
     }
+    decision.spare.extend(beside);
     decision
+}
+
+/// What it holds beside what it says that it has, as far as that is not lent.
+fn beside(world: &World, claim: &IpamClaim) -> Vec<(Claimant, String, IpAddr)> {
+    let Some((subnet, addresses)) = said(claim).filter(|_| borrower(world, claim).is_none()) else {
+        return Vec::new();
+    };
+    let mut beside = held(world, claim);
+    beside.retain(|(of, one)| *of != subnet || !addresses.contains(one));
+    beside.into_iter().map(|(of, one)| (claimant(claim), of, one)).collect()
 }
 
 /// Whether it is being deleted, and nobody uses it.
@@ -346,6 +373,8 @@ pub fn new_status(world: &World, key: &VmKey, now: Timestamp) -> Option<IpamClai
     let borrower = borrower(world, claim);
     let noted = claim.annotations().get(annotations::CLAIM_SUBNET);
     let ips = match said(claim) {
+        // What it says cannot be had: what it has is said instead.
+        Some(_) if refused.is_some() && !held.is_empty() => ips(world, held.iter()),
         Some(_) if borrower.is_none() => old.ips.clone(),
         _ => ips(world, held.iter().filter(|(subnet, _)| Some(subnet) == noted)),
     };
@@ -368,7 +397,7 @@ pub fn new_status(world: &World, key: &VmKey, now: Timestamp) -> Option<IpamClai
     }];
     if let Some(port) = borrower.as_ref().filter(|_| hold::is_leaving(&claim.metadata)) {
         let message = format!(
-            "port {} has its addresses: delete VirtualMachine {}, or take the reference off its template and start it anew",
+            "port {} has its addresses: delete VirtualMachine {}, or take the reference off its template, if there is one, and start it anew",
             port.port, port.vm
         );
         conditions.push(condition(DELETION_BLOCKED, true, "InUse", message));

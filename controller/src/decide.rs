@@ -244,7 +244,9 @@ fn present(
             return;
         }
     };
-    let reserve = policy.keep_vm_ip && asked.iter().any(|request| !request.addresses.is_empty());
+    let stays = !hold::is_leaving(&vm.metadata);
+    let reserve =
+        stays && policy.keep_vm_ip && asked.iter().any(|request| !request.addresses.is_empty());
     // An instance without holdings has lost its blocks: they are claimed again.
     let lost = instance.is_some() && !asked.is_empty();
     if !starting && !reserve && !lost {
@@ -524,10 +526,12 @@ fn expect(world: &mut World, decision: &mut Decision, node: &str, taken: Vec<(St
 }
 
 /// Completes the decision with what the ledger holds in the VM's name: ports to
-/// keep, and what nobody owns any more.
+/// keep, and what nobody owns any more. A VM that is being deleted starts no more: once
+/// its instance is gone it holds no loan. Whoever has lent it may have to go first.
 fn settle_holdings(world: &World, decision: &mut Decision, policy: Policy) {
     let instance = world.instances.get(&decision.vm);
     let alive_uid = instance.and_then(|instance| owner_uid(instance));
+    let is_leaving = world.machines.meta(&decision.vm).is_some_and(hold::is_leaving);
     for (claimant, subnet) in world.ledger.held_for(&decision.vm) {
         let decided = decision.ports.iter().any(|port| {
             port.uid == claimant.uid && port.name == claimant.port && port.subnet == subnet
@@ -538,7 +542,8 @@ fn settle_holdings(world: &World, decision: &mut Decision, policy: Policy) {
         let in_use = alive_uid.as_deref() == Some(&claimant.uid);
         let of_vm = world.machines.get(&decision.vm).and_then(|vm| vm.uid()).as_deref()
             == Some(&claimant.uid)
-            && (policy.keep_vm_ip || decision.starting);
+            && (policy.keep_vm_ip || decision.starting)
+            && !(is_leaving && world.ledger.lender_to(&subnet, &claimant).is_some());
         let reserved = claimant.uid.is_empty() && is_reservation(world, &claimant.port);
         if in_use || of_vm {
             decision.ports.extend(kept_port(world, &claimant, &subnet));

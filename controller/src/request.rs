@@ -668,6 +668,7 @@ impl Reader<'_> {
     fn read(&self, named: &Named<'_>) -> Result<Request, RequestError> {
         let lender = self.lender(named)?;
         let subnet = self.subnet(named)?;
+        let lender = lender.or_else(|| self.claim_named_after(named, subnet));
         let (place, addresses) = self.addresses(named, subnet)?;
         let pool::Source { entries, from } = match addresses.as_slice() {
             [] if lender.is_none() => self.source(named, subnet)?,

@@ -49,6 +49,21 @@ pub struct IpamClaimStatus {
 /// Who uses a claim: upstream a pod, here a VM.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct OwnerPod {
-    /// Its name.
+    /// Its name. Upstream leaves it out where it is empty.
+    #[serde(default)]
     pub name: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_claim_whose_user_has_no_name_can_be_read() {
+        let status = json!({ "ips": ["10.0.0.2/24"], "ownerPod": {} });
+        let status: IpamClaimStatus = serde_json::from_value(status).unwrap();
+        assert_eq!(status.owner_pod, Some(OwnerPod::default()));
+    }
 }

@@ -303,8 +303,11 @@ impl Index {
         static NONE: BTreeSet<String> = BTreeSet::new();
         // They are told in conditions only.
         static NO_CLAIMS: LazyLock<Shelf<VmKey, IpamClaim>> = LazyLock::new(Shelf::default);
-        static NO_PORTS: request::Known =
-            request::Known { held: BTreeSet::new(), networks: BTreeMap::new() };
+        static NO_PORTS: request::Known = request::Known {
+            held: BTreeSet::new(),
+            networks: BTreeMap::new(),
+            loans: BTreeMap::new(),
+        };
         Offer {
             in_force: &self.networks,
             refused: &self.refused,

@@ -5,6 +5,7 @@ use net::names;
 use super::{borrower, claimant, held, said};
 use crate::hold;
 use crate::ledger::{Claimant, VmKey};
+use crate::network::Network;
 use crate::request::Request;
 use crate::world::World;
 
@@ -44,19 +45,21 @@ pub fn lends(
             .to_owned()
             .into());
     };
-    let networks = names_of(world, request);
+    // What the port has it keeps, whatever was written on the claim since.
+    let is_its =
+        borrower(world, claim).is_some_and(|one| one.port == request.port && one.vm == *vm);
+    let networks = world.ledger.networks().get(&request.subnet);
+    let networks = networks.map(names_of).unwrap_or_default();
     let of = claim.spec.network.trim();
     let first = networks.first().cloned().unwrap_or_default();
-    if of.is_empty() {
+    if of.is_empty() && !is_its {
         return Err(format!("names no network: write {first:?} in its spec.network").into());
     }
-    if !networks.iter().any(|name| name == of) {
+    if !networks.iter().any(|name| name == of) && !is_its {
         return Err(
             format!("is of network {of:?}, this one is {first:?}: name another claim").into()
         );
     }
-    let is_its =
-        borrower(world, claim).is_some_and(|one| one.port == request.port && one.vm == *vm);
     if hold::is_leaving(&claim.metadata) && !is_its {
         return Err("is being deleted: name another".to_owned().into());
     }
@@ -84,9 +87,9 @@ pub fn lends(
     if is_whole { Ok(claimant(claim)) } else { Err(Refusal::Wanted) }
 }
 
-/// By what a claim may name the network of this request: its attachment first.
-fn names_of(world: &World, request: &Request) -> Vec<String> {
-    let Some(network) = world.ledger.networks().get(&request.subnet) else { return Vec::new() };
+/// By what a claim may name this network: its attachment first.
+#[must_use]
+pub fn names_of(network: &Network) -> Vec<String> {
     let end = format!(".{}", names::DEFAULT_PROVIDER);
     let attachment = network.provider.strip_suffix(&end);
     let parts = attachment.and_then(|attachment| attachment.rsplit_once('.'));

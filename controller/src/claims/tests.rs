@@ -262,6 +262,160 @@ fn one_that_is_deleted_waits_for_its_vm_and_then_frees_its_addresses() {
 }
 
 #[test]
+fn a_vm_deleted_in_the_foreground_lets_go_of_its_claim_once_its_instance_is_gone() {
+    // Also one that names its address, which else is claimed for it while it is stopped.
+    for element in [
+        "\"ipam-claim-reference\": \"c\"",
+        "\"ipam-claim-reference\": \"c\", \"ips\": [\"10.9.0.9\"]",
+    ] {
+        let mut world = with_attachments();
+        show(&mut world, claim("c", "net2"));
+        runs(&mut world, referring("web", 1, element, &[]));
+        // The claim is the VM's: the one waits for the other.
+        let mut vm = referring("web", 2, element, &[]);
+        vm.metadata.deletion_timestamp = Some(Time(now()));
+        vm.metadata.finalizers = Some(vec!["foregroundDeletion".to_owned()]);
+        put(&mut world, vm);
+        let mut leaving = newer(IpamClaim::clone(world.claims.objects.get(&key("c")).unwrap()));
+        leaving.metadata.deletion_timestamp = Some(Time(now()));
+        show(&mut world, leaving);
+        let runs_on = decided(&mut world, "web");
+        assert!(runs_on.release.is_empty() && !runs_on.ports.is_empty(), "{runs_on:?}");
+        gone(&mut world, "web");
+        for _ in 0..2 {
+            let last = decided(&mut world, "web");
+            assert!(last.ports.is_empty(), "{last:?}");
+            for (claimant, subnet) in &last.release {
+                world.ledger.release(subnet, claimant, 0);
+            }
+            committed(&mut world);
+            rounds(&mut world);
+        }
+        assert!(world.ledger.held_for(&key("web")).is_empty());
+        assert!(to_let_go(&world, &key("c")).is_some());
+    }
+}
+
+#[test]
+fn an_edit_that_cannot_be_costs_a_claim_nothing_of_what_it_has() {
+    let mut world = with_attachments();
+    show(&mut world, claim("c", "net2"));
+    let web = runs(&mut world, of_claim("web"));
+    ends(&mut world, of_claim("web"));
+    let own = runs(&mut world, referring("own", 1, "\"ips\": []", &[]));
+    let taken = format!("{}/28", addresses(&own)[0]);
+    let claimant = Claimant::of_claim(&key("c"), "uid-of-c");
+    let edits: [&dyn Fn(&mut IpamClaim); 3] = [
+        &|claim| claim.status.as_mut().unwrap().ips = vec![taken.clone()],
+        &|claim| {
+            let other = (annotations::CLAIM_SUBNET.to_owned(), "other".to_owned());
+            claim.annotations_mut().extend([other]);
+        },
+        &|claim| {
+            let none = (annotations::CLAIM_SUBNET.to_owned(), "none".to_owned());
+            claim.annotations_mut().extend([none]);
+        },
+    ];
+    for edit in edits {
+        let before = IpamClaim::clone(world.claims.objects.get(&key("c")).unwrap());
+        let mut edited = newer(before.clone());
+        edit(&mut edited);
+        show(&mut world, edited);
+        let decisions = rounds(&mut world);
+        assert!(decisions.iter().all(|one| one.spare.is_empty() && one.release.is_empty()));
+        let held = world.ledger.addresses("second", &claimant);
+        let held: Vec<_> = held.iter().map(ToString::to_string).collect();
+        assert_eq!(held, addresses(&web));
+        assert_eq!(status(&world, "c").ips, ["10.9.0.2/28", "fd09::2/64"]);
+        let mut mended = newer(IpamClaim::clone(world.claims.objects.get(&key("c")).unwrap()));
+        mended.metadata.annotations = before.metadata.annotations.clone();
+        show(&mut world, mended);
+        rounds(&mut world);
+    }
+    assert_eq!(addresses(&runs(&mut world, of_claim("next"))), addresses(&web));
+}
+
+#[test]
+fn an_edit_that_can_be_is_followed_and_only_then_frees_what_was_there() {
+    let mut world = with_attachments();
+    show(&mut world, claim("c", "net2"));
+    runs(&mut world, of_claim("web"));
+    ends(&mut world, of_claim("web"));
+    let mut edited = newer(IpamClaim::clone(world.claims.objects.get(&key("c")).unwrap()));
+    let ips = ["10.9.0.7/28", "fd09::7/64"].map(ToOwned::to_owned).to_vec();
+    edited.status.as_mut().unwrap().ips = ips;
+    show(&mut world, edited);
+    rounds(&mut world);
+    assert_eq!(addresses(&runs(&mut world, of_claim("next"))), ["10.9.0.7", "fd09::7"]);
+}
+
+#[test]
+fn a_vm_says_what_the_api_says_against_a_write_on_its_claim() {
+    let mut world = with_attachments();
+    show(&mut world, claim("c", "net2"));
+    put(&mut world, of_claim("web"));
+    assert!(decided(&mut world, "web").trouble.is_none());
+    let forbidden = Some("it cannot be written on: forbidden".to_owned());
+    let told = world.claims.answered(&key("c"), forbidden.clone());
+    assert_eq!(told, BTreeSet::from([key("web")]));
+    assert!(world.claims.answered(&key("c"), forbidden).is_empty(), "it is told once");
+    let message = decided(&mut world, "web").trouble.unwrap().message;
+    let all = "IPAMClaim \"c\" gets no addresses: it cannot be written on: forbidden";
+    assert!(message.contains(all), "{message}");
+    assert_eq!(world.claims.answered(&key("c"), None), BTreeSet::from([key("web")]));
+    assert!(runs(&mut world, of_claim("web")).create.is_some());
+}
+
+#[test]
+fn a_claim_of_the_vms_name_that_is_of_another_network_is_none_of_its_business() {
+    for network in ["net3", "", "mynet", "other"] {
+        let mut world = with_attachments();
+        show(&mut world, claim("web.more", network));
+        let web = runs(&mut world, referring("web", 1, "", &[]));
+        assert_eq!(addresses(&web)[0], "10.9.0.2", "{network:?}");
+        let claim = world.claims.objects.get(&key("web.more")).unwrap();
+        assert!(claim.finalizers().is_empty() && claim.status.is_none(), "{network:?}");
+    }
+}
+
+#[test]
+fn a_port_that_has_a_claim_by_its_name_keeps_it_when_that_names_another_network() {
+    let mut world = with_attachments();
+    show(&mut world, claim("web.more", "net2"));
+    let web = runs(&mut world, referring("web", 1, "", &[]));
+    let mut edited = newer(IpamClaim::clone(world.claims.objects.get(&key("web.more")).unwrap()));
+    edited.spec.network = "net3".to_owned();
+    show(&mut world, edited);
+    gone(&mut world, "web");
+    assert_eq!(addresses(&started(&mut world, "web")), addresses(&web));
+    let said = status(&world, "web.more");
+    assert_eq!(said.owner_pod.unwrap().name, "web");
+}
+
+#[test]
+fn the_next_start_is_without_a_claim_by_its_name_that_is_being_deleted() {
+    let mut world = with_attachments();
+    show(&mut world, claim("web.more", "net2"));
+    let web = runs(&mut world, referring("web", 1, "", &[]));
+    let mut leaving = newer(IpamClaim::clone(world.claims.objects.get(&key("web.more")).unwrap()));
+    leaving.metadata.deletion_timestamp = Some(Time(now()));
+    show(&mut world, leaving);
+    rounds(&mut world);
+    assert_eq!(addresses(&decided(&mut world, "web")), addresses(&web), "a guest keeps it");
+    gone(&mut world, "web");
+    let anew = started(&mut world, "web");
+    assert_eq!(addresses(&anew), ["10.9.0.3", "fd09::3"]);
+    committed(&mut world);
+    let settled = decided(&mut world, "web");
+    for (claimant, subnet, address) in &settled.spare {
+        world.ledger.release_one(subnet, claimant, *address, 0);
+    }
+    committed(&mut world);
+    rounds(&mut world);
+    assert!(to_let_go(&world, &key("web.more")).is_some());
+}
+
+#[test]
 fn what_another_controller_has_claimed_beside_what_it_says_is_let_go_of() {
     let mut world = with_attachments();
     show(&mut world, claim("c", "net2"));

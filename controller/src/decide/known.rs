@@ -12,9 +12,17 @@ use crate::world::World;
 /// The ports of the VM or instance with this uid, by the ledger, its IP objects and its
 /// instance; reservations for it among them.
 pub(super) fn ports(world: &World, vm: &VmKey, uid: &str) -> Known {
-    let held = world.ledger.held_for(vm).into_iter().map(|(claimant, _)| claimant);
-    let held = held.filter(|claimant| claimant.uid == uid || claimant.uid.is_empty());
-    let mut known = Known { held: held.map(|one| one.port).collect(), ..Known::default() };
+    let mut known = Known::default();
+    for (claimant, subnet) in world.ledger.held_for(vm) {
+        if claimant.uid != uid && !claimant.uid.is_empty() {
+            continue;
+        }
+        // Only an attachment's port may have its addresses from a claim.
+        let lender = (claimant.provider() != names::DEFAULT_PROVIDER)
+            .then(|| world.ledger.lender_to(&subnet, &claimant));
+        known.loans.extend(lender.flatten().map(|lender| (claimant.port.clone(), lender.vm)));
+        known.held.insert(claimant.port);
+    }
     for ip in world.ips_of(vm).filter(|ip| owned_by(ip, uid) || !has_owner(ip)) {
         known.held.insert(ip.name_any());
         let network = ip.annotations().get(annotations::NETWORK);

@@ -42,7 +42,8 @@ impl Ledger {
     }
 
     /// Who has lent `claimant` what it has on loan in `subnet`.
-    pub(super) fn lender_to(&self, subnet: &str, claimant: &Claimant) -> Option<Claimant> {
+    #[must_use]
+    pub fn lender_to(&self, subnet: &str, claimant: &Claimant) -> Option<Claimant> {
         let entries = self.own_addresses(subnet, claimant).into_iter();
         let mut entries = entries.filter_map(|address| self.entry(subnet, address));
         entries.find_map(|(holder, lender)| lender.filter(|_| holder == *claimant))

@@ -11,6 +11,7 @@ use net::names;
 use super::multus::Element;
 use super::{Named, Reader, RequestError};
 use crate::claims;
+use crate::hold;
 use crate::ledger::VmKey;
 use crate::network::Network;
 
@@ -39,28 +40,40 @@ impl<'a> Reader<'a> {
         Ok(Some(Lender::Vip(name.trim().to_owned())))
     }
 
-    /// The IPAMClaim to which Multus's list refers; or else the one of the name that
-    /// KubeVirt's extension gives it, `<vm>.<network>`, unless the template says from
-    /// where the addresses are to come, or the VM has got its own before the claim had any.
+    /// The IPAMClaim to which Multus's list refers.
     fn claim(&self, named: &Named<'_>) -> Result<Option<Lender>, RequestError> {
-        let otherwise = [annotations::IP_POOL, annotations::IP_FAMILY]
-            .into_iter()
-            .find_map(|field| self.said(named, field));
-        if let Some((place, name)) = named.element.and_then(Element::claim) {
-            return match otherwise {
-                Some((other, _)) => Err(RequestError::BesideClaim { place, other }),
-                None => Ok(Some(Lender::Claim(name))),
-            };
+        let Some((place, name)) = named.element.and_then(Element::claim) else { return Ok(None) };
+        match self.otherwise(named) {
+            Some(other) => Err(RequestError::BesideClaim { place, other }),
+            None => Ok(Some(Lender::Claim(name))),
         }
+    }
+
+    /// Where else the addresses are to come from than from a claim, by the template.
+    fn otherwise(&self, named: &Named<'_>) -> Option<String> {
+        let fields = [annotations::IP_POOL, annotations::IP_FAMILY].into_iter();
+        fields.into_iter().find_map(|field| self.said(named, field)).map(|(place, _)| place)
+    }
+
+    /// The IPAMClaim of the name that KubeVirt's extension gives it, `<vm>.<network>`,
+    /// unless the template says from where the addresses are to come, or the VM has got its
+    /// own before the claim had any.
+    ///
+    /// Nobody refers to it, so nobody could take the reference off: one of another network
+    /// is none of the VM's, but if it has its addresses, and one that is being deleted is
+    /// not begun with again.
+    pub(super) fn claim_named_after(&self, named: &Named<'_>, subnet: &Network) -> Option<Lender> {
+        named.network.multus.as_ref()?;
         let name = format!("{}.{}", self.vm, named.network.name).to_lowercase();
         let key = VmKey { namespace: self.namespace.clone(), name };
-        let Some(claim) = self.offer.claims.get(&key).filter(|_| named.network.multus.is_some())
-        else {
-            return Ok(None);
-        };
+        let claim = self.offer.claims.get(&key)?;
         let port = names::port(&self.vm, &self.namespace, named.provider);
-        let counts = claims::said(claim).is_some() || !self.offer.known.held.contains(&port);
-        Ok((counts && otherwise.is_none()).then_some(Lender::Claim(key.name)))
+        let known = self.offer.known;
+        let its = claims::names_of(subnet).iter().any(|name| name == claim.spec.network.trim())
+            || known.loans.get(&port).is_some_and(|lender| lender.claim().as_ref() == Some(&key));
+        let is_first = claims::said(claim).is_some() || !known.held.contains(&port);
+        let counts = its && is_first && !hold::is_leaving(&claim.metadata);
+        (counts && self.otherwise(named).is_none()).then_some(Lender::Claim(key.name))
     }
 
     /// The subnet of the Vip that the annotation names, if it names one.

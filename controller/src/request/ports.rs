@@ -22,6 +22,7 @@ use net::names;
 
 use super::multus::Element;
 use super::{Asker, RequestError};
+use crate::ledger::VmKey;
 
 /// What is known of the ports that a VM has.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +31,8 @@ pub struct Known {
     pub held: BTreeSet<String>,
     /// By port, the network of the VM that has it.
     pub networks: BTreeMap<String, String>,
+    /// By port, who has lent it what it has on loan.
+    pub loans: BTreeMap<String, VmKey>,
 }
 
 /// A network of a VM with the names that it has.
@@ -214,6 +217,7 @@ mod tests {
         let known = Known {
             held: held.iter().map(|one| format!("{short}{one}")).collect(),
             networks: first.map(|one| (short.to_owned(), one.to_owned())).into_iter().collect(),
+            ..Known::default()
         };
         let providers = providers((&vm).into(), &vm.spec.template.spec.networks, &known)?;
         let end = |one: &Providers| one.provider["net.default.ovn".len()..].to_owned();

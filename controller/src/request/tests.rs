@@ -45,7 +45,8 @@ fn offer<'a>(
     static NO_FLAWS: BTreeMap<String, Flaw> = BTreeMap::new();
     static NO_VIPS: LazyLock<Shelf<String, Vip>> = LazyLock::new(Shelf::default);
     let vips = &NO_VIPS;
-    static NO_PORTS: Known = Known { held: BTreeSet::new(), networks: BTreeMap::new() };
+    static NO_PORTS: Known =
+        Known { held: BTreeSet::new(), networks: BTreeMap::new(), loans: BTreeMap::new() };
     static NO_CLAIMS: LazyLock<Shelf<VmKey, crds::cni::IpamClaim>> = LazyLock::new(Shelf::default);
     let (pools, refused_pools, known) = (&*NO_POOLS, &NO_FLAWS, &NO_PORTS);
     let claims = &*NO_CLAIMS;

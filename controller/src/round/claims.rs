@@ -25,6 +25,7 @@ impl Rounds {
             let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
             match self.claims_of(&key).patch_metadata(&key.name, &params, &patch).await {
                 Ok(claim) => {
+                    self.claim_answered(&key, None);
                     let marked = self.world.claims.put_meta(&key, claim.metadata);
                     marked.into_iter().for_each(|key| self.world.look_at(key));
                 }
@@ -63,6 +64,7 @@ impl Rounds {
                 self.edge.metrics.api_writes.inc();
                 match api.patch_status(&key.name, &params, &Patch::Merge(patch)).await {
                     Ok(claim) => {
+                        self.claim_answered(&key, None);
                         let marked = self.world.claims.put(claim);
                         marked.into_iter().for_each(|key| self.world.look_at(key));
                     }
@@ -84,5 +86,22 @@ impl Rounds {
             warn!(claim = %key, %error, "An IPAMClaim was not written; trying again");
             self.fail(VmKey::of_claim(key));
         }
+        if let Some(refusal) = refusal(error) {
+            self.claim_answered(key, Some(refusal));
+        }
     }
+
+    /// Has the VMs that wait for this claim say what the API said of it, if that is news.
+    fn claim_answered(&mut self, key: &VmKey, error: Option<String>) {
+        for vm in self.world.claims.answered(key, error) {
+            self.look_again(&vm, SignedDuration::ZERO);
+        }
+    }
+}
+
+/// What the API says against a write of ours, if the same write will meet with it again.
+fn refusal(error: &kube::Error) -> Option<String> {
+    let kube::Error::Api(status) = error else { return None };
+    let passes = matches!(status.code, 404 | 409 | 429);
+    (!passes).then(|| format!("it cannot be written on: {}", status.message))
 }

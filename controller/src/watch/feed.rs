@@ -88,8 +88,7 @@ pub(super) struct Feed<K: Clone> {
     pause: Option<Duration>,
 }
 
-/// That the API does not serve a kind: its definition is not installed, or it is not ours
-/// to see.
+/// That the API does not serve a kind: its definition is not installed.
 #[derive(Debug, Error)]
 #[error("the API serves no {0}")]
 pub(super) struct NotServed(String);
@@ -136,7 +135,11 @@ where
                     if is_not_served(&error) {
                         return Err(NotServed(self.kind.clone()));
                     }
-                    warn!(kind = self.kind, %error, "A watch was interrupted; it goes on");
+                    if is_forbidden(&error) {
+                        warn!(kind = self.kind, %error, "A kind may not be read; it is asked for again: allow get, list and watch of it");
+                    } else {
+                        warn!(kind = self.kind, %error, "A watch was interrupted; it goes on");
+                    }
                 }
             }
         }
@@ -268,10 +271,17 @@ where
     }
 }
 
-/// Whether there is no such kind, for all that we may know.
+/// Whether there is no such kind. One that may not be read may well be there.
 fn is_not_served(error: &Interruption) -> bool {
-    let Interruption::Api(kube::Error::Api(status)) = error else { return false };
-    matches!(status.code, 403 | 404)
+    has_code(error, 404)
+}
+
+fn is_forbidden(error: &Interruption) -> bool {
+    has_code(error, 403)
+}
+
+fn has_code(error: &Interruption, code: u16) -> bool {
+    matches!(error, Interruption::Api(kube::Error::Api(status)) if status.code == code)
 }
 
 /// How sure it is that a server which answers so to a list by watch must be asked for
@@ -439,6 +449,15 @@ mod tests {
         let started = Instant::now();
         assert_eq!(told(&mut feed).await, "now: b");
         assert!(started.elapsed() >= FIRST_RETRY * 3, "{:?}", started.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_kind_that_may_not_be_read_is_not_taken_for_one_that_is_not_there() {
+        let mut feed = feed(vec![
+            ("sendInitialEvents=true", 403, vec![refusal(403)]),
+            ("sendInitialEvents=true", 200, vec![event("ADDED", &vpc("a", "1")), end_of_list("1")]),
+        ]);
+        assert_eq!(told(&mut feed).await, "all: a and 0 unreadable");
     }
 
     #[tokio::test]
