@@ -28,8 +28,11 @@ pub(super) fn ports(world: &World, vm: &VmKey, uid: &str) -> Known {
         let network = ip.annotations().get(annotations::NETWORK);
         known.networks.extend(network.map(|network| (ip.name_any(), network.clone())));
     }
-    // Newer than what an IP object says.
-    known.networks.extend(given(world, vm, uid));
+    // Newer than what an IP object says, and all there is when both are lost.
+    for (port, network) in given(world, vm, uid) {
+        known.held.insert(port.clone());
+        known.networks.insert(port, network);
+    }
     known
 }
 

@@ -236,15 +236,24 @@ mod tests {
             ("[{\"ips\": []}]".to_owned(), json!({}), "missing field `name`"),
             ("{}".to_owned(), json!({}), "write a list such as [{\"name\""),
             (net2(r#""ips": "10.2.0.7""#), json!({}), "write a list such as"),
-            (r#"[{"name": "net9"}]"#.to_owned(), json!({}), "[0].name: \"net9\" is no network"),
-            (net2(r#""namespace": "other""#), json!({}), "list it in spec.networks"),
             (
-                r#"[{"name": "net3", "namespace": "other"}]"#.to_owned(),
+                r#"[{"name": "net9", "mac": "02:00:00:00:00:24"}]"#.to_owned(),
+                json!({}),
+                "[0].name: \"net9\" is no network",
+            ),
+            (
+                net2(r#""namespace": "other", "ips": ["10.2.0.7"]"#),
+                json!({}),
+                "list it in spec.networks",
+            ),
+            (
+                r#"[{"name": "net3", "namespace": "other", "ips": ["10.4.0.8"]}]"#.to_owned(),
                 json!({}),
                 "write the name of network \"a\" or \"b\"",
             ),
             (
-                r#"[{"name": "net2"}, {"name": "net2"}]"#.to_owned(),
+                r#"[{"name": "net2", "ips": ["10.2.0.7"]}, {"name": "net2", "ips": ["10.2.0.8"]}]"#
+                    .to_owned(),
                 json!({}),
                 "[1].name: element [0] is for network \"more\" already",
             ),

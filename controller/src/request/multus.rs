@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use crds::annotations::{IP_ADDRESS, MAC_ADDRESS, MULTUS_NETWORKS};
 use crds::kubevirt::Network as VmNetwork;
 use net::names;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::RequestError;
 
@@ -20,17 +20,17 @@ use super::RequestError;
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct Element {
     name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     namespace: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     interface: String,
     /// Addresses, with or without their network's length.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     ips: Vec<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     mac: String,
     /// An IPAMClaim of the VM's namespace.
-    #[serde(default, rename = "ipam-claim-reference")]
+    #[serde(default, rename = "ipam-claim-reference", deserialize_with = "or_nothing")]
     claim: String,
     /// What has no effect.
     #[serde(flatten)]
@@ -39,7 +39,20 @@ pub(super) struct Element {
     at: usize,
 }
 
+/// A field that is null is one that is left out.
+fn or_nothing<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    field: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(field)?.unwrap_or_default())
+}
+
 impl Element {
+    /// Whether it asks for anything that is served. One that does not is nobody's business
+    /// here, whatever it names.
+    fn asks(&self) -> bool {
+        !(self.ips.is_empty() && self.mac.is_empty() && self.claim.is_empty())
+    }
+
     /// What it says of a field of Kube-OVN's, and where.
     pub(super) fn said(&self, field: &str) -> Option<(String, String)> {
         match field {
@@ -86,7 +99,8 @@ fn elements(text: &str) -> Result<Vec<Element>, RequestError> {
 /// What the annotation asks for each of these networks, in their order.
 ///
 /// # Errors
-/// When it cannot be read, or an element is not for exactly one network.
+/// When it cannot be read, or an element that asks for something is not for exactly one
+/// network.
 pub(super) fn read(
     notes: &BTreeMap<String, String>,
     namespace: &str,
@@ -99,7 +113,7 @@ pub(super) fn read(
         Some(names::provider(Some(&attachment.network_name), namespace))
     };
     let providers: Vec<_> = networks.iter().map(provider).collect();
-    for element in elements(text)? {
+    for element in elements(text)?.into_iter().filter(Element::asks) {
         let its = Some(element.provider(namespace));
         let of = |at: &usize| providers[*at] == its;
         let mut its: Vec<usize> = (0..networks.len()).filter(of).collect();
@@ -133,13 +147,17 @@ pub(super) fn read(
 }
 
 /// What of the annotation has no effect: all of it where it asks for nothing, else the
-/// fields that are not served.
+/// elements that do not, and the fields that are not served.
 pub(super) fn without_effect(text: &str) -> Vec<String> {
     let elements = elements(text).unwrap_or_default();
-    let asks = |one: &Element| !(one.ips.is_empty() && one.mac.is_empty() && one.claim.is_empty());
-    if !elements.iter().any(asks) {
+    if !elements.iter().any(Element::asks) {
         return vec![MULTUS_NETWORKS.to_owned()];
     }
-    let rest = |one: &Element| one.rest.keys().map(|field| one.place(field)).collect::<Vec<_>>();
-    elements.iter().flat_map(rest).collect()
+    let of = |one: &Element| {
+        if !one.asks() {
+            return vec![format!("{MULTUS_NETWORKS} [{}]", one.at)];
+        }
+        one.rest.keys().map(|field| one.place(field)).collect()
+    };
+    elements.iter().flat_map(of).collect()
 }

@@ -290,6 +290,19 @@ fn an_attachments_address_and_mac_may_be_named_by_interface() {
 }
 
 #[test]
+fn what_multus_list_says_of_others_and_asks_nothing_for_is_in_nobodys_way() {
+    let vm = with_attachment(&json!({
+        "net2.default.ovn.kubernetes.io/ip_address": "10.2.0.7",
+        "k8s.v1.cni.cncf.io/networks": r#"[
+            {"name": "elsewhere", "ips": null},
+            {"name": "net2", "mac": "02:00:00:00:00:07", "ips": null, "interface": null}]"#,
+    }));
+    let requests = of(&vm, &subnets()).unwrap();
+    assert_eq!(requests[1].mac.unwrap().to_string(), "02:00:00:00:00:07");
+    assert_eq!(without_effect(&vm, None), ["k8s.v1.cni.cncf.io/networks [0]"]);
+}
+
+#[test]
 fn annotations_without_effect_are_named_and_those_of_others_are_not() {
     let vm = with_attachment(&json!({
         "ovn.kubernetes.io/logical_switch": "s1",
