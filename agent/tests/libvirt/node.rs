@@ -70,12 +70,14 @@ impl Node {
 
     /// Runs a command inside the node and returns what it printed.
     pub(crate) fn inside(&self, command: &str) -> String {
-        let target = self.init.to_string();
-        let namespaces = ["-m", "-n", "-u", "-p"];
-        run(Command::new("nsenter")
-            .args(["-t", &target])
-            .args(namespaces)
-            .args(["sh", "-c", command]))
+        run(&mut self.shell(command))
+    }
+
+    fn shell(&self, command: &str) -> Command {
+        let mut shell = Command::new("nsenter");
+        shell.args(["-t", &self.init.to_string(), "-m", "-n", "-u", "-p"]);
+        shell.args(["sh", "-c", command]);
+        shell
     }
 
     pub(crate) fn ovs_vsctl(&self, arguments: &str) -> String {
@@ -91,7 +93,11 @@ impl Node {
 
     /// Starts libvirtd and waits until it listens.
     pub(crate) fn start_libvirtd(&self) {
-        self.inside("libvirtd -d --pid-file /run/libvirt/libvirtd.pid");
+        // One that was just killed holds its pid file until the last of its threads is gone.
+        self.wait_for("libvirtd starts", || {
+            let started = self.shell("libvirtd -d --pid-file /run/libvirt/libvirtd.pid").output();
+            started.is_ok_and(|started| started.status.success())
+        });
         let socket = self.path("run/libvirt-sock");
         self.wait_for("libvirtd listens", || UnixStream::connect(&socket).is_ok());
     }
