@@ -10,6 +10,7 @@
 //! mean there. What cannot be understood is a [`Fault`], and the rest counts all the same.
 
 mod guest;
+mod numbered;
 pub mod ra;
 mod table;
 mod text;

@@ -119,7 +119,7 @@ impl Teller {
             "the object does not fit its type, and nothing is done for it: {flaw}; \
              mend that field (kubectl explain {singular} --recursive shows the types)"
         );
-        let Some((mut patch, place)) = told(kind, &object.data, meta_of(&object), &why) else {
+        let Some((mut patch, place)) = told(kind, &object.data, &object.metadata, &why) else {
             return Ok(());
         };
         patch["metadata"]["resourceVersion"] = json!(object.metadata.resource_version);
@@ -154,10 +154,6 @@ fn flaw<K: DeserializeOwned>(text: &str) -> Option<String> {
     // The place in a text that nobody sees.
     let why = why.split(" at line ").next().unwrap_or_default();
     Some(format!("{path}: {why}"))
-}
-
-fn meta_of(object: &DynamicObject) -> &ObjectMeta {
-    &object.metadata
 }
 
 /// What to write on an object so that it says `why`; nothing if it does already, or if its

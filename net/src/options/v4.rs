@@ -4,10 +4,11 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnetwork::Ipv4Network;
 
-use super::table::{Definition, V4_TABLE};
+use super::numbered::{Numbered, unknown};
+use super::table::V4_TABLE;
 use super::text::{self, Pair};
 use super::value::{self, Value};
-use super::{Clients, Coded, Fault};
+use super::{Coded, Fault};
 
 /// What options say; whatever is left out follows from the subnet.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -63,63 +64,42 @@ impl V4 {
     #[must_use]
     pub fn parse(text: &str) -> (Self, Vec<Fault>) {
         let (pairs, mut faults) = text::pairs(text);
-        let mut reading = Reading::default();
+        let (mut options, mut numbered) = (Self::default(), Numbered::default());
         for pair in &pairs {
-            if let Err(advice) = reading.take(pair) {
+            if let Err(advice) = options.take(&mut numbered, pair) {
                 faults.push(pair.fault(advice));
             }
         }
-        faults.extend(reading.check_times(&pairs));
-        (reading.finish(), faults)
-    }
-}
-
-/// Options while their text is read.
-#[derive(Debug, Default)]
-struct Reading {
-    options: V4,
-    /// `bootfile_name`.
-    file: Option<Value>,
-    /// `bootfile_name_alt`.
-    alternative: Option<Value>,
-}
-
-impl Reading {
-    fn take(&mut self, pair: &Pair) -> Result<(), String> {
-        if let Some(number) = pair.key.strip_prefix("option_") {
-            let code = code(number)?;
-            let value = pair.value.parse::<Value>().map_err(|error| error.to_string())?;
-            return add(
-                &mut self.options.options,
-                Coded { code: code.into(), value, only: Clients::default() },
-            );
+        faults.extend(options.check_times(&pairs));
+        options.options = numbered.finish(BOOT_FILE);
+        // A boot server by its address is where the boot file is, if nothing else is said:
+        // boot ROMs know no names.
+        let named = options.options.iter().find(|option| option.code == BOOT_SERVER);
+        if let (None, Some(Coded { value: Value::Text(text), .. })) = (options.next_server, named) {
+            options.next_server = text.parse().ok();
         }
-        let definition = V4_TABLE.iter().find(|one| one.name == pair.key);
-        let definition = definition.ok_or_else(|| unknown(&pair.key, V4_TABLE))?;
-        let value = definition.kind.read(&pair.value).map_err(|error| error.to_string())?;
-        let options = &mut self.options;
-        match (definition.name, value) {
-            ("server_id", value) => options.server = address(&value),
-            ("router", value) => options.router = address(&value),
-            ("next_server", value) => options.next_server = address(&value),
-            ("lease_time", Value::U32(seconds)) => options.lease = Some(seconds),
-            ("T1", Value::U32(seconds)) => options.t1 = Some(seconds),
-            ("T2", Value::U32(seconds)) => options.t2 = Some(seconds),
-            ("hostname", Value::Text(name)) => options.hostname = Some(name),
-            ("domain_name", Value::Text(name)) => options.domain = Some(name),
-            ("dns_server", Value::Addresses(list)) => options.dns = v4_only(&list),
-            ("domain_search_list", Value::Names(names)) => options.search = names,
-            ("mtu", Value::U16(bytes)) => options.mtu = Some(bytes),
-            ("classless_static_route", Value::Routes(routes)) => options.routes = routes,
-            ("always_broadcast", Value::Flag(always)) => options.broadcast = always,
-            ("always_send", Value::Text(list)) => options.always = codes(&list)?,
-            ("bootfile_name", value) => self.file = Some(value),
-            ("bootfile_name_alt", value) => self.alternative = Some(value),
-            (_, value) => {
-                let only = definition.clients();
-                let code = definition.code.expect("what is no option is named above");
-                return add(&mut self.options.options, Coded { code, value, only });
-            }
+        (options, faults)
+    }
+
+    fn take(&mut self, numbered: &mut Numbered, pair: &Pair) -> Result<(), String> {
+        let read = numbered.read(pair, V4_TABLE, |number| code(number).map(u16::from))?;
+        let Some((name, value)) = read else { return Ok(()) };
+        match (name.name, value) {
+            ("server_id", value) => self.server = address(&value),
+            ("router", value) => self.router = address(&value),
+            ("next_server", value) => self.next_server = address(&value),
+            ("lease_time", Value::U32(seconds)) => self.lease = Some(seconds),
+            ("T1", Value::U32(seconds)) => self.t1 = Some(seconds),
+            ("T2", Value::U32(seconds)) => self.t2 = Some(seconds),
+            ("hostname", Value::Text(name)) => self.hostname = Some(name),
+            ("domain_name", Value::Text(name)) => self.domain = Some(name),
+            ("dns_server", Value::Addresses(list)) => self.dns = v4_only(&list),
+            ("domain_search_list", Value::Names(names)) => self.search = names,
+            ("mtu", Value::U16(bytes)) => self.mtu = Some(bytes),
+            ("classless_static_route", Value::Routes(routes)) => self.routes = routes,
+            ("always_broadcast", Value::Flag(always)) => self.broadcast = always,
+            ("always_send", Value::Text(list)) => self.always = codes(&list)?,
+            (_, value) => return numbered.take(name, value),
         }
         Ok(())
     }
@@ -127,62 +107,19 @@ impl Reading {
     /// T1 < T2 < lease (RFC 2131 §4.4.5); where they are not, both follow from the lease.
     fn check_times(&mut self, pairs: &[Pair]) -> Option<Fault> {
         let pair = pairs.iter().find(|pair| ["T1", "T2"].contains(&pair.key.as_str()))?;
-        let V4 { lease, t1, t2, .. } = &mut self.options;
-        let lease = lease.unwrap_or(LEASE);
-        let renew = t1.unwrap_or(lease / 2);
-        let rebind = t2.unwrap_or(lease - lease / 8);
+        let lease = self.lease.unwrap_or(LEASE);
+        let renew = self.t1.unwrap_or(lease / 2);
+        let rebind = self.t2.unwrap_or(lease - lease / 8);
         if renew < rebind && rebind < lease {
             return None;
         }
-        (*t1, *t2) = (None, None);
+        (self.t1, self.t2) = (None, None);
         let advice = format!(
             "T1 {renew} must be less than T2 {rebind}, and T2 less than lease_time {lease}: \
              leave both out for a half and seven eighths of it"
         );
         Some(pair.fault(advice))
     }
-
-    fn finish(self) -> V4 {
-        let mut options = self.options;
-        add_boot_files(&mut options.options, BOOT_FILE, self.file, self.alternative);
-        // A boot server by its address is where the boot file is, if nothing else is said:
-        // boot ROMs know no names.
-        let named = options.options.iter().find(|option| option.code == BOOT_SERVER);
-        if let (None, Some(Coded { value: Value::Text(text), .. })) = (options.next_server, named) {
-            options.next_server = text.parse().ok();
-        }
-        options
-    }
-}
-
-/// iPXE gets `bootfile_name`, whoever is not yet iPXE what is written for its
-/// architecture, then `bootfile_name_alt`: OVN's meaning of the two names.
-pub(super) fn add_boot_files(
-    list: &mut Vec<Coded>,
-    code: u16,
-    file: Option<Value>,
-    alternative: Option<Value>,
-) {
-    for option in list.iter_mut().filter(|option| !option.only.arch.is_empty()) {
-        option.only.ipxe = Some(false);
-    }
-    list.sort_by_key(|option| option.only.are_all());
-    let both = file.is_some() && alternative.is_some();
-    let mut add = |value: Option<Value>, ipxe| {
-        let only = Clients { arch: Vec::new(), ipxe: Some(ipxe).filter(|_| both) };
-        list.extend(value.map(|value| Coded { code, value, only }));
-    };
-    add(file, true);
-    add(alternative, false);
-}
-
-/// Adds an option, unless there is one of its number for the same clients.
-pub(super) fn add(list: &mut Vec<Coded>, option: Coded) -> Result<(), String> {
-    if list.iter().any(|other| other.code == option.code && other.only == option.only) {
-        return Err("this option is there under another name: write it once".to_owned());
-    }
-    list.push(option);
-    Ok(())
 }
 
 /// The number of an option that may be chosen.
@@ -209,19 +146,6 @@ fn codes(list: &str) -> Result<Vec<u8>, String> {
         }
     };
     value::parts(list).map(one).collect()
-}
-
-/// What to write instead of a name that is none.
-pub(super) fn unknown(name: &str, table: &[Definition]) -> String {
-    let plain = |text: &str| text.to_ascii_lowercase().replace(['-', '_'], "");
-    let wanted = plain(name);
-    let near = |one: &&Definition| {
-        let have = plain(one.name);
-        wanted.len() > 2 && (have.contains(&wanted) || wanted.contains(&have))
-    };
-    let near: Vec<&str> = table.iter().filter(near).map(|one| one.name).take(3).collect();
-    let near = if near.is_empty() { String::new() } else { format!("{}, or ", near.join(", ")) };
-    format!("there is no option {name:?}: write {near}option_<number>; docs/dhcp.md has them all")
 }
 
 fn address(value: &Value) -> Option<Ipv4Addr> {

@@ -2,11 +2,12 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use super::numbered::Numbered;
 use super::table::V6_TABLE;
 use super::text::{self, Pair};
-use super::v4::{LEASE, add, add_boot_files, unknown};
+use super::v4::LEASE;
 use super::value::Value;
-use super::{Clients, Coded, Fault};
+use super::{Coded, Fault};
 use crate::MacAddr;
 
 /// What options say; whatever is left out follows from the subnet.
@@ -38,14 +39,13 @@ impl V6 {
     #[must_use]
     pub fn parse(text: &str) -> (Self, Vec<Fault>) {
         let (pairs, mut faults) = text::pairs(text);
-        let mut reading = Reading::default();
+        let (mut options, mut numbered) = (Self::default(), Numbered::default());
         for pair in &pairs {
-            if let Err(advice) = reading.take(pair) {
+            if let Err(advice) = options.take(&mut numbered, pair) {
                 faults.push(pair.fault(advice));
             }
         }
-        let Reading { mut options, file, alternative } = reading;
-        add_boot_files(&mut options.options, BOOT_FILE, file, alternative);
+        options.options = numbered.finish(BOOT_FILE);
         let lease = options.lease.unwrap_or(LEASE);
         let named = pairs.iter().find(|pair| pair.key == "preferred_lifetime");
         if let (Some(pair), Some(preferred)) = (named, options.preferred)
@@ -57,45 +57,18 @@ impl V6 {
         }
         (options, faults)
     }
-}
 
-/// Options while their text is read.
-#[derive(Debug, Default)]
-struct Reading {
-    options: V6,
-    /// `bootfile_name`.
-    file: Option<Value>,
-    /// `bootfile_name_alt`.
-    alternative: Option<Value>,
-}
-
-impl Reading {
-    fn take(&mut self, pair: &Pair) -> Result<(), String> {
-        if let Some(number) = pair.key.strip_prefix("option_") {
-            let code = code(number)?;
-            let value = pair.value.parse::<Value>().map_err(|error| error.to_string())?;
-            let only = Clients::default();
-            return add(&mut self.options.options, Coded { code, value, only });
-        }
-        let definition = V6_TABLE.iter().find(|one| one.name == pair.key);
-        let definition = definition.ok_or_else(|| unknown(&pair.key, V6_TABLE))?;
-        let value = definition.kind.read(&pair.value).map_err(|error| error.to_string())?;
-        let options = &mut self.options;
-        match (definition.name, value) {
-            ("server_id", Value::Text(mac)) => options.server = mac.parse().ok(),
-            ("lease_time", Value::U32(seconds)) => options.lease = Some(seconds),
-            ("preferred_lifetime", Value::U32(seconds)) => options.preferred = Some(seconds),
-            ("information_refresh_time", Value::U32(seconds)) => options.refresh = Some(seconds),
-            ("dhcpv6_stateless", Value::Flag(stateless)) => options.stateless = stateless,
-            ("dns_server", Value::Addresses(list)) => options.dns = v6_only(&list),
-            ("domain_search", Value::Names(names)) => options.search = names,
-            ("bootfile_name", value) => self.file = Some(value),
-            ("bootfile_name_alt", value) => self.alternative = Some(value),
-            (_, value) => {
-                let only = definition.clients();
-                let code = definition.code.expect("what is no option is named above");
-                return add(&mut options.options, Coded { code, value, only });
-            }
+    fn take(&mut self, numbered: &mut Numbered, pair: &Pair) -> Result<(), String> {
+        let Some((name, value)) = numbered.read(pair, V6_TABLE, code)? else { return Ok(()) };
+        match (name.name, value) {
+            ("server_id", Value::Text(mac)) => self.server = mac.parse().ok(),
+            ("lease_time", Value::U32(seconds)) => self.lease = Some(seconds),
+            ("preferred_lifetime", Value::U32(seconds)) => self.preferred = Some(seconds),
+            ("information_refresh_time", Value::U32(seconds)) => self.refresh = Some(seconds),
+            ("dhcpv6_stateless", Value::Flag(stateless)) => self.stateless = stateless,
+            ("dns_server", Value::Addresses(list)) => self.dns = v6_only(&list),
+            ("domain_search", Value::Names(names)) => self.search = names,
+            (_, value) => return numbered.take(name, value),
         }
         Ok(())
     }
