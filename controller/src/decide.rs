@@ -357,7 +357,7 @@ fn claim_all(
     for request in asked {
         let claimant = claimant(&request.port, &decision.vm, uid);
         reserve::adopt(world, &request.subnet, &claimant, seconds);
-        let is_lent = loans::claim(world, decision, request, &claimant, seconds);
+        let is_lent = loans::claim(world, request, &claimant, seconds);
         let is_lent = is_lent.map_err(|trouble| (trouble, None))?;
         if let Some(message) = mac::refusal(world, request) {
             return Err((Trouble { reason: machine::ADDRESS_NOT_AVAILABLE, message }, None));

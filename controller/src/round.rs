@@ -10,7 +10,9 @@
 //! only after the API was asked whether its owner is gone, and its port and IP
 //! object are. Whatever fails makes its VM dirty
 //! again, later each time; nothing else waits for it. A round that finds nothing
-//! to do writes nothing. Instances and statuses are written beside the rounds, one
+//! to do writes nothing. Claims that VMs ask for are taken hold of once that is decided,
+//! and told what they have once the ledger is written (`round/claims.rs`); their addresses
+//! are claimed in the round after. Instances and statuses are written beside the rounds, one
 //! write at a time for each VM (`round/late.rs`).
 
 mod claims;

@@ -1,5 +1,5 @@
-//! What users write, as Rust types: the kinds of `kubeovn.io`, `kubevirt.io`
-//! and our own `berth.io`.
+//! What users write, as Rust types: the kinds of `kubeovn.io`, `kubevirt.io`,
+//! `k8s.cni.cncf.io` and our own `berth.io`.
 //!
 //! Field names, short names, printer columns and scopes are the ecosystem's, so
 //! that YAML written for Kube-OVN and KubeVirt means the same here. The types

@@ -11,7 +11,7 @@ use crds::annotations;
 use ipam::Seconds;
 use kube::ResourceExt as _;
 
-use super::{Decision, is_placed, owner_uid};
+use super::{is_placed, owner_uid};
 use crate::claims::{self, Refusal};
 use crate::ledger::{AddressError, Claimant, VmKey};
 use crate::machine::{self, Trouble};
@@ -23,27 +23,36 @@ use crate::world::World;
 /// lent. Returns whether its addresses are settled by that.
 pub(super) fn claim(
     world: &mut World,
-    decision: &mut Decision,
     request: &Request,
     claimant: &Claimant,
     now: Seconds,
 ) -> Result<bool, Trouble> {
     let (lender, is_made) = said(world, request, claimant);
-    let outcome = match &lender {
-        Some(Lender::Vip(name)) => of_vip(world, decision, request, claimant, name, now),
-        Some(Lender::Claim(name)) => of_claim(world, decision, request, claimant, name, now),
-        None => {
-            world.ledger.use_no_loan_but(&request.subnet, claimant, None);
-            return Ok(false);
-        }
+    let Some(lender) = lender else {
+        world.ledger.use_no_loan_but(&request.subnet, claimant, None);
+        return Ok(false);
     };
-    match outcome {
+    match borrow(world, request, claimant, &lender, now) {
         Ok(()) => Ok(true),
         // A guest that is there keeps what it has, whatever became of the lender.
         Err(_) if is_made => Ok(false),
-        Err(trouble) => Err(trouble),
+        Err(Refused(reason, why)) => {
+            let message = match &lender {
+                Lender::Vip(name) => {
+                    let key = annotations::key(&request.provider, annotations::VIP);
+                    format!("annotation {key}: Vip {name:?} {why}")
+                }
+                Lender::Claim(name) => {
+                    format!("network {:?}: IPAMClaim {name:?} {why}", request.network)
+                }
+            };
+            Err(Trouble { reason, message })
+        }
     }
 }
+
+/// Why a lender lends nothing: a reason for programs, and what follows its name.
+struct Refused(&'static str, String);
 
 /// What the port has its addresses from, and whether it is so already: its instance
 /// was made with it.
@@ -59,84 +68,76 @@ fn said(world: &World, request: &Request, claimant: &Claimant) -> (Option<Lender
     (vip.or_else(claim), true)
 }
 
+/// Has the port borrow what the lender has, and use nothing that another has lent it.
+fn borrow(
+    world: &mut World,
+    request: &Request,
+    claimant: &Claimant,
+    lender: &Lender,
+    now: Seconds,
+) -> Result<(), Refused> {
+    let from = match lender {
+        Lender::Vip(name) => of_vip(world, request, claimant, name, now)?,
+        Lender::Claim(name) => of_claim(world, request, &claimant.vm, name, now)?,
+    };
+    world.ledger.use_no_loan_but(&request.subnet, claimant, Some(&from));
+    world.ledger.borrow(&request.subnet, claimant, &from, now).map_err(|error| {
+        let why = match error {
+            AddressError::Lent { borrower, .. } => format!(
+                "serves one port at a time, and {borrower} has it: name another, or delete that VM, or take the name off its template and start it anew"
+            ),
+            other => other.to_string(),
+        };
+        Refused(machine::ADDRESS_NOT_AVAILABLE, why)
+    })?;
+    if let Some(claim) = from.vm.claim() {
+        claims::served(world, &claim, &claimant.vm);
+    }
+    Ok(())
+}
+
 fn of_vip(
     world: &mut World,
-    decision: &mut Decision,
     request: &Request,
     claimant: &Claimant,
     name: &str,
     now: Seconds,
-) -> Result<(), Trouble> {
-    let key = annotations::key(&request.provider, annotations::VIP);
-    let refused = |why: &str| format!("annotation {key}: Vip {name:?} {why}");
+) -> Result<Claimant, Refused> {
     vips::regain(world, name, now);
-    let lender = vips::lends(world, &decision.vm, &claimant.port, &request.subnet, name);
-    let lender = lender
-        .map_err(|why| Trouble { reason: machine::INVALID_NETWORK, message: refused(&why) })?;
-    let mac = vips::mac(world, name);
-    if let (Some(asked), Some(mac)) = (request.mac, mac)
-        && asked != mac
-    {
-        let why = format!("has MAC address {mac}, but the template names {asked}: leave that out");
-        return Err(Trouble { reason: machine::INVALID_NETWORK, message: refused(&why) });
+    let lender = vips::lends(world, &claimant.vm, &claimant.port, &request.subnet, name)
+        .map_err(|why| Refused(machine::INVALID_NETWORK, why))?;
+    match (request.mac, vips::mac(world, name)) {
+        (Some(asked), Some(mac)) if asked != mac => {
+            let why =
+                format!("has MAC address {mac}, but the template names {asked}: leave that out");
+            Err(Refused(machine::INVALID_NETWORK, why))
+        }
+        _ => Ok(lender),
     }
-    take(world, request, claimant, &lender, now)
-        .map_err(|why| Trouble { reason: machine::ADDRESS_NOT_AVAILABLE, message: refused(&why) })
 }
 
 fn of_claim(
     world: &mut World,
-    decision: &mut Decision,
     request: &Request,
-    claimant: &Claimant,
+    vm: &VmKey,
     name: &str,
     now: Seconds,
-) -> Result<(), Trouble> {
-    let key = VmKey { namespace: decision.vm.namespace.clone(), name: name.to_owned() };
-    let network = &request.network;
-    let refused = |reason, why: &str| {
-        let message = format!("network {network:?}: IPAMClaim {name:?} {why}");
-        Trouble { reason, message }
-    };
+) -> Result<Claimant, Refused> {
+    let key = VmKey { namespace: vm.namespace.clone(), name: name.to_owned() };
     claims::regain(world, &key, now);
-    let lender = match claims::lends(world, &decision.vm, request, &key) {
-        Ok(lender) => lender,
-        Err(Refusal::Because(why)) => {
-            claims::hope(world, &key, &decision.vm);
-            return Err(refused(machine::INVALID_NETWORK, &why));
+    claims::lends(world, vm, request, &key).map_err(|refusal| match refusal {
+        Refusal::Because(why) => {
+            claims::hope(world, &key, vm);
+            Refused(machine::INVALID_NETWORK, why)
         }
-        Err(Refusal::Wanted) => {
-            let Request { subnet, addresses, .. } = request;
-            let why = claims::want(world, &key, &decision.vm, subnet, addresses);
-            return Err(match why {
+        Refusal::Wanted => {
+            match claims::want(world, &key, vm, &request.subnet, &request.addresses) {
                 Some(why) => {
-                    let why = format!("gets no addresses: {why}");
-                    refused(machine::ADDRESS_NOT_AVAILABLE, &why)
+                    Refused(machine::ADDRESS_NOT_AVAILABLE, format!("gets no addresses: {why}"))
                 }
-                None => refused(machine::WAITS_FOR_CLAIM, "has no addresses yet"),
-            });
+                None => Refused(machine::WAITS_FOR_CLAIM, "has no addresses yet".to_owned()),
+            }
         }
-    };
-    take(world, request, claimant, &lender, now)
-        .map_err(|why| refused(machine::ADDRESS_NOT_AVAILABLE, &why))?;
-    claims::served(world, &key, &decision.vm);
-    Ok(())
-}
-
-/// Has the port borrow what the lender has, and use nothing that another has lent it.
-fn take(
-    world: &mut World,
-    request: &Request,
-    claimant: &Claimant,
-    lender: &Claimant,
-    now: Seconds,
-) -> Result<(), String> {
-    world.ledger.use_no_loan_but(&request.subnet, claimant, Some(lender));
-    world.ledger.borrow(&request.subnet, claimant, lender, now).map_err(|error| match error {
-        AddressError::Lent { borrower, .. } => format!(
-            "serves one port at a time, and {borrower} has it: name another, or delete that VM, or take the annotation off its template and start it anew"
-        ),
-        other => other.to_string(),
     })
 }
 

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use crds::annotations::NOT_RESERVED;
 use crds::condition::Condition;
+use crds::kubevirt::{self, ConditionStatus};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{Api, ApiResource, DynamicObject, GetParams, Patch, PatchParams};
 use kube::core::Request;
 use kube::{Client, Resource};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -160,45 +162,59 @@ fn flaw<K: DeserializeOwned>(text: &str) -> Option<String> {
 /// kind has no place for it.
 fn told(kind: &str, data: &Value, meta: &ObjectMeta, why: &str) -> Option<(Value, Place)> {
     let now = Timestamp::now();
-    let old = &data["status"]["conditions"];
-    let (conditions, place) = match kind {
+    let place = match kind {
+        // Without a status subresource.
+        "IP" | "Vip" | "VirtualMachineInstance" => Place::Object,
+        _ => Place::Status,
+    };
+    let conditions = &data["status"]["conditions"];
+    let conditions = match kind {
         "IP" => {
             let notes = meta.annotations.as_ref();
-            let same =
-                notes.and_then(|notes| notes.get(NOT_RESERVED)).is_some_and(|said| said == why);
+            let said = notes.and_then(|notes| notes.get(NOT_RESERVED));
             let patch = json!({"metadata": {"annotations": {NOT_RESERVED: why}}});
-            return (!same).then_some((patch, Place::Object));
+            return (said.map(String::as_str) != Some(why)).then_some((patch, place));
         }
         "Vpc" | "Subnet" | "IPPool" | "Vip" => {
-            let old: Vec<Condition> = serde_json::from_value(old.clone()).unwrap_or_default();
-            // Without a status subresource, our own write raises the generation.
-            let place = if kind == "Vip" { Place::Object } else { Place::Status };
+            // A write of a whole object raises its generation.
             let generation = meta.generation.filter(|_| place == Place::Status);
-            (json!(status::misfit(&old, why, generation, now)), place)
+            changed(conditions, |old: &mut Vec<Condition>| {
+                *old = status::misfit(old, why, generation, now);
+            })
         }
-        "VirtualMachine" => (with(old, "Failure", "True", why, now), Place::Status),
-        "VirtualMachineInstance" => (with(old, "Synchronized", "False", why, now), Place::Object),
-        _ => return None,
+        "VirtualMachine" => with(conditions, "Failure", ConditionStatus::True, why, now),
+        "VirtualMachineInstance" => {
+            with(conditions, "Synchronized", ConditionStatus::False, why, now)
+        }
+        _ => None,
     };
-    (conditions != *old).then(|| (json!({"status": {"conditions": conditions}}), place))
+    Some((json!({"status": {"conditions": conditions?}}), place))
 }
 
-/// The conditions with this one among them, in KubeVirt's form.
-fn with(old: &Value, kind: &str, value: &str, why: &str, now: Timestamp) -> Value {
-    let all = old.as_array().into_iter().flatten();
-    let (before, mut others): (Vec<Value>, Vec<Value>) =
-        all.cloned().partition(|one| one["type"] == kind);
-    let before = before.into_iter().next().unwrap_or_default();
-    let same = before["status"] == value && before["reason"] == REASON && before["message"] == why;
-    others.push(if same {
-        before
-    } else {
-        json!({
-            "type": kind, "status": value, "reason": REASON, "message": why,
-            "lastTransitionTime": now.to_string(),
-        })
-    });
-    others.into()
+/// Conditions in KubeVirt's form with this one among them, if they are others then.
+fn with(
+    conditions: &Value,
+    kind: &str,
+    value: ConditionStatus,
+    why: &str,
+    now: Timestamp,
+) -> Option<Value> {
+    changed(conditions, |old| {
+        let one = kubevirt::Condition::new(kind, value).because(REASON, why.to_owned());
+        one.merge_into(old, Time(now));
+    })
+}
+
+/// What `change` makes of conditions, if they are others then. Those that cannot be read
+/// are none.
+fn changed<C: Clone + DeserializeOwned + PartialEq + Serialize>(
+    conditions: &Value,
+    change: impl FnOnce(&mut Vec<C>),
+) -> Option<Value> {
+    let old: Vec<C> = serde_json::from_value(conditions.clone()).unwrap_or_default();
+    let mut new = old.clone();
+    change(&mut new);
+    (new != old).then(|| json!(new))
 }
 
 #[cfg(test)]

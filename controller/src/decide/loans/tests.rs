@@ -7,6 +7,7 @@ use super::super::tests::{
 };
 use super::super::{Policy, decide};
 use super::*;
+use crate::decide::Decision;
 use crate::objects;
 use crate::shelf::Seen;
 use crate::world::Event;
