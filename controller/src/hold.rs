@@ -1,5 +1,5 @@
-//! The finalizer on Subnets, Vpcs and IP objects: what is in use does not vanish
-//! under its users. Pure.
+//! The finalizer on whatever holds addresses or serves who does (Subnets, Vpcs, IPPools,
+//! Vips, IPAMClaims, IP objects): what is in use does not vanish under its users. Pure.
 //!
 //! ```text
 //!  valid, without it        put it on, before anything relies on the object

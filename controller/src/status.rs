@@ -1,4 +1,4 @@
-//! What Subnets, IPPools and Vpcs show of themselves. Pure: facts in, statuses that
+//! What Subnets, IPPools, Vpcs and Vips show of themselves. Pure: facts in, statuses that
 //! differ from what is written out.
 
 mod pools;

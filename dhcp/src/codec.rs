@@ -2,7 +2,8 @@
 //!
 //! Writing goes through `dhcproto`, one option at a time and in our order: its
 //! own maps are sorted by code, and the client's order matters (RFC 2131 §4.3.1).
-//! Of what is read, only the fixed header does. Its option readers stop
+//! Options that a binding brings by number are written as they stand there.
+//! Of what is read, only DHCPv4's fixed header goes through it. Its option readers stop
 //! silently at the first malformed option, panic in debug builds on some lengths
 //! that a guest may choose, know neither option overload nor the magic cookie,
 //! and sort associations; so options are read here.

@@ -19,7 +19,8 @@
 //! all. Ethernet source and `chaddr` must be the binding's MAC address; client
 //! identifiers and DUIDs are echoed and never looked up. Leases imply nothing that
 //! would have to be remembered: the address is the guest's for as long as the
-//! binding says so. Hence an answer depends on binding and frame alone, is the
+//! binding says so. Where many guests share an interface (`berth dhcp`), a guest's port is
+//! known by the ethernet source. Hence an answer depends on binding and frame alone, is the
 //! same on every node, and needs neither clock, disk, controller nor OVN.
 //!
 //! # What is answered

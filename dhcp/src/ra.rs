@@ -23,8 +23,6 @@ use crate::labels;
 const ROUTER_ADVERTISEMENT: u8 = 134;
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
-/// The ethernet address of [`ALL_NODES`] (RFC 2464 §7).
-const ALL_NODES_MAC: MacAddr = MacAddr::new([0x33, 0x33, 0, 0, 0, 1]);
 const CURRENT_HOP_LIMIT: u8 = 64;
 /// MAX_INITIAL_RTR_ADVERTISEMENTS and MAX_INITIAL_RTR_ADVERT_INTERVAL (RFC 4861 §10).
 const INITIAL_ADVERTISEMENTS: u64 = 3;
@@ -50,24 +48,27 @@ pub(crate) fn respond(
         return Err(Ignored::Checksum);
     }
     let frame = if source.is_unspecified() {
-        advertisement(ra)
+        advertisement(ra, binding.mac)
     } else {
         advertise(ra, false, (binding.mac, source))
     };
     Ok((frame, Kind::RouterAdvertisement))
 }
 
-/// An advertisement to all nodes, which is the guest: the periodic one.
+/// An advertisement to all nodes: the periodic one.
+///
+/// The frame is for the guest alone, though the packet is for all (RFC 6085): behind one
+/// interface there may be guests with other routers.
 #[must_use]
-pub fn advertisement(ra: &Ra) -> Vec<u8> {
-    advertise(ra, false, (ALL_NODES_MAC, ALL_NODES))
+pub fn advertisement(ra: &Ra, guest: MacAddr) -> Vec<u8> {
+    advertise(ra, false, (guest, ALL_NODES))
 }
 
 /// The last advertisement of a router that is no longer the guest's: lifetime 0
 /// (RFC 4861 §6.2.5), and nothing else that comes from it goes on. For a changed binding, never for a guest that moves away.
 #[must_use]
-pub fn withdrawal(ra: &Ra) -> Vec<u8> {
-    advertise(ra, true, (ALL_NODES_MAC, ALL_NODES))
+pub fn withdrawal(ra: &Ra, guest: MacAddr) -> Vec<u8> {
+    advertise(ra, true, (guest, ALL_NODES))
 }
 
 /// How long to wait for the next periodic advertisement after `sent` of them;
@@ -110,7 +111,8 @@ fn validate(source: Ipv6Addr, hop_limit: u8, message: &[u8]) -> Result<(), Ignor
 /// Whether this frame is an advertisement to all nodes, of which there is to be one in
 /// [`LEAST_INTERVAL`] only (RFC 4861 §6.2.6).
 pub(crate) fn is_to_all(frame: &[u8]) -> bool {
-    frame.starts_with(&ALL_NODES_MAC.octets())
+    // After the ethernet header and what of the other precedes the destination.
+    frame.get(14 + 24..14 + 40) == Some(&ALL_NODES.octets())
 }
 
 fn advertise(ra: &Ra, withdrawn: bool, (mac, destination): (MacAddr, Ipv6Addr)) -> Vec<u8> {

@@ -1,9 +1,9 @@
-//! The packet socket on one tap: the only I/O with guests.
+//! The packet socket on one interface, mostly a tap: the only I/O with guests.
 //!
 //! A packet socket on the host side of a tap sees what the guest sends before any
 //! bridge or datapath does, and what is written to it reaches the guest. It sees
-//! everything else on the tap, too: a filter in the kernel lets only the guest's
-//! own DHCP and router solicitations through.
+//! everything else on the interface, too: a filter in the kernel lets only DHCP and
+//! router solicitations from the guests' side through.
 
 use std::collections::HashMap;
 use std::io;

@@ -1,9 +1,9 @@
-//! The vocabulary every layer speaks.
+//! The vocabulary that layers share.
 //!
 //! MAC addresses, address ranges and dual-stack pairs as types that can only
 //! hold valid values, and the one place where the names that OVN, Open vSwitch
 //! and libvirt know a VM by are derived from its namespace and name; DHCP options as
-//! people write them. No I/O, no async, no Kubernetes, no policy.
+//! people write them, with Kube-OVN's defaults. No I/O, no async, no Kubernetes API.
 
 mod cidr;
 pub mod listed;

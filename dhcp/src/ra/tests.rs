@@ -74,6 +74,14 @@ fn options(frame: &[u8], kind: u8) -> Vec<&[u8]> {
     found
 }
 
+fn advertisement(ra: &Ra) -> Vec<u8> {
+    super::advertisement(ra, MAC)
+}
+
+fn withdrawal(ra: &Ra) -> Vec<u8> {
+    super::withdrawal(ra, MAC)
+}
+
 #[test]
 fn rfc4861_6_2_6_a_guest_with_an_address_is_answered_alone_and_at_once() {
     let frame = answered(&solicitation(&[]));
@@ -83,7 +91,8 @@ fn rfc4861_6_2_6_a_guest_with_an_address_is_answered_alone_and_at_once() {
 #[test]
 fn rfc4861_6_2_6_a_guest_without_an_address_is_answered_to_all_nodes() {
     let frame = answered(&solicitation_from(Ipv6Addr::UNSPECIFIED, &[]));
-    assert_eq!(frame[..6], [0x33, 0x33, 0, 0, 0, 1]);
+    // RFC 6085: the packet is for all nodes, the frame for this one.
+    assert_eq!(frame[..6], MAC.octets());
     assert_eq!(address(&frame, 38), "ff02::1".parse::<Ipv6Addr>().unwrap());
 }
 

@@ -3,7 +3,6 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
-use crate::binding::Ra;
 use crate::limit::{Bucket, Limit};
 use crate::ra::{self, LEAST_INTERVAL};
 
@@ -43,19 +42,20 @@ impl Port {
         self.due = None;
     }
 
-    /// Takes on other wishes. Returns the old router's farewell, where the router is
-    /// another one; it goes out on the socket that there is.
-    pub(super) fn change(&mut self, wanted: Wanted, now: Instant) -> Option<Vec<u8>> {
+    /// What the guest is to hear before `wanted` takes the place of what it has: that its
+    /// router is no more, where it gets another one.
+    pub(super) fn farewell(&self, wanted: &Wanted) -> Option<Vec<u8>> {
+        let before = self.wanted.binding.ra.as_ref()?;
+        let stays = wanted.binding.ra.as_ref().is_some_and(|ra| ra.router_mac == before.router_mac);
+        (!stays).then(|| ra::withdrawal(before, self.wanted.binding.mac))
+    }
+
+    /// Takes on other wishes.
+    pub(super) fn change(&mut self, wanted: Wanted, now: Instant) {
         let old = std::mem::replace(&mut self.wanted, wanted);
-        let (before, after) = (old.binding.ra.as_ref(), self.wanted.binding.ra.as_ref());
-        if before == after {
-            return None;
+        if old.binding.ra != self.wanted.binding.ra {
+            self.advertise_from(now);
         }
-        let router = |ra: &Ra| ra.router_mac;
-        let farewell = before.filter(|_| before.map(router) != after.map(router));
-        let farewell = farewell.map(ra::withdrawal);
-        self.advertise_from(now);
-        farewell
     }
 
     /// The periodic advertisement that is due, which sets the next one.
@@ -66,7 +66,7 @@ impl Port {
         // Keyed anew each time by the standard library: random enough to spread the ports.
         let random = RandomState::new().hash_one(self.advertised);
         self.due = ra::interval(ra, self.advertised, random).map(|wait| now + wait);
-        Some(ra::advertisement(ra))
+        Some(ra::advertisement(ra, self.wanted.binding.mac))
     }
 
     /// Whether an advertisement to all nodes may leave now. If not, the next one is due as
@@ -96,7 +96,7 @@ pub(super) fn recheck_after(missing: bool) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::binding::Binding;
+    use crate::binding::{Binding, Ra};
 
     #[test]
     fn rfc4861_6_2_6_all_nodes_are_told_once_in_three_seconds_and_who_asked_meanwhile_is_answered()

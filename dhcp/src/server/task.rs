@@ -129,17 +129,18 @@ impl Task {
     fn change(&mut self, token: u64, wanted: Wanted, now: Instant) {
         let Some(port) = self.ports.get(&token) else { return };
         let moves = port.wanted.ifname != wanted.ifname;
-        if moves || port.wanted.binding.mac != wanted.binding.mac {
+        let leaves = moves || port.wanted.binding.mac != wanted.binding.mac;
+        if let Some(farewell) = port.farewell(&wanted) {
+            self.send(token, &farewell, Kind::RouterAdvertisement);
+        }
+        if leaves {
             self.take_out(token);
         }
         if moves {
             // Its own segment says when it is open again.
             self.reschedule(token, Port::closed);
         }
-        let farewell = self.reschedule(token, |port| port.change(wanted, now)).flatten();
-        if let Some(farewell) = farewell {
-            self.send(token, &farewell, Kind::RouterAdvertisement);
-        }
+        self.reschedule(token, |port| port.change(wanted, now));
     }
 
     /// Puts a port among the guests of its interface; returns that segment.
