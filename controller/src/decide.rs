@@ -22,6 +22,7 @@ mod deleted;
 mod known;
 mod loans;
 pub(crate) mod mac;
+mod moves;
 mod node;
 mod pool;
 mod reserve;
@@ -46,6 +47,7 @@ use crate::family::{Family, covers, covers_network};
 use crate::hold;
 use crate::ledger::{AddressError, Ask, Claimant, VmKey};
 use crate::machine::{self, Step, Trouble};
+use crate::migration;
 use crate::network::Network;
 use crate::objects::Start;
 use crate::placement;
@@ -53,7 +55,7 @@ use crate::request::{Asker, Known, Offer, Request, requests};
 use crate::rows::Port;
 use crate::shelf::Shelf;
 use crate::vips;
-use crate::world::{World, node_of};
+use crate::world::World;
 
 pub(crate) use reserve::{flaws as reservation_flaws, has_owner};
 use reserve::{is_reservation, reserve, reserve_named};
@@ -89,6 +91,8 @@ pub struct Decision {
     pub trouble: Option<Trouble>,
     /// What is to be written on an instance that has no VM.
     pub alone: Option<Alone>,
+    /// What is to be written of the moves of its instance.
+    pub moves: migration::Outcome,
     /// Look again then, whatever happens.
     pub again_at: Option<Timestamp>,
 }
@@ -96,7 +100,7 @@ pub struct Decision {
 impl Decision {
     /// That there is nothing, and nothing to do.
     #[must_use]
-    pub const fn nothing_for(vm: VmKey) -> Self {
+    pub fn nothing_for(vm: VmKey) -> Self {
         Self {
             vm,
             uid: None,
@@ -110,6 +114,7 @@ impl Decision {
             delete: None,
             trouble: None,
             alone: None,
+            moves: migration::Outcome::default(),
             again_at: None,
         }
     }
@@ -187,6 +192,7 @@ pub fn decide(world: &mut World, key: &VmKey, policy: Policy, now: Timestamp) ->
         standalone::serve(world, &mut decision, &instance, now);
     }
     settle_holdings(world, &mut decision, policy);
+    moves::judge(world, &mut decision, now);
     // All decisions of a round are there at once.
     decision.ports.shrink_to_fit();
     decision
@@ -478,7 +484,7 @@ fn node_for(
 ) -> Result<String, Trouble> {
     let mut nodes: Vec<_> = world.nodes.iter().map(|(_, node)| &**node).collect();
     nodes.sort_by_key(|node| node.name_any());
-    let node = placement::choose(nodes, selector, |node| world.load(node))
+    let node = placement::choose(nodes, selector, |_| None, |node| world.load(node))
         .map_err(|message| Trouble { reason: machine::UNSCHEDULABLE, message })?;
     if let Some(request) = asked.iter().find(|one| world.ips.is_unreadable(&one.port)) {
         let message = format!("IP {} does not fit its type: correct or delete it", request.port);
@@ -508,6 +514,7 @@ fn places<'a>(
                 .then_some(request.network.clone()),
             subnet: request.subnet.clone(),
             node: Some(node.to_owned()),
+            target: None,
             leave: vips::carried(world, vm, &request.provider, &request.subnet),
         };
         Some((request, port, network))
@@ -569,7 +576,8 @@ fn kept_port(world: &World, claimant: &Claimant, subnet: &str) -> Option<Port> {
         // It may say which MAC the port has.
         return None;
     }
-    let placed = || world.instances.get(&claimant.vm).and_then(|instance| node_of(instance));
+    let instance = world.instances.get(&claimant.vm);
+    let (placed, target) = instance.map(|one| migration::chassis(one)).unwrap_or_default();
     Some(Port {
         name: claimant.port.clone(),
         uid: claimant.uid.clone(),
@@ -578,7 +586,8 @@ fn kept_port(world: &World, claimant: &Claimant, subnet: &str) -> Option<Port> {
         subnet: subnet.to_owned(),
         mac: mac::kept(world, claimant, network),
         addresses: spare::used(world, claimant, subnet),
-        node: claimant.vm.node().or_else(placed).map(str::to_owned),
+        node: claimant.vm.node().or(placed).map(str::to_owned),
+        target: target.map(str::to_owned),
         leave: vips::carried(world, &claimant.vm, claimant.provider(), subnet),
     })
 }

@@ -32,6 +32,7 @@ pub mod ledger;
 pub mod lenders;
 pub mod machine;
 pub mod metrics;
+pub mod migration;
 pub mod multicast;
 pub mod namespaces;
 pub mod network;

@@ -19,8 +19,8 @@ use std::collections::BTreeSet;
 
 use crds::condition::{FIELDS_WITHOUT_EFFECT, INVALID_DHCP_OPTIONS};
 use crds::kubevirt::{
-    Condition, ConditionStatus, InstancePhase, PrintableStatus, Rest, RunStrategy, StartFailure,
-    StateChangeAction, StateChangeRequest, VirtualMachine, VirtualMachineInstance,
+    Condition, ConditionStatus, InstancePhase, MigrationState, PrintableStatus, Rest, RunStrategy,
+    StartFailure, StateChangeAction, StateChangeRequest, VirtualMachine, VirtualMachineInstance,
     VirtualMachineInstanceStatus, VirtualMachineStatus,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -406,6 +406,9 @@ fn printable(
     match phase {
         InstancePhase::Succeeded | InstancePhase::Failed => waiting(),
         _ if instance.metadata.deletion_timestamp.is_some() => PrintableStatus::Stopping,
+        InstancePhase::Running if instance.migration().is_some_and(MigrationState::has_started) => {
+            PrintableStatus::Migrating
+        }
         InstancePhase::Running if paused => PrintableStatus::Paused,
         InstancePhase::Running => PrintableStatus::Running,
         InstancePhase::Unset

@@ -8,21 +8,22 @@ use kube::ResourceExt as _;
 use crds::kubevirt::SCHEDULABLE_LABEL;
 
 /// The node for a VM with this node selector: of those that an agent serves and
-/// that the selector allows, the one with the fewest VMs; among equals the first
-/// by name.
+/// that the selector allows and `refuse` says nothing against, the one with the fewest
+/// VMs; among equals the first by name.
 ///
 /// # Errors
 /// One sentence that says for each node why it does not do.
 pub fn choose<'a>(
     nodes: impl IntoIterator<Item = &'a Node>,
     selector: Option<&BTreeMap<String, String>>,
+    refuse: impl Fn(&Node) -> Option<String>,
     load: impl Fn(&str) -> usize,
 ) -> Result<String, String> {
     let mut refusals = Vec::new();
     let mut best: Option<(usize, String)> = None;
     for node in nodes {
         let name = node.name_any();
-        match refusal(node, selector) {
+        match refusal(node, selector).or_else(|| refuse(node)) {
             Some(reason) => refusals.push(format!("{name}: {reason}")),
             None => {
                 let candidate = (load(&name), name);
@@ -71,8 +72,8 @@ mod tests {
     fn the_node_with_the_fewest_vms_is_chosen_and_names_break_ties() {
         let nodes = [node("n2"), node("n1"), node("n3")];
         let load = |name: &str| usize::from(name == "n1");
-        assert_eq!(choose(&nodes, None, load).as_deref(), Ok("n2"));
-        assert_eq!(choose(&nodes, None, |_| 0).as_deref(), Ok("n1"));
+        assert_eq!(choose(&nodes, None, |_| None, load).as_deref(), Ok("n2"));
+        assert_eq!(choose(&nodes, None, |_| None, |_| 0).as_deref(), Ok("n1"));
     }
 
     #[test]
@@ -82,11 +83,11 @@ mod tests {
         let mut unserved = node("n2");
         unserved.metadata.labels = None;
         let selector = BTreeMap::from([("disk".to_owned(), "ssd".to_owned())]);
-        let error =
-            choose([&cordoned, &unserved, &node("n3")], Some(&selector), |_| 0).unwrap_err();
+        let error = choose([&cordoned, &unserved, &node("n3")], Some(&selector), |_| None, |_| 0)
+            .unwrap_err();
         assert!(error.contains("n1: it is cordoned"), "{error}");
         assert!(error.contains("n2: no agent"), "{error}");
         assert!(error.contains("n3: nodeSelector disk=ssd"), "{error}");
-        assert!(choose([], None, |_| 0).unwrap_err().contains("start berth-agent"));
+        assert!(choose([], None, |_| None, |_| 0).unwrap_err().contains("start berth-agent"));
     }
 }

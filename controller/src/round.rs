@@ -20,6 +20,7 @@ mod egress;
 mod handed;
 mod ips;
 mod late;
+mod moves;
 mod networks;
 mod outdated;
 mod patience;
@@ -205,6 +206,7 @@ impl Rounds {
         }
         self.hand_over(&mut decisions, now);
         self.write_standalone(&mut decisions, now).await;
+        self.write_moves(decisions.as_mut_slice()).await;
         if topology || !decisions.is_empty() {
             self.statuses_due.get_or_insert_with(|| Instant::now() + STATUS_EVERY);
         }

@@ -37,6 +37,8 @@ pub struct Port {
     pub addresses: Vec<IpAddr>,
     /// The node its VM was given, if any.
     pub node: Option<String>,
+    /// The node that its VM is moving to, if it is.
+    pub target: Option<String>,
     /// What it is let do beyond its own addresses.
     pub leave: Leave,
 }
@@ -152,10 +154,16 @@ pub fn port(port: &Port) -> Desired {
         return Desired { ports: [(port.name.clone(), want)].into(), ..Desired::default() };
     }
     let Leave { unguarded, further, hears_unknown, carries: _ } = &port.leave;
+    let chassis: Vec<&String> = port.node.iter().chain(&port.target).collect();
     let mut want =
         PortWant::vm(&port.subnet, &port.vm.namespace, &port.vm.name, port.mac, &port.addresses)
-            .on_chassis(port.node.as_slice())
+            .on_chassis(&chassis)
             .allowing(further);
+    if port.target.is_some() {
+        // OVN copies to both nodes what is for the guest, and lets it out of the second
+        // one, once it announces itself there: QEMU does as soon as it has arrived.
+        want = want.activated_by("rarp");
+    }
     if *unguarded {
         want = want.without_port_security();
     }
@@ -231,6 +239,7 @@ mod tests {
             mac: "a6:e4:95:59:47:47".parse().unwrap(),
             addresses: vec!["fd00:200::2".parse().unwrap(), "10.200.0.2".parse().unwrap()],
             node: None,
+            target: None,
             leave: Default::default(),
         };
         let rows = super::port(&port).ports;

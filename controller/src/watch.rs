@@ -43,6 +43,7 @@ pub fn all(
     follow(client, tasks, &events, Event::Namespace);
     follow(client, tasks, &events, Event::Machine);
     follow(client, tasks, &events, Event::Instance);
+    follow(client, tasks, &events, Event::Migration);
     follow(client, tasks, &events, Event::Node);
     follow(client, tasks, &events, Event::Block);
     receiver

@@ -11,7 +11,10 @@ use std::sync::Arc;
 use crds::cni::IpamClaim;
 use crds::condition;
 use crds::kubeovn::{DEFAULT_VPC, Ip, IpPool, Subnet, Vip, Vpc};
-use crds::kubevirt::{VirtualMachine, VirtualMachineInstance};
+use crds::kubevirt::{
+    MIGRATION_ADDRESS, VirtualMachine, VirtualMachineInstance,
+    VirtualMachineInstanceMigration as Migration,
+};
 use crds::ledger::AddressBlock;
 use k8s_openapi::api::core::v1::{Namespace, Node};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -23,6 +26,7 @@ use crate::agenda::Agenda;
 use crate::few::Few;
 use crate::flaw::Flaw;
 use crate::ledger::{Ledger, VmKey};
+use crate::migration::{self, Slots};
 use crate::namespaces;
 use crate::network::{Network, NetworkError};
 use crate::pools;
@@ -53,6 +57,8 @@ pub enum Event {
     Machine(Seen<VirtualMachine>),
     /// Of a VMI.
     Instance(Seen<VirtualMachineInstance>),
+    /// Of a migration.
+    Migration(Seen<Migration>),
     /// Of a Node.
     Node(Seen<Node>),
     /// Of an address block.
@@ -80,6 +86,8 @@ pub struct World {
     pub machines: Shelf<VmKey, VirtualMachine>,
     /// Their instances.
     pub instances: Shelf<VmKey, VirtualMachineInstance>,
+    /// Moves of instances, by their own names.
+    pub migrations: Shelf<VmKey, Migration>,
     /// By name.
     pub nodes: Shelf<String, Node>,
     /// Which address belongs to whom.
@@ -108,6 +116,10 @@ pub struct World {
     expected_macs: HashMap<(String, MacAddr), String>,
     /// IP objects by the VM that they are of.
     ips_of: HashMap<VmKey, Few<String>>,
+    /// Migrations by the VM that they are of.
+    migrations_of: HashMap<VmKey, Few<String>>,
+    /// Nodes that guests are about to leave by what this round decides.
+    departures: Vec<String>,
     /// Instances by node.
     load: HashMap<String, usize>,
     /// Instances by node that this round is about to make.
@@ -128,6 +140,7 @@ impl World {
             namespaces: Shelf::default(),
             machines: Shelf::default(),
             instances: Shelf::default(),
+            migrations: Shelf::default(),
             nodes: Shelf::default(),
             ledger: Ledger::new(rest),
             refused_vips: BTreeMap::new(),
@@ -143,6 +156,8 @@ impl World {
             macs: HashMap::new(),
             expected_macs: HashMap::new(),
             ips_of: HashMap::new(),
+            migrations_of: HashMap::new(),
+            departures: Vec::new(),
             load: HashMap::new(),
             expected: HashMap::new(),
         }
@@ -161,6 +176,7 @@ impl World {
             && self.namespaces.is_synced()
             && self.machines.is_synced()
             && self.instances.is_synced()
+            && self.migrations.is_synced()
             && self.nodes.is_synced()
             && self.blocks_synced
     }
@@ -214,11 +230,19 @@ impl World {
                     self.instance_changed(change);
                 }
             }
+            Event::Migration(seen) => {
+                for change in self.migrations.apply(seen, vm_key_of) {
+                    self.migration_changed(change);
+                }
+            }
             Event::Node(seen) => {
                 // Only what placement looks at; a heartbeat is no news.
                 for (_, old, new) in self.nodes.apply(seen, name_of) {
                     let facts = |node: &Option<Arc<Node>>| {
-                        node.as_ref().map(|node| (node.metadata.labels.clone(), node.spec.clone()))
+                        node.as_ref().map(|node| {
+                            let arrives = node.annotations().get(MIGRATION_ADDRESS).cloned();
+                            (node.metadata.labels.clone(), node.spec.clone(), arrives)
+                        })
                     };
                     if facts(&old) != facts(&new) {
                         self.look_at_waiting();
@@ -250,6 +274,13 @@ impl World {
     pub fn put_instance(&mut self, instance: VirtualMachineInstance) {
         if let Some(change) = self.instances.put(vm_key(&instance), instance) {
             self.instance_changed(change);
+        }
+    }
+
+    /// Puts in a migration as the API answered it.
+    pub fn put_migration(&mut self, migration: Migration) {
+        if let Some(change) = self.migrations.put(vm_key(&migration), migration) {
+            self.migration_changed(change);
         }
     }
 
@@ -357,7 +388,10 @@ impl World {
         let waiting = self.machines.iter().filter(|(key, _)| self.instances.get(key).is_none());
         let unplaced = self.instances.iter().filter(|(_, instance)| node_of(instance).is_none());
         let unplaced = unplaced.map(|(key, _)| key.clone());
-        let waiting: Vec<_> = waiting.map(|(key, _)| key.clone()).chain(unplaced).collect();
+        let moving = self.migrations.iter().filter(|(_, one)| !migration::phase(one).is_final());
+        let moving = moving.map(|(_, one)| moved_by(one));
+        let waiting = waiting.map(|(key, _)| key.clone()).chain(unplaced).chain(moving);
+        let waiting: Vec<_> = waiting.collect();
         waiting.into_iter().for_each(|key| self.agenda.mark(key));
     }
 
@@ -375,6 +409,7 @@ impl World {
             count_on(&mut self.expected, node);
         }
         self.expected_macs.clear();
+        self.departures.clear();
         // A subnet that waited goes when its last address was given back.
         let over = |subnet: &ObjectMeta| hold::is_over(self, subnet) && hold::is_held(subnet);
         let topology = self.topology || self.subnets.metas().any(|(_, subnet)| over(subnet));
@@ -402,7 +437,9 @@ impl World {
         let vips = self.vips.iter().map(|(name, _)| VmKey::of_vip(name));
         let vips = vips.chain(self.claims.keys());
         let ips = self.ips.iter().filter_map(|(_, ip)| ip_key(ip));
-        let keys = machines.chain(instances).chain(self.ledger.vms().cloned()).chain(vips);
+        let moving = self.migrations_of.keys().cloned();
+        let keys =
+            machines.chain(instances).chain(moving).chain(self.ledger.vms().cloned()).chain(vips);
         keys.chain(egress::keys(self)).chain(ips).collect()
     }
 
@@ -530,6 +567,31 @@ impl World {
         self.ips_of.get(key).into_iter().flatten().filter_map(|name| self.ips.get(name))
     }
 
+    /// The migrations of a VM's instance.
+    pub fn migrations_of(&self, key: &VmKey) -> impl Iterator<Item = &Arc<Migration>> {
+        let names = self.migrations_of.get(key).into_iter().flatten();
+        let migration =
+            |name: &String| VmKey { namespace: key.namespace.clone(), name: name.clone() };
+        names.filter_map(move |name| self.migrations.get(&migration(name)))
+    }
+
+    /// How many guests move, those among them that this round has leave.
+    #[must_use]
+    pub fn slots(&self) -> Slots {
+        let moves = self.migrations.iter().map(|(_, one)| {
+            let instance = self.instances.get(&moved_by(one)).map(|one| &**one);
+            (&**one, instance)
+        });
+        let mut slots = Slots::of(moves);
+        self.departures.iter().for_each(|node| slots.take(node));
+        slots
+    }
+
+    /// Counts a guest that leaves `node` until the next round, which sees it.
+    pub fn expect_departure(&mut self, node: String) {
+        self.departures.push(node);
+    }
+
     /// Whether a guest of this name may be there: its instance was given a node.
     #[must_use]
     pub fn runs(&self, key: &VmKey) -> bool {
@@ -636,6 +698,34 @@ impl World {
         of.for_each(|key| self.agenda.mark(key));
     }
 
+    fn migration_changed(&mut self, (key, old, new): Change<VmKey, Migration>) {
+        if let Some(old) = &old {
+            forget(&mut self.migrations_of, &moved_by(old), &key.name);
+        }
+        if let Some(new) = &new {
+            self.migrations_of.entry(moved_by(new)).or_default().insert(key.name);
+        }
+        for key in [&old, &new].into_iter().flatten().map(|one| moved_by(one)) {
+            self.agenda.mark(key);
+        }
+        // Its place among those that may move at once is free.
+        let is_over = new.is_none_or(|one| migration::phase(&one).is_final());
+        if is_over && old.is_some_and(|one| migration::phase(&one).is_under_way()) {
+            self.look_at_pending();
+        }
+    }
+
+    /// Has those looked at who wait for their turn.
+    fn look_at_pending(&mut self) {
+        let waits = |one: &Migration| {
+            let phase = migration::phase(one);
+            !phase.is_final() && !phase.is_under_way()
+        };
+        let waiting = self.migrations.iter().filter(|(_, one)| waits(one));
+        let waiting: Vec<_> = waiting.map(|(_, one)| moved_by(one)).collect();
+        waiting.into_iter().for_each(|key| self.agenda.mark(key));
+    }
+
     fn instance_changed(&mut self, (key, old, new): Change<VmKey, VirtualMachineInstance>) {
         // A Vip that is being deleted may have waited for it.
         self.topology |= new.is_none() && self.vips.metas().any(|(_, vip)| hold::is_leaving(vip));
@@ -698,6 +788,12 @@ fn forget<Key: Eq + std::hash::Hash>(
 #[must_use]
 pub fn node_of(instance: &VirtualMachineInstance) -> Option<&str> {
     instance.status.as_ref().and_then(|status| status.node_name.as_deref())
+}
+
+/// The VM whose instance a migration is of.
+fn moved_by(migration: &Migration) -> VmKey {
+    let namespace = migration.metadata.namespace.clone().unwrap_or_default();
+    VmKey { namespace, name: migration.spec.vmi_name.clone() }
 }
 
 /// Namespace and name of a VM or its instance.

@@ -8,12 +8,14 @@
 //! | kind | status subresource |
 //! |---|---|
 //! | [`VirtualMachine`] | yes |
+//! | [`VirtualMachineInstanceMigration`] | yes |
 //! | [`VirtualMachineInstance`] | no, as upstream: its status is written with the object |
 
 mod condition;
 mod devices;
 mod domain;
 mod instance;
+pub mod migration;
 mod networks;
 mod quantity;
 mod virtual_machine;
@@ -40,6 +42,11 @@ pub use domain::{
 pub use instance::{
     InstanceInterface, InstancePhase, PhaseTransition, VirtualMachineInstance,
     VirtualMachineInstanceSpec, VirtualMachineInstanceStatus,
+};
+pub use migration::{
+    MIGRATION_ADDRESS, MIGRATION_FINALIZER, MIGRATION_TARGET_LABEL, MigrationPhase,
+    MigrationPhaseTransition, MigrationState, MigrationStatus, TargetState,
+    VirtualMachineInstanceMigration, VirtualMachineInstanceMigrationSpec,
 };
 pub use networks::{MultusNetwork, Network};
 pub use quantity::{ParseQuantityError, Quantity};

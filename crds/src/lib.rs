@@ -33,6 +33,7 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
         kubeovn::Subnet::crd(),
         kubeovn::vip::definition(),
         kubeovn::Vpc::crd(),
+        kubevirt::migration::definition(),
         kubevirt::instance_definition(),
         kubevirt::machine_definition(),
     ];

@@ -4,8 +4,9 @@ use serde_json::json;
 
 use super::*;
 use crate::shelf::Seen;
-use crate::world::Event;
+use crate::world::{Event, node_of};
 
+mod moves;
 mod namespaces;
 mod pools;
 mod standalone;
@@ -54,6 +55,7 @@ pub(crate) fn world() -> World {
     world.apply(Event::Namespace(Seen::all(vec![])));
     world.apply(Event::Machine(Seen::all(vec![])));
     world.apply(Event::Instance(Seen::all(vec![])));
+    world.apply(Event::Migration(Seen::all(vec![])));
     world.apply(Event::Block(Seen::all(vec![])));
     assert!(world.is_complete());
     world.take_dirty();
@@ -62,7 +64,7 @@ pub(crate) fn world() -> World {
 
 #[test]
 fn nothing_may_be_decided_before_every_kind_has_been_listed() {
-    let kinds: [fn() -> Event; 11] = [
+    let kinds: [fn() -> Event; 12] = [
         || Event::Subnet(Seen::all(vec![])),
         || Event::Vpc(Seen::all(vec![])),
         || Event::Ip(Seen::all(vec![])),
@@ -73,6 +75,7 @@ fn nothing_may_be_decided_before_every_kind_has_been_listed() {
         || Event::Node(Seen::all(vec![])),
         || Event::Machine(Seen::all(vec![])),
         || Event::Instance(Seen::all(vec![])),
+        || Event::Migration(Seen::all(vec![])),
         || Event::Block(Seen::all(vec![])),
     ];
     for missing in 0..kinds.len() {

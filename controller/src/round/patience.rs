@@ -208,6 +208,7 @@ mod tests {
                 mac: MacAddr::derived_from(&[name]),
                 addresses: vec!["10.0.0.5".parse().unwrap()],
                 node: None,
+                target: None,
                 leave: Leave::default(),
             }],
             ..Decision::nothing_for(vm(name))

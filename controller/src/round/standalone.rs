@@ -72,7 +72,7 @@ impl Rounds {
 
 /// The merge patch that makes `have` into `want`, if it is still this object and this
 /// version of it.
-fn patch(have: &VirtualMachineInstance, want: &VirtualMachineInstance) -> Value {
+pub(super) fn patch(have: &VirtualMachineInstance, want: &VirtualMachineInstance) -> Value {
     let mut patch = difference(&json!(have), &json!(want)).unwrap_or_else(|| json!({}));
     patch["metadata"]["uid"] = json!(have.uid());
     patch["metadata"]["resourceVersion"] = json!(have.resource_version());
@@ -80,7 +80,7 @@ fn patch(have: &VirtualMachineInstance, want: &VirtualMachineInstance) -> Value 
 }
 
 /// What a merge (RFC 7396) must say to make `have` into `want`; none if they are equal.
-fn difference(have: &Value, want: &Value) -> Option<Value> {
+pub(super) fn difference(have: &Value, want: &Value) -> Option<Value> {
     let (Value::Object(have), Value::Object(want)) = (have, want) else {
         return (have != want).then(|| want.clone());
     };

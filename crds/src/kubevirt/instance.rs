@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Condition, DomainSpec, GROUP, Network, Rest, Volume, exact};
+use super::{Condition, DomainSpec, GROUP, MigrationState, Network, Rest, Volume, exact};
 
 /// One start of a machine, from scheduling to its end.
 ///
@@ -90,6 +90,12 @@ pub struct VirtualMachineInstanceStatus {
     /// When each phase was entered.
     #[serde(default, deserialize_with = "exact", skip_serializing_if = "Vec::is_empty")]
     pub phase_transition_timestamps: Vec<PhaseTransition>,
+    /// How far its move to another node came, or its last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration_state: Option<Box<MigrationState>>,
+    /// `BlockMigration`: its disks are files of its node and move with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration_method: Option<String>,
     /// What this type does not name.
     #[serde(flatten)]
     pub rest: Rest,

@@ -1,0 +1,54 @@
+//! How many guests move at once: moving one costs both nodes and the network between.
+
+use std::collections::HashMap;
+
+use crds::kubevirt::{VirtualMachineInstance, VirtualMachineInstanceMigration};
+
+use super::phase;
+use crate::world::node_of;
+
+/// KubeVirt's `parallelMigrationsPerCluster`.
+pub(super) const IN_CLUSTER: usize = 5;
+/// KubeVirt's `parallelOutboundMigrationsPerNode`.
+pub(super) const FROM_NODE: usize = 2;
+
+/// What is under way.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Slots {
+    all: usize,
+    from: HashMap<String, usize>,
+}
+
+impl Slots {
+    /// Those that are taken by these migrations, each with its instance.
+    pub fn of<'a>(
+        all: impl IntoIterator<
+            Item = (&'a VirtualMachineInstanceMigration, Option<&'a VirtualMachineInstance>),
+        >,
+    ) -> Self {
+        let mut slots = Self::default();
+        for (migration, instance) in all {
+            if phase(migration).is_under_way() {
+                slots.take(instance.and_then(node_of).unwrap_or_default());
+            }
+        }
+        slots
+    }
+
+    /// Takes one for a guest that leaves `node`.
+    pub fn take(&mut self, node: &str) {
+        self.all += 1;
+        *self.from.entry(node.to_owned()).or_default() += 1;
+    }
+
+    /// Why a guest may not leave `node` now, if so.
+    #[must_use]
+    pub fn refusal(&self, node: &str) -> Option<String> {
+        if self.all >= IN_CLUSTER {
+            return Some(format!("{} migrations are under way, as many as may be", self.all));
+        }
+        let leaving = self.from.get(node).copied().unwrap_or(0);
+        (leaving >= FROM_NODE)
+            .then(|| format!("{leaving} guests are leaving {node}, as many as may at once"))
+    }
+}

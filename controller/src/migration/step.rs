@@ -1,0 +1,424 @@
+//! What each object should say next. One function of what all of them say now.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use crds::condition::FIELDS_WITHOUT_EFFECT;
+use crds::kubevirt::{
+    Condition, ConditionStatus, InstancePhase, MIGRATION_FINALIZER, MIGRATION_TARGET_LABEL,
+    MigrationPhase, MigrationPhaseTransition, MigrationState, MigrationStatus,
+    VirtualMachineInstance, VirtualMachineInstanceMigration as Migration,
+};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt as _;
+
+use super::{is_leaving, phase};
+use crate::machine::{Trouble, UNSCHEDULABLE};
+use crate::world::node_of;
+
+/// An instance may be seen after the migration that names it.
+const UNSEEN: SignedDuration = SignedDuration::from_secs(10);
+/// How long a target is looked for.
+const SCHEDULING: SignedDuration = SignedDuration::from_secs(300);
+/// How long the target may take to be ready, and the source to start.
+const PREPARING: SignedDuration = SignedDuration::from_secs(300);
+
+/// Why a migration failed.
+const FAILURE: &str = "Failure";
+/// What it waits for.
+const WAITING: &str = "Waiting";
+
+/// What there is to go by.
+pub struct View<'a> {
+    /// The migrations of one instance, in any order.
+    pub migrations: Vec<Arc<Migration>>,
+    /// The instance.
+    pub instance: Option<&'a VirtualMachineInstance>,
+    /// Why the guest may not leave this node now.
+    pub refusal: &'a dyn Fn(&str) -> Option<String>,
+    /// A node for the instance, other than its own.
+    pub target: &'a dyn Fn(&VirtualMachineInstance, &Migration) -> Result<String, String>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+impl std::fmt::Debug for View<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("View").field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+/// What is to be written.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The instance as it should be, if it is not.
+    pub instance: Option<Box<VirtualMachineInstance>>,
+    /// The migrations that should be otherwise, as they should be.
+    pub migrations: Vec<Migration>,
+    /// One more takes its turn.
+    pub admitted: bool,
+    /// Look again then.
+    pub again_at: Option<Timestamp>,
+}
+
+/// What to write for the migrations of one instance. Applied to what it led to, it
+/// leads to nothing.
+#[must_use]
+pub fn step(view: &View<'_>) -> Outcome {
+    let mut all: Vec<&Arc<Migration>> = view.migrations.iter().collect();
+    all.sort_by_key(|one| (one.creation_timestamp(), one.name_any()));
+    let mut outcome = Outcome::default();
+    // The first that is not over is the one; the state on the instance knows better.
+    let stated = view.instance.and_then(VirtualMachineInstance::migration);
+    let stated = stated.and_then(|state| state.migration_uid.clone());
+    let first = all.iter().filter(|one| !phase(one).is_final() && !is_leaving(one));
+    let first =
+        first.min_by_key(|one| (Reverse(phase(one)), one.creation_timestamp(), one.name_any()));
+    let turn = stated.clone().or_else(|| first.and_then(|one| one.uid()));
+
+    for migration in &all {
+        let is_its_turn = migration.uid() == turn;
+        let next = Next { view, migration, is_its_turn, turn: turn.as_deref() };
+        next.told(&mut outcome);
+    }
+    let known = all.iter().any(|one| one.uid() == stated);
+    if let (Some(instance), Some(_), false) = (view.instance, &stated, known) {
+        // It was deleted past our finalizer.
+        outcome.instance = call_off(instance, "its migration object was deleted", view.now);
+    }
+    outcome
+}
+
+/// One of the migrations, and what to make of it.
+struct Next<'a> {
+    view: &'a View<'a>,
+    migration: &'a Migration,
+    is_its_turn: bool,
+    /// The uid of the one whose turn it is.
+    turn: Option<&'a str>,
+}
+
+/// What is to become of one.
+enum Fate {
+    /// It is at this step.
+    At(MigrationPhase),
+    /// It waits at this step.
+    Waits(MigrationPhase, Trouble),
+    Fails(Trouble),
+}
+
+impl Next<'_> {
+    fn told(&self, outcome: &mut Outcome) {
+        let mut wanted = self.migration.clone();
+        let over = phase(self.migration).is_final();
+        let is_held = self.migration.finalizers().iter().any(|one| one == MIGRATION_FINALIZER);
+        if over {
+            if is_held {
+                wanted.finalizers_mut().retain(|one| one != MIGRATION_FINALIZER);
+            }
+        } else {
+            if !is_leaving(self.migration) && !is_held {
+                wanted.finalizers_mut().push(MIGRATION_FINALIZER.to_owned());
+            }
+            let fate = self.fate(outcome);
+            wanted.status = Some(self.status(fate));
+        }
+        if wanted != *self.migration {
+            outcome.migrations.push(wanted);
+        }
+    }
+
+    /// What the instance says of this very migration.
+    fn stated(&self) -> Option<&MigrationState> {
+        let state = self.view.instance?.status.as_ref()?.migration_state.as_deref()?;
+        (state.migration_uid.is_some() && state.migration_uid == self.migration.uid())
+            .then_some(state)
+    }
+
+    fn fate(&self, outcome: &mut Outcome) -> Fate {
+        use MigrationPhase as Phase;
+        let now = phase(self.migration);
+        if let Some(state) = self.stated() {
+            return self.under_way(state, outcome);
+        }
+        if is_leaving(self.migration) {
+            return fails("Cancelled", "it was deleted before it began");
+        }
+        if now > Phase::Scheduling {
+            return fails(
+                "InstanceReplaced",
+                "the instance says nothing of this migration any more: make another one",
+            );
+        }
+        match self.obstacle(outcome) {
+            Some(fate) => fate,
+            None if now == Phase::Scheduling => self.find_target(outcome),
+            None => self.take_turn(outcome),
+        }
+    }
+
+    /// What keeps it from beginning.
+    fn obstacle(&self, outcome: &mut Outcome) -> Option<Fate> {
+        let spec = &self.migration.spec;
+        let name = &spec.vmi_name;
+        let place = format!("{}/{name}", self.migration.namespace().unwrap_or_default());
+        if spec.send_to.is_some() || spec.receive.is_some() {
+            let told = "spec.sendTo and spec.receive are for moves between clusters, which are not served: leave them out";
+            return Some(fails("NotSupported", told));
+        }
+        let Some(instance) = self.view.instance else {
+            let created = self.migration.creation_timestamp().map_or(self.view.now, |one| one.0);
+            let told = format!("the VMI \"{place}\" does not exist");
+            return Some(if self.view.now.duration_since(created) < UNSEEN {
+                self.again_after(outcome, created + UNSEEN);
+                self.waits("NoInstance", told)
+            } else {
+                fails("NoInstance", told)
+            });
+        };
+        if instance.phase().is_final() {
+            return Some(fails("InstanceEnded", "Cannot migrate VMI in finalized state."));
+        }
+        if instance.metadata.deletion_timestamp.is_some() {
+            return Some(fails("InstanceLeaving", format!("the VMI \"{place}\" is being deleted")));
+        }
+        if !self.is_its_turn {
+            let other = self.turn.unwrap_or_default();
+            return Some(fails(
+                "MigrationInFlight",
+                format!(
+                    "in-flight migration detected. Active migration job ({other}) is currently already in progress for VMI {name}."
+                ),
+            ));
+        }
+        if instance.phase() != InstancePhase::Running {
+            return Some(
+                self.waits("InstanceNotRunning", format!("the VMI \"{place}\" does not run yet")),
+            );
+        }
+        let conditions = instance.status.iter().flat_map(|status| &status.conditions);
+        let able = conditions.into_iter().find(|one| one.r#type == "LiveMigratable");
+        match able {
+            Some(one) if one.status == ConditionStatus::True => None,
+            Some(one) => {
+                let (reason, message) = (one.reason.as_deref(), one.message.as_deref());
+                let (reason, message) = (reason.unwrap_or_default(), message.unwrap_or_default());
+                Some(fails(
+                    "NotLiveMigratable",
+                    format!("Cannot migrate VMI, Reason: {reason}, Message: {message}"),
+                ))
+            }
+            None => Some(self.waits(
+                "InstanceNotRunning",
+                "its agent has not said yet whether it can move".to_owned(),
+            )),
+        }
+    }
+
+    /// Where it is by the state on the instance, which is for this migration.
+    fn under_way(&self, state: &MigrationState, outcome: &mut Outcome) -> Fate {
+        use MigrationPhase as Phase;
+        if state.failed {
+            let why = state.failure_reason.as_deref().unwrap_or("it is not said why");
+            return fails("MigrationFailed", why);
+        }
+        if state.completed {
+            return Fate::At(Phase::Succeeded);
+        }
+        if let Some(why) = self.reason_to_end(state) {
+            let instance = self.view.instance.map(|one| call_off(one, &why, self.view.now));
+            outcome.instance = instance.flatten();
+        } else if !state.has_started() {
+            self.again_after(outcome, self.since() + PREPARING);
+        }
+        Fate::At(if state.has_started() {
+            Phase::Running
+        } else if state.target_node_address.is_some() {
+            Phase::TargetReady
+        } else {
+            Phase::PreparingTarget
+        })
+    }
+
+    fn reason_to_end(&self, state: &MigrationState) -> Option<String> {
+        let instance = self.view.instance?;
+        if is_leaving(self.migration) {
+            return Some("it was called off: its object was deleted".to_owned());
+        }
+        if instance.phase().is_final() {
+            return Some("the guest has ended".to_owned());
+        }
+        if instance.metadata.deletion_timestamp.is_some() {
+            return Some("the instance is being deleted".to_owned());
+        }
+        let late = !state.has_started()
+            && self.view.now.duration_since(self.since()) >= PREPARING
+            && phase(self.migration) > MigrationPhase::Scheduling;
+        let target = state.target_node.as_deref().unwrap_or_default();
+        let source = state.source_node.as_deref().unwrap_or_default();
+        late.then(|| match state.target_node_address {
+            None => format!(
+                "{target} was not ready within {} s: see whether its agent runs",
+                PREPARING.as_secs()
+            ),
+            Some(_) => format!("{source} did not begin: see whether its agent runs"),
+        })
+    }
+
+    fn take_turn(&self, outcome: &mut Outcome) -> Fate {
+        let node = self.view.instance.and_then(node_of).unwrap_or_default();
+        match (self.view.refusal)(node) {
+            Some(message) => self.waits("TooMany", message),
+            // First it is said to be ours to hold.
+            None if phase(self.migration) == MigrationPhase::Unset => {
+                Fate::At(MigrationPhase::Pending)
+            }
+            None => {
+                outcome.admitted = true;
+                Fate::At(MigrationPhase::Scheduling)
+            }
+        }
+    }
+
+    fn find_target(&self, outcome: &mut Outcome) -> Fate {
+        let Some(instance) = self.view.instance else {
+            return Fate::At(MigrationPhase::Scheduling);
+        };
+        match (self.view.target)(instance, self.migration) {
+            Ok(target) => {
+                outcome.instance = Some(Box::new(begun(instance, self.migration, target)));
+                Fate::At(MigrationPhase::Scheduling)
+            }
+            Err(message) => {
+                let late = self.since() + SCHEDULING;
+                if late <= self.view.now {
+                    return fails(UNSCHEDULABLE, message);
+                }
+                self.again_after(outcome, late);
+                self.waits(UNSCHEDULABLE, message)
+            }
+        }
+    }
+
+    fn waits(&self, reason: &'static str, message: String) -> Fate {
+        let at = phase(self.migration).max(MigrationPhase::Pending);
+        Fate::Waits(at, Trouble { reason, message })
+    }
+
+    fn again_after(&self, outcome: &mut Outcome, at: Timestamp) {
+        outcome.again_at = Some(outcome.again_at.map_or(at, |other| other.min(at)));
+    }
+
+    /// Since when it is at its step.
+    fn since(&self) -> Timestamp {
+        let status = self.migration.status.as_ref();
+        let entered = status.and_then(|one| {
+            one.phase_transition_timestamps
+                .iter()
+                .rev()
+                .find(|one| one.phase <= MigrationPhase::PreparingTarget)
+        });
+        entered.map_or(self.view.now, |one| one.phase_transition_timestamp.0)
+    }
+
+    fn status(&self, fate: Fate) -> MigrationStatus {
+        let mut status = self.migration.status.clone().unwrap_or_default();
+        let now = Time(self.view.now);
+        let (at, condition) = match fate {
+            Fate::At(at) => (at, None),
+            Fate::Waits(at, why) => (at, Some((WAITING, why))),
+            Fate::Fails(why) => (MigrationPhase::Failed, Some((FAILURE, why))),
+        };
+        if let Some(state) = self.stated() {
+            status.migration_state = Some(state.clone());
+            if state.abort_requested {
+                Condition::new("migrationAbortRequested", ConditionStatus::True)
+                    .merge_into(&mut status.conditions, now.clone());
+            }
+        }
+        let told = condition.as_ref().map(|(kind, _)| *kind);
+        status.conditions.retain(|one| {
+            ![WAITING, FAILURE].contains(&one.r#type.as_str()) || Some(one.r#type.as_str()) == told
+        });
+        if let Some((kind, why)) = condition {
+            Condition::new(kind, ConditionStatus::True)
+                .because(why.reason, why.message)
+                .merge_into(&mut status.conditions, now.clone());
+        }
+        if let Some(told) = without_effect(self.migration) {
+            Condition::new(FIELDS_WITHOUT_EFFECT, ConditionStatus::True)
+                .because("NotImplemented", told)
+                .merge_into(&mut status.conditions, now.clone());
+        }
+        if status.phase != Some(at) {
+            enter(&mut status, at, &now);
+        }
+        status
+    }
+}
+
+/// Enters a step; that a target was chosen is seen together with what came of it.
+fn enter(status: &mut MigrationStatus, at: MigrationPhase, now: &Time) {
+    let before = status.phase.unwrap_or_default();
+    let scheduled = before < MigrationPhase::Scheduled
+        && at >= MigrationPhase::PreparingTarget
+        && !at.is_final();
+    let passed = scheduled.then_some(MigrationPhase::Scheduled);
+    for phase in passed.into_iter().chain([at]) {
+        let phase_transition_timestamp = now.clone();
+        let transition = MigrationPhaseTransition { phase, phase_transition_timestamp };
+        status.phase_transition_timestamps.push(transition);
+    }
+    status.phase = Some(at);
+}
+
+/// The instance with this migration on it.
+fn begun(
+    instance: &VirtualMachineInstance,
+    migration: &Migration,
+    target: String,
+) -> VirtualMachineInstance {
+    let mut begun = instance.clone();
+    begun.labels_mut().insert(MIGRATION_TARGET_LABEL.to_owned(), target.clone());
+    let state = MigrationState {
+        migration_uid: migration.uid(),
+        source_node: node_of(instance).map(str::to_owned),
+        target_node: Some(target),
+        mode: Some("PreCopy".to_owned()),
+        ..MigrationState::default()
+    };
+    begun.status.get_or_insert_default().migration_state = Some(Box::new(state));
+    begun
+}
+
+/// The instance with its migration ended, or told to end once the guest is being sent;
+/// none if it says so already.
+fn call_off(
+    instance: &VirtualMachineInstance,
+    why: &str,
+    now: Timestamp,
+) -> Option<Box<VirtualMachineInstance>> {
+    let mut ended = instance.clone();
+    let state = ended.status.as_mut()?.migration_state.as_mut()?;
+    let ours_to_end = !state.has_started() || instance.phase().is_final();
+    state.abort_requested = true;
+    if ours_to_end {
+        ended.fail_migration(why, &Time(now));
+    }
+    (ended != *instance).then(|| Box::new(ended))
+}
+
+/// What is written in it and does nothing.
+fn without_effect(migration: &Migration) -> Option<String> {
+    let spec = &migration.spec;
+    let priority = spec.priority.is_some().then(|| "spec.priority".to_owned());
+    let fields: Vec<String> =
+        priority.into_iter().chain(spec.rest.keys().map(|name| format!("spec.{name}"))).collect();
+    (!fields.is_empty())
+        .then(|| format!("these fields are kept but have no effect: {}", fields.join(", ")))
+}
+
+fn fails(reason: &'static str, message: impl Into<String>) -> Fate {
+    Fate::Fails(Trouble { reason, message: message.into() })
+}
