@@ -1,6 +1,6 @@
 //! The flags.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, ValueEnum};
@@ -44,6 +44,14 @@ pub struct Args {
     /// What runs the guests; `fake` runs none and only pretends, for tests.
     #[arg(long, value_enum, default_value_t = HypervisorChoice::Libvirt)]
     pub hypervisor: HypervisorChoice,
+    /// The address of this node at which guests of other nodes arrive: its libvirtd
+    /// must listen there for TLS (port 16514). Without it no guest comes or goes.
+    #[arg(long)]
+    pub migration_address: Option<IpAddr>,
+    /// Directory of the certificates by which libvirtd knows other nodes and is known,
+    /// as libvirtd sees it, if not in its usual places.
+    #[arg(long)]
+    pub migration_pki: Option<PathBuf>,
     /// Address for Prometheus to read /metrics from.
     #[arg(long)]
     pub metrics_listen: Option<SocketAddr>,

@@ -176,6 +176,14 @@ pub fn xml(vmi: &VirtualMachineInstance, place: &Place) -> Result<String, Domain
     Ok(domain.to_string())
 }
 
+/// Whether the taps of this VMI have several queues.
+#[must_use]
+pub fn has_queues(vmi: &VirtualMachineInstance, emulation: Emulation) -> bool {
+    let spec = &vmi.spec.domain;
+    let topology = sizing::topology(spec);
+    topology.is_ok_and(|topology| interfaces::queues(spec, emulation, topology).is_some())
+}
+
 /// The guest's host name: the spec's, or the VMI's name up to its first dot.
 #[must_use]
 pub fn hostname(vmi: &VirtualMachineInstance) -> String {

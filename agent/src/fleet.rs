@@ -34,7 +34,7 @@ use tracing::Instrument as _;
 use crate::host::Host;
 use crate::hypervisor::{DomainState, Observed};
 use crate::vm::driver::Driver;
-use crate::vm::{Input, Seen, publish};
+use crate::vm::{Input, Seen, Wish, has_parted, publish, wish_of};
 use crate::watch::Watched;
 
 /// How often domains are listed when nothing else asks for it.
@@ -73,6 +73,8 @@ pub struct Fleet {
     blind: bool,
     /// Uids that the API said have no object.
     absent: HashSet<String>,
+    /// Objects that the API said are another node's, by uid.
+    elsewhere: HashMap<String, Arc<VirtualMachineInstance>>,
     inquiries: JoinSet<(String, Result<Presence, kube::Error>)>,
     /// Uids being asked for.
     asked: HashSet<String>,
@@ -101,7 +103,7 @@ impl Vm {
 enum Presence {
     Absent,
     /// It does, though not in our list: its label names another node.
-    Elsewhere,
+    Elsewhere(Box<VirtualMachineInstance>),
 }
 
 /// A list of domains, to be looked up in.
@@ -141,6 +143,7 @@ impl Fleet {
             list: None,
             blind: false,
             absent: HashSet::new(),
+            elsewhere: HashMap::new(),
             inquiries: JoinSet::new(),
             asked: HashSet::new(),
             swept: None,
@@ -224,6 +227,10 @@ impl Fleet {
         let seen = Domains::of(&domains);
         self.vms.retain(|uid, vm| vm.input.is_some() || objects.valid.contains_key(uid));
         self.absent.retain(|uid| self.vms.contains_key(uid) || seen.get(uid).is_some());
+        self.elsewhere.retain(|uid, _| {
+            let matters = self.vms.contains_key(uid) || seen.get(uid).is_some();
+            matters && !objects.contains(uid)
+        });
 
         for (uid, vmi) in &objects.valid {
             let domain = net::names::domain(&vmi.namespace().unwrap_or_default(), &vmi.name_any());
@@ -231,8 +238,13 @@ impl Fleet {
         }
         for one in &domains {
             let known = objects.contains(&one.uid);
-            if !known && self.is_absent(&one.uid, &one.namespace, &one.name) {
+            if known {
+                continue;
+            }
+            if self.is_absent(&one.uid, &one.namespace, &one.name) {
                 self.ensure(&one.uid, &one.domain, None, at, &seen);
+            } else if let Some(vmi) = self.elsewhere.get(&one.uid).cloned() {
+                self.ensure(&one.uid, &one.domain, Some(&vmi), at, &seen);
             }
         }
         self.tell(&objects, at, &seen);
@@ -250,8 +262,12 @@ impl Fleet {
     ) {
         let state = seen.get(uid).map(|one| one.state);
         // An ended driver stays ended, unless something of its VM is there after all.
-        let driven =
-            self.vms.get(uid).is_some_and(|vm| vm.input.is_some() || !vm.reappeared(at, state));
+        // And unless its guest comes here, again perhaps.
+        let comes = wish_of(vmi.map(|vmi| &**vmi), &self.host.node) == Wish::Receive;
+        let driven = self
+            .vms
+            .get(uid)
+            .is_some_and(|vm| vm.input.is_some() || !(comes || vm.reappeared(at, state)));
         if driven || self.is_taken(uid, domain, seen) {
             return;
         }
@@ -293,7 +309,12 @@ impl Fleet {
             let Some(input) = self.vms.get(&uid).and_then(|vm| vm.input.as_ref()) else { continue };
             let state = seen.get(&uid).map(|one| one.state);
             let news = Input {
-                vmi: if vmi.is_some() || gone { vmi } else { input.borrow().vmi.clone() },
+                vmi: if vmi.is_some() || gone {
+                    vmi
+                } else {
+                    let elsewhere = self.elsewhere.get(&uid).cloned();
+                    elsewhere.or_else(|| input.borrow().vmi.clone())
+                },
                 subnets: Arc::clone(&subnets),
                 seen: Some(Seen { at, state }),
             };
@@ -327,7 +348,9 @@ impl Fleet {
             self.inquiries.spawn(async move {
                 let found = publish::read(&api, &name).await;
                 let presence = found.map(|vmi| match vmi {
-                    Some(vmi) if vmi.uid().as_ref() == Some(&uid) => Presence::Elsewhere,
+                    Some(vmi) if vmi.uid().as_ref() == Some(&uid) => {
+                        Presence::Elsewhere(Box::new(vmi))
+                    }
                     _ => Presence::Absent,
                 });
                 if !matches!(presence, Ok(Presence::Absent)) {
@@ -347,7 +370,17 @@ impl Fleet {
             Ok(Presence::Absent) => {
                 self.absent.insert(uid);
             }
-            Ok(Presence::Elsewhere) => {
+            // One that came or went by a migration is taken leave of, and so is one that
+            // does not run here.
+            Ok(Presence::Elsewhere(vmi))
+                if has_parted(&vmi, &self.host.node) || self.is_off(&uid) =>
+            {
+                let known = self.elsewhere.get(&uid).and_then(|one| one.resource_version());
+                if known.is_none() || known != vmi.resource_version() {
+                    self.elsewhere.insert(uid, Arc::from(vmi));
+                }
+            }
+            Ok(Presence::Elsewhere(_)) => {
                 tracing::warn!(
                     uid,
                     "A VM runs here whose object names another node; it is left alone"
@@ -355,6 +388,14 @@ impl Fleet {
             }
             Err(error) => tracing::warn!(uid, %error, "Whether a VM still exists cannot be asked"),
         }
+    }
+
+    /// Whether the last list has no guest of this uid that runs.
+    fn is_off(&self, uid: &str) -> bool {
+        self.list.as_ref().is_some_and(|(_, domains)| {
+            let mut of_it = domains.iter().filter(|one| one.uid == uid);
+            of_it.all(|one| matches!(one.state, DomainState::ShutOff(_)))
+        })
     }
 
     /// A driver has ended. One that ended by a defect is begun anew.

@@ -34,8 +34,25 @@ pub struct Host {
     /// Where QEMU's sockets are.
     pub run_dir: PathBuf,
     pub emulation: Emulation,
+    /// Where guests of other nodes arrive, if any do: an address of this node.
+    pub arrivals: Option<String>,
+    /// Where libvirtd has what it shows others of itself, if not in its usual places.
+    pub pki: Option<String>,
     /// Rung by those who changed something, heard by who lists domains.
     pub look: Arc<Notify>,
+}
+
+/// What a node tells of itself.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Here {
+    /// Its name.
+    pub node: String,
+    /// Where guests of other nodes arrive, if any do.
+    pub arrivals: Option<String>,
+    /// The directory of its VMs' files.
+    pub state_dir: String,
+    /// The directory of its VMs' sockets.
+    pub run_dir: String,
 }
 
 impl fmt::Debug for Host {
@@ -53,6 +70,17 @@ impl Host {
     /// Waits until [`look_again`](Self::look_again) is called.
     pub async fn look_asked(&self) {
         self.look.notified().await;
+    }
+
+    /// What this node tells of itself.
+    #[must_use]
+    pub fn here(&self) -> Here {
+        Here {
+            node: self.node.clone(),
+            arrivals: self.arrivals.clone(),
+            state_dir: self.dirs.state.display().to_string(),
+            run_dir: self.run_dir.display().to_string(),
+        }
     }
 
     /// Makes the files of a VM's disks.
@@ -108,6 +136,12 @@ impl Host {
             message: error.to_string(),
             hopeless: true,
         })
+    }
+
+    /// Whether the VM's taps have several queues.
+    #[must_use]
+    pub fn has_queues(&self, vmi: &VirtualMachineInstance) -> bool {
+        domain::has_queues(vmi, self.emulation)
     }
 
     /// Removes the files of a domain.

@@ -1,4 +1,4 @@
-//! What a VM's driver asks of the hypervisor: six verbs and one list.
+//! What a VM's driver asks of the hypervisor: some verbs and one list.
 //!
 //! ```text
 //!            define          start            shutdown, destroy,
@@ -52,6 +52,46 @@ pub enum HypervisorError {
     /// The hypervisor said no; the text is its own.
     #[error("the hypervisor refused: {0}")]
     Refused(String),
+}
+
+/// The way of a guest to another node.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Journey {
+    /// The target's address.
+    pub address: String,
+    /// The directory of certificates, as libvirtd sees it, if not in its usual places.
+    pub pki: Option<String>,
+    /// How paths of this node's begin, and how at the target the same do.
+    pub paths: Vec<(String, String)>,
+    /// The taps, which are at the target already: libvirt refuses to make what is there.
+    pub taps: Vec<String>,
+}
+
+impl Journey {
+    /// The text of a domain as libvirt writes it, with the target's paths and taps.
+    pub(crate) fn rewritten(&self, xml: &str) -> String {
+        let xml = self.paths.iter().fold(xml.to_owned(), |xml, (from, to)| xml.replace(from, to));
+        self.taps.iter().fold(xml, |xml, tap| {
+            let made = format!("<target dev='{tap}'/>");
+            xml.replace(&made, &format!("<target dev='{tap}' managed='no'/>"))
+        })
+    }
+
+    /// The target's address within a URI.
+    pub(crate) fn host(&self) -> String {
+        if self.address.contains(':') {
+            format!("[{}]", self.address)
+        } else {
+            self.address.clone()
+        }
+    }
+}
+
+/// What is being sent of a guest, in bytes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Job {
+    pub total: u64,
+    pub remaining: u64,
 }
 
 /// One of our domains as the hypervisor sees it.
@@ -192,6 +232,31 @@ impl Hypervisor {
     /// `NotFound` when there is nothing left to forget.
     pub async fn undefine(&self, domain: &str) -> Result<(), HypervisorError> {
         either!(self, undefine(domain))
+    }
+
+    /// Sends a running domain to another node, and waits until it runs there, is defined
+    /// there, and is shut off here. The definition stays here.
+    ///
+    /// # Errors
+    /// `Refused` when it stays here, `NotFound`, or `Disconnected` when nobody knows.
+    pub async fn migrate(&self, domain: &str, journey: Journey) -> Result<(), HypervisorError> {
+        either!(self, migrate(domain, journey))
+    }
+
+    /// What is being sent of a domain, if it is.
+    ///
+    /// # Errors
+    /// `NotFound`, `Disconnected`, or `Refused` when it does not run.
+    pub async fn job(&self, domain: &str) -> Result<Option<Job>, HypervisorError> {
+        either!(self, job(domain))
+    }
+
+    /// Calls the sending of a domain off; `migrate` fails then.
+    ///
+    /// # Errors
+    /// `Refused` when nothing is being sent.
+    pub async fn abort(&self, domain: &str) -> Result<(), HypervisorError> {
+        either!(self, abort(domain))
     }
 
     /// All our domains, running or not, by name. Domains without our metadata

@@ -35,6 +35,7 @@ pub mod metrics;
 pub mod node;
 pub mod ports;
 mod run;
+mod sending;
 pub mod tap;
 pub mod vm;
 pub mod volumes;

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crds::kubevirt::SCHEDULABLE_LABEL;
+use crds::kubevirt::{MIGRATION_ADDRESS, SCHEDULABLE_LABEL};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::{Namespace, Node};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -35,7 +35,14 @@ const MADE_HERE: &str = "berth.io/registered-by-agent";
 /// Registers the node, then renews its lease until told to stop.
 ///
 /// An API that is away is asked again at the next renewal; nothing else waits.
-pub async fn keep_alive(client: Client, node: String, shutdown: CancellationToken) {
+///
+/// `arrivals` is the address at which guests of other nodes arrive, if any do.
+pub async fn keep_alive(
+    client: Client,
+    node: String,
+    arrivals: Option<String>,
+    shutdown: CancellationToken,
+) {
     let mut registered = false;
     let mut timer = tokio::time::interval(RENEW_PERIOD);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -43,7 +50,7 @@ pub async fn keep_alive(client: Client, node: String, shutdown: CancellationToke
     loop {
         let round = async {
             if !registered {
-                register(&client, &node).await?;
+                register(&client, &node, arrivals.as_deref()).await?;
                 registered = true;
                 tracing::info!(node, "The node is registered");
             }
@@ -79,7 +86,7 @@ pub async fn keep_alive(client: Client, node: String, shutdown: CancellationToke
 }
 
 /// Makes the Node, or adds what is ours to the one that is there.
-async fn register(client: &Client, name: &str) -> Result<(), kube::Error> {
+async fn register(client: &Client, name: &str, arrivals: Option<&str>) -> Result<(), kube::Error> {
     let nodes: Api<Node> = Api::all(client.clone());
     let labels = BTreeMap::from([
         (SCHEDULABLE_LABEL.to_owned(), "true".to_owned()),
@@ -106,6 +113,10 @@ async fn register(client: &Client, name: &str) -> Result<(), kube::Error> {
     };
     if !labels.iter().all(|(key, value)| found.labels().get(key) == Some(value)) {
         let patch = json!({ "metadata": { "labels": labels } });
+        nodes.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    }
+    if found.annotations().get(MIGRATION_ADDRESS).map(String::as_str) != arrivals {
+        let patch = json!({ "metadata": { "annotations": { MIGRATION_ADDRESS: arrivals } } });
         nodes.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
     }
     if found.annotations().contains_key(MADE_HERE) {

@@ -101,6 +101,23 @@ impl Ports {
         }
     }
 
+    /// Makes the taps of a domain that comes from another node, joins them to OVS, and
+    /// waits until OVN has put them in place.
+    ///
+    /// # Errors
+    /// See [`TapError`].
+    pub async fn receive(
+        &self,
+        domain: &str,
+        ports: &[Port],
+        queues: bool,
+    ) -> Result<(), TapError> {
+        match &self.wires {
+            Some(wires) => wires.taps.receive(domain, ports, queues).await,
+            None => Ok(()),
+        }
+    }
+
     /// Whether taps may carry frames with partial checksums.
     ///
     /// # Errors

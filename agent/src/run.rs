@@ -45,6 +45,8 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         emulation,
         hypervisor,
         metrics_listen,
+        migration_address,
+        migration_pki,
     } = args;
     private_dir(&state_dir)?;
     private_dir(&run_dir)?;
@@ -79,6 +81,8 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         dirs: Dirs { state: state_dir, images: image_dir },
         run_dir: run_dir.clone(),
         emulation,
+        arrivals: migration_address.map(|address| address.to_string()),
+        pki: migration_pki.map(|dir| dir.display().to_string()),
         look: Arc::default(),
     };
     let watched = Watched::start(&client, &node);
@@ -115,7 +119,8 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
             }
         }
     };
-    let alive = node::keep_alive(client, node, stop.clone());
+    let arrivals = migration_address.map(|address| address.to_string());
+    let alive = node::keep_alive(client, node, arrivals, stop.clone());
     let serve = async {
         let outcome = tokio::try_join!(
             async { admin.await.context("cannot serve the admin socket") },

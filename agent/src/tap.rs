@@ -1,7 +1,8 @@
 //! Taps: up, with their MTU, and plugged into the integration bridge.
 //!
 //! libvirt makes a tap when a domain starts and the kernel removes it when the
-//! domain's process ends. Everything else about it is done here, by name, and
+//! domain's process ends; one for a guest from another node is made before it comes
+//! (`arrival.rs`). Everything else about it is done here, by name, and
 //! may be done again: OVN binds the logical port that `iface-id` names, on the
 //! node whose Open vSwitch has it.
 //!
@@ -13,6 +14,7 @@
 //! that is gone. So each removal counts `next_cfg` up, and no row is added before
 //! `cur_cfg` says that ovs-vswitchd has acted on all removals.
 
+mod arrival;
 mod gateway;
 #[cfg(test)]
 mod tests;
@@ -55,6 +57,12 @@ pub enum TapError {
     /// The database of Open vSwitch is away, or busy.
     #[error("Open vSwitch does not answer: {0}")]
     Away(String),
+    /// `ip` could not make it.
+    #[error("the tap {0} cannot be made: {1}")]
+    NotMade(String, String),
+    /// ovn-controller has not put the port in place.
+    #[error("OVN has not put port {0} in place: see whether ovn-controller runs on this node")]
+    NotInstalled(String),
     /// Earlier removals are still in force in the datapath.
     #[error("ovs-vswitchd does not carry out what its database says: see whether it runs")]
     Behind,
@@ -140,6 +148,7 @@ impl Taps {
     /// `Away` or `Refused`.
     pub async fn detach(&self, is_dead: impl Fn(&str) -> bool) -> Result<(), TapError> {
         self.synced().await?;
+        self.remove_taps(&is_dead).await?;
         let plan = self.ovsdb.read(|replica| plan_detach(replica, is_dead));
         self.transact(plan).await
     }

@@ -35,11 +35,14 @@
 //! deleted VM nobody asks for the reason, so it is undefined first, and when its
 //! object is gone so is everything else.
 //!
+//! How a guest goes to another node, and comes from one, is told in `vm/migration.rs`.
+//!
 //! The grace period of a stop begins anew with a new agent: rather late than
 //! with a guest cut off by two clocks that differ.
 
 pub mod driver;
 mod input;
+mod migration;
 pub mod publish;
 mod step;
 #[cfg(test)]
@@ -47,7 +50,7 @@ mod tests;
 
 use std::time::Duration;
 
-pub use self::input::{Input, Seen, wish_of};
+pub use self::input::{Input, Seen, has_parted, place_of, wish_of};
 pub use self::step::step;
 use crate::hypervisor::{DomainState, PauseReason};
 
@@ -62,6 +65,12 @@ pub enum Wish {
     Over,
     /// There is no such object.
     Gone,
+    /// Run on while the guest is being sent to another node.
+    Leave,
+    /// Its guest comes here from another node.
+    Receive,
+    /// It is another node's, and was this one's or was to be.
+    Moved,
 }
 
 /// What exists of the VM on this node.
@@ -93,6 +102,14 @@ pub enum State {
     Undefining { end: End, reported: bool },
     /// The end is being written to the object; `defined`: the definition is left.
     Reporting { end: End, defined: bool },
+    /// The guest is to come here: files, taps, DHCP answers are being made.
+    Receiving { attempt: u32 },
+    /// All of these. The guest is on its way.
+    Ready,
+    /// The guest is elsewhere; libvirt is taking down what it had here.
+    Departing,
+    /// Nothing is left here, and the object has yet to name the node that has the guest.
+    Departed,
     /// Nothing exists and nothing is owed.
     Ended,
 }
@@ -102,6 +119,8 @@ pub enum State {
 pub enum End {
     Succeeded,
     Failed(Trouble),
+    /// Not at all: it is another node's.
+    Moved,
 }
 
 /// What went wrong.
@@ -148,6 +167,8 @@ pub enum Action {
     Start,
     /// Serve its ports as they are now and join its taps to OVS.
     Attach,
+    /// Make everything for a guest that comes from another node.
+    Receive,
     /// Press the power button.
     Press,
     /// End its process.
@@ -169,6 +190,10 @@ pub enum Report {
     Waiting(Trouble),
     /// It runs.
     Running { paused: Option<PauseReason> },
+    /// Everything is here for the guest that is to come.
+    Ready,
+    /// It cannot come, because.
+    Refused(Trouble),
     /// It ended: phase, and our finalizer removed.
     Ended(End),
 }
@@ -191,6 +216,10 @@ impl State {
             Self::Cleaning { .. } => "cleaning",
             Self::Undefining { .. } => "undefining",
             Self::Reporting { .. } => "reporting",
+            Self::Receiving { .. } => "receiving",
+            Self::Ready => "ready",
+            Self::Departing => "departing",
+            Self::Departed => "departed",
             Self::Ended => "ended",
         }
     }
@@ -201,8 +230,14 @@ impl Wish {
     /// now says what we wrote is none.
     #[must_use]
     pub fn changed_to(self, new: Self) -> bool {
-        let both_run = matches!((self, new), (Self::Run { .. }, Self::Run { .. }));
-        !both_run && self != new
+        let runs = |wish| matches!(wish, Self::Run { .. } | Self::Leave);
+        !(runs(self) && runs(new)) && self != new
+    }
+
+    /// Whether a guest that runs here is to run.
+    #[must_use]
+    pub const fn has_guest(self) -> bool {
+        matches!(self, Self::Run { .. } | Self::Leave | Self::Receive)
     }
 }
 

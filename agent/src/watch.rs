@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crds::kubeovn::Subnet;
-use crds::kubevirt::{NODE_NAME_LABEL, VirtualMachineInstance};
+use crds::kubevirt::{MIGRATION_TARGET_LABEL, NODE_NAME_LABEL, VirtualMachineInstance};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Node;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -28,6 +28,8 @@ type Guarded<K> = DeserializeGuard<K>;
 #[derive(Debug)]
 pub struct Watched {
     vmis: Store<Guarded<VirtualMachineInstance>>,
+    /// Those whose guests come here.
+    coming: Store<Guarded<VirtualMachineInstance>>,
     subnets: Store<Guarded<Subnet>>,
     changes: watch::Receiver<u64>,
     current: Current,
@@ -60,24 +62,30 @@ impl Watched {
         let (changed, changes) = watch::channel(0);
         let mut watches = JoinSet::new();
 
-        let (vmis, writer) = reflector::store();
-        let api: Api<Guarded<VirtualMachineInstance>> = Api::all(client.clone());
-        let mine = watcher::Config::default().labels(&format!("{NODE_NAME_LABEL}={node}"));
-        let stream = watcher(api, mine).default_backoff().reflect(writer);
-        watches.spawn(follow(stream, changed.clone(), "virtualmachineinstances"));
+        let mut labelled = |label: &str| {
+            let (vmis, writer) = reflector::store();
+            let api: Api<Guarded<VirtualMachineInstance>> = Api::all(client.clone());
+            let mine = watcher::Config::default().labels(&format!("{label}={node}"));
+            let stream = watcher(api, mine).default_backoff().reflect(writer);
+            watches.spawn(follow(stream, changed.clone(), "virtualmachineinstances"));
+            vmis
+        };
+        let vmis = labelled(NODE_NAME_LABEL);
+        let coming = labelled(MIGRATION_TARGET_LABEL);
 
         let (subnets, writer) = reflector::store();
         let api: Api<Guarded<Subnet>> = Api::all(client.clone());
         let stream = watcher(api, watcher::Config::default()).default_backoff().reflect(writer);
         watches.spawn(follow(stream, changed, "subnets"));
 
-        Self { vmis, subnets, changes, current: Current::default(), _watches: watches }
+        Self { vmis, coming, subnets, changes, current: Current::default(), _watches: watches }
     }
 
     /// Waits until all objects have been seen once.
     pub async fn synced(&self) {
         // An error says that the watch has ended, which only dropping us does.
         let _ = self.vmis.wait_until_ready().await;
+        let _ = self.coming.wait_until_ready().await;
         let _ = self.subnets.wait_until_ready().await;
     }
 
@@ -92,8 +100,14 @@ impl Watched {
     #[must_use]
     pub fn vmis(&mut self) -> Vmis {
         let mut vmis = Vmis::default();
-        for guarded in self.vmis.state() {
+        // One that has just arrived is in both for a moment: the newer one counts.
+        let both = self.vmis.state().into_iter().chain(self.coming.state());
+        for guarded in both {
             let uid = guarded.uid().unwrap_or_default();
+            let known = vmis.valid.get(&uid).and_then(|one| version(&**one));
+            if known.is_some_and(|known| version(&*guarded) <= Some(known)) {
+                continue;
+            }
             match &guarded.0 {
                 Ok(vmi) => {
                     let known = self.current.vmis.get(&uid);
@@ -208,6 +222,11 @@ impl Vmis {
             .map(|vmi| net::names::domain(&vmi.namespace().unwrap_or_default(), &vmi.name_any()));
         valid.chain(self.invalid.values().cloned()).collect()
     }
+}
+
+/// Versions are opaque by contract and numbers in fact.
+fn version(object: &impl ResourceExt) -> Option<u64> {
+    object.resource_version()?.parse().ok()
 }
 
 /// The one object of a store that has one at most.

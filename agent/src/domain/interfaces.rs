@@ -30,9 +30,7 @@ pub(super) fn elements(
         let field = format!("spec.domain.devices.interfaces[{at}].name");
         return Err(DomainError::Dangling { field, name: interface.name.clone() });
     }
-    let multi_queue = spec.devices.network_interface_multiqueue.unwrap_or(false);
-    let queues = (multi_queue && place.emulation == Emulation::Kvm && topology.vcpus() > 1)
-        .then(|| topology.vcpus().min(MAX_QUEUES));
+    let queues = queues(spec, place.emulation, topology);
     let element = |port: &Port| {
         let at = interfaces.iter().position(|interface| interface.name == port.network);
         let default = Interface::default();
@@ -41,6 +39,13 @@ pub(super) fn elements(
         element(interface, port, place, queues, &field)
     };
     place.ports.iter().map(element).collect()
+}
+
+/// How many queues each tap has, if more than one.
+pub(super) fn queues(spec: &DomainSpec, emulation: Emulation, topology: Topology) -> Option<u32> {
+    let multi_queue = spec.devices.network_interface_multiqueue.unwrap_or(false);
+    (multi_queue && emulation == Emulation::Kvm && topology.vcpus() > 1)
+        .then(|| topology.vcpus().min(MAX_QUEUES))
 }
 
 fn element(

@@ -1,4 +1,5 @@
 mod api;
+mod moves;
 mod world;
 
 use crds::kubevirt::{Condition, InstancePhase};

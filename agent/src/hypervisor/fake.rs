@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::metadata::{self, Identity};
-use super::{DomainState, HypervisorError, Observed, ShutOffReason};
+use super::{DomainState, HypervisorError, Job, Journey, Observed, ShutOffReason};
 
 /// The in-memory hypervisor; a cheap handle on shared state.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +25,8 @@ pub enum Verb {
     Destroy,
     Undefine,
     List,
+    Migrate,
+    Abort,
 }
 
 #[derive(Debug, Default)]
@@ -38,6 +40,11 @@ struct Host {
     delay: Duration,
     /// Whether guests ignore the power button.
     deaf: bool,
+    /// Whither guests can be sent, by address.
+    others: BTreeMap<String, Fake>,
+    /// Whether what is being sent is held up, and until it is called off.
+    held_up: bool,
+    called_off: bool,
 }
 
 #[derive(Debug)]
@@ -76,6 +83,16 @@ impl Fake {
     /// Lets the guest power itself off.
     pub fn power_off(&self, domain: &str) {
         self.stop(domain, ShutOffReason::Shutdown);
+    }
+
+    /// Lets guests be sent to another one, which is known by this address.
+    pub fn connect(&self, address: &str, other: &Self) {
+        self.host().others.insert(address.to_owned(), other.clone());
+    }
+
+    /// Has what is being sent from now on wait, until it is called off or let go.
+    pub fn hold_up(&self, held_up: bool) {
+        self.host().held_up = held_up;
     }
 
     /// The definition of a domain, if there is one.
@@ -141,6 +158,46 @@ impl Fake {
         let mut host = self.enter(Verb::Undefine, domain).await?;
         host.guest(domain)?;
         host.domains.remove(domain);
+        Ok(())
+    }
+
+    pub(super) async fn migrate(
+        &self,
+        domain: &str,
+        journey: Journey,
+    ) -> Result<(), HypervisorError> {
+        self.enter(Verb::Migrate, domain).await?.called_off = false;
+        while self.host().held_up {
+            if self.host().called_off {
+                return Err(HypervisorError::Refused("operation aborted".into()));
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let away = || HypervisorError::Refused(format!("no route to {}", journey.address));
+        let other = self.host().others.get(&journey.address).cloned().ok_or_else(away)?;
+        let arrived = {
+            let mut host = self.host();
+            let guest = host.guest(domain)?;
+            if matches!(guest.state, DomainState::ShutOff(_)) {
+                return Err(HypervisorError::Refused("domain is not running".into()));
+            }
+            let state = guest.state;
+            guest.stop(ShutOffReason::Migrated);
+            let xml = journey.rewritten(&guest.xml);
+            Guest { xml, identity: guest.identity.clone(), state }
+        };
+        other.host().domains.insert(domain.to_owned(), arrived);
+        Ok(())
+    }
+
+    pub(super) async fn job(&self, domain: &str) -> Result<Option<Job>, HypervisorError> {
+        let mut host = self.host();
+        host.guest(domain)?;
+        Ok(host.held_up.then_some(Job { total: 2, remaining: 1 }))
+    }
+
+    pub(super) async fn abort(&self, domain: &str) -> Result<(), HypervisorError> {
+        self.enter(Verb::Abort, domain).await?.called_off = true;
         Ok(())
     }
 

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   define start shutdown destroy undefine ──► queue ──► worker × 4 ─┐
-//!   list ────────────────────────────────────► queue ──► reader ─────┴─► libvirtd
+//!   list ────────────────────────────────────► queue ──► reader ─────┼─► libvirtd
+//!   migrate ───────────────────────────────► a thread of its own ────┘
 //! ```
 //!
 //! Each thread holds a connection of its own, opened when first needed and
@@ -24,7 +25,7 @@ use tokio::sync::oneshot;
 use virt::connect::Connect;
 
 use self::session::{Attempt, Session};
-use super::{HypervisorError, Observed};
+use super::{HypervisorError, Job as Progress, Journey, Observed};
 
 /// How many calls that change something run at once. A start takes QEMU about
 /// half a second, most of it waiting.
@@ -39,6 +40,7 @@ type Job = Box<dyn FnOnce(&mut Session) + Send>;
 /// A handle on one libvirtd.
 #[derive(Clone, Debug)]
 pub struct Libvirt {
+    uri: String,
     changes: mpsc::Sender<Job>,
     reads: mpsc::Sender<Job>,
 }
@@ -59,7 +61,7 @@ impl Libvirt {
         }
         let (reads, queue) = mpsc::channel();
         serve("libvirt-list", uri, Arc::new(Mutex::new(queue)))?;
-        Ok(Self { changes, reads })
+        Ok(Self { uri: uri.to_owned(), changes, reads })
     }
 
     pub(super) async fn define(&self, xml: &str) -> Result<(), HypervisorError> {
@@ -81,6 +83,42 @@ impl Libvirt {
 
     pub(super) async fn undefine(&self, domain: &str) -> Result<(), HypervisorError> {
         self.change(domain, verbs::undefine).await
+    }
+
+    /// On a thread and a connection of its own: it takes as long as it takes.
+    pub(super) async fn migrate(
+        &self,
+        domain: &str,
+        journey: Journey,
+    ) -> Result<(), HypervisorError> {
+        let (uri, domain) = (self.uri.clone(), domain.to_owned());
+        let (reply, answer) = oneshot::channel();
+        let thread = thread::Builder::new().name("libvirt-migrate".to_owned());
+        let send = move || {
+            let mut session = Session::new(&uri);
+            let _ = reply.send(session.once(|on| verbs::migrate(on, &domain, &journey)));
+        };
+        let started = thread.spawn(send);
+        started.map_err(|error| HypervisorError::Refused(format!("no thread: {error}")))?;
+        let ended = |_| HypervisorError::Disconnected("the libvirt thread has ended".into());
+        answer.await.map_err(ended)?
+    }
+
+    pub(super) async fn job(&self, domain: &str) -> Result<Option<Progress>, HypervisorError> {
+        let domain = domain.to_owned();
+        call(&self.changes, move |session| session.run(|on, _| verbs::job(on, &domain))).await
+    }
+
+    /// The bindings lack this one call.
+    pub(super) async fn abort(&self, domain: &str) -> Result<(), HypervisorError> {
+        let mut virsh = tokio::process::Command::new("virsh");
+        virsh.args(["-q", "-c", &self.uri, "domjobabort", domain]).kill_on_drop(true);
+        let refused = HypervisorError::Refused;
+        let done = virsh.output().await.map_err(|error| refused(format!("virsh: {error}")))?;
+        if done.status.success() {
+            return Ok(());
+        }
+        Err(refused(String::from_utf8_lossy(&done.stderr).trim().to_owned()))
     }
 
     pub(super) async fn list(&self) -> Result<Vec<Observed>, HypervisorError> {

@@ -27,6 +27,7 @@ use super::{Action, Event, Input, Report, State, Trouble, Wish, publish, step, w
 use crate::host::Host;
 use crate::hypervisor::HypervisorError;
 use crate::leases::{self, LeaseError, Port, Subnets};
+use crate::sending::Sending;
 use crate::volumes::DiskFile;
 
 /// One VM and the state it is in.
@@ -53,6 +54,7 @@ pub struct Driver {
     /// When the VM was first seen here.
     born: Instant,
     report: Reporting,
+    sending: Sending,
 }
 
 /// What is being written to the object, if anything.
@@ -77,7 +79,7 @@ impl Driver {
         host.metrics.entered(&state);
         let now = Instant::now();
         Self {
-            wish: wish_of(first.vmi.as_deref()),
+            wish: wish_of(first.vmi.as_deref(), &host.node),
             host,
             domain,
             state,
@@ -91,6 +93,7 @@ impl Driver {
             wake: None,
             born: now,
             report: Reporting::default(),
+            sending: Sending::default(),
         }
     }
 
@@ -127,6 +130,7 @@ impl Driver {
                 self.report.0 = None;
                 Some(vec![Event::Reported])
             }
+            () = self.sending.over() => Some(Vec::new()),
             changed = self.input.changed() => {
                 changed.ok()?;
                 Some(self.look())
@@ -142,7 +146,7 @@ impl Driver {
     fn look(&mut self) -> Vec<Event> {
         let Input { vmi, subnets, seen } = self.input.borrow_and_update().clone();
         let mut events = Vec::new();
-        let wish = wish_of(vmi.as_deref());
+        let wish = wish_of(vmi.as_deref(), &self.host.node);
         let known =
             vmi.as_ref().zip(self.vmi.as_ref()).is_some_and(|(new, old)| Arc::ptr_eq(new, old))
                 && Arc::ptr_eq(&subnets, &self.subnets);
@@ -158,6 +162,15 @@ impl Driver {
         self.ports = ports;
         self.subnets = subnets;
         self.vmi = vmi.or_else(|| self.vmi.take());
+        if let Some(vmi) = &self.vmi {
+            let runs = matches!(self.state, State::Running { .. });
+            let taps: Vec<_> = self.ports.iter().flatten().map(|port| port.tap.clone()).collect();
+            self.sending.look(&self.host, &self.domain, vmi, &taps, runs);
+        }
+        if self.state == State::Ready && seen.is_some_and(|seen| seen.state.is_some()) {
+            // It may arrive any moment.
+            self.host.look_again();
+        }
         if let Some(seen) = seen.filter(|seen| self.acted.is_none_or(|acted| seen.at > acted)) {
             events.push(Event::Seen(seen.state));
         }
@@ -232,6 +245,7 @@ impl Driver {
             Action::Define => self.define().await,
             Action::Start => self.start().await,
             Action::Attach => self.attach().await,
+            Action::Receive => self.receive().await,
             Action::Press => fine_if_gone(self.host.hypervisor.shutdown(&self.domain).await)
                 .map_err(Failure::from),
             Action::Destroy => fine_if_gone(self.host.hypervisor.destroy(&self.domain).await)
@@ -257,7 +271,7 @@ impl Driver {
         let publishing = publish::publish(
             self.host.client.clone(),
             self.host.metrics.clone(),
-            self.host.node.clone(),
+            self.host.here(),
             VirtualMachineInstance::clone(&vmi),
             self.ports.clone().unwrap_or_default(),
             report,
@@ -305,6 +319,19 @@ impl Driver {
         let attached = self.host.ports.attach(&self.domain, ports).await;
         self.serve().await?;
         attached.map_err(|error| Trouble::of("NetworkNotReady", error))?;
+        Ok(())
+    }
+
+    /// Everything that a guest needs here which comes from another node. The domain is
+    /// libvirt's to bring.
+    async fn receive(&mut self) -> Result<(), Failure> {
+        let vmi = self.vmi()?;
+        self.serve().await?;
+        let ports = self.ports.as_ref().map_err(Failure::from)?;
+        self.host.prepare(&vmi).await?;
+        let queues = self.host.has_queues(&vmi);
+        let received = self.host.ports.receive(&self.domain, ports, queues).await;
+        received.map_err(|error| Trouble::of("NetworkNotReady", error))?;
         Ok(())
     }
 

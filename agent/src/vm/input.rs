@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crds::kubevirt::{
-    DEFAULT_GRACE_PERIOD_SECONDS, INSTANCE_FINALIZER, InstancePhase, VirtualMachineInstance,
+    DEFAULT_GRACE_PERIOD_SECONDS, INSTANCE_FINALIZER, InstancePhase, MigrationState,
+    NODE_NAME_LABEL, VirtualMachineInstance,
 };
 use kube::ResourceExt as _;
 use tokio::time::Instant;
@@ -46,10 +47,16 @@ impl Input {
     }
 }
 
-/// What an object asks for.
+/// What an object asks of this node.
 #[must_use]
-pub fn wish_of(vmi: Option<&VirtualMachineInstance>) -> Wish {
+pub fn wish_of(vmi: Option<&VirtualMachineInstance>, node: &str) -> Wish {
     let Some(vmi) = vmi else { return Wish::Gone };
+    if place_of(vmi).is_some_and(|other| other != node) {
+        let comes = vmi.migration().is_some_and(|one| one.target_node.as_deref() == Some(node));
+        // One that has ended goes nowhere.
+        let comes = comes && !vmi.phase().is_final();
+        return if comes { Wish::Receive } else { Wish::Moved };
+    }
     if vmi.phase().is_final() {
         return Wish::Over;
     }
@@ -63,5 +70,28 @@ pub fn wish_of(vmi: Option<&VirtualMachineInstance>) -> Wish {
         let grace = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
         return Wish::Stop { grace };
     }
-    Wish::Run { recorded: vmi.phase() == InstancePhase::Running }
+    let leaves = vmi.migration().is_some_and(MigrationState::has_started);
+    match vmi.phase() {
+        InstancePhase::Running if leaves => Wish::Leave,
+        phase => Wish::Run { recorded: phase == InstancePhase::Running },
+    }
+}
+
+/// The node that an object names.
+#[must_use]
+pub fn place_of(vmi: &VirtualMachineInstance) -> Option<&str> {
+    let label = vmi.metadata.labels.as_ref().and_then(|labels| labels.get(NODE_NAME_LABEL));
+    let status = || vmi.status.as_ref().and_then(|status| status.node_name.as_ref());
+    label.or_else(status).map(String::as_str)
+}
+
+/// Whether the object is another node's by its last move, which this node took part in: it
+/// gave its guest away, or was to have it and did not get it.
+#[must_use]
+pub fn has_parted(vmi: &VirtualMachineInstance, node: &str) -> bool {
+    let state = vmi.status.as_ref().and_then(|status| status.migration_state.as_ref());
+    let Some(state) = state else { return false };
+    let (source, target) = (state.source_node.as_deref(), state.target_node.as_deref());
+    let (before, now) = if state.completed { (source, target) } else { (target, source) };
+    before == Some(node) && now == place_of(vmi)
 }

@@ -14,15 +14,17 @@ use std::time::Duration;
 use crds::condition::{FIELDS_WITHOUT_EFFECT, INVALID_DHCP_OPTIONS};
 use crds::kubevirt::{
     Condition, ConditionStatus, INSTANCE_FINALIZER, InstanceInterface, InstancePhase,
-    PhaseTransition, VirtualMachineInstance, VirtualMachineInstanceStatus,
+    MIGRATION_TARGET_LABEL, NODE_NAME_LABEL, PhaseTransition, TargetState, VirtualMachineInstance,
+    VirtualMachineInstanceStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 
-use super::{End, Report, Trouble};
+use super::{End, Report, Trouble, place_of};
 use crate::domain;
+use crate::host::Here;
 use crate::hypervisor::PauseReason;
 use crate::leases::Port;
 use crate::metrics::Metrics;
@@ -41,27 +43,42 @@ const FIELD_MANAGER: &str = "berth-agent";
 
 /// The merge patch that makes `vmi` say `report`; `None` when it does already.
 ///
-/// A phase that is final stays as it is: of two ends the first one counts.
+/// A phase that is final stays as it is: of two ends the first one counts. Only the node
+/// that the object names reports, and the one that its guest comes to: that the guest
+/// runs there is that it has arrived.
 #[must_use]
 pub fn patch(
     vmi: &VirtualMachineInstance,
     report: &Report,
-    node: &str,
+    here: &Here,
     ports: &[Port],
     now: &Time,
 ) -> Option<Value> {
-    let before = vmi.status.clone().unwrap_or_default();
-    let mut after = before.clone();
-    if !vmi.phase().is_final() {
-        apply(&mut after, report, node, ports, now);
-        if matches!(report, Report::Running { .. }) {
-            say_ignored(&mut after.conditions, vmi, now);
-            say_faults(&mut after.conditions, ports, now);
+    let is_ours = place_of(vmi).is_none_or(|node| node == here.node);
+    let comes = vmi.migration().is_some_and(|one| one.target_node.as_deref() == Some(&*here.node));
+    let mut after = vmi.clone();
+    match report {
+        Report::Ready | Report::Refused(_) if is_ours || !comes => return None,
+        Report::Ready => say_ready(&mut after, here),
+        Report::Refused(trouble) => say_refused(&mut after, trouble, here, now),
+        Report::Running { .. } if comes && !is_ours => {
+            say_arrived(&mut after, here, now);
+            say(&mut after, report, here, ports, now);
         }
+        _ if is_ours => say(&mut after, report, here, ports, now),
+        _ => return None,
     }
     let mut patch = json!({});
-    if let Some(status) = difference(&before, &after) {
+    let (before, status) =
+        (vmi.status.clone().unwrap_or_default(), after.status.clone().unwrap_or_default());
+    if let Some(status) = difference(&before, &status) {
         patch["status"] = status;
+    }
+    if vmi.labels() != after.labels() {
+        let gone = vmi.labels().keys().filter(|key| !after.labels().contains_key(*key));
+        let gone = gone.map(|key| (key.clone(), Value::Null));
+        let kept = after.labels().iter().map(|(key, value)| (key.clone(), json!(value)));
+        patch["metadata"]["labels"] = gone.chain(kept).collect();
     }
     if matches!(report, Report::Ended(_))
         && vmi.finalizers().iter().any(|one| one == INSTANCE_FINALIZER)
@@ -82,11 +99,83 @@ pub fn patch(
     Some(patch)
 }
 
+/// Says what the node that the object names has to report.
+fn say(vmi: &mut VirtualMachineInstance, report: &Report, here: &Here, ports: &[Port], now: &Time) {
+    if vmi.phase().is_final() {
+        return;
+    }
+    let mut status = vmi.status.clone().unwrap_or_default();
+    apply(&mut status, report, here, ports, now);
+    if matches!(report, Report::Running { .. }) {
+        let can = migratable(vmi, here);
+        can.merge_into(&mut status.conditions, now.clone());
+        status.migration_method = Some("BlockMigration".to_owned());
+        say_ignored(&mut status.conditions, vmi, now);
+        say_faults(&mut status.conditions, ports, now);
+    }
+    vmi.status = Some(status);
+}
+
+/// Whether the guest can move to another node while it runs, in KubeVirt's words.
+fn migratable(vmi: &VirtualMachineInstance, here: &Here) -> Condition {
+    let no = Condition::new("LiveMigratable", ConditionStatus::False);
+    if here.arrivals.is_none() {
+        let why = "the agent of its node takes part in no migrations: \
+                   start it with --migration-address";
+        return no.because("MigrationNotConfigured", why);
+    }
+    let cpu = vmi.spec.domain.cpu.as_ref().and_then(|cpu| cpu.model.as_deref());
+    if cpu == Some("host-passthrough") {
+        let why = "cannot migrate VMI with CPU mode host-passthrough: name a model, or host-model";
+        return no.because("CPUModeLiveMigratable", why);
+    }
+    Condition::new("LiveMigratable", ConditionStatus::True)
+}
+
+/// Says that everything is here for the guest, unless it is on its way already.
+fn say_ready(vmi: &mut VirtualMachineInstance, here: &Here) {
+    let state = vmi.status.as_mut().and_then(|status| status.migration_state.as_mut());
+    if let Some(state) = state.filter(|state| !state.has_started()) {
+        state.target_node_address = here.arrivals.clone();
+        state.target_state = Some(TargetState {
+            node: Some(here.node.clone()),
+            state_dir: Some(here.state_dir.clone()),
+            run_dir: Some(here.run_dir.clone()),
+            ..TargetState::default()
+        });
+    }
+}
+
+/// Says that the guest cannot come, unless it is on its way already.
+fn say_refused(vmi: &mut VirtualMachineInstance, trouble: &Trouble, here: &Here, now: &Time) {
+    if vmi.migration().is_some_and(|state| !state.has_started()) {
+        let why = format!("{} cannot take the guest: {}", here.node, trouble.message);
+        vmi.fail_migration(&why, now);
+    }
+}
+
+/// Says that the guest runs here: it is this node's from now on.
+fn say_arrived(vmi: &mut VirtualMachineInstance, here: &Here, now: &Time) {
+    let labels = vmi.labels_mut();
+    labels.insert(NODE_NAME_LABEL.to_owned(), here.node.clone());
+    labels.remove(MIGRATION_TARGET_LABEL);
+    let state = vmi.status.as_mut().and_then(|status| status.migration_state.as_mut());
+    if let Some(state) = state {
+        state.completed = true;
+        state.target_node_domain_detected = Some(true);
+        state.target_node_domain_ready_timestamp = Some(now.clone());
+        state.end_timestamp = Some(now.clone());
+        if state.abort_requested {
+            state.abort_status = Some("Failed".to_owned());
+        }
+    }
+}
+
 /// Changes the status into what the report says.
 fn apply(
     status: &mut VirtualMachineInstanceStatus,
     report: &Report,
-    node: &str,
+    here: &Here,
     ports: &[Port],
     now: &Time,
 ) {
@@ -97,18 +186,15 @@ fn apply(
         Report::Running { paused } => {
             set(Condition::new("Ready", ConditionStatus::True));
             set(Condition::new("Synchronized", ConditionStatus::True));
-            set(Condition::new("LiveMigratable", ConditionStatus::False).because(
-                "MigrationNotSupported",
-                "this version of Berth cannot move a running VM to another node",
-            ));
             match paused {
                 Some(reason) => set(paused_condition(*reason)),
                 None => status.conditions.retain(|one| one.r#type != "Paused"),
             }
             status.interfaces = ports.iter().map(interface).collect();
-            status.node_name = Some(node.to_owned());
+            status.node_name = Some(here.node.clone());
             enter(status, InstancePhase::Running, now);
         }
+        Report::Ready | Report::Refused(_) | Report::Ended(End::Moved) => {}
         Report::Ended(end) => {
             set(Condition::new("Ready", ConditionStatus::False)
                 .because("GuestNotRunning", "the guest has ended"));
@@ -209,7 +295,7 @@ fn difference(
 pub async fn publish(
     client: Client,
     metrics: Metrics,
-    node: String,
+    here: Here,
     mut vmi: VirtualMachineInstance,
     ports: Vec<Port>,
     report: Report,
@@ -220,7 +306,7 @@ pub async fn publish(
     let mut pause = PAUSES.0;
     loop {
         let now = Time(k8s_openapi::jiff::Timestamp::now());
-        let Some(patch) = patch(&vmi, &report, &node, &ports, &now) else { return };
+        let Some(patch) = patch(&vmi, &report, &here, &ports, &now) else { return };
         match write(&api, &name, &patch).await {
             Ok(()) => {
                 metrics.written();
@@ -248,7 +334,7 @@ pub async fn publish(
 }
 
 /// Why an object was not written.
-enum Refusal {
+pub(crate) enum Refusal {
     NoObject,
     /// It changed: read it and look again.
     Conflict,
@@ -256,7 +342,7 @@ enum Refusal {
     Other(String),
 }
 
-async fn write(
+pub(crate) async fn write(
     api: &Api<VirtualMachineInstance>,
     name: &str,
     patch: &Value,

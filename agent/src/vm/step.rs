@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, End, Event, Report, State, Trouble, Wish};
+use super::{Action, End, Event, Report, State, Trouble, Wish, migration};
 use crate::hypervisor::{DomainState, PauseReason, ShutOffReason};
 
 /// How often a guest is asked to power off within its grace period.
@@ -29,6 +29,9 @@ pub fn step(state: State, wish: Wish, event: Event) -> (State, Vec<Action>) {
         State::Attaching { attempt } => attach(attempt, wish, event),
         State::Running { paused } => run(paused, wish, event),
         State::Stopping { left } => stop(left, wish, event),
+        State::Receiving { .. } | State::Ready | State::Departing | State::Departed => {
+            migration::step(state, wish, event)
+        }
         State::Destroying { end } => match event {
             Event::Done | Event::Seen(None | Some(DomainState::ShutOff(_))) => clean(end),
             Event::Failed(_) | Event::Lost => {
@@ -46,6 +49,7 @@ pub fn step(state: State, wish: Wish, event: Event) -> (State, Vec<Action>) {
             _ => stay(State::Cleaning { end }),
         },
         State::Undefining { end, reported } => match event {
+            Event::Done if end == End::Moved => migration::gone(wish),
             Event::Done if reported || wish == Wish::Gone => stay(State::Ended),
             Event::Done => report_end(end, false),
             Event::Failed(_) | Event::Lost => {
@@ -70,9 +74,14 @@ fn first_sight(seen: Option<DomainState>, wish: Wish, attempt: u32) -> (State, V
         (Some(DomainState::ShutOff(Unknown | Failed)) | None, Wish::Run { recorded: false }) => {
             (State::Serving { attempt }, vec![Action::Serve])
         }
-        (Some(DomainState::ShutOff(reason)), Wish::Run { .. }) => clean(end_of(reason)),
+        (_, Wish::Receive | Wish::Moved) => migration::first_sight(seen, wish),
+        (None | Some(DomainState::ShutOff(Unknown)), Wish::Leave) => clean(End::Moved),
+        (Some(DomainState::ShutOff(reason)), Wish::Run { .. } | Wish::Leave) => {
+            clean(end_of(reason))
+        }
         (None, Wish::Run { recorded: true }) => clean(End::Failed(vanished())),
-        (Some(_), Wish::Run { .. }) => (State::Attaching { attempt: 0 }, vec![Action::Attach]),
+        (Some(_), Wish::Run { .. } | Wish::Leave) => adopt(),
+        (Some(DomainState::ShutOff(ShutOffReason::Migrated)), _) => clean(End::Moved),
         (Some(DomainState::ShutOff(reason)), Wish::Stop { grace }) => {
             clean(if reason == ShutOffReason::Destroyed && !grace.is_zero() {
                 End::Failed(killed())
@@ -132,10 +141,10 @@ fn wait(attempt: u32, wish: Wish, event: Event) -> (State, Vec<Action>) {
 
 /// The guest runs, its network does not yet.
 fn attach(attempt: u32, wish: Wish, event: Event) -> (State, Vec<Action>) {
-    if let Some(ended) = guest_ended(&event) {
+    if let Some(ended) = guest_ended(&event, wish) {
         return ended;
     }
-    if !matches!(wish, Wish::Run { .. }) && !matches!(event, Event::Seen(_)) {
+    if !wish.has_guest() && !matches!(event, Event::Seen(_)) {
         return close(wish);
     }
     match event {
@@ -155,13 +164,11 @@ fn attach(attempt: u32, wish: Wish, event: Event) -> (State, Vec<Action>) {
 
 /// The guest runs.
 fn run(paused: Option<PauseReason>, wish: Wish, event: Event) -> (State, Vec<Action>) {
-    if let Some(ended) = guest_ended(&event) {
+    if let Some(ended) = guest_ended(&event, wish) {
         return ended;
     }
     match event {
-        Event::Wish if matches!(wish, Wish::Run { .. }) => {
-            (State::Attaching { attempt: 0 }, vec![Action::Attach])
-        }
+        Event::Wish if wish.has_guest() => adopt(),
         Event::Wish => close(wish),
         Event::Seen(Some(seen)) => {
             let now = match seen {
@@ -184,6 +191,7 @@ fn stop(left: Duration, wish: Wish, event: Event) -> (State, Vec<Action>) {
         Event::Seen(None) => destroy(End::Succeeded),
         Event::Seen(Some(DomainState::ShutOff(reason))) => clean(stopped(reason)),
         Event::Wish if matches!(wish, Wish::Over | Wish::Gone) => destroy(End::Succeeded),
+        Event::Wish if wish == Wish::Moved => migration::depart(),
         Event::Tick => match left.saturating_sub(PRESS_AGAIN) {
             Duration::ZERO => destroy(End::Failed(killed())),
             left => press(left),
@@ -193,8 +201,15 @@ fn stop(left: Duration, wish: Wish, event: Event) -> (State, Vec<Action>) {
 }
 
 /// Whether the event says that a running guest runs no more, and what then.
-fn guest_ended(event: &Event) -> Option<(State, Vec<Action>)> {
+fn guest_ended(event: &Event, wish: Wish) -> Option<(State, Vec<Action>)> {
     match event {
+        // It is being sent away, or was: whether it arrived the target knows.
+        Event::Seen(None) if matches!(wish, Wish::Leave | Wish::Moved) => Some(destroy(End::Moved)),
+        Event::Seen(Some(DomainState::ShutOff(ShutOffReason::Unknown)))
+            if matches!(wish, Wish::Leave | Wish::Moved) =>
+        {
+            Some(clean(End::Moved))
+        }
         // The plug is pulled of what is not there: a list that missed a domain
         // must not cost a running guest its files.
         Event::Seen(None) => Some(destroy(End::Failed(vanished()))),
@@ -216,6 +231,7 @@ fn guest_ended(event: &Event) -> Option<(State, Vec<Action>)> {
 fn close(wish: Wish) -> (State, Vec<Action>) {
     match wish {
         Wish::Stop { grace } if !grace.is_zero() => press(grace),
+        Wish::Moved => migration::depart(),
         _ => destroy(End::Succeeded),
     }
 }
@@ -225,18 +241,26 @@ fn press(left: Duration) -> (State, Vec<Action>) {
     (State::Stopping { left }, vec![wake, Action::Press])
 }
 
-fn destroy(end: End) -> (State, Vec<Action>) {
+/// Takes on a guest that runs.
+pub(super) fn adopt() -> (State, Vec<Action>) {
+    (State::Attaching { attempt: 0 }, vec![Action::Attach])
+}
+
+pub(super) fn destroy(end: End) -> (State, Vec<Action>) {
     (State::Destroying { end }, vec![Action::Destroy])
 }
 
-fn clean(end: End) -> (State, Vec<Action>) {
+pub(super) fn clean(end: End) -> (State, Vec<Action>) {
     (State::Cleaning { end }, vec![Action::Clean])
 }
 
 fn cleaned(end: End, wish: Wish) -> (State, Vec<Action>) {
     match wish {
-        Wish::Run { .. } => report_end(end, true),
-        Wish::Stop { .. } | Wish::Over | Wish::Gone => undefine(end, false),
+        _ if end == End::Moved => undefine(end, true),
+        Wish::Run { .. } | Wish::Leave => report_end(end, true),
+        Wish::Stop { .. } | Wish::Over | Wish::Gone | Wish::Receive | Wish::Moved => {
+            undefine(end, false)
+        }
     }
 }
 
@@ -244,7 +268,7 @@ fn undefine(end: End, reported: bool) -> (State, Vec<Action>) {
     (State::Undefining { end, reported }, vec![Action::Undefine])
 }
 
-fn report_end(end: End, defined: bool) -> (State, Vec<Action>) {
+pub(super) fn report_end(end: End, defined: bool) -> (State, Vec<Action>) {
     let report = Action::Report(Report::Ended(end.clone()));
     (State::Reporting { end, defined }, vec![report])
 }
@@ -253,12 +277,12 @@ fn reported(end: End, defined: bool) -> (State, Vec<Action>) {
     if defined { undefine(end, true) } else { stay(State::Ended) }
 }
 
-const fn stay(state: State) -> (State, Vec<Action>) {
+pub(super) const fn stay(state: State) -> (State, Vec<Action>) {
     (state, Vec::new())
 }
 
 /// 1 s, 2 s, 4 s … up to a minute.
-fn pause(attempt: u32) -> Duration {
+pub(super) fn pause(attempt: u32) -> Duration {
     Duration::from_secs(1 << attempt.min(6)).min(LONGEST_PAUSE)
 }
 
@@ -266,6 +290,9 @@ fn pause(attempt: u32) -> Duration {
 
 /// The end of a guest that nobody asked to end.
 fn end_of(reason: ShutOffReason) -> End {
+    if reason == ShutOffReason::Migrated {
+        return End::Moved;
+    }
     if !reason.is_failure() {
         return End::Succeeded;
     }

@@ -1,3 +1,4 @@
+mod moves;
 mod sequences;
 
 use super::step::{PRESS_AGAIN, killed, vanished};

@@ -85,6 +85,13 @@ impl FakeApi {
         Some(serde_json::from_value(vmi).unwrap())
     }
 
+    /// Changes a VMI, as others do.
+    pub(super) fn change(&self, name: &str, change: impl FnOnce(&mut Value)) {
+        let mut vmi = self.store.lock().vmis[name].clone();
+        change(&mut vmi);
+        self.settle(name, vmi);
+    }
+
     /// The patches that the agent wrote to a VMI.
     pub(super) fn writes(&self, name: &str) -> Vec<Value> {
         let store = self.store.lock();
@@ -136,7 +143,10 @@ async fn list(State(api): State<FakeApi>, Query(parameters): Parameters) -> Resp
     }
     if parameters.get("watch").is_none_or(|watch| watch != "true") {
         let version = api.version.borrow().to_string();
-        let items: Vec<_> = api.store.lock().vmis.values().cloned().collect();
+        let selector = parameters.get("labelSelector");
+        let store = api.store.lock();
+        let items: Vec<_> =
+            store.vmis.values().filter(|vmi| is_selected(vmi, selector)).cloned().collect();
         return Json(json!({
             "kind": "VirtualMachineInstanceList", "apiVersion": "kubevirt.io/v1",
             "metadata": { "resourceVersion": version }, "items": items,
@@ -144,19 +154,38 @@ async fn list(State(api): State<FakeApi>, Query(parameters): Parameters) -> Resp
         .into_response();
     }
     let since: u64 = parameters["resourceVersion"].parse().unwrap();
-    Body::from_stream(events(api, since).map(Ok::<_, Infallible>)).into_response()
+    let selector = parameters.get("labelSelector").cloned();
+    Body::from_stream(events(api, since, selector).map(Ok::<_, Infallible>)).into_response()
+}
+
+/// Whether an object has the label that `key=value` asks for.
+fn is_selected(vmi: &Value, selector: Option<&String>) -> bool {
+    let Some((key, value)) = selector.and_then(|text| text.split_once('=')) else { return true };
+    vmi["metadata"]["labels"][key] == value
 }
 
 /// Everything after `since`, a line each, for as long as anyone listens.
-fn events(api: FakeApi, since: u64) -> impl futures::Stream<Item = String> {
+fn events(
+    api: FakeApi,
+    since: u64,
+    selector: Option<String>,
+) -> impl futures::Stream<Item = String> {
     futures::stream::unfold(since, move |since| {
-        let api = api.clone();
+        let (api, selector) = (api.clone(), selector.clone());
         async move {
             let mut version = api.version.subscribe();
             version.wait_for(|version| *version > since).await.ok()?;
             let store = api.store.lock();
             let news = store.log.iter().filter(|(version, _)| *version > since);
-            let lines: String = news.clone().map(|(_, event)| format!("{event}\n")).collect();
+            let lines = news.clone().map(|(_, event)| {
+                let mut event = event.clone();
+                // As for whoever has selected it before.
+                if !is_selected(&event["object"], selector.as_ref()) {
+                    event["type"] = json!("DELETED");
+                }
+                format!("{event}\n")
+            });
+            let lines: String = lines.collect();
             let last =
                 news.max_by_key(|(version, _)| *version).map_or(since, |(version, _)| *version);
             Some((lines, last))

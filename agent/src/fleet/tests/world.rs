@@ -33,6 +33,7 @@ pub(super) struct World {
     pub(super) fake: Fake,
     pub(super) bindings: Bindings,
     pub(super) dir: TempDir,
+    node: &'static str,
     agent: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -46,13 +47,32 @@ impl World {
             "apiVersion": "kubeovn.io/v1", "kind": "Subnet", "metadata": { "name": "s1", "resourceVersion": "1" },
             "spec": { "cidrBlock": "10.0.0.0/16", "gateway": "10.0.0.1", "vpc": "v1" },
         });
+        Self::at("n1", FakeApi::new(vec![subnet]), dir)
+    }
+
+    fn at(node: &'static str, api: FakeApi, dir: TempDir) -> Self {
         Self {
-            api: FakeApi::new(vec![subnet]),
+            api,
+            node,
             fake: Fake::new(),
             bindings: Bindings::open(&dir.path().join("bindings")).unwrap(),
             dir,
             agent: Mutex::default(),
         }
+    }
+
+    /// Two nodes of one API, each with an agent, between which guests can move. A VM
+    /// runs on the first.
+    pub(super) async fn pair(name: &str) -> (Self, Self) {
+        let first = Self::new();
+        let second = Self::at("n2", first.api.clone(), tempfile::tempdir().unwrap());
+        first.fake.connect("n2", &second.fake);
+        second.fake.connect("n1", &first.fake);
+        first.start_agent();
+        second.start_agent();
+        first.create(name);
+        first.until_phase(name, InstancePhase::Running).await;
+        (first, second)
     }
 
     /// One with an agent.
@@ -67,7 +87,7 @@ impl World {
         let ports = Ports::new(self.bindings.clone(), None);
         ports.restore().unwrap();
         let host = Host {
-            node: "n1".to_owned(),
+            node: self.node.to_owned(),
             client: client.clone(),
             hypervisor: Hypervisor::Fake(self.fake.clone()),
             ports,
@@ -75,9 +95,12 @@ impl World {
             dirs: Dirs { state: self.dir.path().to_owned(), images: self.dir.path().to_owned() },
             run_dir: self.dir.path().to_owned(),
             emulation: Emulation::Software,
+            // Fakes are known to each other by name.
+            arrivals: Some(self.node.to_owned()),
+            pki: None,
             look: Arc::default(),
         };
-        let fleet = Fleet::new(host, Watched::start(&client, "n1"));
+        let fleet = Fleet::new(host, Watched::start(&client, self.node));
         *self.agent.lock() = Some(tokio::spawn(fleet.run(CancellationToken::new())));
     }
 

@@ -64,6 +64,21 @@ impl Session {
         }
     }
 
+    /// Calls `verb` once: it is not one that may find its own traces.
+    ///
+    /// # Errors
+    /// Those of the verb, or `Disconnected` when libvirtd cannot be reached.
+    pub(super) fn once<T>(
+        &mut self,
+        verb: impl FnOnce(&Connect) -> Result<T, HypervisorError>,
+    ) -> Result<T, HypervisorError> {
+        let outcome = verb(self.connect()?);
+        match outcome {
+            Err(error) if !self.is_alive() => Err(HypervisorError::Disconnected(error.to_string())),
+            outcome => outcome,
+        }
+    }
+
     /// All our domains, by name: one call for the list and one small one for
     /// each state. libvirt's bulk call would bring the states along, but its
     /// result cannot be read through `virt` without `unsafe`.

@@ -3,14 +3,14 @@
 use virt::connect::Connect;
 use virt::domain::{
     Domain, DomainPausedReason as Paused, DomainShutoffReason as Shutoff, DomainState as State,
-    DomainStateReason as Reason,
+    DomainStateReason as Reason, MigrateParameters,
 };
 use virt::enumutil::Enum;
 use virt::error::{Error, ErrorNumber};
 use virt::sys;
 
 use super::session::Attempt;
-use crate::hypervisor::{DomainState, HypervisorError, PauseReason, ShutOffReason};
+use crate::hypervisor::{DomainState, HypervisorError, Job, Journey, PauseReason, ShutOffReason};
 
 pub(super) fn define(connection: &Connect, xml: &str) -> Result<(), HypervisorError> {
     let validate = sys::VIR_DOMAIN_DEFINE_VALIDATE;
@@ -74,6 +74,50 @@ pub(super) fn undefine(
         (Err(HypervisorError::NotFound(_)), Attempt::Repeated) => Ok(()),
         (undefined, _) => undefined,
     }
+}
+
+/// Sends the domain by the target's libvirtd, which is known by its certificate and knows
+/// us by ours, and so do the two QEMUs. Disks go over the same way: of one that lies on an
+/// image what differs from it, since the target has made the same of the same image.
+pub(super) fn migrate(
+    connection: &Connect,
+    name: &str,
+    journey: &Journey,
+) -> Result<(), HypervisorError> {
+    let domain = lookup(connection, name)?;
+    let described = |flags: u32| {
+        let flags = flags | sys::VIR_DOMAIN_XML_MIGRATABLE | sys::VIR_DOMAIN_XML_SECURE;
+        let xml = domain.xml_desc(flags).map_err(|error| refused(&error))?;
+        Ok::<_, HypervisorError>(Some(journey.rewritten(&xml)))
+    };
+    let host = journey.host();
+    let pki = journey.pki.iter().map(|dir| format!("?pkipath={dir}")).collect::<String>();
+    let parameters = MigrateParameters {
+        uri: Some(format!("tcp://{host}")),
+        listen_address: Some(journey.address.clone()),
+        dest_xml: described(0)?,
+        persist_xml: described(sys::VIR_DOMAIN_XML_INACTIVE)?,
+        ..MigrateParameters::default()
+    };
+    let flags = sys::VIR_MIGRATE_LIVE
+        | sys::VIR_MIGRATE_PEER2PEER
+        | sys::VIR_MIGRATE_PERSIST_DEST
+        | sys::VIR_MIGRATE_NON_SHARED_INC
+        | sys::VIR_MIGRATE_TLS;
+    let target = format!("qemu+tls://{host}/system{pki}");
+    let sent = domain.migrate_to_uri3(Some(&target), parameters, flags);
+    sent.map_err(|error| refused(&error))
+}
+
+/// What is being sent of the domain, if it is.
+pub(super) fn job(connection: &Connect, name: &str) -> Result<Option<Job>, HypervisorError> {
+    let domain = lookup(connection, name)?;
+    let job = domain.job_info().map_err(|error| refused(&error))?;
+    let sent = |bytes: Option<u64>| bytes.unwrap_or(0);
+    let is_sent = u32::try_from(job.r#type).is_ok_and(|kind| {
+        kind == sys::VIR_DOMAIN_JOB_BOUNDED || kind == sys::VIR_DOMAIN_JOB_UNBOUNDED
+    });
+    Ok(is_sent.then(|| Job { total: sent(job.data_total), remaining: sent(job.data_remaining) }))
 }
 
 /// What the domain is doing; `None` when it cannot be said, as for one that

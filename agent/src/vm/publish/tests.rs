@@ -19,8 +19,21 @@ fn vmi(change: impl FnOnce(&mut Value)) -> VirtualMachineInstance {
     serde_json::from_value(vmi).unwrap()
 }
 
+fn here(node: &str) -> Here {
+    Here {
+        node: node.to_owned(),
+        arrivals: Some(format!("192.0.2.{}", &node[1..])),
+        state_dir: format!("/{node}/state"),
+        run_dir: format!("/{node}/run"),
+    }
+}
+
+fn n1() -> Here {
+    here("n1")
+}
+
 fn written(vmi: &VirtualMachineInstance, report: &Report) -> Option<Value> {
-    patch(vmi, report, "n1", &[], &at(100))
+    patch(vmi, report, &n1(), &[], &at(100))
 }
 
 /// The object after the patch, as far as its status goes.
@@ -47,7 +60,7 @@ fn what_the_object_says_already_is_not_written() {
     let patch = written(&scheduled, &RUNNING).unwrap();
     let running = after(&scheduled, &patch);
     assert_eq!(running.phase(), InstancePhase::Running);
-    assert_eq!(super::patch(&running, &RUNNING, "n1", &[], &at(200)), None);
+    assert_eq!(super::patch(&running, &RUNNING, &n1(), &[], &at(200)), None);
 }
 
 #[test]
@@ -57,12 +70,12 @@ fn a_condition_that_stays_keeps_its_time_and_one_that_turns_gets_a_new_one() {
     };
     let first = vmi(|_| {});
     let second = after(&first, &written(&first, &trouble("a")).unwrap());
-    let patch = super::patch(&second, &trouble("b"), "n1", &[], &at(200)).unwrap();
+    let patch = super::patch(&second, &trouble("b"), &n1(), &[], &at(200)).unwrap();
     let condition = &patch["status"]["conditions"][0];
     assert_eq!(condition["message"], "b");
     assert_eq!(condition["lastTransitionTime"], "1970-01-01T00:01:40Z");
     let third = after(&second, &patch);
-    let patch = super::patch(&third, &RUNNING, "n1", &[], &at(300)).unwrap();
+    let patch = super::patch(&third, &RUNNING, &n1(), &[], &at(300)).unwrap();
     let conditions = patch["status"]["conditions"].as_array().unwrap();
     let synchronized = conditions.iter().find(|one| one["type"] == "Synchronized").unwrap();
     assert_eq!(synchronized["status"], "True");
@@ -107,4 +120,86 @@ fn fields_that_do_nothing_are_named() {
     let conditions = patch["status"]["conditions"].as_array().unwrap();
     let named = conditions.iter().find(|one| one["type"] == FIELDS_WITHOUT_EFFECT).unwrap();
     assert!(named["message"].as_str().unwrap().contains("spec.startStrategy"), "{named}");
+}
+
+/// One that moves from n1 to n2.
+fn moving(change: impl FnOnce(&mut Value)) -> VirtualMachineInstance {
+    vmi(|vmi| {
+        vmi["metadata"]["labels"] =
+            json!({ NODE_NAME_LABEL: "n1", MIGRATION_TARGET_LABEL: "n2", "app": "web" });
+        vmi["status"]["phase"] = json!("Running");
+        vmi["status"]["migrationState"] =
+            json!({ "migrationUid": "m1", "sourceNode": "n1", "targetNode": "n2" });
+        change(vmi);
+    })
+}
+
+fn said_by(node: &str, vmi: &VirtualMachineInstance, report: &Report) -> Option<Value> {
+    super::patch(vmi, report, &here(node), &[], &at(100))
+}
+
+#[test]
+fn a_guest_that_runs_at_the_target_has_arrived_and_is_the_targets() {
+    let patch = said_by("n2", &moving(|_| {}), &RUNNING).unwrap();
+    assert_eq!(patch["metadata"]["resourceVersion"], "7", "of two words one counts");
+    let labels = json!({ NODE_NAME_LABEL: "n2", MIGRATION_TARGET_LABEL: null, "app": "web" });
+    assert_eq!(patch["metadata"]["labels"], labels);
+    assert_eq!(patch["status"]["nodeName"], "n2");
+    let state = &patch["status"]["migrationState"];
+    assert_eq!((&state["completed"], &state["migrationUid"]), (&json!(true), &json!("m1")));
+    assert_eq!(state["endTimestamp"], "1970-01-01T00:01:40Z");
+}
+
+#[test]
+fn a_node_that_the_object_does_not_name_says_nothing_of_its_guest() {
+    let failed = Report::Ended(End::Failed(Trouble::of("GuestLost", "gone")));
+    let waiting = Report::Waiting(Trouble::of("NetworkNotReady", "no tap"));
+    for report in [&failed, &SUCCEEDED, &waiting] {
+        assert_eq!(said_by("n2", &moving(|_| {}), report), None, "{report:?}");
+        assert_eq!(said_by("n3", &moving(|_| {}), report), None, "{report:?}");
+    }
+    assert_eq!(said_by("n3", &moving(|_| {}), &RUNNING), None);
+    let moved = moving(|vmi| {
+        vmi["metadata"]["labels"][NODE_NAME_LABEL] = json!("n2");
+        vmi["status"]["migrationState"]["completed"] = json!(true);
+    });
+    assert_eq!(said_by("n1", &moved, &failed), None, "it was the source's once");
+}
+
+#[test]
+fn a_target_says_that_it_is_ready_or_cannot_be_only_before_the_guest_is_sent() {
+    let patch = said_by("n2", &moving(|_| {}), &Report::Ready).unwrap();
+    let state = &patch["status"]["migrationState"];
+    assert_eq!(state["targetNodeAddress"], "192.0.2.2");
+    assert_eq!(state["targetState"]["stateDir"], "/n2/state");
+    let refused = Report::Refused(Trouble::of("VolumeNotReady", "no image"));
+    let patch = said_by("n2", &moving(|_| {}), &refused).unwrap();
+    let state = &patch["status"]["migrationState"];
+    assert_eq!(state["failureReason"], "n2 cannot take the guest: no image");
+    assert_eq!(patch["metadata"]["labels"][MIGRATION_TARGET_LABEL], Value::Null);
+    let sent = moving(|vmi| {
+        vmi["status"]["migrationState"]["startTimestamp"] = json!("2026-01-01T00:00:00Z");
+    });
+    let over = moving(|vmi| vmi["status"]["migrationState"]["failed"] = json!(true));
+    for vmi in [&sent, &over] {
+        for report in [&refused, &Report::Ready] {
+            let patch = said_by("n2", vmi, report);
+            assert!(patch.is_none_or(|patch| patch.get("status").is_none()), "{report:?}");
+        }
+    }
+}
+
+#[test]
+fn whether_a_guest_can_move_is_said_with_the_reason_why_not() {
+    let said = |vmi: &VirtualMachineInstance, here: &Here| {
+        let patch = super::patch(vmi, &RUNNING, here, &[], &at(100)).unwrap();
+        let conditions = patch["status"]["conditions"].as_array().unwrap().clone();
+        let one = conditions.into_iter().find(|one| one["type"] == "LiveMigratable").unwrap();
+        (one["status"].clone(), one["reason"].clone())
+    };
+    assert_eq!(said(&vmi(|_| {}), &n1()), (json!("True"), Value::Null));
+    let apart = Here { arrivals: None, ..n1() };
+    assert_eq!(said(&vmi(|_| {}), &apart), (json!("False"), json!("MigrationNotConfigured")));
+    let tied = vmi(|vmi| vmi["spec"]["domain"]["cpu"] = json!({ "model": "host-passthrough" }));
+    assert_eq!(said(&tied, &n1()), (json!("False"), json!("CPUModeLiveMigratable")));
 }

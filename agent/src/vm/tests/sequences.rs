@@ -60,7 +60,7 @@ impl World {
             Action::Wake(_) => self.timer = true,
             Action::Report(report) => self.reporting = Some(report.clone()),
             Action::Serve | Action::Attach | Action::Press => {}
-            Action::Prepare => {
+            Action::Prepare | Action::Receive => {
                 assert!(!self.is_up(), "files are made under a running guest");
                 self.files = true;
             }

@@ -1,0 +1,134 @@
+//! The part of a VM's life that is its move from node to node; pure.
+//!
+//! ```text
+//!  target                                        source
+//!  Receiving ── files, taps, DHCP, OVN ─┐        Running ── the guest is sent ─┐
+//!      │ cannot     Ready ◄─────────────┘           │                          │ it left
+//!      │              │ the guest runs here         │ called off: runs on      ▼
+//!      │              ▼                                                Cleaning, Undefining
+//!      ▼          Attaching ─► Running                                         ▼
+//!  Cleaning ◄──── called off (Departing)                                   Departed
+//!                                                    the object names the target │ it never does
+//!                                                                    Ended ◄─────┴──► Reporting
+//! ```
+//!
+//! Which of the two nodes has the guest libvirt decides, and nothing else is asked. The
+//! source ends what is its own when its domain says that the guest has left; the object
+//! is the target's to write from then on. A source that finds neither guest nor a word
+//! of where it is waits for the target, and reports a loss only when that says nothing.
+
+use std::time::Duration;
+
+use super::step::{adopt, clean, destroy, pause, report_end, stay};
+use super::{Action, End, Event, Report, State, Trouble, Wish};
+use crate::hypervisor::{DomainState, PauseReason};
+
+/// How often the target tries to be ready before it says that it cannot.
+const ATTEMPTS: u32 = 4;
+
+/// How long libvirt may take to take down its side of a move that is over.
+const DEPARTURE: Duration = Duration::from_secs(10);
+
+/// How long the target may take to say that the guest has arrived.
+const ARRIVAL: Duration = Duration::from_secs(60);
+
+/// The first list of a node that a guest comes to, or has left.
+pub(super) fn first_sight(seen: Option<DomainState>, wish: Wish) -> (State, Vec<Action>) {
+    match seen {
+        None | Some(DomainState::ShutOff(_)) if wish == Wish::Receive => receive(0),
+        None | Some(DomainState::ShutOff(_)) => clean(End::Moved),
+        Some(seen) if wish == Wish::Receive && has_arrived(seen) => adopt(),
+        // It is on its way.
+        Some(_) if wish == Wish::Receive => ready(),
+        Some(_) => depart(),
+    }
+}
+
+pub(super) fn step(state: State, wish: Wish, event: Event) -> (State, Vec<Action>) {
+    match state {
+        State::Receiving { attempt } => receiving(attempt, wish, event),
+        State::Ready => match event {
+            Event::Seen(Some(seen)) if has_arrived(seen) && wish.has_guest() => adopt(),
+            Event::Wish if matches!(wish, Wish::Run { .. } | Wish::Leave) => adopt(),
+            Event::Wish if wish != Wish::Receive => depart(),
+            _ => stay(State::Ready),
+        },
+        State::Departing => match event {
+            Event::Seen(None | Some(DomainState::ShutOff(_))) => clean(End::Moved),
+            Event::Tick => destroy(End::Moved),
+            _ => stay(State::Departing),
+        },
+        State::Departed => match event {
+            Event::Wish => gone(wish),
+            Event::Tick => report_end(End::Failed(lost()), false),
+            _ => stay(State::Departed),
+        },
+        other => stay(other),
+    }
+}
+
+fn receiving(attempt: u32, wish: Wish, event: Event) -> (State, Vec<Action>) {
+    if wish != Wish::Receive && !matches!(event, Event::Seen(_) | Event::Reported) {
+        return match wish {
+            Wish::Run { .. } | Wish::Leave => adopt(),
+            _ => depart(),
+        };
+    }
+    match event {
+        Event::Done => ready(),
+        Event::Failed(trouble) if trouble.hopeless || attempt + 1 >= ATTEMPTS => {
+            // Until the object says that it is over.
+            let refused = Action::Report(Report::Refused(trouble));
+            (State::Receiving { attempt: ATTEMPTS }, vec![refused, Action::Wake(ARRIVAL)])
+        }
+        Event::Failed(_) | Event::Lost => {
+            let next = attempt.saturating_add(1);
+            (State::Receiving { attempt: next }, vec![Action::Wake(pause(attempt))])
+        }
+        Event::Tick => receive(attempt.min(ATTEMPTS - 1)),
+        _ => stay(State::Receiving { attempt }),
+    }
+}
+
+fn receive(attempt: u32) -> (State, Vec<Action>) {
+    (State::Receiving { attempt }, vec![Action::Receive])
+}
+
+fn ready() -> (State, Vec<Action>) {
+    (State::Ready, vec![Action::Report(Report::Ready)])
+}
+
+/// Ends what is here of a guest that is another node's.
+pub(super) fn depart() -> (State, Vec<Action>) {
+    (State::Departing, vec![Action::Wake(DEPARTURE)])
+}
+
+/// Nothing is left here of a guest that went elsewhere.
+pub(super) fn gone(wish: Wish) -> (State, Vec<Action>) {
+    match wish {
+        Wish::Receive => receive(0),
+        // Its object names this node still.
+        Wish::Run { .. } | Wish::Leave | Wish::Stop { .. } => {
+            (State::Departed, vec![Action::Wake(ARRIVAL)])
+        }
+        Wish::Moved | Wish::Over | Wish::Gone => stay(State::Ended),
+    }
+}
+
+/// Whether the guest runs here, or would if nobody had paused it.
+fn has_arrived(seen: DomainState) -> bool {
+    matches!(
+        seen,
+        DomainState::Running | DomainState::Paused(PauseReason::User | PauseReason::IoError)
+    )
+}
+
+fn lost() -> Trouble {
+    Trouble {
+        reason: "MigrationFailed",
+        message: "the guest left for another node, which does not say that it has it: \
+                  see its agent and libvirt there"
+            .to_owned(),
+        hopeless: true,
+    }
+}

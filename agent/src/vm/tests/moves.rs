@@ -1,0 +1,114 @@
+//! Guests that come and go.
+
+use super::*;
+
+fn migrated() -> Event {
+    off(ShutOffReason::Migrated)
+}
+
+fn on_its_way() -> Event {
+    Event::Seen(Some(DomainState::Paused(PauseReason::Migration)))
+}
+
+#[test]
+fn a_guest_is_received_waited_for_attached_and_then_reported() {
+    let (state, actions) = begin(Wish::Receive, Event::Seen(None));
+    assert_eq!(actions, [Action::Receive]);
+    let (state, actions) = step(state, Wish::Receive, Event::Done);
+    assert_eq!((state.clone(), actions), (State::Ready, vec![Action::Report(Report::Ready)]));
+    let quiet = [(Wish::Receive, Event::Seen(None)), (Wish::Receive, on_its_way())];
+    let (state, actions) = story(state, &quiet);
+    assert_eq!((state.clone(), actions), (State::Ready, vec![]));
+    let (state, actions) = step(state, Wish::Receive, up());
+    assert_eq!((state.clone(), actions), (State::Attaching { attempt: 0 }, vec![Action::Attach]));
+    let (state, actions) = step(state, Wish::Receive, Event::Done);
+    assert_eq!(
+        (state, actions),
+        (running(), vec![Action::Report(Report::Running { paused: None })])
+    );
+}
+
+#[test]
+fn a_guest_that_was_paused_arrives_too() {
+    let paused = Event::Seen(Some(DomainState::Paused(PauseReason::User)));
+    assert_eq!(step(State::Ready, Wish::Receive, paused).0, State::Attaching { attempt: 0 });
+}
+
+#[test]
+fn an_agent_that_starts_while_a_guest_comes_waits_for_it() {
+    assert_eq!(begin(Wish::Receive, on_its_way()).0, State::Ready);
+    assert_eq!(begin(Wish::Receive, up()).0, State::Attaching { attempt: 0 });
+}
+
+#[test]
+fn a_target_that_cannot_be_ready_says_so_after_some_attempts_or_at_once_if_it_never_can() {
+    let mut state = begin(Wish::Receive, Event::Seen(None)).0;
+    let mut actions = Vec::new();
+    for _ in 0..4 {
+        (state, actions) = step(state, Wish::Receive, Event::Failed(trouble()));
+        if actions.len() == 1 {
+            let tick = step(state.clone(), Wish::Receive, Event::Tick);
+            assert_eq!(tick.1, [Action::Receive]);
+        }
+    }
+    assert_eq!(actions[0], Action::Report(Report::Refused(trouble())));
+    assert_eq!(step(state, Wish::Moved, Event::Wish).0, State::Departing);
+    let hopeless = Trouble { hopeless: true, ..trouble() };
+    let first = begin(Wish::Receive, Event::Seen(None)).0;
+    let (_, actions) = step(first, Wish::Receive, Event::Failed(hopeless.clone()));
+    assert_eq!(actions[0], Action::Report(Report::Refused(hopeless)));
+}
+
+#[test]
+fn a_guest_that_has_left_is_cleaned_up_after_and_never_reported_as_ended() {
+    for wish in [Wish::Leave, Wish::Run { recorded: true }, Wish::Moved] {
+        let (state, actions) = step(running(), wish, migrated());
+        assert_eq!(
+            (state.clone(), actions),
+            (State::Cleaning { end: End::Moved }, vec![Action::Clean])
+        );
+        let (state, actions) = step(state, wish, Event::Done);
+        assert_eq!(actions, [Action::Undefine]);
+        let (state, actions) = step(state, wish, Event::Done);
+        if wish == Wish::Moved {
+            assert_eq!((state, actions), (State::Ended, vec![]));
+        } else {
+            assert_eq!(state, State::Departed);
+            assert_eq!(step(state, Wish::Moved, Event::Wish), (State::Ended, vec![]));
+        }
+    }
+}
+
+#[test]
+fn what_is_not_there_while_it_is_being_sent_is_not_called_lost_for_a_minute() {
+    for seen in [Event::Seen(None), off(ShutOffReason::Unknown)] {
+        let (state, _) = begin(Wish::Leave, seen);
+        assert_eq!(state, State::Cleaning { end: End::Moved });
+    }
+    let (state, actions) = step(State::Departed, Wish::Leave, Event::Tick);
+    assert!(matches!(state, State::Reporting { end: End::Failed(_), .. }), "{state:?}");
+    assert!(matches!(actions[..], [Action::Report(Report::Ended(End::Failed(_)))]));
+}
+
+#[test]
+fn a_guest_that_powers_itself_off_while_it_is_sent_has_ended() {
+    let (state, _) = step(running(), Wish::Leave, off(ShutOffReason::Shutdown));
+    assert_eq!(state, State::Cleaning { end: End::Succeeded });
+}
+
+#[test]
+fn a_target_that_is_not_needed_any_more_waits_for_libvirt_and_then_pulls_the_plug() {
+    let (state, actions) = step(State::Ready, Wish::Moved, Event::Wish);
+    assert_eq!(state, State::Departing);
+    assert!(matches!(actions[..], [Action::Wake(_)]));
+    assert_eq!(step(state.clone(), Wish::Moved, on_its_way()).1, []);
+    assert_eq!(step(state.clone(), Wish::Moved, Event::Seen(None)).1, [Action::Clean]);
+    assert_eq!(step(state, Wish::Moved, Event::Tick).1, [Action::Destroy]);
+}
+
+#[test]
+fn a_node_to_which_a_guest_comes_back_receives_it_anew() {
+    assert_eq!(step(State::Departed, Wish::Receive, Event::Wish).1, [Action::Receive]);
+    let undefining = State::Undefining { end: End::Moved, reported: true };
+    assert_eq!(step(undefining, Wish::Receive, Event::Done).1, [Action::Receive]);
+}
