@@ -15,6 +15,7 @@
 
 mod api;
 mod central;
+mod certificates;
 mod claim;
 mod command;
 mod config;
@@ -40,6 +41,7 @@ use anyhow::{Context, Result, ensure};
 use futures::future::{join_all, try_join_all};
 
 pub use api::client;
+use certificates::Authority;
 pub use claim::{Claim, Taken};
 pub use config::{Api, Config};
 pub use facts::Facts;
@@ -127,8 +129,9 @@ impl Lab {
         let nodes = self.nodes();
         // Nodes do not wait for central: ovn-controller asks until it answers.
         let central = central::start(&layout, &self.news);
+        let authority = self.config.hypervisor.then(Authority::new).transpose()?;
         let nodes_up = try_join_all(
-            nodes.iter().map(|node| node::start(&layout, node, self.config.hypervisor, &self.news)),
+            nodes.iter().map(|node| node::start(&layout, node, authority.as_ref(), &self.news)),
         );
         let (central, on_nodes) = tokio::try_join!(central, nodes_up)?;
         self.processes.extend(central);

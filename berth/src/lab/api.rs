@@ -13,6 +13,7 @@ use kube::api::ListParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
 use super::Config;
+use super::certificates::SEEN_AT;
 use super::command::{owned, word};
 use super::layout::{Layout, NodeLayout};
 use super::node;
@@ -157,6 +158,10 @@ pub(crate) fn agent(
         "--image-dir",
         word(&config.image_dir),
     ]);
+    if config.hypervisor {
+        let address = node.underlay().to_string();
+        words.extend(owned(["--migration-address", &address, "--migration-pki", SEEN_AT]));
+    }
     words.extend(config.agent_args.iter().cloned());
     // /dev/kvm may open and yet be unable to run an ordinary kernel.
     if !config.agent_args.iter().any(|arg| arg.starts_with("--emulation")) {

@@ -1,5 +1,6 @@
 //! The node's libvirtd: its own directories and host name through a mount and a
-//! UTS namespace, its guests, and their orderly end.
+//! UTS namespace, its guests, and their orderly end. Of the network it hears only those
+//! whom the lab's authority knows.
 
 use std::fs;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::central::wait_for_socket;
+use super::certificates::{Authority, SEEN_AT};
 use super::command::{run, word};
 use super::layout::{Layout, NodeLayout};
 use super::node;
@@ -17,14 +19,15 @@ use super::process::Spec;
 const GUESTS_GRACE: Duration = Duration::from_secs(8);
 
 /// Prepares the directories and says how to run the daemon.
-pub(crate) fn libvirtd(layout: &Layout, node: &NodeLayout) -> Result<Spec> {
+pub(crate) fn libvirtd(layout: &Layout, node: &NodeLayout, authority: &Authority) -> Result<Spec> {
     let dir = node.libvirt();
     for part in ["run", "etc/qemu", "lib", "log/qemu", "cache"] {
         fs::create_dir_all(dir.join(part))
             .with_context(|| format!("cannot make {}", dir.display()))?;
     }
     fs::write(dir.join("etc/libvirtd.conf"), daemon_conf(node))?;
-    fs::write(dir.join("etc/qemu.conf"), QEMU_CONF)?;
+    fs::write(dir.join("etc/qemu.conf"), qemu_conf(node))?;
+    authority.give(node)?;
 
     let words = [
         "unshare",
@@ -66,18 +69,23 @@ fn daemon_conf(node: &NodeLayout) -> String {
     let uuid = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, word(&node.dir).as_bytes());
     format!(
         "host_uuid = \"{uuid}\"\nauth_unix_ro = \"none\"\nauth_unix_rw = \"none\"\n\
-         unix_sock_group = \"root\"\nunix_sock_rw_perms = \"0700\"\nlog_outputs = \"2:stderr\"\n"
+         unix_sock_group = \"root\"\nunix_sock_rw_perms = \"0700\"\nlog_outputs = \"2:stderr\"\n\
+         listen_tls = 1\nlisten_tcp = 0\nlisten_addr = \"{address}\"\n\
+         ca_file = \"{SEEN_AT}/cacert.pem\"\ncert_file = \"{SEEN_AT}/servercert.pem\"\n\
+         key_file = \"{SEEN_AT}/serverkey.pem\"\n",
+        address = node.underlay(),
     )
 }
 
-const QEMU_CONF: &str = r#"stdio_handler = "file"
-security_driver = "none"
-cgroup_controllers = [ ]
-namespaces = [ ]
-remember_owner = 0
-user = "root"
-group = "root"
-"#;
+fn qemu_conf(node: &NodeLayout) -> String {
+    format!(
+        "stdio_handler = \"file\"\nsecurity_driver = \"none\"\ncgroup_controllers = [ ]\n\
+         namespaces = [ ]\nremember_owner = 0\nuser = \"root\"\ngroup = \"root\"\n\
+         migration_address = \"{}\"\nmigrate_tls_x509_cert_dir = \"{SEEN_AT}\"\n\
+         migrate_tls_x509_verify = 1\n",
+        node.underlay(),
+    )
+}
 
 /// Asks every guest of the node to end, waits, and ends those that have not.
 ///

@@ -16,4 +16,4 @@ bind etc /etc/libvirt
 bind lib /var/lib/libvirt
 bind log /var/log/libvirt
 bind cache /var/cache/libvirt
-exec libvirtd --config /etc/libvirt/libvirtd.conf --pid-file /run/libvirt/libvirtd.pid
+exec libvirtd --listen --config /etc/libvirt/libvirtd.conf --pid-file /run/libvirt/libvirtd.pid

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::central::{READY, answers, create_database, in_namespace, rundir};
+use super::certificates::Authority;
 use super::command::{run, word};
 use super::fabric;
 use super::files::private_dir;
@@ -25,7 +26,7 @@ use super::process::{Process, Spec};
 pub(crate) async fn start(
     layout: &Layout,
     node: &NodeLayout,
-    hypervisor: bool,
+    authority: Option<&Authority>,
     news: &News,
 ) -> Result<Vec<Process>> {
     fabric::plug(layout, node).await?;
@@ -45,8 +46,8 @@ pub(crate) async fn start(
     vswitchd.ready(READY).await?;
     let controller = Process::start(ovn_controller(layout, node), news);
     let mut processes = vec![ovsdb, vswitchd, controller];
-    if hypervisor {
-        let libvirtd = Process::start(libvirt::libvirtd(layout, node)?, news);
+    if let Some(authority) = authority {
+        let libvirtd = Process::start(libvirt::libvirtd(layout, node, authority)?, news);
         libvirtd.ready(READY).await?;
         processes.push(libvirtd);
     }
