@@ -17,6 +17,7 @@ mod egress;
 mod guest_options;
 mod layers;
 mod ledger_fight;
+mod migration;
 mod peer_faults;
 mod pools;
 mod port_lifecycle;
@@ -185,6 +186,8 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             without_the_definition_of_claims_all_else_is_served;
         egress:
             each_node_has_a_place_while_a_subnet_wants_out;
+        migration:
+            a_migration_that_cannot_be_says_why;
         churn:
             two_hundred_vms_come_and_go_and_leave_nothing,
             a_new_vm_of_an_old_name_has_a_place_of_its_own,
@@ -216,6 +219,9 @@ fn lab_stories() -> Vec<(&'static str, Story<World>)> {
             a_killed_qemu_comes_back_with_the_same_place,
             a_guest_that_powers_off_is_started_again,
             a_deleted_vm_leaves_nothing_and_its_name_serves_again;
+        migration:
+            a_guest_moves_there_and_back_and_keeps_its_place_and_its_streams,
+            a_move_that_is_called_off_or_fails_leaves_the_guest_where_it_is;
         restarts:
             the_controller_may_die_at_any_time,
             an_agent_may_die_at_any_time,

@@ -32,6 +32,14 @@ pub const VM: Kind = kind("kubevirt.io", "v1", "VirtualMachine", "virtualmachine
 /// What runs.
 pub const VMI: Kind =
     kind("kubevirt.io", "v1", "VirtualMachineInstance", "virtualmachineinstances", true);
+/// A move of what runs to another node.
+pub const MIGRATION: Kind = kind(
+    "kubevirt.io",
+    "v1",
+    "VirtualMachineInstanceMigration",
+    "virtualmachineinstancemigrations",
+    true,
+);
 /// A machine that can run VMs.
 pub const NODE: Kind = kind("", "v1", "Node", "nodes", false);
 /// A part of the cluster.

@@ -1,0 +1,296 @@
+//! Guests that move from node to node while they run.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use berth::lab::NodeLayout;
+use serde_json::{Value, json};
+use tests::guest::Guest;
+use tests::kinds::{MIGRATION, VM, VMI};
+use tests::objects::Vm;
+use tests::world::{Part, Place, World, port_of};
+use tests::{eventually, same};
+
+use crate::port_lifecycle::{SUBNET_NAME, web_and_db};
+
+const SOON: Duration = Duration::from_secs(45);
+/// Preparing and sending, on a busy machine with two cores.
+const MOVE: Duration = Duration::from_secs(90);
+const VM_NAME: &str = "rover";
+
+/// Without guests no agent takes part, and whoever asks is told.
+pub(super) async fn a_migration_that_cannot_be_says_why(world: &mut World) -> anyhow::Result<()> {
+    let cluster = &world.cluster;
+    crate::address_life::make_subnets(cluster).await?;
+    cluster.create(VM, Vm::named("stayer").on("life-net").without_grace().object()).await?;
+    world.running("stayer").await?;
+    for (name, vmi, why) in [
+        ("cannot", "stayer", "Reason: MigrationNotConfigured"),
+        ("nobody", "no-such-vmi", "the VMI \"default/no-such-vmi\" does not exist"),
+    ] {
+        ask(world, name, vmi).await?;
+        let failed = over(world, name).await?;
+        same("its phase", failed["status"]["phase"].as_str(), Some("Failed"))?;
+        let told = failed["status"]["conditions"].to_string();
+        ensure!(told.replace("\\\"", "\"").contains(why), "{told}");
+        let shown = cluster.kubectl_ok(&["get", "vmim", name]).await?;
+        ensure!(shown.contains("Failed") && shown.contains(vmi), "{shown}");
+        cluster.delete(MIGRATION, name).await?;
+        cluster.gone(MIGRATION, name, SOON).await?;
+    }
+    cluster.delete(VM, "stayer").await
+}
+
+pub(super) async fn a_guest_moves_there_and_back_and_keeps_its_place_and_its_streams(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    let place = rover(world).await?;
+    let boot = guest_says(world, "cat /proc/sys/kernel/random/boot_id").await?;
+    let stream = Stream::begin(world).await?;
+    let mut silences = Vec::new();
+    for name in ["there", "back"] {
+        let source = world.node_of(VM_NAME).await?;
+        let pings = Pings::begin(world, &place).await?;
+        ask(world, name, VM_NAME).await?;
+        let moved = over(world, name).await?;
+        same("its phase", moved["status"]["phase"].as_str(), Some("Succeeded"))
+            .with_context(|| moved["status"].to_string())?;
+        silences.push(pings.lost(world).await?);
+        let target = world.node_of(VM_NAME).await?;
+        ensure!(target.name != source.name, "it is where it was");
+
+        same("its place", &world.place(VM_NAME).await?, &place)?;
+        is_bound_to(world, &target).await?;
+        let now = guest_says(world, "cat /proc/sys/kernel/random/boot_id").await?;
+        same("the boot of the guest", &now, &boot)?;
+        stream.goes_on(world).await?;
+        lease_is_renewed(world, &target).await?;
+        world.ping("web", &place.v6).await?;
+        nothing_is_left_at(world, &source).await?;
+    }
+    println!("pings lost of one every 20 ms: {silences:?}");
+    stream.is_whole(world).await?;
+    world.cluster.delete(VM, VM_NAME).await?;
+    world.cluster.gone(VMI, VM_NAME, SOON).await
+}
+
+pub(super) async fn a_move_that_is_called_off_or_fails_leaves_the_guest_where_it_is(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    let place = rover(world).await?;
+    let source = world.node_of(VM_NAME).await?;
+    let nodes = world.lab().nodes();
+    let target = nodes.into_iter().find(|node| node.name != source.name).context("one node")?;
+    let domain = net::names::domain("default", VM_NAME);
+
+    // Before it is sent: the target's agent is away, and so its part is not done.
+    let agent = target.process("agent");
+    world.lab().stop(&agent).await?;
+    ask(world, "early", VM_NAME).await?;
+    reaches(world, "early", "PreparingTarget").await?;
+    world.cluster.delete(MIGRATION, "early").await?;
+    world.cluster.gone(MIGRATION, "early", SOON).await?;
+    world.lab().start(&agent).await?;
+    stays(world, &place, &source, &target).await.context("called off before it was sent")?;
+
+    // While it is sent: slowly, so that there is time for it.
+    world.virsh(&source, &["migrate-setspeed", &domain, "1"]).await?;
+    ask(world, "late", VM_NAME).await?;
+    reaches(world, "late", "Running").await?;
+    world.cluster.delete(MIGRATION, "late").await?;
+    world.cluster.gone(MIGRATION, "late", SOON).await?;
+    stays(world, &place, &source, &target).await.context("called off while it was sent")?;
+
+    // The target breaks down.
+    ask(world, "broken", VM_NAME).await?;
+    reaches(world, "broken", "Running").await?;
+    let killed = world.kill(Part::Daemon(target.number, "libvirtd"))?;
+    let failed = over(world, "broken").await?;
+    same("its phase", failed["status"]["phase"].as_str(), Some("Failed"))?;
+    let state = world.cluster.get(VMI, VM_NAME).await?["status"]["migrationState"].clone();
+    ensure!(state["failureReason"].as_str().is_some_and(|why| !why.is_empty()), "{state}");
+    world.back(killed).await?;
+    stays(world, &place, &source, &target).await.context("after the target broke down")?;
+
+    // Its agent may: the guest arrives without it.
+    ask(world, "alone", VM_NAME).await?;
+    reaches(world, "alone", "Running").await?;
+    let killed = world.kill(Part::Agent(target.number))?;
+    world.virsh(&source, &["migrate-setspeed", &domain, "1000"]).await?;
+    let moved = over(world, "alone").await?;
+    same("its phase", moved["status"]["phase"].as_str(), Some("Succeeded"))
+        .with_context(|| moved["status"].to_string())?;
+    world.back(killed).await?;
+    stays(world, &place, &target, &source).await.context("without the target's agent")?;
+    world.cluster.delete(VM, VM_NAME).await?;
+    world.cluster.gone(VMI, VM_NAME, SOON).await
+}
+
+/// A VM that no node is prescribed, running.
+async fn rover(world: &World) -> anyhow::Result<Place> {
+    web_and_db(world).await?;
+    world.cluster.create(VM, Vm::named(VM_NAME).on(SUBNET_NAME).object()).await?;
+    world.running(VM_NAME).await?;
+    let place = world.place(VM_NAME).await?;
+    world.guest_ready(VM_NAME, &place).await?;
+    Ok(place)
+}
+
+async fn ask(world: &World, name: &str, vmi: &str) -> anyhow::Result<()> {
+    let migration = json!({
+        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstanceMigration",
+        "metadata": { "name": name }, "spec": { "vmiName": vmi },
+    });
+    world.cluster.create(MIGRATION, migration).await.map(drop)
+}
+
+/// Waits until a migration is over; as it is then.
+async fn over(world: &World, name: &str) -> anyhow::Result<Value> {
+    eventually(&format!("migration {name} to be over"), MOVE, async || {
+        let migration = world.cluster.get(MIGRATION, name).await?;
+        let phase = migration["status"]["phase"].as_str().unwrap_or_default();
+        ensure!(["Succeeded", "Failed"].contains(&phase), "it is {}", migration["status"]);
+        Ok(migration)
+    })
+    .await
+}
+
+async fn reaches(world: &World, name: &str, phase: &str) -> anyhow::Result<()> {
+    eventually(&format!("migration {name} to be {phase}"), SOON, async || {
+        let migration = world.cluster.get(MIGRATION, name).await?;
+        let state = world.cluster.get(VMI, VM_NAME).await?["status"]["migrationState"].clone();
+        ensure!(migration["status"]["phase"] == phase, "it is {} of {state}", migration["status"]);
+        Ok(())
+    })
+    .await
+}
+
+async fn guest_says(world: &World, command: &str) -> anyhow::Result<String> {
+    world.guest(VM_NAME).await?.run(command).await
+}
+
+/// The guest is at `here` and reachable, and nothing of it is at `other`.
+async fn stays(
+    world: &World,
+    place: &Place,
+    here: &NodeLayout,
+    other: &NodeLayout,
+) -> anyhow::Result<()> {
+    world.running(VM_NAME).await?;
+    same("its node", &world.node_of(VM_NAME).await?.name, &here.name)?;
+    same("its place", &world.place(VM_NAME).await?, place)?;
+    is_bound_to(world, here).await?;
+    world.ping("web", &place.v4).await?;
+    nothing_is_left_at(world, other).await
+}
+
+async fn is_bound_to(world: &World, node: &NodeLayout) -> anyhow::Result<()> {
+    eventually("the port to be its node's alone", SOON, async || {
+        let ports = world.northbound().vm_ports().await?;
+        let options = &ports.get(&port_of(VM_NAME)).context("no port")?.options;
+        let chassis = options.get("requested-chassis").map(String::as_str);
+        same("its chassis", chassis, Some(node.name.as_str()))?;
+        ensure!(!options.contains_key("activation-strategy"), "{options:?}");
+        Ok(())
+    })
+    .await
+}
+
+async fn nothing_is_left_at(world: &World, node: &NodeLayout) -> anyhow::Result<()> {
+    world.nothing_runs_of(VM_NAME, node).await?;
+    let domain = net::names::domain("default", VM_NAME);
+    eventually("its files to be gone", SOON, async || {
+        let files = world.vm_files(node)?;
+        let left: Vec<_> =
+            files.iter().filter(|path| path.to_string_lossy().contains(&domain)).collect();
+        ensure!(left.is_empty(), "{left:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// The guest's own client asks for its address once more, and the agent there answers.
+async fn lease_is_renewed(world: &World, node: &NodeLayout) -> anyhow::Result<()> {
+    guest_says(world, "kill -USR1 $(cat /run/udhcpc.eth0.pid)").await?;
+    eventually("the agent of its node to have answered", SOON, async || {
+        let ports = world.agent_ports(node).await?;
+        let port = ports.iter().find(|port| port["port"] == port_of(VM_NAME));
+        let port = port.context("it serves no such port")?;
+        ensure!(port["first_ack_v4"].is_string(), "no DHCPv4 yet: {port}");
+        Ok(())
+    })
+    .await
+}
+
+/// Numbers that the guest sends to `web` over one connection, one every 20 ms or so.
+struct Stream;
+
+impl Stream {
+    async fn begin(world: &World) -> anyhow::Result<Self> {
+        let web = world.place("web").await?;
+        let mut server = world.guest("web").await?;
+        server
+            .run("rm -f /tmp/stream; (sleep 1000 | nc -l -p 9009 >/tmp/stream 2>/dev/null &)")
+            .await?;
+        drop(server);
+        let count = "i=0; while :; do echo $i; i=$((i+1)); usleep 20000; done";
+        let send = format!("( {{ {count}; }} | nc {} 9009 >/dev/null 2>&1 &)", web.v4);
+        guest_says(world, &send).await?;
+        let stream = Self;
+        stream.goes_on(world).await?;
+        Ok(stream)
+    }
+
+    async fn last(world: &World) -> anyhow::Result<u64> {
+        let text = world.guest("web").await?.run("tail -n 2 /tmp/stream | head -n 1").await?;
+        text.trim().parse().with_context(|| format!("{text:?} is no number"))
+    }
+
+    /// Waits until more arrives.
+    async fn goes_on(&self, world: &World) -> anyhow::Result<()> {
+        let before = Self::last(world).await.unwrap_or(0);
+        eventually("the stream to go on", SOON, async || {
+            let now = Self::last(world).await?;
+            ensure!(now > before, "{before} is still the last");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Every number has arrived, once and in its order.
+    async fn is_whole(&self, world: &World) -> anyhow::Result<()> {
+        let count = "awk 'NR-1 != $1 { bad++ } END { print bad + 0 }'";
+        let whole = format!("head -n -1 /tmp/stream | {count}");
+        same("numbers out of order", world.guest("web").await?.run(&whole).await?.as_str(), "0")
+    }
+}
+
+/// Pings from `web`, one every 20 ms.
+struct Pings {
+    begun: Instant,
+}
+
+impl Pings {
+    async fn begin(world: &World, to: &Place) -> anyhow::Result<Self> {
+        let ping = format!("(ping -i 0.02 {} >/tmp/pings 2>&1 </dev/null &)", to.v4);
+        world.guest("web").await?.run(&ping).await?;
+        Ok(Self { begun: Instant::now() })
+    }
+
+    /// How many were not answered.
+    async fn lost(self, world: &World) -> anyhow::Result<u64> {
+        let mut guest: Guest = world.guest("web").await?;
+        let _ = guest.run("killall -INT ping").await;
+        let said = guest.run("tail -n 3 /tmp/pings").await?;
+        let number = |before: &str| {
+            let (text, _) = said.split_once(before)?;
+            text.split_whitespace().last()?.parse::<u64>().ok()
+        };
+        let sent = number(" packets transmitted").with_context(|| said.clone())?;
+        let received = number(" packets received").with_context(|| said.clone())?;
+        ensure!(sent > 50, "{sent} pings in {:?}: {said}", self.begun.elapsed());
+        let lost = sent - received.min(sent);
+        ensure!(lost < 50, "{lost} of {sent} pings were lost, a second or more");
+        Ok(lost)
+    }
+}
