@@ -58,7 +58,6 @@ pub const MIGRATION_ADDRESS: &str = "berth.io/migration-address";
 #[serde(rename_all = "camelCase")]
 pub struct VirtualMachineInstanceMigrationSpec {
     /// The instance, in the same namespace.
-    #[serde(default)]
     pub vmi_name: String,
     /// Labels that the target must have, beside those that the instance asks for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -296,7 +295,7 @@ pub fn definition() -> CustomResourceDefinition {
         };
         spec.x_kubernetes_validations = Some(vec![
             rule("self == oldSelf", "update of Migration object's spec is restricted"),
-            rule("has(self.vmiName) && self.vmiName != ''", "vmiName is missing"),
+            rule("self.vmiName != ''", "vmiName is missing"),
         ]);
         let fields = spec.properties.get_or_insert_default();
         if let Some(name) = fields.get_mut("vmiName") {
