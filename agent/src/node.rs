@@ -2,7 +2,8 @@
 //!
 //! Where a kubelet runs, the Node is its; only our labels are added. Where none
 //! does, the Node is made here, with a status that says it is ready, and is kept
-//! so by its lease, as a kubelet's would be.
+//! so by its lease, as a kubelet's would be. One that somebody deletes is made again for
+//! as long as the agent lives: guests run here.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -49,6 +50,10 @@ pub async fn keep_alive(
     let mut soon = Duration::from_millis(250);
     loop {
         let round = async {
+            if registered && !exists(&client, &node).await? {
+                tracing::warn!(node, "The Node was deleted, though its agent runs");
+                registered = false;
+            }
             if !registered {
                 register(&client, &node, arrivals.as_deref()).await?;
                 registered = true;
@@ -83,6 +88,11 @@ pub async fn keep_alive(
             Duration::from_millis(250)
         };
     }
+}
+
+async fn exists(client: &Client, name: &str) -> Result<bool, kube::Error> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    Ok(nodes.get_metadata_opt(name).await?.is_some())
 }
 
 /// Makes the Node, or adds what is ours to the one that is there.

@@ -38,6 +38,7 @@ use crds::kubeovn::{Ip, Vpc};
 use crds::kubevirt::{VirtualMachine, VirtualMachineInstance};
 use ipam::Seconds;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt as _;
 use net::{listed, names};
@@ -46,6 +47,7 @@ use crate::claims;
 use crate::family::{Family, covers, covers_network};
 use crate::hold;
 use crate::ledger::{AddressError, Ask, Claimant, VmKey};
+use crate::lost;
 use crate::machine::{self, Step, Trouble};
 use crate::migration;
 use crate::network::Network;
@@ -87,6 +89,8 @@ pub struct Decision {
     pub create: Option<Start>,
     /// The instance to delete, by uid.
     pub delete: Option<String>,
+    /// The instance's node is no more, by all that is seen: it has ended.
+    pub bereft: bool,
     /// What keeps the VM from its place.
     pub trouble: Option<Trouble>,
     /// What is to be written on an instance that has no VM.
@@ -112,6 +116,7 @@ impl Decision {
             starting: false,
             create: None,
             delete: None,
+            bereft: false,
             trouble: None,
             alone: None,
             moves: migration::Outcome::default(),
@@ -169,6 +174,7 @@ pub fn decide(world: &mut World, key: &VmKey, policy: Policy, now: Timestamp) ->
     if world.is_unreadable(key) {
         return decision;
     }
+    decision.bereft = instance.as_ref().is_some_and(|one| lost::is_bereft(world, one));
     reserve(world, key, unix(now));
     spare::judge(world, &mut decision);
     let going = deleted::judge(world, &mut decision);
@@ -484,7 +490,8 @@ fn node_for(
 ) -> Result<String, Trouble> {
     let mut nodes: Vec<_> = world.nodes.iter().map(|(_, node)| &**node).collect();
     nodes.sort_by_key(|node| node.name_any());
-    let node = placement::choose(nodes, selector, |_| None, |node| world.load(node))
+    let refuse = |node: &Node| lost::silence(world, &node.name_any());
+    let node = placement::choose(nodes, selector, refuse, |node| world.load(node))
         .map_err(|message| Trouble { reason: machine::UNSCHEDULABLE, message })?;
     if let Some(request) = asked.iter().find(|one| world.ips.is_unreadable(&one.port)) {
         let message = format!("IP {} does not fit its type: correct or delete it", request.port);

@@ -30,6 +30,7 @@ pub mod hold;
 pub mod leave;
 pub mod ledger;
 pub mod lenders;
+pub mod lost;
 pub mod machine;
 pub mod metrics;
 pub mod migration;

@@ -7,6 +7,8 @@ use kube::ResourceExt as _;
 
 use crds::kubevirt::SCHEDULABLE_LABEL;
 
+use crate::lost;
+
 /// The node for a VM with this node selector: of those that an agent serves and
 /// that the selector allows and `refuse` says nothing against, the one with the fewest
 /// VMs; among equals the first by name.
@@ -23,7 +25,7 @@ pub fn choose<'a>(
     let mut best: Option<(usize, String)> = None;
     for node in nodes {
         let name = node.name_any();
-        match refusal(node, selector).or_else(|| refuse(node)) {
+        match refuse(node).or_else(|| refusal(node, selector)) {
             Some(reason) => refusals.push(format!("{name}: {reason}")),
             None => {
                 let candidate = (load(&name), name);
@@ -49,6 +51,9 @@ fn refusal(node: &Node, selector: Option<&BTreeMap<String, String>>) -> Option<S
     }
     if node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true) {
         return Some("it is cordoned".to_owned());
+    }
+    if let Some(why) = lost::away(node) {
+        return Some(why);
     }
     let unmet =
         selector.into_iter().flatten().find(|(key, value)| labels.get(*key) != Some(*value));

@@ -5,6 +5,7 @@
 
 mod feed;
 mod misfit;
+mod pulse;
 mod read;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub fn all(
     facts: Option<&Arc<Facts>>,
 ) -> mpsc::Receiver<Event> {
     let (sender, receiver) = mpsc::channel(QUEUE);
+    tasks.spawn(pulse::follow(client.clone(), sender.clone()));
     let events = Events { sender, facts: facts.cloned() };
     // Older installations do not have its definition: there are none then.
     follow_if_served(client, tasks, &events, Event::Claim, Some(|| Event::NoClaims));

@@ -26,6 +26,7 @@ use crate::agenda::Agenda;
 use crate::few::Few;
 use crate::flaw::Flaw;
 use crate::ledger::{Ledger, VmKey};
+use crate::lost::{self, Heartbeats};
 use crate::migration::{self, Slots};
 use crate::namespaces;
 use crate::network::{Network, NetworkError};
@@ -61,6 +62,8 @@ pub enum Event {
     Migration(Seen<Migration>),
     /// Of a Node.
     Node(Seen<Node>),
+    /// Which nodes are heard of.
+    Heartbeats(Heartbeats),
     /// Of an address block.
     Block(Seen<AddressBlock>),
 }
@@ -90,6 +93,8 @@ pub struct World {
     pub migrations: Shelf<VmKey, Migration>,
     /// By name.
     pub nodes: Shelf<String, Node>,
+    /// Which of them are heard of, once that was looked at.
+    pub heartbeats: Option<Heartbeats>,
     /// Which address belongs to whom.
     pub ledger: Ledger,
     /// Vips that have no address, and why.
@@ -142,6 +147,7 @@ impl World {
             instances: Shelf::default(),
             migrations: Shelf::default(),
             nodes: Shelf::default(),
+            heartbeats: None,
             ledger: Ledger::new(rest),
             refused_vips: BTreeMap::new(),
             unreserved: BTreeMap::new(),
@@ -237,7 +243,7 @@ impl World {
             }
             Event::Node(seen) => {
                 // Only what placement looks at; a heartbeat is no news.
-                for (_, old, new) in self.nodes.apply(seen, name_of) {
+                for (name, old, new) in self.nodes.apply(seen, name_of) {
                     let facts = |node: &Option<Arc<Node>>| {
                         node.as_ref().map(|node| {
                             let arrives = node.annotations().get(MIGRATION_ADDRESS).cloned();
@@ -246,11 +252,17 @@ impl World {
                     };
                     if facts(&old) != facts(&new) {
                         self.look_at_waiting();
+                        self.look_at_bereft(|node| node == name);
                     }
                     // And what the way out leads by.
                     let gateway = |node: &Option<Arc<Node>>| node.as_deref().map(egress::facts);
                     self.topology |= gateway(&old) != gateway(&new) && egress::is_wanted(self);
                 }
+            }
+            Event::Heartbeats(now) => {
+                self.heartbeats = Some(now);
+                self.look_at_waiting();
+                self.look_at_bereft(|_| true);
             }
             Event::Block(seen) => self.block_seen(seen),
         }
@@ -393,6 +405,16 @@ impl World {
         let waiting = waiting.map(|(key, _)| key.clone()).chain(unplaced).chain(moving);
         let waiting: Vec<_> = waiting.collect();
         waiting.into_iter().for_each(|key| self.agenda.mark(key));
+    }
+
+    /// Has those looked at whose node is one of these and by all that is seen no more.
+    fn look_at_bereft(&mut self, nodes: impl Fn(&str) -> bool) {
+        let on_them = |one: &VirtualMachineInstance| {
+            node_of(one).is_some_and(&nodes) && lost::is_bereft(self, one)
+        };
+        let guests = self.instances.iter().filter(|(_, instance)| on_them(instance));
+        let guests: Vec<_> = guests.map(|(key, _)| key.clone()).collect();
+        guests.into_iter().for_each(|key| self.agenda.mark(key));
     }
 
     /// Whether there is anything to look at.

@@ -206,7 +206,11 @@ impl Index {
             Event::Block(seen) => self.holders.apply(seen),
             Event::Machine(seen) => self.owners.machine_seen(seen),
             Event::Instance(seen) => self.owners.instance_seen(seen),
-            Event::Node(_) | Event::Migration(_) | Event::Claim(_) | Event::NoClaims => {}
+            Event::Node(_)
+            | Event::Heartbeats(_)
+            | Event::Migration(_)
+            | Event::Claim(_)
+            | Event::NoClaims => {}
         }
     }
 

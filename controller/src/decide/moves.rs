@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt as _;
 
 use super::Decision;
+use crate::lost;
 use crate::migration::{self, View};
 use crate::placement;
 use crate::world::{World, node_of};
@@ -51,8 +52,9 @@ fn target(
         if Some(node.name_any().as_str()) == source {
             return Some("the guest is there".to_owned());
         }
-        (!node.annotations().contains_key(MIGRATION_ADDRESS))
-            .then(|| "its agent takes no part in migrations (--migration-address)".to_owned())
+        let takes_part = node.annotations().contains_key(MIGRATION_ADDRESS);
+        let why = "its agent takes no part in migrations (--migration-address)";
+        lost::silence(world, &node.name_any()).or_else(|| (!takes_part).then(|| why.to_owned()))
     };
     let asked = instance.spec.node_selector.iter().chain(&migration.spec.added_node_selector);
     let selector: BTreeMap<String, String> =

@@ -16,6 +16,9 @@ use crate::machine;
 use crate::warning::Warning;
 use crate::world::node_of;
 
+/// How long a watch may take to tell of a node that the API has.
+const NODE_SEEN: SignedDuration = SignedDuration::from_secs(5);
+
 /// What is to be written of what a VM says of itself.
 enum Say {
     Nothing,
@@ -39,6 +42,9 @@ impl Rounds {
                 continue;
             }
             let write = match decision.delete.take() {
+                _ if decision.bereft => {
+                    self.world.instances.get(&decision.vm).cloned().map(Write::Lose)
+                }
                 Some(uid) => Some(Write::Stop { uid, version: self.version_to_stop(decision) }),
                 None => self.new_status(decision, now),
             };
@@ -131,6 +137,15 @@ impl Rounds {
             }
             Ok(Written::Stopping) => {
                 info!(%vm, "Stopping");
+                false
+            }
+            Ok(Written::Lost(instance)) => {
+                warn!(%vm, node = node_of(&instance), "The guest is lost with its node");
+                self.world.put_instance(*instance);
+                false
+            }
+            Ok(Written::NodeLives) => {
+                self.look_again(&vm, NODE_SEEN);
                 false
             }
             // One that its watch has told to be gone meanwhile stays gone.

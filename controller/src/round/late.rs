@@ -14,16 +14,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crds::kubevirt::{VirtualMachine, VirtualMachineInstance};
-use kube::Client;
-use kube::api::{Api, PostParams};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt as _};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{PARALLEL_WRITES, delete_instance, is_not_found};
+use super::{PARALLEL_WRITES, delete_instance, is_not_found, standalone};
 use crate::ledger::VmKey;
+use crate::lost;
 use crate::objects::Start;
 use crate::warning::{self, Warning};
+use crate::world::node_of;
 
 /// Workers that go on while a round writes.
 const MEANWHILE: usize = 6;
@@ -36,6 +40,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub(super) enum Write {
     /// Make its instance.
     Start(Box<Start>),
+    /// This instance has ended with its node.
+    Lose(Arc<VirtualMachineInstance>),
     /// Delete this very instance, of this version if one is given.
     Stop { uid: String, version: Option<String> },
     /// The VM with a new status, and what to tell about it once it is written. Whole
@@ -50,6 +56,10 @@ pub(super) enum Written {
     Started(Box<VirtualMachineInstance>),
     /// The instance is going.
     Stopping,
+    /// The instance says that it has ended.
+    Lost(Box<VirtualMachineInstance>),
+    /// Its node is there, which the watch will tell.
+    NodeLives,
     /// The VM says what it should.
     Told(Box<VirtualMachine>),
     /// The VM is gone and has nothing to say; its watch tells the rest.
@@ -159,6 +169,7 @@ async fn write(
             let made = instances().create(&params, &start.instance()).await?;
             Ok(Written::Started(Box::new(made)))
         }
+        Write::Lose(instance) => lose(client, &instance).await,
         Write::Stop { uid, version } => {
             delete_instance(&instances(), &vm.name, uid, version).await?;
             Ok(Written::Stopping)
@@ -173,5 +184,23 @@ async fn write(
             warning::publish(client, news).await;
             Ok(Written::Told(Box::new(written)))
         }
+    }
+}
+
+/// Ends an instance in the place of its agent. Watches are late by different times, so
+/// the API is asked once more whether the node is what it seems.
+async fn lose(client: &Client, instance: &VirtualMachineInstance) -> Result<Written, kube::Error> {
+    let node = node_of(instance).unwrap_or_default();
+    let node = Api::<Node>::all(client.clone()).get_opt(node).await?;
+    if node.is_some_and(|node| !lost::is_out_of_service(&node)) {
+        return Ok(Written::NodeLives);
+    }
+    let ended = lost::ended(instance, Timestamp::now());
+    let patch = Patch::Merge(standalone::patch(instance, &ended));
+    let namespace = instance.namespace().unwrap_or_default();
+    let api: Api<VirtualMachineInstance> = Api::namespaced(client.clone(), &namespace);
+    match api.patch(&instance.name_any(), &PatchParams::default(), &patch).await {
+        Err(error) if is_not_found(&error) => Ok(Written::Gone),
+        outcome => Ok(Written::Lost(Box::new(outcome?))),
     }
 }
