@@ -11,8 +11,8 @@ use crate::ovsdb::{Columns, Condition, Mutation, Named, Replica, Row, Transactio
 pub(super) enum Cell {
     /// Exactly this.
     Whole(Value),
-    /// This when the row is made; whatever it has become, later.
-    Initially(Value),
+    /// This when the row is made; later whatever it has become, if that will do.
+    Initially(Value, fn(&Value) -> bool),
     /// These pairs, of a column that others write to as well.
     Pairs {
         /// What must be there.
@@ -62,7 +62,7 @@ pub(super) fn insert(
     cells: Cells,
 ) -> Named {
     let columns = cells.into_iter().map(|(column, cell)| match cell {
-        Cell::Whole(value) | Cell::Initially(value) => (column, value),
+        Cell::Whole(value) | Cell::Initially(value, _) => (column, value),
         Cell::Pairs { want, mut initial, owned: _ } => {
             initial.extend(want);
             (column, Value::map(initial))
@@ -97,7 +97,8 @@ pub(super) fn edit(
         anchor.get_or_insert_with(|| (column, have.clone()));
         match cell {
             Cell::Whole(want) => edit.whole(column, have, want),
-            Cell::Initially(_) => {}
+            Cell::Initially(_, will_do) if will_do(have) => {}
+            Cell::Initially(want, _) => edit.whole(column, have, want),
             Cell::Pairs { want, initial, owned } => edit.pairs(column, have, want, initial, owned),
         }
     }

@@ -57,7 +57,8 @@ impl Plan<'_> {
     }
 
     /// Inserts what no row says, adopts what one says, and takes away what only
-    /// rows of ours say.
+    /// rows of ours say. What a row is known by is as it must be; who it is of and whose
+    /// it is may have been changed.
     fn contents<T: Ord>(
         &mut self,
         parent: &Parent,
@@ -68,7 +69,7 @@ impl Plan<'_> {
         let mut have = self.observed(parent, kind);
         for content in want {
             match have.get_mut(&content).and_then(Vec::pop) {
-                Some(uuid) => self.adopt(table, uuid, anchor),
+                Some(uuid) => self.adopt(table, uuid, anchor, write(&content)),
                 None => {
                     let named = cells::insert(&mut self.txn, self.replica, table, write(&content));
                     self.children.add(parents, parent.clone(), column, named);
@@ -97,10 +98,11 @@ impl Plan<'_> {
         found
     }
 
-    fn adopt(&mut self, table: &'static str, uuid: Uuid, anchor: &'static str) {
-        let Some(row) = self.replica.row(table, uuid).filter(|row| !is_ours(row)) else { return };
-        let same = Cell::Whole(Value::from(row.str(anchor)));
-        let cells = vec![(anchor, same), ("external_ids", rows::marker())];
+    fn adopt(&mut self, table: &'static str, uuid: Uuid, anchor: &'static str, want: Cells) {
+        let Some(row) = self.replica.row(table, uuid) else { return };
+        let same = (anchor, Cell::Whole(Value::from(row.str(anchor))));
+        let ids = want.into_iter().filter(|(column, _)| *column == "external_ids");
+        let cells = std::iter::once(same).chain(ids).collect();
         cells::edit(&mut self.txn, table, (uuid, row), cells);
     }
 }

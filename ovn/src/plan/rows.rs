@@ -23,6 +23,11 @@ fn texts<'a>(values: impl IntoIterator<Item = &'a String>) -> Cell {
     Cell::Whole(Value::set(values))
 }
 
+fn is_mac(value: &Value) -> bool {
+    let text = value.single().and_then(Atom::as_str);
+    text.is_some_and(|text| text.parse::<net::MacAddr>().is_ok())
+}
+
 /// `external_ids` with our marker.
 fn marked(ids: &BTreeMap<String, String>, owned: &'static [&'static str]) -> Cell {
     let mut want = ids.clone();
@@ -66,7 +71,7 @@ pub(super) fn router_port(name: &str, want: &RouterPortWant) -> Cells {
     } = want;
     vec![
         ("name", text(name)),
-        ("mac", Cell::Initially(Value::from(mac.to_string()))),
+        ("mac", Cell::Initially(Value::from(mac.to_string()), is_mac)),
         ("networks", texts(networks)),
         ("peer", optional(peer.as_deref())),
         ("options", Cell::pairs(options, Owned::Listed(LogicalRouterPort::OPTIONS))),

@@ -6,6 +6,7 @@
 mod apply;
 mod cluster;
 mod crash;
+mod damage;
 mod random;
 mod relay;
 mod releases;
