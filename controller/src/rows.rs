@@ -120,23 +120,17 @@ pub fn subnet(network: &Network, mac: MacAddr) -> Desired {
     }
 }
 
-/// What no guest may send: answers of a DHCP server and router advertisements,
-/// which would make it everyone's router; and DHCP requests, which the agent on
-/// its node has answered already.
+/// What no guest may send: answers of a DHCP server, which would make it everyone's; and
+/// DHCP requests, which the agent on its node has answered already. OVN tests `inport` for
+/// equality only, so what comes through the router is let in by a rule before these.
 fn guards(router_side: &str) -> BTreeSet<AclWant> {
-    [
-        "udp.src == 67",
-        "udp.dst == 67",
-        "ip6 && udp.src == 547",
-        "ip6 && udp.dst == 547",
-        "icmp6.type == 134",
-    ]
-    .into_iter()
-    .map(|what| {
-        let matches = format!("inport != \"{router_side}\" && {what}");
-        AclWant::new("from-lport", 32_000, &matches, "drop")
-    })
-    .collect()
+    let whats =
+        ["udp.src == 67", "udp.dst == 67", "ip6 && udp.src == 547", "ip6 && udp.dst == 547"];
+    let drops = whats.map(|what| AclWant::new("from-lport", 32_000, what, "drop"));
+    let any = "udp.src == {67, 547} || udp.dst == {67, 547}";
+    let matches = format!("inport == \"{router_side}\" && ({any})");
+    let routed = AclWant::new("from-lport", 32_001, &matches, "allow");
+    drops.into_iter().chain([routed]).collect()
 }
 
 /// A VM's port: what it may receive and send is its own addresses, and what it is
