@@ -17,7 +17,7 @@ use tests::{eventually, same};
 use crate::admission::says;
 
 const SOON: Duration = Duration::from_secs(30);
-const FINALIZER: &str = "kubeovn.io/kube-ovn-controller";
+pub(super) const FINALIZER: &str = "kubeovn.io/kube-ovn-controller";
 
 const VPC_NAME: &str = "moved";
 const OPEN: &str = "moved-open";
@@ -37,7 +37,7 @@ const PLACES: [(&str, &str, &str, &str, &str); 3] = [
 ];
 
 /// A row as `ovn-nbctl` prints it.
-type Row = BTreeMap<String, Value>;
+pub(super) type Row = BTreeMap<String, Value>;
 
 /// All columns that we or Kube-OVN write, by table, with what tells rows apart.
 const TABLES: [(&str, &str, &str); 9] = [
@@ -57,7 +57,7 @@ const TABLES: [(&str, &str, &str); 9] = [
 ];
 
 /// The row of a table with this name, or match, or prefix.
-async fn row(world: &World, table: &str, name: &str) -> anyhow::Result<Row> {
+pub(super) async fn row(world: &World, table: &str, name: &str) -> anyhow::Result<Row> {
     let (_, key, columns) = TABLES.into_iter().find(|one| one.0 == table).context("a table")?;
     let rows = world.northbound().rows(table, columns).await?;
     let found = rows.into_iter().find(|row| row[key] == name);
@@ -65,7 +65,7 @@ async fn row(world: &World, table: &str, name: &str) -> anyhow::Result<Row> {
 }
 
 /// Runs `ovn-nbctl` with the words of all these lines, each a command.
-async fn write(world: &World, commands: &[String]) -> anyhow::Result<()> {
+pub(super) async fn write(world: &World, commands: &[String]) -> anyhow::Result<()> {
     let lines = commands.iter().map(|line| line.split('|').map(str::trim).collect::<Vec<_>>());
     let words: Vec<&str> = lines.collect::<Vec<_>>().join(&"--");
     world.northbound().write(&words).await

@@ -57,7 +57,8 @@ pub fn of_ports(
         let attachment = network.multus.as_ref().map(|multus| multus.network_name.as_str());
         let provider = names::provider(attachment, namespace);
         // One of several of an attachment has a longer name.
-        providers.extend(attachment.map(|_| names::further(&provider, &network.name)));
+        let longer = [names::further, names::further_in_pod].map(|of| of(&provider, &network.name));
+        providers.extend(longer.into_iter().filter(|_| attachment.is_some()));
         providers.insert(provider);
     }
     let mut told = Vec::new();

@@ -32,12 +32,19 @@ pub fn further(provider: &str, network: &str) -> String {
     format!("{provider}.{network}")
 }
 
-/// As which of the two a network of an instance was given its port: `is_given` says of
+/// The same as Kube-OVN has named it, which knows the interface in the pod: a network that
+/// came from there keeps it.
+#[must_use]
+pub fn further_in_pod(provider: &str, network: &str) -> String {
+    further(provider, &pod_interface(network))
+}
+
+/// As which of these a network of an instance was given its port: `is_given` says of
 /// which there is a place.
 #[must_use]
-pub fn given(provider: String, network: &str, is_given: impl FnOnce(&str) -> bool) -> String {
-    let further = further(&provider, network);
-    if is_given(&further) { further } else { provider }
+pub fn given(provider: String, network: &str, is_given: impl Fn(&str) -> bool) -> String {
+    let longer = [further(&provider, network), further_in_pod(&provider, network)];
+    longer.into_iter().find(|one| is_given(one)).unwrap_or(provider)
 }
 
 /// What KubeVirt calls the interface of a network in its pod, and Kube-OVN after it:
@@ -192,6 +199,16 @@ mod tests {
         assert_eq!(provider(Some("net2"), "default"), "net2.default.ovn");
         assert_eq!(provider(Some("other/net2"), "default"), "net2.other.ovn");
         assert_eq!(provider(None, "default"), "ovn");
+    }
+
+    #[test]
+    fn a_network_has_the_name_of_which_there_is_a_place() {
+        let base = || "net2.default.ovn".to_owned();
+        let longer = ["net2.default.ovn.blue", "net2.default.ovn.pod16477688c0e"];
+        assert_eq!(given(base(), "blue", |_| false), base());
+        for one in longer {
+            assert_eq!(given(base(), "blue", |given| given == one), one);
+        }
     }
 
     #[test]

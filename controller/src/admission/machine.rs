@@ -83,8 +83,12 @@ fn taken_of(index: &Index, asker: Asker<'_>, request: &Request) -> Vec<Taken> {
 /// Whether this may be the port of what is asked for. Of several networks of one
 /// attachment nobody knows here which has the short name.
 fn is_its(request: &Request, port: &str) -> bool {
-    let longer = |port: &str| names::further(port, &request.network);
     let of_attachment = request.provider != names::DEFAULT_PROVIDER;
-    let may_be = || longer(&request.port) == port || longer(port) == request.port;
+    let may_be = || {
+        let longer = [names::further, names::further_in_pod];
+        let is =
+            |one: &str, short: &str| longer.iter().any(|of| of(short, &request.network) == one);
+        is(port, &request.port) || is(&request.port, port)
+    };
     request.port == port || (of_attachment && may_be())
 }

@@ -4,6 +4,7 @@
 //!  pod network                          ovn                            web.default
 //!  an attachment                        net2.default.ovn               web.default.net2.default.ovn
 //!  another network of the attachment    net2.default.ovn.<network>     web.default.net2.default.ovn.<network>
+//!  one that Kube-OVN has named          net2.default.ovn.pod<hash>     web.default.net2.default.ovn.pod<hash>
 //! ```
 //!
 //! As upstream, a further interface of an attachment is named by it and by its own name,
@@ -12,7 +13,8 @@
 //! name does not follow from their order, but from what is there: a network whose long
 //! name the VM holds has that, and the short one is its network's whose name is on the
 //! instance or the IP object (annotation `berth.io/network`). Only where nobody has it,
-//! or its network is no more, is it the first's that has no port yet.
+//! or its network is no more, is it the first's that has no port yet. Kube-OVN calls all of
+//! several by their interface in the pod; where that is held or reserved, it is the name.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -100,11 +102,14 @@ pub(super) fn providers(
     let port = |provider: &str| names::port(asker.name, asker.namespace, provider);
     let bases: Vec<_> = networks.iter().map(|one| of_subnet(one, asker.namespace)).collect();
     let named = networks.iter().zip(&bases);
-    let has_long = named.map(|(one, base)| known.held.contains(&port(&long(base, one))));
-    let has_long: Vec<bool> = has_long.collect();
+    let held = named.map(|(one, base)| {
+        let longer = [long(base, one), names::further_in_pod(base, &one.name)];
+        longer.into_iter().find(|long| known.held.contains(&port(long)))
+    });
+    let held: Vec<Option<String>> = held.collect();
     // Whose the short name is.
     let short = |base: &str| {
-        let mut open = (0..networks.len()).filter(|at| bases[*at] == base && !has_long[*at]);
+        let mut open = (0..networks.len()).filter(|at| bases[*at] == base && held[*at].is_none());
         let has = known.networks.get(&port(base));
         let had = open.clone().find(|at| has == Some(&networks[*at].name));
         had.or_else(|| open.next())
@@ -113,7 +118,9 @@ pub(super) fn providers(
     for (at, network) in networks.iter().enumerate() {
         let base = &bases[at];
         let provider = match network.multus {
-            Some(_) if short(base) != Some(at) => long(base, network),
+            Some(_) if short(base) != Some(at) => {
+                held[at].clone().unwrap_or_else(|| long(base, network))
+            }
             _ => base.clone(),
         };
         if let Some(other) = all.iter().position(|other| other.provider == provider) {
@@ -123,7 +130,7 @@ pub(super) fn providers(
                 port: port(&provider),
             });
         }
-        if provider != *base && !is_label(&network.name) {
+        if provider == long(base, network) && !is_label(&network.name) {
             let (network, provider) = (network.name.clone(), base.clone());
             return Err(RequestError::NoLabel { network, provider });
         }
@@ -145,15 +152,17 @@ pub(super) fn possible(
     instance: Option<&VirtualMachineInstance>,
 ) -> Vec<Providers> {
     let base = of_subnet(network, namespace);
-    let long = long(&base, network);
+    let longer = [long(&base, network), names::further_in_pod(&base, &network.name)];
     let has = |instance: &&VirtualMachineInstance| {
         instance.spec.networks.iter().any(|one| one.name == network.name)
     };
     let notes = instance.filter(has).and_then(|one| one.metadata.annotations.as_ref());
-    let is_long = notes.map(|notes| annotations::is_allocated(notes, &long));
-    let providers = match (is_long, &network.multus) {
-        (None, Some(_)) => vec![base.clone(), long],
-        (Some(true), Some(_)) => vec![long],
+    let providers = match (notes, &network.multus) {
+        (None, Some(_)) => std::iter::once(base.clone()).chain(longer).collect(),
+        (Some(notes), Some(_)) => {
+            let is_given = |one: &String| annotations::is_allocated(notes, one);
+            vec![longer.into_iter().find(is_given).unwrap_or_else(|| base.clone())]
+        }
         _ => vec![base.clone()],
     };
     let of = |provider| Providers { of_subnet: base.clone(), provider };
@@ -249,6 +258,18 @@ mod tests {
     fn one_that_is_renamed_keeps_its_place() {
         assert_eq!(ports(&["z"], &[""], Some("a")), [""]);
         assert_eq!(ports(&["b", "z"], &["", ".b"], Some("a")), [".b", ""]);
+    }
+
+    #[test]
+    fn what_kube_ovn_has_named_by_the_pods_interface_keeps_that_name() {
+        let in_pod = |name: &str| format!(".{}", names::pod_interface(name));
+        let (a, b) = (in_pod("a"), in_pod("b"));
+        assert_eq!(ports(&["a", "b"], &[&a, &b], None), [a.as_str(), &b]);
+        assert_eq!(ports(&["c", "b", "a"], &[&a, &b], None), ["", &b, &a]);
+        assert_eq!(ports(&["a", "b"], &[&b], None), ["", &b]);
+        // Neither name need be part of one.
+        let upper = in_pod("Upper_a");
+        assert_eq!(ports(&["a", "Upper_a"], &[&upper], None), ["", &upper]);
     }
 
     #[test]
