@@ -193,8 +193,14 @@ pub(super) async fn an_orphaned_instance_keeps_its_place_until_it_ends(
 }
 
 /// An instance that nobody made for a VM.
-fn alone(name: &str, address: Option<&str>) -> Value {
-    let vm = Vm::named(name).on(FIRST).without_grace();
+pub(super) fn alone(name: &str, address: Option<&str>) -> Value {
+    alone_on(Some(FIRST), name, address)
+}
+
+/// The same on this subnet, or on none that it names.
+pub(super) fn alone_on(subnet: Option<&str>, name: &str, address: Option<&str>) -> Value {
+    let vm = Vm::named(name).without_grace();
+    let vm = subnet.into_iter().fold(vm, |vm, subnet| vm.on(subnet));
     let vm = address.into_iter().fold(vm, |vm, address| vm.with_address(address)).object();
     let template = &vm["spec"]["template"];
     let annotations = &template["metadata"]["annotations"];
@@ -215,7 +221,7 @@ fn of_a_set(name: &str) -> Value {
     instance
 }
 
-async fn runs_alone(world: &World, name: &str) -> anyhow::Result<Value> {
+pub(super) async fn runs_alone(world: &World, name: &str) -> anyhow::Result<Value> {
     eventually(&format!("{name} to be Running"), SOON, async || {
         let instance = world.cluster.get(VMI, name).await?;
         ensure!(instance["status"]["phase"] == "Running", "{}", instance["status"]);
@@ -371,6 +377,71 @@ pub(super) async fn a_mac_is_one_ports_in_its_vpc(world: &mut World) -> anyhow::
         cluster.delete(VM, vm).await?;
     }
     cluster.gone(IP, &port_of("mac-second"), SOON).await
+}
+
+pub(super) async fn a_mac_is_one_ports_in_all_subnets_of_its_vpc_and_may_be_had_in_another(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    const NAMED: &str = "02:00:00:00:76:01";
+    let cluster = &world.cluster;
+    make_subnets(cluster).await?;
+    cluster.create(VPC, vpc("mac-else")).await?;
+    let subnets = [
+        ("mac-a", "life", "10.76.0.0/25"),
+        ("mac-b", "life", "10.76.0.128/25"),
+        ("mac-c", "mac-else", "10.76.0.0/24"),
+    ];
+    for (name, vpc, cidr) in subnets {
+        cluster.create(SUBNET, Subnet::named(name).in_vpc(vpc).of(cidr).object()).await?;
+    }
+    let vm = |name: &str, subnet: &str| Vm::named(name).on(subnet).without_grace();
+    cluster.create(VM, vm("mac-named", "mac-a").with_mac(NAMED).object()).await?;
+    cluster.create(VM, vm("mac-made", "mac-a").object()).await?;
+    world.running("mac-named").await?;
+    world.running("mac-made").await?;
+    let made = world.place("mac-made").await?.mac;
+    for (mac, holder) in [(NAMED, "mac-named"), (made.as_str(), "mac-made")] {
+        // In the other subnet of the VPC it is refused, in the other VPC it is not.
+        let (same_vpc, other_vpc) = (format!("{holder}-too"), format!("{holder}-else"));
+        cluster.create(VM, vm(&same_vpc, "mac-b").with_mac(mac).object()).await?;
+        let told = format!("is used by {holder}.default");
+        says(cluster, VM, &same_vpc, ("Failure", "True"), &told).await?;
+        cluster.create(VM, vm(&other_vpc, "mac-c").with_mac(mac).object()).await?;
+        world.running(&other_vpc).await?;
+        same("its MAC", world.place(&other_vpc).await?.mac.as_str(), mac)?;
+        let ports = world.northbound().vm_ports().await?;
+        let with_mac = |name: &str| {
+            ports
+                .get(name)
+                .is_some_and(|port| port.addresses.iter().all(|one| one.starts_with(mac)))
+        };
+        ensure!(with_mac(&port_of(holder)) && with_mac(&port_of(&other_vpc)), "{ports:?}");
+        ensure!(!ports.contains_key(&port_of(&same_vpc)), "a port with a MAC that is taken");
+    }
+    let mut names = Vec::new();
+    for (at, subnet) in ["mac-a", "mac-b"].repeat(4).into_iter().enumerate() {
+        names.push(format!("mac-many-{at}"));
+        cluster.create(VM, vm(&names[at], subnet).object()).await?;
+    }
+    let mut macs = std::collections::BTreeSet::from([NAMED.to_owned(), made]);
+    for name in &names {
+        world.running(name).await?;
+        let mac = world.place(name).await?.mac;
+        ensure!(macs.insert(mac.clone()), "{mac} was made twice in one VPC");
+    }
+    let fixed = ["named", "made", "named-too", "made-too", "named-else", "made-else"];
+    names.extend(fixed.map(|name| format!("mac-{name}")));
+    for name in &names {
+        cluster.delete(VM, name).await?;
+    }
+    for name in &names {
+        cluster.gone(IP, &port_of(name), SOON).await?;
+    }
+    for (subnet, ..) in subnets {
+        cluster.delete(SUBNET, subnet).await?;
+        cluster.gone(SUBNET, subnet, SOON).await?;
+    }
+    cluster.delete(VPC, "mac-else").await
 }
 
 pub(super) async fn a_pool_gives_its_first_free_address_and_says_when_there_is_none(

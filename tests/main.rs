@@ -6,6 +6,7 @@
 mod address_life;
 mod admission;
 mod adoption;
+mod adoption_more;
 mod api_kubectl;
 mod api_promises;
 mod attachments;
@@ -13,11 +14,16 @@ mod bad_input;
 mod binding;
 mod churn;
 mod claims;
+mod counters;
 mod egress;
+mod flags;
 mod guest_options;
+mod keeping;
 mod layers;
 mod ledger_fight;
 mod migration;
+mod node_loss;
+mod ovn_restarts;
 mod peer_faults;
 mod pools;
 mod port_lifecycle;
@@ -30,6 +36,7 @@ mod vm_lifecycle;
 
 use std::process::ExitCode;
 
+use flags::Fleeting;
 use ledger_fight::Rivals;
 use tests::cluster::{Cluster, Flavour};
 use tests::stories;
@@ -56,6 +63,7 @@ fn main() -> std::io::Result<ExitCode> {
         let choice = Choice { flavour, guests: false, reviews: false };
         suite.group(&format!("fake_{}", flavour.name()), choice, fake_stories());
         suite.group(&format!("fight_{}", flavour.name()), flavour, fight_stories());
+        suite.group(&format!("flags_{}", flavour.name()), flavour, flag_stories());
         let choice = Choice { flavour, guests: true, reviews: false };
         suite.group(&format!("lab_{}", flavour.name()), choice, lab_stories());
         let choice = Choice { flavour, guests: false, reviews: true };
@@ -145,6 +153,7 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
         vips:
             a_port_may_do_what_its_template_lets_it,
             a_vip_is_kept_over_a_kill_and_given_to_no_vm,
+            a_vip_of_a_mac_alone_or_of_ipv6_has_the_same_place_after_a_restart,
             a_vip_moves_between_the_ports_that_carry_it,
             a_vip_is_the_own_address_of_one_vm_at_a_time,
             an_address_that_a_subnet_lists_is_nobodys_own,
@@ -157,6 +166,7 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             an_instance_takes_nothing_from_the_vm_of_its_name,
             a_changed_template_counts_at_the_next_start_for_each_nic,
             a_mac_is_one_ports_in_its_vpc,
+            a_mac_is_one_ports_in_all_subnets_of_its_vpc_and_may_be_had_in_another,
             a_pool_gives_its_first_free_address_and_says_when_there_is_none,
             an_annotation_without_effect_is_named,
             a_vpc_places_the_vms_of_its_namespaces;
@@ -165,6 +175,8 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             what_multus_list_asks_for_a_nic_it_has;
         adoption:
             a_kube_ovn_cluster_is_taken_over_with_its_rows_addresses_and_macs;
+        adoption_more:
+            vips_pools_links_and_further_nics_of_kube_ovn_are_taken_over;
         binding:
             a_subnet_chooses_namespaces_by_their_labels,
             a_switch_that_snoops_asks_as_its_router;
@@ -173,6 +185,11 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             a_stopped_vm_keeps_every_nic_over_a_restart,
             what_was_deleted_while_the_controller_was_down_is_given_back,
             many_subnets_of_one_vpc_made_at_once_are_all_in_force;
+        keeping:
+            a_list_of_multus_that_cannot_be_read_takes_no_nic_away,
+            a_stopped_vm_that_is_deleted_gives_back_the_addresses_of_every_nic,
+            an_address_that_is_excluded_later_stays_its_vms_and_goes_to_no_other,
+            a_guest_is_heard_as_no_dhcp_server;
         pools:
             a_pool_serves_those_who_name_it_and_no_others,
             a_bad_pool_says_so_and_harms_nobody,
@@ -188,6 +205,14 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             each_node_has_a_place_while_a_subnet_wants_out;
         migration:
             a_migration_that_cannot_be_says_why;
+        node_loss:
+            a_vm_on_a_lost_node_keeps_its_place_and_starts_elsewhere_once_it_is_out_of_service,
+            a_silent_node_is_given_no_vm_and_gives_up_its_own_once_it_is_deleted,
+            a_node_deleted_under_a_living_agent_comes_back_and_its_guests_run_on;
+        counters:
+            counts_beyond_64_bits_are_read_back_by_kubectl_and_by_the_typed_client;
+        ovn_restarts:
+            every_port_is_right_after_databases_and_northd_died_amid_changes;
         churn:
             two_hundred_vms_come_and_go_and_leave_nothing,
             a_new_vm_of_an_old_name_has_a_place_of_its_own,
@@ -199,6 +224,16 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
 /// The same with two controllers.
 fn fight_stories() -> Vec<(&'static str, Story<Rivals>)> {
     stories![ledger_fight: two_controllers_never_give_an_address_twice]
+}
+
+/// The same with a controller of other flags.
+fn flag_stories() -> Vec<(&'static str, Story<Fleeting>)> {
+    stories![
+        flags:
+            the_default_subnet_is_made_serves_all_and_is_its_editors,
+            without_keep_vm_ip_a_place_lives_as_long_as_one_start,
+            without_keep_vm_ip_an_instance_alone_keeps_its_place_until_it_is_deleted;
+    ]
 }
 
 /// The whole system with guests on two nodes.
@@ -226,6 +261,7 @@ fn lab_stories() -> Vec<(&'static str, Story<World>)> {
             the_controller_may_die_at_any_time,
             an_agent_may_die_at_any_time,
             the_northbound_database_may_die_at_any_time,
+            the_southbound_database_may_die_at_any_time,
             the_database_of_a_node_may_die_at_any_time,
             the_api_may_die_at_any_time,
             the_daemons_of_a_node_may_die_under_a_guest;

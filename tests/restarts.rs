@@ -34,6 +34,12 @@ pub(super) async fn the_northbound_database_may_die_at_any_time(
     a_life_with_kills(world, Part::Northbound).await
 }
 
+pub(super) async fn the_southbound_database_may_die_at_any_time(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    a_life_with_kills(world, Part::Southbound).await
+}
+
 pub(super) async fn the_database_of_a_node_may_die_at_any_time(
     world: &mut World,
 ) -> anyhow::Result<()> {
@@ -74,6 +80,8 @@ async fn a_life_with_kills(world: &mut World, part: Part) -> anyhow::Result<()> 
         Part::Controller => "mortal-c",
         Part::Agent(_) => "mortal-a",
         Part::Northbound => "mortal-n",
+        Part::Southbound => "mortal-s",
+        Part::Northd => "mortal-t",
         Part::Api => "mortal-k",
         Part::Daemon(..) => "mortal-d",
     };

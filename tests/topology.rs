@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use tests::kinds::{SUBNET, VM, VPC};
+use tests::monitor::{Monitor, uuids};
 use tests::objects::{Subnet, Vm, vpc};
 use tests::world::{World, port_of};
 use tests::{eventually, same};
@@ -116,6 +117,29 @@ pub(super) async fn routes_of_a_vpc_are_its_routers_and_a_bad_one_is_named(
     same("routes", identities(world, "Logical_Router_Static_Route", ours).await?, before)
 }
 
+/// Looks at every state of the database from now on: each has a rule on this switch that
+/// drops all that no other lets in.
+async fn never_open(world: &World, switch: &'static str) -> anyhow::Result<Monitor> {
+    let tables: [(&str, &[&str]); 2] = [
+        ("Logical_Switch", &["name", "acls"]),
+        ("ACL", &["direction", "match", "action", "priority"]),
+    ];
+    let remote = world.lab().layout().northbound();
+    Monitor::of(&remote, "OVN_Northbound", &tables, move |rows| {
+        let switches = rows.get("Logical_Switch").into_iter().flatten();
+        let (_, switch) =
+            switches.into_iter().find(|(_, row)| row["name"] == switch).context("no switch")?;
+        let rules = uuids(&switch["acls"]);
+        let rules = rules.into_iter().filter_map(|uuid| rows.get("ACL")?.get(uuid));
+        let closes = |row: &&Value| {
+            row["direction"] == "to-lport" && row["match"] == "ip" && row["action"] == "drop"
+        };
+        ensure!(rules.clone().any(|row| closes(&row)), "only {:?}", rules.collect::<Vec<_>>());
+        Ok(())
+    })
+    .await
+}
+
 pub(super) async fn a_private_subnet_is_reached_from_where_it_says_and_never_opens_in_between(
     world: &mut World,
 ) -> anyhow::Result<()> {
@@ -135,6 +159,7 @@ pub(super) async fn a_private_subnet_is_reached_from_where_it_says_and_never_ope
     reaches(world, caller, "hidden", false).await?;
     let drop = identities(world, "ACL", ("name", "closed")).await?;
     same("rules that drop", drop.len(), 1)?;
+    let monitor = never_open(world, "closed").await?;
 
     let allow = json!({"spec": {"allowSubnets": ["10.203.0.0/24"]}});
     world.cluster.merge(SUBNET, "closed", allow).await?;
@@ -150,6 +175,8 @@ pub(super) async fn a_private_subnet_is_reached_from_where_it_says_and_never_ope
     reaches(world, caller, "hidden", false).await?;
     // The rule that closes it was there all the time.
     same("the rule", identities(world, "ACL", ("name", "closed")).await?, drop)?;
+    let states = monitor.ended().await.context("a private subnet was open for a moment")?;
+    ensure!(states > 3, "{states} states were looked at, and there were three changes");
 
     // What cannot be a rule changes nothing.
     let bad = json!([{"direction": "to-lport", "priority": 1, "match": " ", "action": "allow"}]);

@@ -172,6 +172,65 @@ pub(super) async fn a_vip_is_kept_over_a_kill_and_given_to_no_vm(
     says(&world.cluster, VIP, "second", ("Ready", "True"), "").await
 }
 
+/// Kube-OVN refuses a Vip that names its MAC alone, and restores the IPv4 address of a Vip
+/// only: one of IPv6 alone is lost, and the other half of a pair is another one.
+pub(super) async fn a_vip_of_a_mac_alone_or_of_ipv6_has_the_same_place_after_a_restart(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    const MAC: &str = "02:00:00:00:12:01";
+    let cluster = &world.cluster;
+    cluster.create(VPC, vpc("halves")).await?;
+    for (name, cidr) in [("half-six", "fd16::/64"), ("half-both", "10.216.0.0/24,fd17::/64")] {
+        let subnet = Subnet::named(name).in_vpc("halves").of(cidr);
+        cluster.create(SUBNET, subnet.object()).await?;
+    }
+    let vips = [
+        ("of-a-mac", json!({"subnet": "half-both", "macAddress": MAC})),
+        ("of-six", json!({"subnet": "half-six"})),
+        ("of-named-six", json!({"subnet": "half-both", "v6ip": "fd17::77"})),
+    ];
+    for (name, spec) in vips.clone() {
+        cluster.create(VIP, vip(name, spec)).await?;
+        says(cluster, VIP, name, ("Ready", "True"), "").await?;
+    }
+    let places = async || {
+        let mut all = Vec::new();
+        for (name, _) in &vips {
+            let status = world.cluster.get(VIP, name).await?["status"].clone();
+            all.push([&status["v4ip"], &status["v6ip"], &status["mac"]].map(Value::to_string));
+        }
+        let rows = world.northbound().rows("Logical_Switch_Port", "name,type,options").await?;
+        let mut ports: Vec<_> = rows
+            .iter()
+            .filter(|row| row["type"] == "virtual" && row["name"].to_string().contains("of-"))
+            .map(|row| format!("{} {}", row["name"], row["options"]))
+            .collect();
+        ports.sort();
+        anyhow::Ok((all, ports))
+    };
+    let before = places().await?;
+    let [of_mac, of_six, of_named] = [0, 1, 2].map(|at| before.0[at].join(" "));
+    ensure!(of_mac.contains(MAC) && of_mac.contains("10.216.0."), "{of_mac}");
+    ensure!(of_six.contains("fd16::2") && !of_six.contains("10.216"), "{of_six}");
+    ensure!(of_named.contains("10.216.0.") && of_named.contains("fd17::77"), "{of_named}");
+    same("virtual ports", before.1.len(), 5)?;
+
+    world.lab().stop("controller").await?;
+    world.lab().start("controller").await?;
+    // A VM that comes is given none of them, though it is the first to ask.
+    for subnet in ["half-six", "half-both"] {
+        let vm = Vm::named(&format!("on-{subnet}")).on(subnet).without_grace();
+        world.cluster.create(VM, vm.object()).await?;
+        world.running(&format!("on-{subnet}")).await?;
+        let place = world.place(&format!("on-{subnet}")).await?;
+        for address in [&place.v4, &place.v6].into_iter().filter(|one| !one.is_empty()) {
+            let said = format!("\"{address}\"");
+            ensure!(!before.0.iter().flatten().any(|one| *one == said), "{place:?}");
+        }
+    }
+    same("the places of the Vips", places().await?, before)
+}
+
 pub(super) async fn a_vip_moves_between_the_ports_that_carry_it(
     world: &mut World,
 ) -> anyhow::Result<()> {

@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod guest;
 pub mod kinds;
 pub mod kube;
+pub mod monitor;
 pub mod northbound;
 pub mod objects;
 pub mod process;

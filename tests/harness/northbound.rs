@@ -28,6 +28,32 @@ pub struct Northbound {
     remote: String,
 }
 
+/// The southbound database behind a socket, as `ovn-sbctl` shows it.
+#[derive(Clone, Debug)]
+pub struct Southbound {
+    remote: String,
+}
+
+impl Southbound {
+    /// Of a remote such as `unix:/…/sb.sock`.
+    #[must_use]
+    pub fn at(remote: String) -> Self {
+        Self { remote }
+    }
+
+    /// These columns of every row of a table, as `ovn-sbctl` prints them in JSON.
+    ///
+    /// # Errors
+    /// When the database does not answer within ten seconds.
+    pub async fn rows(
+        &self,
+        table: &str,
+        columns: &str,
+    ) -> anyhow::Result<Vec<BTreeMap<String, Value>>> {
+        rows_of("ovn-sbctl", &self.remote, table, columns).await
+    }
+}
+
 impl Northbound {
     /// Of a remote such as `unix:/…/nb.sock`.
     #[must_use]
@@ -106,31 +132,40 @@ impl Northbound {
         table: &str,
         columns: &str,
     ) -> anyhow::Result<Vec<BTreeMap<String, Value>>> {
-        let output = Command::new("ovn-nbctl")
-            .args(["--timeout=10", "--no-leader-only", "--format=json", "--data=json"])
-            .arg(format!("--db={}", self.remote))
-            .arg(format!("--columns={columns}"))
-            .args(["list", table])
-            .kill_on_drop(true)
-            .output()
-            .await?;
-        anyhow::ensure!(
-            output.status.success(),
-            "ovn-nbctl: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-        let answer: Value = serde_json::from_slice(&output.stdout)?;
-        let headings = answer["headings"].as_array().context("a table has headings")?;
-        let headings: Vec<String> = headings.iter().map(text).collect();
-        let rows = answer["data"].as_array().context("a table has data")?;
-        Ok(rows
-            .iter()
-            .map(|row| {
-                let cells = row.as_array().into_iter().flatten().cloned();
-                headings.iter().cloned().zip(cells).collect()
-            })
-            .collect())
+        rows_of("ovn-nbctl", &self.remote, table, columns).await
     }
+}
+
+async fn rows_of(
+    program: &str,
+    remote: &str,
+    table: &str,
+    columns: &str,
+) -> anyhow::Result<Vec<BTreeMap<String, Value>>> {
+    let output = Command::new(program)
+        .args(["--timeout=10", "--no-leader-only", "--format=json", "--data=json"])
+        .arg(format!("--db={remote}"))
+        .arg(format!("--columns={columns}"))
+        .args(["list", table])
+        .kill_on_drop(true)
+        .output()
+        .await?;
+    anyhow::ensure!(
+        output.status.success(),
+        "{program}: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    let answer: Value = serde_json::from_slice(&output.stdout)?;
+    let headings = answer["headings"].as_array().context("a table has headings")?;
+    let headings: Vec<String> = headings.iter().map(text).collect();
+    let rows = answer["data"].as_array().context("a table has data")?;
+    Ok(rows
+        .iter()
+        .map(|row| {
+            let cells = row.as_array().into_iter().flatten().cloned();
+            headings.iter().cloned().zip(cells).collect()
+        })
+        .collect())
 }
 
 fn text(value: &Value) -> String {

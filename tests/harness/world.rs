@@ -16,7 +16,7 @@ use self::outside::Outside;
 use crate::cluster::{Cluster, Flavour};
 use crate::kinds::{IP, VM, VMI};
 use crate::kube::free_port;
-use crate::northbound::Northbound;
+use crate::northbound::{Northbound, Southbound};
 use crate::process::tail;
 use crate::scratch::Scratch;
 use crate::{berth_binary, eventually, guest_image, same, suite};
@@ -79,6 +79,10 @@ pub enum Part {
     Agent(u8),
     /// The ovsdb-server of the northbound database.
     Northbound,
+    /// The ovsdb-server of the southbound database.
+    Southbound,
+    /// ovn-northd.
+    Northd,
     /// The Kubernetes API: ours, or kube-apiserver.
     Api,
     /// A daemon of a node that is not ours: `ovsdb`, `vswitchd`, `ovn-controller`,
@@ -165,6 +169,12 @@ impl World {
         Northbound::at(self.lab.layout().northbound())
     }
 
+    /// The southbound database.
+    #[must_use]
+    pub fn southbound(&self) -> Southbound {
+        Southbound::at(self.lab.layout().southbound())
+    }
+
     /// kill -9. The part comes back by itself; `back` waits for that.
     ///
     /// # Errors
@@ -179,6 +189,8 @@ impl World {
             Part::Controller => "controller".to_owned(),
             Part::Agent(node) => self.lab.layout().node(node).process("agent"),
             Part::Northbound => "ovsdb-nb".to_owned(),
+            Part::Southbound => "ovsdb-sb".to_owned(),
+            Part::Northd => "northd".to_owned(),
             Part::Daemon(node, name) => self.lab.layout().node(node).process(name),
         };
         let pid = self.lab.kill(&name)?;

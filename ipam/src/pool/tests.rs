@@ -249,20 +249,47 @@ fn a_commit_that_was_lost_to_another_controller_is_undone() {
     assert_eq!(pool.allocate(mine, 100), Ok(addr("10.0.0.2")));
 }
 
+/// So many values a pool holds in memory, by what it prints of itself.
+fn values(pool: &Pool) -> usize {
+    format!("{pool:?}").matches(", ").count()
+}
+
 #[test]
 fn a_large_network_costs_as_little_as_a_small_one() {
-    for network in ["10.0.0.0/8", "fd00::/48", "fd00:0:0:1::/64"] {
+    let networks = [
+        ("10.0.0.0/22", 1022),
+        ("10.0.0.0/8", (1 << 24) - 2),
+        ("fd00::/118", (1 << 10) - 1),
+        ("fd00:0:0:1::/64", (1 << 64) - 1),
+        ("fd00::/48", (1 << 80) - 1),
+    ];
+    let mut costs: Vec<Vec<usize>> = Vec::new();
+    for (network, all) in networks {
         let mut pool = pool(network);
-        let (top, all) = match network {
-            "10.0.0.0/8" => ("10.255.255.254", (1 << 24) - 2),
-            "fd00::/48" => ("fd00::ffff:ffff:ffff:ffff:ffff", (1 << 80) - 1),
-            _ => ("fd00:0:0:1:ffff:ffff:ffff:ffff", (1 << 64) - 1),
-        };
         assert_eq!(pool.available(), all);
-        assert_eq!(pool.claim(owner("top"), addr(top), 0), Ok(()));
+        // Of IPv4 two addresses are the network's own, of IPv6 one.
+        let empty = values(&pool);
+        assert!(empty < 50, "{network}: {empty}");
+        let mut cost = Vec::new();
+        let top = pool.address(all);
+        assert_eq!(pool.claim(owner("top"), top, 0), Ok(()));
         assert_eq!(pool.available(), all - 1);
-        assert_eq!(pool.iter().collect::<Vec<_>>(), [(addr(top), owner("top"))]);
+        assert_eq!(pool.iter().collect::<Vec<_>>(), [(top, owner("top"))]);
+        cost.push(values(&pool) - empty);
+        // Every second one comes back, so that it is full of holes.
+        let names: Vec<_> = (0..200).map(|number| number.to_string()).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        allocate(&mut pool, &names, 0);
+        cost.push(values(&pool) - empty);
+        for name in names.iter().step_by(2) {
+            pool.release(owner(name), 1);
+        }
+        cost.push(values(&pool) - empty);
+        costs.push(cost);
     }
+    // Neither the size nor the family makes a difference, and an address costs some values.
+    assert!(costs.iter().all(|cost| *cost == costs[0]), "{costs:?}");
+    assert!(costs[0][1] > 200 && costs[0][2] < 200 * 10, "{:?}", costs[0]);
 }
 
 #[test]

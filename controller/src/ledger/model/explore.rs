@@ -25,9 +25,8 @@ pub(super) trait System: Sized {
     fn check(&mut self, state: &Self::State) -> Result<(), String>;
 }
 
-/// How far it went.
-#[expect(dead_code, reason = "to be printed")]
-#[derive(Clone, Copy, Debug)]
+/// How many states there are, all of which were looked at, and how far the last is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Explored {
     pub(super) states: usize,
     pub(super) depth: usize,
@@ -67,6 +66,7 @@ pub(super) fn explore<S: System>(system: &mut S) -> Result<Explored, Counterexam
             }
         }
     }
+    assert_eq!(known.len(), arrivals.len());
     Ok(Explored { states: arrivals.len(), depth: deepest })
 }
 
