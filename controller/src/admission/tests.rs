@@ -104,7 +104,9 @@ fn what_is_written_at_length_is_told_briefly_and_soon() {
         let took = begun.elapsed();
         assert!(said.contains(words), "{said:?} does not say {words:?}");
         assert!(said.len() < 4096, "{} bytes are said of {words}", said.len());
-        assert!(took < std::time::Duration::from_secs(2), "{words}: {took:?}");
+        // What looks at each entry for each other one takes far longer. A machine that has
+        // other things to do takes some seconds for what does not.
+        assert!(took < std::time::Duration::from_secs(10), "{words}: {took:?}");
     }
 }
 
