@@ -77,6 +77,45 @@ fn subnets() -> Vec<Case> {
             both(("natOutgoing", json!(true)), ("externalEgressGateway", json!("10.9.0.1"))),
             &["spec.externalEgressGateway", "exclude each other"],
         ),
+        (
+            Rule,
+            with("gateway", json!("10.2.0.1")),
+            &["spec.gateway", "10.2.0.1", "10.1.0.0/24", "choose an address of the subnet"],
+        ),
+        (
+            Rule,
+            both(
+                ("cidrBlock", json!("10.1.0.0/24,fd01::/64")),
+                ("gateway", json!("10.1.0.1,fd02::1")),
+            ),
+            &["spec.gateway", "fd02::1", "fd01::/64", "choose an address of the subnet"],
+        ),
+        (Rule, with("vips", json!(["ten"])), &["spec.vips[0]", "ten", "write an address"]),
+        (
+            Rule,
+            with("allowSubnets", json!(["10.9.0.0/33"])),
+            &["spec.allowSubnets[0]", "10.9.0.0/33", "write a network"],
+        ),
+        (
+            Rule,
+            with("externalEgressGateway", json!("10.1.0.9,gw")),
+            &["spec.externalEgressGateway", "10.1.0.9,gw", "of each family"],
+        ),
+        (
+            Rule,
+            with("u2oInterconnectionIP", json!("10.1.0")),
+            &["spec.u2oInterconnectionIP", "10.1.0", "of each family"],
+        ),
+        (
+            Schema,
+            with("natOutgoingPolicyRules", json!([{"match": {"srcIPs": "ten"}}])),
+            &["spec.natOutgoingPolicyRules[0].match.srcIPs", "ten"],
+        ),
+        (
+            Schema,
+            with("natOutgoingPolicyRules", json!([{"match": {"dstIPs": "10.9.0.0/16;any"}}])),
+            &["spec.natOutgoingPolicyRules[0].match.dstIPs", "10.9.0.0/16;any"],
+        ),
         (Schema, with("cidrBlock", json!(10)), &["spec.cidrBlock", "integer", "string"]),
         (Schema, with("cidrBlock", json!("1".repeat(101))), &["spec.cidrBlock", "100"]),
         (Schema, with("protocol", json!("IPX")), &["spec.protocol", "IPX", "Dual"]),
@@ -198,6 +237,21 @@ fn vpcs() -> Vec<Case> {
         ),
         (Rule, policy(json!({"action": "reroute"})), &["nextHopIP", "write one address"]),
         (
+            Rule,
+            policy(json!({"action": "reroute", "nextHopIP": "10.1.0.9,gw"})),
+            &["spec.policyRoutes[0].nextHopIP", "10.1.0.9,gw", "write one address"],
+        ),
+        (
+            Rule,
+            route("cidr", json!("10.9.0.0/33")),
+            &["spec.staticRoutes[0].cidr", "10.9.0.0/33", "write a network"],
+        ),
+        (
+            Rule,
+            route("nextHopIP", json!("gw")),
+            &["spec.staticRoutes[0].nextHopIP", "gw", "write one address"],
+        ),
+        (
             Schema,
             json!({"vpcPeerings": [{"remoteVpc": "b"}]}),
             &["spec.vpcPeerings[0].localConnectIP", "Required"],
@@ -206,6 +260,16 @@ fn vpcs() -> Vec<Case> {
             Schema,
             json!({"vpcPeerings": [{"localConnectIP": "10.9.0.1/30"}]}),
             &["spec.vpcPeerings[0].remoteVpc", "Required"],
+        ),
+        (
+            Rule,
+            json!({"vpcPeerings": [{"remoteVpc": "b", "localConnectIP": "10.9.0.1"}]}),
+            &["spec.vpcPeerings[0].localConnectIP", "10.9.0.1", "with its prefix length"],
+        ),
+        (
+            Rule,
+            json!({"vpcPeerings": [{"remoteVpc": "b", "localConnectIP": "10.9.0.1/30,x"}]}),
+            &["spec.vpcPeerings[0].localConnectIP", "10.9.0.1/30,x", "with its prefix length"],
         ),
         (Schema, json!({"namespaces": "default"}), &["spec.namespaces", "array"]),
         (Schema, json!({"enableBfd": "yes"}), &["spec.enableBfd", "boolean"]),
@@ -249,6 +313,11 @@ fn vips() -> Vec<Case> {
             json!({"subnet": "held", "v6ip": "10.0.0.5"}),
             &["spec.v6ip", "10.0.0.5", "IPv6 address"],
         ),
+        (
+            Rule,
+            json!({"subnet": "held", "macAddress": "01:00:00:00:00:01"}),
+            &["spec.macAddress", "01:00:00:00:00:01", "one station"],
+        ),
     ]
 }
 
@@ -263,6 +332,12 @@ fn ips() -> Vec<Case> {
             Rule,
             json!({"subnet": "s", "v6IpAddress": "fd00::g"}),
             &["spec.v6IpAddress", "fd00::g", "write one IPv6"],
+        ),
+        (
+            Rule,
+            json!({"subnet": "held", "podName": "later", "namespace": "default",
+                "macAddress": "02:00:00:00:00"}),
+            &["spec.macAddress", "02:00:00:00:00", "one station"],
         ),
         (Schema, json!({"subnet": 5}), &["spec.subnet", "string"]),
         (
@@ -317,23 +392,34 @@ pub(super) async fn empty_fields_mean_what_absent_ones_do(
     let good = [
         (
             VPC,
-            json!({"namespaces": [], "staticRoutes": [{"policy": "", "cidr": "0.0.0.0/0",
+            json!({"namespaces": [], "policyRoutes": [{"priority": 1, "match": "ip4",
+            "action": "reroute", "nextHopIP": "10.1.0.9, 10.1.0.8"}],
+            "vpcPeerings": [{"remoteVpc": "b", "localConnectIP": "169.254.0.1/30, fd00::1/126"}],
+            "staticRoutes": [{"policy": "", "cidr": "0.0.0.0/0",
             "nextHopIP": "10.1.0.9", "ecmpMode": "", "bfdId": "", "routeTable": ""}]}),
         ),
         (
             SUBNET,
             json!({"vpc": "", "protocol": "", "provider": "", "cidrBlock": "10.1.0.0/24,fd01::/64",
             "gateway": "10.1.0.1,fd01::1", "excludeIps": ["10.1.0.1", "10.1.0.5..10.1.0.9", "fd01::1"],
-            "gatewayType": "", "mtu": 0, "natOutgoing": true, "externalEgressGateway": "", "vlan": ""}),
+            "gatewayType": "", "mtu": 0, "natOutgoing": true, "externalEgressGateway": "",
+            "vlan": "", "u2oInterconnectionIP": "", "vips": [" 10.1.0.8"], "allowSubnets": ["10.9.0.0/16"],
+            "natOutgoingPolicyRules": [{"action": "forward", "match": {"srcIPs": "10.1.0.0/25, 10.1.0.9",
+            "dstIPs": ""}}]}),
         ),
         (
             POOL,
             json!({"subnet": "s", "ips": ["10.1.0.20", "10.1.0.30..10.1.0.40", "10.1.0.64/28"]}),
         ),
-        (VIP, json!({"subnet": "s", "type": "", "v4ip": "", "v6ip": "fd01::9", "selector": []})),
+        (
+            VIP,
+            json!({"subnet": "s", "type": "", "v4ip": "", "v6ip": "fd01::9", "macAddress": "",
+            "selector": []}),
+        ),
         (
             IP,
-            json!({"subnet": "s", "v4IpAddress": "10.1.0.50", "v6IpAddress": "", "podName": "web"}),
+            json!({"subnet": "s", "v4IpAddress": "10.1.0.50", "v6IpAddress": "", "podName": "web",
+            "macAddress": "02-00-00-00-0a-0B"}),
         ),
     ];
     for (kind, spec) in good {
@@ -380,6 +466,43 @@ pub(super) async fn what_others_rely_on_cannot_be_changed(
         cluster.gone(kind, "kept", SOON).await?;
     }
     Ok(())
+}
+
+/// What a Vip's status says that it has; whatever it asks for besides is refused.
+pub(super) async fn what_a_vip_was_given_stays(cluster: &mut Cluster) -> anyhow::Result<()> {
+    let mut vip = object(VIP, "given", &json!({"subnet": "s"}));
+    cluster.create(VIP, vip.clone()).await?;
+    let free = json!({"v6ip": "fd00::7"});
+    cluster.merge(VIP, "given", json!({"spec": free})).await.context("nothing is given yet")?;
+    cluster.merge(VIP, "given", json!({"spec": {"v6ip": ""}})).await?;
+    vip["status"] = json!({"v4ip": "10.1.0.9", "v6ip": "fd00::9", "mac": "02:00:00:00:00:09"});
+    let given = json!({"status": vip["status"]});
+    cluster.merge(VIP, "given", given).await?;
+    let cases: [(Value, Option<&[&str]>); 7] = [
+        (json!({"v4ip": "10.1.0.8"}), Some(&["spec.v4ip", "10.1.0.8", "it stays", "10.1.0.9"])),
+        (json!({"v6ip": "fd00::8"}), Some(&["spec.v6ip", "fd00::8", "it stays", "fd00::9"])),
+        (
+            json!({"macAddress": "02:00:00:00:00:08"}),
+            Some(&["spec.macAddress", "02:00:00:00:00:08", "it stays", "make another Vip"]),
+        ),
+        (json!({"v4ip": "10.1.0.9", "v6ip": "fd00:0::9"}), None),
+        (json!({"macAddress": "02-00-00-00-00-09"}), None),
+        (json!({"v4ip": "", "macAddress": ""}), None),
+        (json!({"selector": ["app:web"], "namespace": "default"}), None),
+    ];
+    for (change, refusal) in cases {
+        let changed = cluster.merge(VIP, "given", json!({"spec": change})).await;
+        match (changed, refusal) {
+            (Ok(()), None) => {}
+            (Err(error), Some(words)) => {
+                let said = format!("{error:#}");
+                let missing = words.iter().find(|word| !said.contains(**word));
+                ensure!(missing.is_none(), "{change}: {missing:?} is not said: {said}");
+            }
+            (outcome, _) => anyhow::bail!("{change}: {outcome:?}"),
+        }
+    }
+    cluster.delete(VIP, "given").await
 }
 
 /// A VM's template is KubeVirt's; what is checked of it here is what its type says.

@@ -7,6 +7,8 @@ mod ip_pool;
 mod limits;
 pub(crate) mod rules;
 mod subnet;
+#[cfg(test)]
+mod upstream;
 pub(crate) mod vip;
 mod vpc;
 
@@ -16,10 +18,13 @@ pub use ip::{Ip, IpSpec};
 pub use ip_pool::{IpPool, IpPoolSpec, IpPoolStatus};
 pub use limits::{Limit, limits, most};
 pub use subnet::{
-    Subnet, SubnetAcl, SubnetNatRule, SubnetNatRuleMatch, SubnetSpec, SubnetStatus, U2oFeatures,
+    Subnet, SubnetAcl, SubnetNatRule, SubnetNatRuleMatch, SubnetNatRuleStatus, SubnetSpec,
+    SubnetStatus, U2oFeatures,
 };
 pub use vip::{Vip, VipSpec, VipStatus};
-pub use vpc::{BfdPort, PolicyRoute, StaticRoute, Vpc, VpcPeering, VpcSpec, VpcStatus};
+pub use vpc::{
+    BfdPort, BfdPortStatus, PolicyRoute, StaticRoute, Vpc, VpcPeering, VpcSpec, VpcStatus,
+};
 
 /// Holds a deleted Subnet or Vpc until nobody uses it; the controller puts it on
 /// and takes it off (upstream `pkg/util/const.go`, `KubeOVNControllerFinalizer`).

@@ -21,6 +21,12 @@ const LONGEST_ADDRESS: i64 = 45;
 const LONGEST_NAME: i64 = 253;
 /// Longest text of one range of addresses.
 const LONGEST_RANGE: i64 = 2 * LONGEST_ADDRESS + 4;
+/// Longest text of one network.
+const LONGEST_NETWORK: i64 = LONGEST_ADDRESS + 4;
+/// Longest list of networks that is one text.
+const LONGEST_LIST: i64 = 1024;
+/// Longest list of next hops that is one text. What a rule may cost is reckoned from it.
+const LONGEST_HOPS: i64 = 512;
 
 /// Puts the rules of `kubeovn.io` on the definition, if it is one of that group.
 pub(crate) fn constrain(definition: &mut CustomResourceDefinition) {
@@ -43,6 +49,9 @@ pub(crate) fn constrain(definition: &mut CustomResourceDefinition) {
         for Limit { field, most, .. } in limits(&kind) {
             spec.field(field).at_most(i64::try_from(*most).unwrap_or(i64::MAX));
         }
+        if kind == "Vip" {
+            given(&mut root);
+        }
     });
 }
 
@@ -51,6 +60,15 @@ fn vpc(spec: &mut At<'_>) {
     route.field("policy").one_of(&["", "policySrc", "policyDst"]);
     route.field("ecmpMode").one_of(&["", "ecmp_symmetric_reply"]);
     route.requires(&["cidr", "nextHopIP"]);
+    let mut cidr = route.field("cidr");
+    cidr.no_longer_than(LONGEST_NETWORK);
+    cidr.rule_with(
+        "isCIDR(self) || isIP(self)",
+        &said("cidr", "write a network such as 10.0.0.0/24, or an address"),
+    );
+    let mut hop = route.field("nextHopIP");
+    hop.no_longer_than(LONGEST_ADDRESS);
+    hop.rule_with("isIP(self)", &said("nextHopIP", "write one address"));
 
     let mut policy = spec.field("policyRoutes").each();
     policy.field("priority").between(0, 32_767);
@@ -60,8 +78,25 @@ fn vpc(spec: &mut At<'_>) {
         "self.action != 'reroute' || (has(self.nextHopIP) && self.nextHopIP != '')",
         "nextHopIP is empty: with action reroute write one address, or several of one family with a comma between",
     );
+    policy.field("nextHopIP").no_longer_than(LONGEST_HOPS);
+    policy.add(ValidationRule {
+        rule: "self.action != 'reroute' || !has(self.nextHopIP) || self.nextHopIP == '' || self.nextHopIP.split(',').all(one, isIP(one.trim()))".to_owned(),
+        message_expression: Some(
+            "'nextHopIP is \"' + self.nextHopIP + '\": write one address, or several of one family with a comma between'".to_owned(),
+        ),
+        field_path: Some(".nextHopIP".to_owned()),
+        ..ValidationRule::default()
+    });
 
-    spec.field("vpcPeerings").each().requires(&["remoteVpc", "localConnectIP"]);
+    let mut peering = spec.field("vpcPeerings").each();
+    peering.requires(&["remoteVpc", "localConnectIP"]);
+    let mut local = peering.field("localConnectIP");
+    local.no_longer_than(LONGEST_PAIR);
+    local.rule_with(
+        // Without a loop over many parts, of which there are two at most.
+        "isCIDR(self) || (self.split(',').size() == 2 && isCIDR(self.split(',')[0].trim()) && isCIDR(self.split(',')[1].trim()))",
+        &said("localConnectIP", "write an address with its prefix length, such as 169.254.0.1/30"),
+    );
 }
 
 fn subnet(spec: &mut At<'_>) {
@@ -81,7 +116,26 @@ fn subnet(spec: &mut At<'_>) {
     acl.field("priority").between(0, 32_767);
     acl.field("action").one_of(&["allow-related", "allow-stateless", "allow", "drop", "reject"]);
     acl.requires(&["direction", "match", "action"]);
-    spec.field("natOutgoingPolicyRules").each().field("action").one_of(&["", "nat", "forward"]);
+    let mut exception = spec.field("natOutgoingPolicyRules").each();
+    exception.field("action").one_of(&["", "nat", "forward"]);
+    for field in ["srcIPs", "dstIPs"] {
+        let mut matches = exception.field("match");
+        matches.field(field).no_longer_than(LONGEST_LIST);
+        matches.field(field).matching(NETWORKS);
+    }
+    spec.field("vips").each().rule_with("isIP(self.trim())", &said("vips", "write an address"));
+    spec.field("allowSubnets").each().rule_with(
+        "isCIDR(self) || isIP(self)",
+        &said("allowSubnets", "write a network such as 10.0.0.0/24"),
+    );
+    for field in ["externalEgressGateway", "u2oInterconnectionIP"] {
+        let mut addresses = spec.field(field);
+        addresses.no_longer_than(LONGEST_PAIR);
+        addresses.rule_with(
+            "self == '' || self.split(',').all(one, isIP(one.trim()))",
+            &said(field, "write an address of each family, with a comma between"),
+        );
+    }
 
     for fixed in fixed_fields("Subnet") {
         spec.field(fixed.name).no_longer_than(253);
@@ -103,6 +157,10 @@ fn subnet(spec: &mut At<'_>) {
         "!has(self.gateway) || self.gateway == '' || self.gateway.split(',').all(one, isIP(one.trim()))",
         "'spec.gateway is \"' + self.gateway + '\": write an address of each family, with a comma between'",
     );
+    spec.rule_with(
+        "!has(self.gateway) || !has(self.cidrBlock) || !self.cidrBlock.split(',').all(net, isCIDR(net.trim())) || self.gateway.split(',').all(one, !isIP(one.trim()) || self.cidrBlock.split(',').exists(net, cidr(net.trim()).containsIP(one.trim())))",
+        "'spec.gateway: ' + self.gateway + ' is not in spec.cidrBlock ' + self.cidrBlock + ': choose an address of the subnet'",
+    );
 }
 
 fn ip_pool(spec: &mut At<'_>) {
@@ -121,7 +179,7 @@ fn vip(spec: &mut At<'_>) {
     for name in ["namespace", "subnet"] {
         spec.field(name).no_longer_than(LONGEST_NAME);
     }
-    spec.field("macAddress").no_longer_than(LONGEST_ADDRESS);
+    mac(spec, "write a MAC address of one station, such as 02:00:00:00:00:01, or leave it out");
     address(spec, "v4ip", 4);
     address(spec, "v6ip", 6);
 }
@@ -132,7 +190,7 @@ fn ip(spec: &mut At<'_>) {
         spec.field(name).no_longer_than(LONGEST_NAME);
     }
     spec.field("ipAddress").no_longer_than(LONGEST_PAIR);
-    spec.field("macAddress").no_longer_than(LONGEST_ADDRESS);
+    mac(spec, "write a MAC address of one station, such as 02:00:00:00:00:01");
     address(spec, "v4IpAddress", 4);
     address(spec, "v6IpAddress", 6);
 }
@@ -142,6 +200,48 @@ fn stays(spec: &mut At<'_>, kind: &str) {
     for fixed in fixed_fields(kind) {
         spec.field(fixed.name).rule("oldSelf == '' || self == oldSelf", &fixed.rule_message());
     }
+}
+
+/// What a Vip was given stays, whatever else is written; its subnet does so anyway.
+fn given(vip: &mut At<'_>) {
+    let same_address = "isIP(self.spec.{f}) && isIP(oldSelf.status.{g}) && ip(self.spec.{f}) == ip(oldSelf.status.{g})";
+    let same_mac = "self.spec.{f}.trim().lowerAscii().replace('-', ':') == oldSelf.status.{g}";
+    for (field, shown, same) in [
+        ("v4ip", "v4ip", same_address),
+        ("v6ip", "v6ip", same_address),
+        ("macAddress", "mac", same_mac),
+    ] {
+        for (name, longest) in [("v4ip", LONGEST_ADDRESS), ("v6ip", LONGEST_ADDRESS), ("mac", 17)] {
+            vip.field("status").field(name).no_longer_than(longest);
+        }
+        let same = same.replace("{f}", field).replace("{g}", shown);
+        let was = format!("(has(oldSelf.status.{shown}) ? oldSelf.status.{shown} : '')");
+        vip.add(ValidationRule {
+            rule: format!(
+                "!has(oldSelf.status) || !has(oldSelf.status.mac) || oldSelf.status.mac == '' || !has(self.spec.{field}) || self.spec.{field} == '' || (has(oldSelf.spec.{field}) && self.spec.{field} == oldSelf.spec.{field}) || (has(oldSelf.status.{shown}) && {same})"
+            ),
+            message_expression: Some(format!(
+                "'spec.{field} is \"' + self.spec.{field} + '\": it stays \"' + {was} + '\", since what a Vip was given does not change: write that again, or make another Vip'"
+            )),
+            field_path: Some(format!(".spec.{field}")),
+            ..ValidationRule::default()
+        });
+    }
+}
+
+/// The address of one station.
+fn mac(spec: &mut At<'_>, advice: &str) {
+    let mut mac = spec.field("macAddress");
+    mac.no_longer_than(LONGEST_ADDRESS);
+    mac.rule_with(
+        "self.trim() == '' || self.trim().matches('^[0-9A-Fa-f][02468ACEace]([:-][0-9A-Fa-f]{2}){5}$')",
+        &said("macAddress", advice),
+    );
+}
+
+/// The message of a rule about a text: field, value, and what to write instead.
+fn said(field: &str, advice: &str) -> String {
+    format!("'{field} is \"' + self + '\": {advice}'")
 }
 
 /// An address of one family.
@@ -159,6 +259,9 @@ fn address(spec: &mut At<'_>, field: &str, family: u8) {
 
 /// `a`, `a..b` or `a/prefix`, as far as letters go.
 const RANGE: &str = "^ *[0-9A-Fa-f:.]+(/[0-9]{1,3})? *$";
+
+/// The same with commas between.
+const NETWORKS: &str = "^[0-9A-Fa-f:./, ]*$";
 
 /// What a field says stays; empty says `default`.
 fn same_or(field: &str, default: &str) -> String {

@@ -197,6 +197,19 @@ pub struct SubnetNatRule {
     pub action: String,
 }
 
+/// One exception from outgoing NAT that is in force.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SubnetNatRuleStatus {
+    /// Its name among the others.
+    #[serde(rename = "ruleID")]
+    pub rule_id: String,
+    /// Which packets.
+    pub r#match: SubnetNatRuleMatch,
+    /// `nat` or `forward`.
+    pub action: String,
+}
+
 /// Which packets an exception from outgoing NAT is for.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(default)]
@@ -249,9 +262,23 @@ pub struct SubnetStatus {
     pub v6_using_range: String,
     /// The node of a centralised gateway.
     pub activate_gateway: String,
+    /// The row of the DHCP options: upstream's, here the agent answers.
+    #[serde(rename = "dhcpV4OptionsUUID")]
+    pub dhcp_v4_options_uuid: String,
+    /// The same for DHCPv6.
+    #[serde(rename = "dhcpV6OptionsUUID")]
+    pub dhcp_v6_options_uuid: String,
+    /// The exceptions from outgoing NAT in force: upstream's, there are none here.
+    pub nat_outgoing_policy_rules: Vec<SubnetNatRuleStatus>,
     /// The address of the joint between underlay and overlay.
     #[serde(rename = "u2oInterconnectionIP")]
     pub u2o_interconnection_ip: String,
+    /// The Ethernet address of the same: upstream's, there is no such joint here.
+    #[serde(rename = "u2oInterconnectionMAC")]
+    pub u2o_interconnection_mac: String,
+    /// The VPC of the same.
+    #[serde(rename = "u2oInterconnectionVPC")]
+    pub u2o_interconnection_vpc: String,
     /// Where the questions of the switch's multicast querier come from.
     #[serde(rename = "mcastQuerierIP")]
     pub mcast_querier_ip: String,

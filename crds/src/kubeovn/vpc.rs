@@ -1,5 +1,6 @@
 //! Vpc: a router of its own, and the subnets behind it.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,9 +9,7 @@ use crate::condition::Condition;
 
 /// A virtual private cloud: one logical router. Upstream
 /// `pkg/apis/kubeovn/v1/vpc.go`.
-#[derive(
-    Clone, CustomResource, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize,
-)]
+#[derive(Clone, CustomResource, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[kube(
     group = "kubeovn.io",
     version = "v1",
@@ -110,13 +109,28 @@ pub struct VpcPeering {
 }
 
 /// The router port that BFD sessions use.
-#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BfdPort {
     /// Whether it is made.
     pub enabled: bool,
     /// Its address.
     pub ip: String,
+    /// The nodes that it may be on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_selector: Option<LabelSelector>,
+}
+
+/// The router port that BFD sessions use, once it is there.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(default)]
+pub struct BfdPortStatus {
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub ip: String,
+    /// The nodes that it may be on.
+    pub nodes: Vec<String>,
 }
 
 /// What became of a Vpc.
@@ -143,4 +157,18 @@ pub struct VpcStatus {
     pub extra_external_subnets: Vec<String>,
     /// As in the spec, once in force.
     pub enable_bfd: bool,
+    /// The load balancers of the router: upstream's, there are none here.
+    pub tcp_load_balancer: String,
+    /// The same of UDP.
+    pub udp_load_balancer: String,
+    /// The same of SCTP.
+    pub sctp_load_balancer: String,
+    /// The same that keep a client with its server.
+    pub tcp_session_load_balancer: String,
+    /// The same of UDP.
+    pub udp_session_load_balancer: String,
+    /// The same of SCTP.
+    pub sctp_session_load_balancer: String,
+    /// The router port of BFD sessions: upstream's, there is none here.
+    pub bfd_port: Option<BfdPortStatus>,
 }
