@@ -22,6 +22,15 @@ pub trait Admission: fmt::Debug + Send + Sync {
     fn review(&self, plural: &str, old: Option<&Value>, new: &Value)
     -> Result<Vec<String>, String>;
 
+    /// Whether `object` may be deleted by whoever asks for it; then what that one is warned
+    /// of. Asked once, when the deletion begins.
+    ///
+    /// # Errors
+    /// What whoever asks is told.
+    fn leaves(&self, _plural: &str, _object: &Value) -> Result<Vec<String>, String> {
+        Ok(Vec::new())
+    }
+
     /// Whether it is to be told of objects of this kind, all that there are and all that
     /// change.
     fn follows(&self, _group: &str, _plural: &str) -> bool {

@@ -15,7 +15,7 @@ use crate::patch::Patch;
 use crate::path::ResourcePath;
 use crate::registry::{Resource, Strategy};
 use crate::status::{ApiError, Cause};
-use crate::store::{Key, Mode, Outcome};
+use crate::store::{Key, Mode, Outcome, Warnings};
 use crate::write::{self, Deleting, Part, Propagation, Writing};
 
 /// Tries at a name that is not taken, for `generateName`.
@@ -184,12 +184,15 @@ impl Write<'_> {
             return Err(ApiError::method_not_allowed());
         }
         let (deleting, mode) = self.deleting()?;
-        let outcome = self.delete_one(self.key(self.name()), deleting, mode).await?;
-        self.deleted(outcome)
+        let writing = Writing::default();
+        let key = self.key(self.name());
+        let outcome = self.delete_one(&writing.warnings, key, deleting, mode).await?;
+        self.deleted(outcome, &writing)
     }
 
     async fn delete_one(
         &self,
+        warnings: &Warnings,
         key: Key,
         deleting: Deleting,
         mode: Mode,
@@ -200,7 +203,7 @@ impl Write<'_> {
             let current = current.ok_or_else(|| ApiError::not_found(resource.subject(&name)))?;
             write::delete(&resource, current, &deleting)
         };
-        self.server.store.mutate(key, mode, decide).await
+        self.server.store.mutate_for(warnings.clone(), key, mode, decide).await
     }
 
     /// Deletes what the selectors match; answers with the list of it.
@@ -209,6 +212,7 @@ impl Write<'_> {
         let selector = self.call.selector()?;
         let namespace = self.path.namespace.as_deref();
         let (objects, version) = self.server.store.list(&self.resource.collection, namespace);
+        let warnings = Warnings::default();
         let mut deletions = vec![];
         let mut items = vec![];
         for stored in objects {
@@ -217,7 +221,7 @@ impl Write<'_> {
             if selector.matches(&view) {
                 let namespace = object::namespace(&object);
                 let key = Key::new(&self.resource.collection, namespace, object::name(&object));
-                deletions.push(self.delete_one(key, deleting.clone(), mode));
+                deletions.push(self.delete_one(&warnings, key, deleting.clone(), mode));
                 items.push(view);
             }
         }
@@ -232,7 +236,8 @@ impl Write<'_> {
             "apiVersion": self.resource.api_version(),
             "metadata": {"resourceVersion": version.to_string()},
             "items": items,
-        })))
+        }))
+        .with_warnings(&warnings.lock()))
     }
 
     /// `DeleteOptions`, from the body and from the query.
@@ -288,9 +293,9 @@ impl Write<'_> {
     }
 
     /// A `Status` for an object that is gone, the object while it waits for its finalizers.
-    fn deleted(&self, outcome: Outcome) -> Result<Reply, ApiError> {
+    fn deleted(&self, outcome: Outcome, writing: &Writing) -> Result<Reply, ApiError> {
         let Outcome::Removed(stored) = outcome else {
-            return self.written(outcome, &Writing::default());
+            return self.written(outcome, writing);
         };
         let mut details = json!({"name": self.name()});
         if !self.resource.group.is_empty() {
@@ -304,7 +309,8 @@ impl Write<'_> {
             "metadata": {},
             "status": "Success",
             "details": details,
-        })))
+        }))
+        .with_warnings(&writing.warnings.lock()))
     }
 }
 

@@ -161,10 +161,12 @@ impl Writer {
             Change::Remove(value) => (value, true),
         };
         drop(state);
-        if !removed {
-            let warned = self.review(&key, current.as_deref(), &value)?;
-            warnings.lock().extend(warned);
-        }
+        let warned = match (removed, current.as_deref()) {
+            (true, Some(current)) => self.leaves(&key, current)?,
+            (true, None) => vec![],
+            (false, current) => self.review(&key, current, &value)?,
+        };
+        warnings.lock().extend(warned);
         if mode == Mode::DryRun {
             let version = current.as_ref().map_or(0, |stored| stored.version);
             let object = Arc::new(Stored { version, json: bytes_of(&value) });
@@ -185,8 +187,35 @@ impl Writer {
             return Ok(vec![]);
         }
         let old = current.map(Stored::value);
-        let reviewed = || self.admission.review(plural, old.as_ref(), new);
-        match std::panic::catch_unwind(AssertUnwindSafe(reviewed)) {
+        match old {
+            // A finalizer holds it.
+            Some(old) if object::is_deleting(new) && !object::is_deleting(&old) => {
+                self.answer(key, || self.admission.leaves(plural, &old))
+            }
+            old => self.answer(key, || self.admission.review(plural, old.as_ref(), new)),
+        }
+    }
+
+    /// The same when the object is to go at once.
+    fn leaves(&self, key: &Key, current: &Stored) -> Result<Vec<String>, ApiError> {
+        let (group, plural) = key.collection.parts();
+        if !self.admission.looks_at(group, plural) {
+            return Ok(vec![]);
+        }
+        let object = current.value();
+        if object::is_deleting(&object) {
+            return Ok(vec![]);
+        }
+        self.answer(key, || self.admission.leaves(plural, &object))
+    }
+
+    fn answer(
+        &self,
+        key: &Key,
+        ask: impl FnOnce() -> Result<Vec<String>, String>,
+    ) -> Result<Vec<String>, ApiError> {
+        let (group, plural) = key.collection.parts();
+        match std::panic::catch_unwind(AssertUnwindSafe(ask)) {
             Ok(Ok(warnings)) => Ok(warnings),
             Ok(Err(why)) => {
                 Err(ApiError::forbidden(Subject { group, plural, name: &key.name }, &why))
