@@ -60,6 +60,10 @@ fn networks() -> Vec<Spec> {
     let selector = json!([{"matchExpressions": [{"key": "a", "operator": "Is"}]}]);
     let route = |cidr: &str, hop: &str| json!({"staticRoutes": [{"cidr": cidr, "nextHopIP": hop}]});
     let policy = |matches: &str, action: &str, hop: &str| json!({"policyRoutes": [{"priority": 1, "match": matches, "action": action, "nextHopIP": hop}]});
+    let peering = |addresses: &[&str]| {
+        let one = |one: &&str| json!({"remoteVpc": "stage", "localConnectIP": one});
+        json!({"vpcPeerings": addresses.iter().map(one).collect::<Vec<_>>()})
+    };
     let six = json!({"vpc": "stage", "cidrBlock": "fd91::/64", "mtu": 1000});
     vec![
         (SUBNET, json!({"vpc": "stage"}), &["spec.cidrBlock", "write a network"]),
@@ -77,6 +81,21 @@ fn networks() -> Vec<Spec> {
             SUBNET,
             with("cidrBlock", json!("10.90.0.128/25")),
             &["spec.cidrBlock", "10.90.0.128/25", "overlaps", "held"],
+        ),
+        (
+            SUBNET,
+            json!({"cidrBlock": "10.100.0.0/16"}),
+            &["spec.cidrBlock", "10.100.0.0/16", "10.96.0.0/12", "--service-cluster-ip-range"],
+        ),
+        (
+            SUBNET,
+            json!({"cidrBlock": "100.64.9.0/24"}),
+            &["spec.cidrBlock", "100.64.9.0/24", "100.64.0.0/16", "--node-switch-cidr"],
+        ),
+        (
+            SUBNET,
+            json!({"vpc": "bound", "cidrBlock": "10.98.0.0/24", "namespaces": ["mine", "other"]}),
+            &["spec.namespaces[1]", "other", "spec.namespaces of Vpc", "add it there"],
         ),
         (SUBNET, with("gateway", json!("10.92.0.1")), &["spec.gateway", "10.92.0.1", "choose"]),
         (SUBNET, with("gateway", json!("10.91.0.0")), &["spec.gateway", "10.91.0.0", "choose"]),
@@ -123,6 +142,20 @@ fn networks() -> Vec<Spec> {
             &["spec.ipv6RAConfigs", "fd96::/112", "write address_mode=dhcpv6_stateful"],
         ),
         (
+            SUBNET,
+            of("10.96.0.0/24", "externalEgressGateway", json!("10.96.0.9,gw")),
+            &["spec.externalEgressGateway", "10.96.0.9,gw", "of each family"],
+        ),
+        (
+            SUBNET,
+            of(
+                "10.97.0.0/24",
+                "natOutgoingPolicyRules",
+                json!([{"action": "forward", "match": {"srcIPs": "10.97.0.0/25,fd00::/64"}}]),
+            ),
+            &["spec.natOutgoingPolicyRules[0].match.srcIPs", "fd00::/64", "of one family"],
+        ),
+        (
             VPC,
             route("10.0.0.0/33", "10.0.0.1"),
             &["spec.staticRoutes[0].cidr", "10.0.0.0/33", "write a network"],
@@ -131,6 +164,16 @@ fn networks() -> Vec<Spec> {
             VPC,
             route("10.0.0.0/8", "x"),
             &["spec.staticRoutes[0].nextHopIP", "x", "write one address"],
+        ),
+        (
+            VPC,
+            peering(&["169.254.0.1"]),
+            &["spec.vpcPeerings[0].localConnectIP", "169.254.0.1", "with its prefix length"],
+        ),
+        (
+            VPC,
+            peering(&["169.254.0.1/30", "169.254.1.1/30"]),
+            &["spec.vpcPeerings[1].remoteVpc", "stage", "remove one of them"],
         ),
         (VPC, policy(" ", "drop", ""), &["spec.policyRoutes[0].match", "write an expression"]),
         (
@@ -247,10 +290,36 @@ fn machines() -> Vec<(Value, &'static [&'static str])> {
     ]
 }
 
+/// Changes of what [`stage`] has made that cannot be, and what their refusals say.
+fn edits() -> Vec<(Kind, &'static str, Value, &'static [&'static str])> {
+    vec![
+        (
+            VIP,
+            "floating",
+            json!({"v4ip": "10.90.0.7"}),
+            &["spec.v4ip", "10.90.0.7", "it stays \"10.90.0.6\"", "make another Vip"],
+        ),
+        (
+            VIP,
+            "floating",
+            json!({"macAddress": "02:00:00:00:90:06"}),
+            &["spec.macAddress", "02:00:00:00:90:06", "it stays", "make another Vip"],
+        ),
+        (
+            IP,
+            "holder.default",
+            json!({"v4IpAddress": "10.90.0.9"}),
+            &["spec.v4IpAddress", "10.90.0.9", "VirtualMachine default/holder has 10.90.0.5"],
+        ),
+    ]
+}
+
 /// What the table's objects are beside: a subnet with a VM, a Vip and a pool.
 async fn stage(world: &World) -> anyhow::Result<()> {
     let cluster = &world.cluster;
     cluster.create(VPC, vpc("stage")).await?;
+    let bound = json!({"namespaces": ["mine"]});
+    cluster.create(VPC, schema_rules::object(VPC, "bound", &bound)).await?;
     let held = Subnet::named("held").in_vpc("stage").of("10.90.0.0/24");
     cluster.create(SUBNET, held.object()).await?;
     let holder = Vm::named("holder").on("held").with_address("10.90.0.5");
@@ -281,7 +350,8 @@ async fn clear(cluster: &Cluster, bad: &[Bad]) -> anyhow::Result<()> {
     for (kind, name) in names.clone().chain(made) {
         cluster.delete(kind, name).await?;
     }
-    for (kind, name) in names.chain(made).chain([(SUBNET, "held"), (VPC, "stage")]) {
+    for (kind, name) in names.chain(made).chain([(SUBNET, "held"), (VPC, "stage"), (VPC, "bound")])
+    {
         cluster.delete(kind, name).await?;
         cluster.gone(kind, name, SOON).await?;
     }
@@ -325,13 +395,35 @@ pub(super) async fn all_that_cannot_be_is_refused_when_it_is_written(
         cluster.merge(SUBNET, "held", edit).await,
         &["10.90.0.5", "holder", "Vip floating"],
     )?;
+    for (kind, name, change, words) in edits() {
+        let what = format!("{name}: {change}");
+        refused(&what, cluster.merge(kind, name, json!({"spec": change})).await, words)?;
+    }
     let before = asked(cluster).await?;
     cluster.create(VM, Vm::named("after").on("held").object()).await?;
     world.running("after").await?;
     if let (Some(before), Some(after)) = (before, asked(&world.cluster).await?) {
         ensure!(after == before + 1, "a VM costs {} reviews", after - before);
     }
+    deletions_of_what_is_in_use_are_told(&world.cluster).await?;
     clear(&world.cluster, &bad).await
+}
+
+/// Whoever deletes what is in use is told who uses it, and may.
+async fn deletions_of_what_is_in_use_are_told(cluster: &Cluster) -> anyhow::Result<()> {
+    let told: [(&[&str], &[&str]); 3] = [
+        (&["subnet", "held"], &["the subnet stays in force", "Vip floating"]),
+        (&["vpc", "stage"], &["the vpc stays in force", "Subnet held"]),
+        (&["ip", "holder.default"], &["VirtualMachine default/holder", "is freed"]),
+    ];
+    for (what, words) in told {
+        let command = [&["delete"][..], what, &["--dry-run=server"]].concat();
+        let output = cluster.kubectl(&command).await?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let missing = words.iter().find(|word| !said.contains(**word));
+        ensure!(missing.is_none(), "{what:?}: {missing:?} is not said: {said}");
+    }
+    Ok(())
 }
 
 /// How often the server has asked the webhook, if it has one.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use controller::admission::{self, Facts};
+use controller::reserved::RangeArgs;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +18,9 @@ pub(crate) struct ServerArgs {
     /// told in their conditions alone.
     #[arg(long, value_enum, default_value = "none")]
     admission: By,
+
+    #[command(flatten)]
+    ranges: RangeArgs,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -31,13 +35,16 @@ enum By {
 pub(crate) async fn run(args: ServerArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
     match args.admission {
         By::None => apiserver::run(args.server, shutdown).await,
-        By::Own => apiserver::run_with(args.server, Arc::new(Own::default()), shutdown).await,
+        By::Own => {
+            let facts = Facts::beside(args.ranges.reserved());
+            apiserver::run_with(args.server, Arc::new(Own { facts }), shutdown).await
+        }
     }
 }
 
 /// The rules, and what they go by: the server has no controller's world, so the facts
 /// are kept from what it stores. Stored objects are of the only version of their kinds.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Own {
     facts: Facts,
 }
@@ -54,6 +61,10 @@ impl apiserver::Admission for Own {
         new: &Value,
     ) -> Result<Vec<String>, String> {
         admission::review(&self.facts, plural, old, new)
+    }
+
+    fn leaves(&self, plural: &str, object: &Value) -> Result<Vec<String>, String> {
+        admission::leaves(&self.facts, plural, object)
     }
 
     fn follows(&self, group: &str, plural: &str) -> bool {

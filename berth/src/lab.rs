@@ -150,7 +150,7 @@ impl Lab {
                     "the API cannot have port {port} of 127.0.0.1: choose another with --api-port"
                 )
             })?;
-            let server = api::server(&self.layout, &self.config.binary, port, reviews);
+            let server = api::server(&self.layout, &self.config, port, reviews);
             let server = Process::start(server, &self.news);
             let ready = server.ready(READY).await;
             self.processes.push(server);

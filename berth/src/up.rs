@@ -131,6 +131,7 @@ async fn start(args: &Args, claim: Claim, dir: &Path, progress: &Progress) -> Re
         agent_args: vec!["--emulation".to_owned(), args.emulation.clone()],
         controllers: 1,
         controller_args: Vec::new(),
+        ranges: Vec::new(),
         image_dir: image_dir.clone(),
         hypervisor: true,
         progress: Some(progress.sender()),

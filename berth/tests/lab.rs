@@ -22,6 +22,7 @@ fn config(id: &str, dir: &Path) -> Config {
         agent_args: Vec::new(),
         controllers: 1,
         controller_args: Vec::new(),
+        ranges: Vec::new(),
         image_dir: dir.join("images"),
         hypervisor: true,
         progress: None,

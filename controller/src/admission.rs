@@ -15,8 +15,10 @@
 //! the object said before, so that one with several faults can be mended one by one.
 
 mod addresses;
+mod claims;
 mod facts;
 mod holders;
+mod leaving;
 mod machine;
 mod networks;
 mod owners;
@@ -36,12 +38,13 @@ pub use facts::Facts;
 use facts::Index;
 
 /// The kinds that are looked at, by group and plural.
-pub const KINDS: [(&str, &str); 7] = [
+pub const KINDS: [(&str, &str); 8] = [
     ("kubeovn.io", "vpcs"),
     ("kubeovn.io", "subnets"),
     ("kubeovn.io", "ippools"),
     ("kubeovn.io", "vips"),
     ("kubeovn.io", "ips"),
+    ("k8s.cni.cncf.io", "ipamclaims"),
     ("kubevirt.io", "virtualmachines"),
     ("kubevirt.io", "virtualmachineinstances"),
 ];
@@ -89,17 +92,51 @@ pub fn review(
         return Ok(Vec::new());
     }
     facts.ask(|index| match plural {
-        "vpcs" => judge(old, new, |vpc: &Vpc| networks::vpc(vpc)),
+        "vpcs" => judge(old, new, |vpc: &Vpc| networks::vpc(index, vpc)),
         "subnets" => judge(old, new, |subnet: &Subnet| networks::subnet(index, subnet)),
         "ippools" => judge(old, new, |pool: &IpPool| addresses::pool(index, pool)),
         "vips" => judge(old, new, |vip: &Vip| addresses::vip(index, vip)),
-        "ips" => judge(old, new, |ip: &Ip| addresses::reservation(index, ip)),
+        "ips" => {
+            let warnings = judge(old, new, |ip: &Ip| addresses::reservation(index, ip))?;
+            let edits = edited(old, new, |old, new| addresses::edits(index, old, new));
+            told(&edits).map_or(Ok(warnings), Err)
+        }
+        "ipamclaims" => {
+            let edits = edited(old, new, |old, new| claims::edits(old, new));
+            told(&edits).map_or_else(|| Ok(claims::waits(index, new)), Err)
+        }
         "virtualmachines" => judge(old, new, |vm: &VirtualMachine| machine::vm(index, vm)),
         "virtualmachineinstances" if old.is_none() => {
             judge(old, new, |one: &VirtualMachineInstance| machine::instance(index, one))
         }
         _ => Ok(Vec::new()),
     })
+}
+
+/// Whether `old` may be deleted; then what whoever does it is to be warned of.
+///
+/// # Errors
+/// Why not, and what to do first.
+pub fn leaves(facts: &Facts, plural: &str, old: &Value) -> Result<Vec<String>, String> {
+    if old["metadata"].get("deletionTimestamp").is_some() {
+        return Ok(Vec::new());
+    }
+    let told = facts.ask(|index| match plural {
+        "vpcs" => deleted(old, |vpc| leaving::vpc(index, vpc)),
+        "subnets" => deleted(old, |subnet| leaving::subnet(index, subnet)),
+        "vips" => deleted(old, |vip| leaving::vip(index, vip)),
+        "ips" => deleted(old, |ip| leaving::ip(index, ip)),
+        "ipamclaims" => deleted(old, |claim| leaving::claim(index, claim)),
+        _ => Ok(None),
+    })?;
+    Ok(told.into_iter().collect())
+}
+
+fn deleted<K: DeserializeOwned>(
+    old: &Value,
+    ask: impl FnOnce(&K) -> leaving::Answer,
+) -> leaving::Answer {
+    K::deserialize(old).map_or(Ok(None), |object| ask(&object))
 }
 
 /// Refuses what is wrong with `new` and was not with `old`. What does not fit its type
@@ -120,6 +157,17 @@ fn judge<K: DeserializeOwned>(
         return Err(refusal);
     }
     told(&flaws).map_or(Ok(waits), Err)
+}
+
+/// What is wrong with the step from `old` to `new`.
+fn edited<K: DeserializeOwned>(
+    old: Option<&Value>,
+    new: &Value,
+    find: impl FnOnce(&K, &K) -> Vec<Flaw>,
+) -> Vec<Flaw> {
+    let old = old.and_then(|old| K::deserialize(old).ok());
+    let both = old.and_then(|old| Some((old, K::deserialize(new).ok()?)));
+    both.map(|(old, new)| find(&old, &new)).unwrap_or_default()
 }
 
 /// The fields that say something else than before and must not.

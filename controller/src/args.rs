@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::reserved::RangeArgs;
 use crate::webhook::WebhookArgs;
 
 /// Turns VPCs, subnets and VMs into addresses, OVN rows and placed instances.
@@ -26,10 +27,9 @@ pub struct Args {
     #[arg(long, value_name = "CIDR")]
     pub default_cidr: Option<net::Cidrs>,
 
-    /// The networks of the subnet `join`, of which each node gets an address once a
-    /// subnet of `ovn-cluster` says natOutgoing. Must not be in use elsewhere.
-    #[arg(long, value_name = "CIDR", default_value = "100.64.0.0/16,fd00:100:64::/112")]
-    pub node_switch_cidr: net::Cidrs,
+    /// What is in use elsewhere.
+    #[command(flatten)]
+    pub ranges: RangeArgs,
 
     /// Seconds that a released address rests before another VM gets it.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]

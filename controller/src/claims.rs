@@ -38,7 +38,7 @@ use crate::machine::{self, Trouble};
 use crate::shelf::{Change, Seen, Shelf};
 use crate::world::World;
 
-pub use lent::{Refusal, lends, names_of};
+pub use lent::{ABSENT, MISFIT, Refusal, lends, names_of, unfit};
 
 /// What VMs ask of a claim that has no addresses yet.
 #[derive(Clone, Debug, Default)]
@@ -396,15 +396,19 @@ pub fn new_status(world: &World, key: &VmKey, now: Timestamp) -> Option<IpamClai
         Some(why) => condition("IPsAllocated", false, "IPAllocationFailure", why.clone()),
     }];
     if let Some(port) = borrower.as_ref().filter(|_| hold::is_leaving(&claim.metadata)) {
-        let message = format!(
-            "port {} has its addresses: delete VirtualMachine {}, or take the reference off its template, if there is one, and start it anew",
-            port.port, port.vm
-        );
-        conditions.push(condition(DELETION_BLOCKED, true, "InUse", message));
+        conditions.push(condition(DELETION_BLOCKED, true, "InUse", lent_to(port)));
     }
     let owner_pod = borrower.map(|port| OwnerPod { name: port.vm.name });
     let status = IpamClaimStatus { ips, owner_pod, conditions };
     (claim.status.as_ref() != Some(&status)).then_some(status)
+}
+
+/// What the deletion of a claim waits for whose addresses this port has.
+pub(crate) fn lent_to(port: &Claimant) -> String {
+    let Claimant { port, vm, .. } = port;
+    format!(
+        "port {port} has its addresses: delete VirtualMachine {vm}, or take the reference off its template, if there is one, and start it anew"
+    )
 }
 
 /// One address of each family as upstream writes it, with the length of its network.

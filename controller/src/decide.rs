@@ -59,7 +59,7 @@ use crate::shelf::Shelf;
 use crate::vips;
 use crate::world::World;
 
-pub(crate) use reserve::{flaws as reservation_flaws, has_owner};
+pub(crate) use reserve::{flaws as reservation_flaws, has_owner, owner_of};
 use reserve::{is_reservation, reserve, reserve_named};
 pub use standalone::Alone;
 pub(crate) use standalone::is_made_by_hand;

@@ -161,7 +161,12 @@ pub fn subnet_waits(world: &World, subnet: &Subnet) -> Option<String> {
     let name = subnet.name_any();
     let blocks = world.ledger.unreadable_in(&name).map(|block| format!("AddressBlock {block}"));
     let users = world.ledger.holders_in(&name).iter().map(user).chain(blocks).collect();
-    let users = counted(&users)?;
+    subnet_stays(&users)
+}
+
+/// What the deletion of a subnet with these users waits for, if there are any.
+pub(crate) fn subnet_stays(users: &BTreeSet<String>) -> Option<String> {
+    let users = counted(users)?;
     Some(format!(
         "the subnet stays in force until no address of it is held: delete {users}, or move them to another subnet"
     ))
@@ -199,7 +204,11 @@ pub fn vpc_waits(world: &World, vpc: &Vpc) -> Option<String> {
     if !is_leaving(&vpc.metadata) {
         return None;
     }
-    let subnets = subnets_of(world, &vpc.name_any());
+    vpc_stays(&subnets_of(world, &vpc.name_any()))
+}
+
+/// What the deletion of a Vpc with these subnets waits for, if there are any.
+pub(crate) fn vpc_stays(subnets: &BTreeSet<String>) -> Option<String> {
     let subnets = counted(&subnets.iter().map(|subnet| format!("Subnet {subnet}")).collect())?;
     Some(format!("the vpc stays in force for its subnets: delete {subnets}"))
 }

@@ -43,6 +43,7 @@ pub mod placement;
 pub mod pools;
 pub mod ranges;
 pub mod request;
+pub mod reserved;
 pub mod round;
 pub mod routes;
 pub mod rows;
@@ -54,6 +55,9 @@ pub mod warning;
 pub mod watch;
 pub mod webhook;
 pub mod world;
+
+/// By what name the controller writes.
+const MANAGER: &str = "berth-controller";
 
 pub use args::Args;
 pub use run::run;

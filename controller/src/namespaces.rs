@@ -4,11 +4,12 @@
 //! A selector is what it is everywhere in Kubernetes: all of its labels and
 //! expressions must hold, and an empty one matches every namespace. Of several
 //! selectors one is enough. A bad one matches nothing and is told of; the list and the
-//! other selectors count.
+//! other selectors count. A Vpc that lists its namespaces has no others: one that a
+//! Subnet of it lists besides does not count, as upstream, and is told of.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
-use crds::kubeovn::SubnetSpec;
+use crds::kubeovn::{DEFAULT_VPC, SubnetSpec, Vpc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use kube::core::{Selector, SelectorExt as _};
 
@@ -19,13 +20,16 @@ const LONGEST: usize = 63;
 /// The longest prefix of a label's key, in bytes.
 const LONGEST_PREFIX: usize = 253;
 
-/// The namespaces of a subnet, out of those that `exist` and those that it lists.
+/// The namespaces of a subnet of `vpc`, out of those that `exist` and those that it lists.
 #[must_use]
 pub fn of<'a>(
     spec: &SubnetSpec,
+    vpc: Option<&Vpc>,
     exist: impl IntoIterator<Item = (&'a String, &'a ObjectMeta)>,
 ) -> BTreeSet<String> {
-    let mut names: BTreeSet<String> = spec.namespaces.iter().cloned().collect();
+    let listed = listed(vpc);
+    let listed = |name: &&String| listed.as_ref().is_none_or(|all| all.contains(name));
+    let mut names: BTreeSet<String> = spec.namespaces.iter().filter(listed).cloned().collect();
     let (selectors, _) = selectors(spec);
     if selectors.is_empty() {
         return names;
@@ -37,6 +41,27 @@ pub fn of<'a>(
     let matching = exist.into_iter().filter(|(_, meta)| matches(meta));
     names.extend(matching.map(|(name, _)| name.clone()));
     names
+}
+
+/// The namespaces that a Vpc says are its own; it may leave them open.
+fn listed(vpc: Option<&Vpc>) -> Option<HashSet<&String>> {
+    let vpc = vpc.filter(|vpc| vpc.metadata.name.as_deref() != Some(DEFAULT_VPC))?;
+    let namespaces = &vpc.spec.namespaces;
+    (!namespaces.is_empty()).then(|| namespaces.iter().collect())
+}
+
+/// The namespaces in `spec` that its Vpc does not list among its own.
+#[must_use]
+pub fn unlisted(spec: &SubnetSpec, vpc: Option<&Vpc>) -> Vec<Flaw> {
+    let (Some(vpc), Some(listed)) = (vpc, listed(vpc)) else { return Vec::new() };
+    let others = spec.namespaces.iter().enumerate().filter(|(_, name)| !listed.contains(name));
+    let name = vpc.metadata.name.as_deref().unwrap_or_default();
+    let flaw = |(at, namespace): (usize, &String)| {
+        let advice =
+            format!("it is not in spec.namespaces of Vpc {name:?}: add it there, or leave it out");
+        Flaw::new(format!("namespaces[{at}]"), namespace, advice)
+    };
+    others.map(flaw).collect()
 }
 
 /// The selectors of `spec` that can be in force, and what is wrong with the others.
@@ -140,7 +165,7 @@ mod tests {
             ("blue".to_owned(), meta(json!({"team": "blue"}))),
             ("bare".to_owned(), ObjectMeta::default()),
         ];
-        let names = of(&spec(selectors), exist.iter().map(|(name, meta)| (name, meta)));
+        let names = of(&spec(selectors), None, exist.iter().map(|(name, meta)| (name, meta)));
         names.into_iter().collect()
     }
 
@@ -158,6 +183,30 @@ mod tests {
         let two = json!([{"matchLabels": {"team": "red"}}, {"matchLabels": {"team": "blue"}}]);
         assert_eq!(chosen(&two), ["blue", "listed", "red"]);
         assert_eq!(chosen(&json!([{}])), ["bare", "blue", "listed", "red"]);
+    }
+
+    #[test]
+    fn a_namespace_that_the_vpc_does_not_list_does_not_count_and_is_named() {
+        let vpc = |name: &str, namespaces: &[&str]| {
+            let namespaces = namespaces.iter().map(|one| (*one).to_owned()).collect();
+            Vpc::new(name, crds::kubeovn::VpcSpec { namespaces, ..Default::default() })
+        };
+        let said = |vpc: &Vpc| {
+            let spec = spec(&json!([]));
+            let flaws: Vec<_> =
+                unlisted(&spec, Some(vpc)).iter().map(ToString::to_string).collect();
+            (of(&spec, Some(vpc), []).len(), flaws.concat())
+        };
+        let (count, flaws) = said(&vpc("v", &["other"]));
+        assert_eq!(count, 0);
+        assert_eq!(
+            flaws,
+            r#"spec.namespaces[0] is "listed": it is not in spec.namespaces of Vpc "v": add it there, or leave it out"#
+        );
+        let sound = (1, String::new());
+        assert_eq!(said(&vpc("v", &["other", "listed"])), sound);
+        assert_eq!(said(&vpc("v", &[])), sound);
+        assert_eq!(said(&vpc(DEFAULT_VPC, &["other"])), sound);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crds::kubeovn::{DEFAULT_VPC, FINALIZER, Subnet, SubnetSpec};
+use crds::kubeovn::{DEFAULT_VPC, FINALIZER, Subnet, SubnetNatRule, SubnetSpec};
 use ipnetwork::IpNetwork;
 use kube::ResourceExt as _;
 use net::{AddrRange, Cidrs, MacAddr, ParseCidrsError, ParseRangeError, names, shown};
@@ -132,6 +132,18 @@ pub enum NetworkError {
     /// A network that no pool can serve.
     #[error("spec.cidrBlock: {0}")]
     Size(#[from] ipam::PoolError),
+    /// Has addresses that something else in the cluster has.
+    #[error(
+        "spec.cidrBlock {mine} overlaps {theirs}, {by}: choose a network that nothing else uses"
+    )]
+    Reserved {
+        /// This subnet's networks.
+        mine: Cidrs,
+        /// What else is there.
+        theirs: String,
+        /// Who has it, and who says so.
+        by: String,
+    },
     /// Shares addresses with another subnet of its VPC.
     #[error("spec.cidrBlock {mine} overlaps {theirs} of subnet {other:?} in the same vpc")]
     Overlap {
@@ -269,6 +281,8 @@ fn too_many(spec: &SubnetSpec) -> Option<Flaw> {
         ("allowSubnets", spec.allow_subnets.len()),
         ("acls", spec.acls.len()),
         ("vips", spec.vips.len()),
+        ("natOutgoingPolicyRules", spec.nat_outgoing_policy_rules.len()),
+        ("gatewayNodeSelectors", spec.gateway_node_selectors.len()),
     ];
     lists.into_iter().find_map(|(field, entries)| Flaw::of_too_many("Subnet", field, entries))
 }
@@ -339,8 +353,40 @@ pub fn flaws(spec: &SubnetSpec) -> Vec<Flaw> {
         let advice = "it and spec.natOutgoing exclude each other: set one of them";
         flaws.push(Flaw::new(field.to_owned(), value, advice));
     }
+    for (field, text) in [
+        ("externalEgressGateway", &spec.external_egress_gateway),
+        ("u2oInterconnectionIP", &spec.u2o_interconnection_ip),
+    ] {
+        let is_none = |part: &str| part.trim().parse::<IpAddr>().is_err();
+        if !text.is_empty() && text.split(',').any(is_none) {
+            let advice = "write an address of each family, with a comma between";
+            flaws.push(Flaw::new(field.to_owned(), text, advice));
+        }
+    }
+    let rules = spec.nat_outgoing_policy_rules.iter().enumerate();
+    flaws.extend(rules.filter_map(|(at, rule)| exception(at, rule)));
     flaws.extend(dhcp::flaws(spec));
     flaws
+}
+
+/// What is wrong with an exception from outgoing NAT: all that it names is of one family.
+fn exception(at: usize, rule: &SubnetNatRule) -> Option<Flaw> {
+    let mut family = None;
+    for (field, text) in [("srcIPs", &rule.r#match.src_ips), ("dstIPs", &rule.r#match.dst_ips)] {
+        let mut parts = text.split(',').map(str::trim).filter(|_| !text.is_empty());
+        let fits = |part: &str| {
+            let network = part.parse::<IpNetwork>().ok();
+            network.is_some_and(|one| *family.get_or_insert(one.is_ipv4()) == one.is_ipv4())
+        };
+        if !parts.all(fits) {
+            let field = format!("natOutgoingPolicyRules[{at}].match.{field}");
+            let advice = "write addresses and networks of one family with commas between, such as 10.0.0.0/24,10.0.1.5";
+            return Some(Flaw::new(field, text, advice));
+        }
+    }
+    let known = ["", "nat", "forward"].contains(&rule.action.as_str());
+    let field = format!("natOutgoingPolicyRules[{at}].action");
+    (!known).then(|| Flaw::new(field, &rule.action, "write nat or forward"))
 }
 
 /// The addresses in `spec.vips`, and the entries that cannot be.
@@ -489,6 +535,26 @@ mod tests {
         spec.vlan = "vlan1".to_owned();
         spec.enable_lb = Some(true);
         assert_eq!(without_effect(&spec), ["vlan", "logicalGateway", "enableLb"]);
+    }
+
+    #[test]
+    fn an_exception_from_nat_names_addresses_of_one_family() {
+        let said = |sources: &str, destinations: &str| {
+            let rule = serde_json::json!({"action": "forward",
+                "match": {"srcIPs": sources, "dstIPs": destinations}});
+            exception(3, &serde_json::from_value(rule).unwrap()).map(|flaw| flaw.to_string())
+        };
+        assert_eq!(said("", ""), None);
+        assert_eq!(said("10.0.0.0/24, 10.0.1.5", "192.0.2.0/24"), None);
+        for (sources, destinations, field) in [
+            ("10.0.0.0/24;10.0.1.5", "", "srcIPs"),
+            ("10.0.0.0/24,fd00::/64", "", "srcIPs"),
+            ("10.0.0.0/24", "fd00::/64", "dstIPs"),
+        ] {
+            let told = said(sources, destinations).unwrap();
+            let place = format!("spec.natOutgoingPolicyRules[3].match.{field} is ");
+            assert!(told.starts_with(&place) && told.contains("one family"), "{told}");
+        }
     }
 
     #[test]

@@ -5,16 +5,17 @@
 //! `localConnectIP`, its peer `<remote>-<vpc>`. Each side makes its own port; nothing
 //! passes before both are there, and static routes say what is to pass.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crds::kubeovn::{VpcPeering, VpcSpec};
+use crds::kubeovn::{Vpc, VpcPeering, VpcSpec};
 use ipnetwork::IpNetwork;
 use net::{MacAddr, names};
 use ovn::nb::RouterPortWant;
 
 use crate::flaw::Flaw;
+use crate::network::Network;
 use crate::routes::counted;
-use crate::world::World;
+use crate::shelf::Shelf;
 
 /// A link that this side has its part of.
 #[derive(Debug)]
@@ -27,58 +28,82 @@ pub struct Link {
     pub port: RouterPortWant,
 }
 
-/// The links of the Vpc `name`, and what is wrong with its entries, those too that
-/// are in force and to which the other side lacks its part.
+/// What a Vpc says of its links.
+#[derive(Debug, Default)]
+pub struct Links {
+    /// Those of which this side has its part.
+    pub there: Vec<Link>,
+    /// What is wrong with the others.
+    pub flaws: Vec<Flaw>,
+    /// What the other sides of those that are there lack.
+    pub waits: Vec<Flaw>,
+}
+
+/// The links of the Vpc `name`, beside the subnets in force and the other Vpcs.
 #[must_use]
-pub fn links(world: &World, name: &str, spec: &VpcSpec) -> (Vec<Link>, Vec<Flaw>) {
-    let mut links = Vec::new();
-    let (counted, mut flaws) = counted("vpcPeerings", &spec.vpc_peerings);
+pub fn links(
+    networks: &BTreeMap<String, Network>,
+    vpcs: &Shelf<String, Vpc>,
+    name: &str,
+    spec: &VpcSpec,
+) -> Links {
+    let (counted, flaws) = counted("vpcPeerings", &spec.vpc_peerings);
+    let mut links = Links { flaws, ..Links::default() };
     let mut seen = BTreeSet::new();
     for (at, peering) in counted.iter().enumerate() {
-        let remote = &peering.remote_vpc;
-        let flaw = |field: &str, value: &str, advice: String| {
+        let flaw = |(field, advice): Advice| {
+            let VpcPeering { remote_vpc, local_connect_ip } = peering;
+            let value = if field == "remoteVpc" { remote_vpc } else { local_connect_ip };
             Flaw::new(format!("vpcPeerings[{at}].{field}"), value, advice)
         };
-        if !seen.insert(remote) {
+        if !seen.insert(&peering.remote_vpc) {
             let advice = "an earlier entry links the same vpc: remove one of them";
-            flaws.push(flaw("remoteVpc", remote, advice.to_owned()));
+            links.flaws.push(flaw(("remoteVpc", advice.to_owned())));
             continue;
         }
-        match local(world, name, peering) {
-            Ok((link, address)) => {
-                if let Some((field, advice)) = other_side(world, name, peering, address) {
-                    let value =
-                        if field == "remoteVpc" { remote } else { &peering.local_connect_ip };
-                    flaws.push(flaw(field, value, advice));
-                }
-                links.push(link);
+        match local(networks, name, peering) {
+            Ok((link, addresses)) => {
+                links.waits.extend(other_side(vpcs, name, peering, &addresses).map(flaw));
+                links.there.push(link);
             }
-            Err((field, advice)) => {
-                let value = if field == "remoteVpc" { remote } else { &peering.local_connect_ip };
-                flaws.push(flaw(field, value, advice));
-            }
+            Err(advice) => links.flaws.push(flaw(advice)),
         }
     }
-    (links, flaws)
+    links
 }
 
 /// A field of an entry, and what to write there.
 type Advice = (&'static str, String);
 
+/// The addresses of a side with their prefix lengths, at most one of each family.
+fn addresses(text: &str) -> Option<Vec<IpNetwork>> {
+    let mut addresses: Vec<IpNetwork> = Vec::new();
+    for part in text.split(',').map(str::trim) {
+        let one: IpNetwork = part.parse().ok().filter(|_| part.contains('/'))?;
+        if addresses.iter().any(|other| other.is_ipv4() == one.is_ipv4()) {
+            return None;
+        }
+        addresses.push(one);
+    }
+    Some(addresses)
+}
+
 /// This side of a link.
-fn local(world: &World, name: &str, peering: &VpcPeering) -> Result<(Link, IpNetwork), Advice> {
+fn local(
+    networks: &BTreeMap<String, Network>,
+    name: &str,
+    peering: &VpcPeering,
+) -> Result<(Link, Vec<IpNetwork>), Advice> {
     let VpcPeering { remote_vpc: remote, local_connect_ip } = peering;
     if remote.is_empty() || remote == name {
         return Err(("remoteVpc", "write the name of another Vpc".to_owned()));
     }
-    let written: Option<IpNetwork> =
-        local_connect_ip.parse().ok().filter(|_| local_connect_ip.contains('/'));
-    let Some(address) = written else {
-        let advice = "write an address with its prefix length, such as 169.254.0.1/30";
+    let Some(addresses) = addresses(local_connect_ip) else {
+        let advice = "write an address with its prefix length, such as 169.254.0.1/30, or one of each family with a comma between";
         return Err(("localConnectIP", advice.to_owned()));
     };
     let port = names::router_side(name, remote);
-    for network in world.ledger.networks().values() {
+    for network in networks.values() {
         if names::router_side(&network.vpc, &network.name) == port {
             let advice = format!(
                 "subnet {:?} has a router port of the same name, {port:?}: rename one of them",
@@ -86,7 +111,8 @@ fn local(world: &World, name: &str, peering: &VpcPeering) -> Result<(Link, IpNet
             );
             return Err(("remoteVpc", advice));
         }
-        if network.vpc == name && network.cidrs.iter().any(|cidr| overlap(cidr, address)) {
+        let overlaps = |one: &IpNetwork| network.cidrs.iter().any(|cidr| overlap(cidr, *one));
+        if network.vpc == name && addresses.iter().any(overlaps) {
             let advice = format!(
                 "it overlaps subnet {:?} of this vpc: choose a network of its own for the link",
                 network.name
@@ -98,23 +124,24 @@ fn local(world: &World, name: &str, peering: &VpcPeering) -> Result<(Link, IpNet
     let want = RouterPortWant {
         peer: Some(names::router_side(remote, name)),
         external_ids: [].into(),
-        ..RouterPortWant::gateway(name, mac, [address.to_string()])
+        ..RouterPortWant::gateway(name, mac, addresses.iter().map(ToString::to_string))
     };
-    Ok((Link { remote: remote.clone(), name: port, port: want }, address))
+    Ok((Link { remote: remote.clone(), name: port, port: want }, addresses))
 }
 
-/// What keeps the other side from being there, as far as can be known.
+/// What keeps the other side from being there, as far as can be known. Two Vpcs are
+/// written one after the other, so none of it is refused when one of them is.
 fn other_side(
-    world: &World,
+    vpcs: &Shelf<String, Vpc>,
     name: &str,
     peering: &VpcPeering,
-    address: IpNetwork,
+    own: &[IpNetwork],
 ) -> Option<Advice> {
     let VpcPeering { remote_vpc: remote, .. } = peering;
-    if world.vpcs.is_unreadable(remote) {
+    if vpcs.is_unreadable(remote) {
         return None;
     }
-    let Some(other) = world.vpcs.get(remote) else {
+    let Some(other) = vpcs.get(remote) else {
         return Some((
             "remoteVpc",
             "this Vpc does not exist: create it, or remove the entry".to_owned(),
@@ -127,16 +154,19 @@ fn other_side(
         );
         return Some(("remoteVpc", advice));
     };
-    let theirs: IpNetwork = back.local_connect_ip.parse().ok()?;
-    let reaches = address.network() == theirs.network() && address.prefix() == theirs.prefix();
-    if !reaches || address.ip() == theirs.ip() {
+    let theirs = addresses(&back.local_connect_ip)?;
+    let reaches = |one: &IpNetwork| {
+        let same =
+            |other: &&IpNetwork| one.network() == other.network() && one.prefix() == other.prefix();
+        theirs.iter().find(same).is_some_and(|other| one.ip() != other.ip())
+    };
+    (theirs.len() != own.len() || !own.iter().all(reaches)).then(|| {
         let advice = format!(
             "Vpc {remote:?} has {:?} on its side: use two addresses of one network",
             back.local_connect_ip
         );
-        return Some(("localConnectIP", advice));
-    }
-    None
+        ("localConnectIP", advice)
+    })
 }
 
 fn overlap(one: IpNetwork, other: IpNetwork) -> bool {
@@ -146,11 +176,11 @@ fn overlap(one: IpNetwork, other: IpNetwork) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crds::kubeovn::{Subnet, SubnetSpec, Vpc};
+    use crds::kubeovn::{Subnet, SubnetSpec};
 
     use super::*;
     use crate::shelf::Seen;
-    use crate::world::Event;
+    use crate::world::{Event, World};
 
     fn vpc(name: &str, peers: &[(&str, &str)]) -> Vpc {
         let peering = |(remote, address): &(&str, &str)| VpcPeering {
@@ -174,8 +204,10 @@ mod tests {
         world.apply(Event::Vpc(Seen::all(vpcs)));
         world.apply(Event::Subnet(Seen::all(vec![Subnet::new("lan", subnet)])));
         world.take_dirty();
-        let (links, flaws) = links(&world, &name, &spec);
-        (links, flaws.iter().map(ToString::to_string).collect())
+        let Links { there, flaws, waits } =
+            links(world.ledger.networks(), &world.vpcs, &name, &spec);
+        let said = flaws.iter().chain(&waits).map(ToString::to_string).collect();
+        (there, said)
     }
 
     #[test]
@@ -188,6 +220,20 @@ mod tests {
         assert_eq!(link.port.peer.as_deref(), Some("b-a"));
         assert_eq!(link.port.networks, ["169.254.0.1/30".to_owned()].into());
         assert!(link.port.external_ids.is_empty());
+    }
+
+    #[test]
+    fn a_link_may_have_an_address_of_each_family() {
+        let a = "169.254.0.1/30, fd00:1::1/126";
+        let (links, flaws) =
+            of(vec![vpc("a", &[("b", a)]), vpc("b", &[("a", "fd00:1::2/126,169.254.0.2/30")])]);
+        assert!(flaws.is_empty(), "{flaws:?}");
+        let networks = ["169.254.0.1/30", "fd00:1::1/126"].map(str::to_owned);
+        assert_eq!(links[0].port.networks, networks.into());
+        for theirs in ["169.254.0.2/30", "169.254.0.2/30,fd00:1::1/126"] {
+            let flaws = of(vec![vpc("a", &[("b", a)]), vpc("b", &[("a", theirs)])]).1;
+            assert!(flaws[0].contains("two addresses of one network"), "{flaws:?}");
+        }
     }
 
     #[test]
@@ -209,6 +255,8 @@ mod tests {
             ("a", "169.254.0.1/30", "another Vpc"),
             ("", "169.254.0.1/30", "another Vpc"),
             ("b", "169.254.0.1", "prefix length"),
+            ("b", "169.254.0.1/30,169.254.1.1/30", "one of each family"),
+            ("b", "169.254.0.1/30,", "prefix length"),
             ("b", "10.0.0.9/30", r#"overlaps subnet "lan""#),
             ("lan", "169.254.0.1/30", "rename one of them"),
         ];

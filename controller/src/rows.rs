@@ -68,7 +68,9 @@ fn vpc(world: &World, name: &String) -> Desired {
     let (mut policies, _) = spec.map(routes::policies).unwrap_or_default();
     let networks = world.ledger.networks().values().filter(|network| network.vpc == *name);
     policies.extend(networks.flat_map(|network| routes::within_vpc(network.cidrs)));
-    let (links, _) = spec.map(|spec| peering::links(world, name, spec)).unwrap_or_default();
+    let networks = world.ledger.networks();
+    let links = spec.map(|spec| peering::links(networks, &world.vpcs, name, spec).there);
+    let links = links.unwrap_or_default();
     let mut address_sets = BTreeMap::new();
     if name == DEFAULT_VPC {
         let way = egress::way(world, &static_routes);
@@ -259,6 +261,22 @@ mod tests {
         assert!(
             policies.iter().all(|one| (one.priority, one.action.as_str()) == (31_000, "allow"))
         );
+    }
+
+    #[test]
+    fn packets_from_a_subnet_with_a_route_table_are_looked_up_there() {
+        let options = |table: &str| {
+            let spec = crds::kubeovn::SubnetSpec {
+                cidr_block: "10.200.0.0/24".to_owned(),
+                vpc: "vpc1".to_owned(),
+                route_table: table.to_owned(),
+                ..Default::default()
+            };
+            let network = Network::parse(&crds::kubeovn::Subnet::new("s1", spec)).unwrap();
+            subnet(&network, network.router_mac()).router_ports["vpc1-s1"].options.clone()
+        };
+        assert_eq!(options("blue"), nb::pairs([("route_table", "blue")]));
+        assert_eq!(options(""), nb::pairs([]));
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         ovn_nb,
         keep_vm_ip,
         default_cidr,
-        node_switch_cidr,
+        ranges,
         ip_quarantine,
         resync,
         metrics_listen,
@@ -70,11 +70,13 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         let made = defaults::make(client.clone(), cidrs);
         tokio::spawn(async move { stop.run_until_cancelled(made).await });
     }
-    let facts = webhook::start(webhook, &client, &mut tasks).await?;
+    let facts = webhook::start(webhook, &ranges, &client, &mut tasks).await?;
     let mut events = watch::all(&client, &mut tasks, facts.as_ref());
     let policy = Policy { keep_vm_ip };
-    let edge = Edge { client, ovn: ovn.clone(), metrics, policy, join: node_switch_cidr };
-    let mut rounds = Rounds::new(World::new(ip_quarantine), edge);
+    let edge = Edge { client, ovn: ovn.clone(), metrics, policy, join: ranges.node_switch_cidr };
+    let mut world = World::new(ip_quarantine);
+    world.reserved = ranges.reserved();
+    let mut rounds = Rounds::new(world, edge);
     rounds.resync();
     let every = Duration::from_secs(resync);
     let mut next_resync = Instant::now() + every;

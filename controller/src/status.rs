@@ -17,7 +17,7 @@ use crate::flaw::Flaw;
 use crate::multicast::Querier;
 use crate::warning::Warning;
 use crate::world::World;
-use crate::{egress, flaw, hold, network, peering, ranges, routes, vips};
+use crate::{egress, flaw, hold, namespaces, network, peering, ranges, routes, vips};
 
 pub use pools::ip_pools;
 
@@ -42,19 +42,14 @@ pub fn subnets(
             ignored: network::without_effect(&subnet.spec),
             generation: subnet.metadata.generation,
         };
-        let mut status = old.clone();
-        status.conditions = conditions(&old.conditions, facts, &now);
+        let mut status = SubnetStatus {
+            conditions: conditions(&old.conditions, facts, &now),
+            gateway_mac: old.gateway_mac.clone(),
+            ..SubnetStatus::default()
+        };
         let [v4, v6] = world.ledger.counts(name);
         (status.v4_using, status.v4_available) = (Count::from(v4.0), Count(v4.1));
         (status.v6_using, status.v6_available) = (Count::from(v6.0), Count(v6.1));
-        for range in [
-            &mut status.v4_using_range,
-            &mut status.v4_available_range,
-            &mut status.v6_using_range,
-            &mut status.v6_available_range,
-        ] {
-            range.clear();
-        }
         if let Some(network) = world.ledger.networks().get(name) {
             let held: Vec<_> = world.ledger.held_in(name).collect();
             for cidr in network.cidrs.iter() {
@@ -82,6 +77,11 @@ pub fn subnets(
 /// What of a Subnet that is in force is not.
 fn subnet_flaws(world: &World, subnet: &Subnet) -> Vec<Flaw> {
     let mut flaws = network::flaws(&subnet.spec);
+    let network = world.ledger.networks().get(&subnet.name_any());
+    let vpc = network.and_then(|network| world.vpcs.get(&network.vpc));
+    flaws.extend(namespaces::unlisted(&subnet.spec, vpc.map(|vpc| &**vpc)));
+    let reserved = network.and_then(|network| world.reserved_by(network));
+    flaws.extend(reserved.map(|why| Flaw::said(why.to_string())));
     flaws.extend(egress::flaws(world, subnet));
     flaws
 }
@@ -131,10 +131,11 @@ pub fn vpcs(world: &World, now: Timestamp) -> Vec<(String, VpcStatus)> {
     let wanted = |(name, vpc): (&String, &Arc<Vpc>)| {
         let old = vpc.status.clone().unwrap_or_default();
         let networks = world.ledger.networks().values();
-        let (links, peering_flaws) = peering::links(world, name, &vpc.spec);
+        let links = peering::links(world.ledger.networks(), &world.vpcs, name, &vpc.spec);
+        let of_peerings = links.flaws.into_iter().chain(links.waits);
         let facts = Facts {
             refusal: None,
-            flaws: flaw::told(&vpc_flaws(&vpc.spec, peering_flaws)),
+            flaws: flaw::told(&vpc_flaws(&vpc.spec, of_peerings)),
             waits: hold::vpc_waits(world, vpc),
             ignored: without_effect(vpc),
             generation: vpc.metadata.generation,
@@ -149,7 +150,7 @@ pub fn vpcs(world: &World, now: Timestamp) -> Vec<(String, VpcStatus)> {
                 .filter(|network| network.vpc == *name)
                 .map(|network| network.name.clone())
                 .collect(),
-            vpc_peerings: links.into_iter().map(|link| link.remote).collect(),
+            vpc_peerings: links.there.into_iter().map(|link| link.remote).collect(),
             ..VpcStatus::default()
         };
         (vpc.status.as_ref() != Some(&status)).then(|| (name.clone(), status))
@@ -183,7 +184,7 @@ pub fn vips(world: &World, now: Timestamp) -> Vec<(Arc<Vip>, VipStatus)> {
 }
 
 /// The entries of a Vpc's lists that are not in force.
-fn vpc_flaws(spec: &VpcSpec, of_peerings: Vec<Flaw>) -> Vec<Flaw> {
+fn vpc_flaws(spec: &VpcSpec, of_peerings: impl Iterator<Item = Flaw>) -> Vec<Flaw> {
     let (_, mut flaws) = routes::static_routes(spec);
     flaws.extend(routes::policies(spec).1);
     flaws.extend(of_peerings);

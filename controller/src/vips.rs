@@ -28,7 +28,7 @@ use ovn::nb::{Desired, PortWant};
 
 pub use carriers::{Carriers, carried, trouble, unfit};
 pub use lent::{borrower, lends, mac};
-pub use spec::{Asked, VipError, flaws, own_flaws, understand, without_effect};
+pub use spec::{Asked, VipError, flaws, given_otherwise, own_flaws, understand, without_effect};
 
 use crate::decide::{Decision, unix};
 use crate::hold;
@@ -180,10 +180,7 @@ pub fn waits(world: &World, vip: &Vip) -> Option<String> {
         return None;
     }
     if let Some(port) = borrower(world, vip) {
-        return Some(format!(
-            "port {} has its addresses: delete VirtualMachine {}, or take the annotation off its template and start it anew",
-            port.port, port.vm
-        ));
+        return Some(lent_to(&port));
     }
     let users = carriers::users(world, vip);
     let users = users.iter().map(|vm| format!("VirtualMachine {vm}")).collect();
@@ -191,6 +188,14 @@ pub fn waits(world: &World, vip: &Vip) -> Option<String> {
     Some(format!(
         "its addresses stay held while a VM that runs may send from them: stop {users}, or take the Vip off its template or the VM out of spec.selector and start it anew"
     ))
+}
+
+/// What the deletion of a Vip waits for whose addresses this port has.
+pub(crate) fn lent_to(port: &Claimant) -> String {
+    let Claimant { port, vm, .. } = port;
+    format!(
+        "port {port} has its addresses: delete VirtualMachine {vm}, or take the annotation off its template and start it anew"
+    )
 }
 
 /// Every virtual port there should be: by subnet and address, its name.

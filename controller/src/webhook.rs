@@ -39,6 +39,7 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info, warn};
 
 use crate::admission::Facts;
+use crate::reserved::RangeArgs;
 use body::Unread;
 use places::{Place, Places};
 pub use registration::{At, ServiceName};
@@ -116,6 +117,7 @@ impl WebhookArgs {
 /// When the address cannot be had or the API cannot be told of it.
 pub async fn start(
     args: WebhookArgs,
+    ranges: &RangeArgs,
     client: &Client,
     tasks: &mut JoinSet<()>,
 ) -> anyhow::Result<Option<Arc<Facts>>> {
@@ -132,7 +134,7 @@ pub async fn start(
     let address = listener.local_addr()?;
     let place = args.place(address);
     let host = place.host().context("--webhook-url: write https://host:port/path")?;
-    let facts = Arc::new(Facts::default());
+    let facts = Arc::new(Facts::beside(ranges.reserved()));
     let (client, kept) = (client.clone(), Arc::clone(&facts));
     tasks.spawn(async move {
         let mut told = String::new();

@@ -31,6 +31,7 @@ use crate::migration::{self, Slots};
 use crate::namespaces;
 use crate::network::{Network, NetworkError};
 use crate::pools;
+use crate::reserved::Reserved;
 use crate::shelf::{Change, Seen, Shelf};
 use crate::vips::Carriers;
 use crate::{claims, egress, hold};
@@ -95,6 +96,8 @@ pub struct World {
     pub nodes: Shelf<String, Node>,
     /// Which of them are heard of, once that was looked at.
     pub heartbeats: Option<Heartbeats>,
+    /// Addresses that something else in the cluster has.
+    pub reserved: Reserved,
     /// Which address belongs to whom.
     pub ledger: Ledger,
     /// Vips that have no address, and why.
@@ -148,6 +151,7 @@ impl World {
             migrations: Shelf::default(),
             nodes: Shelf::default(),
             heartbeats: None,
+            reserved: Reserved::default(),
             ledger: Ledger::new(rest),
             refused_vips: BTreeMap::new(),
             unreserved: BTreeMap::new(),
@@ -242,6 +246,7 @@ impl World {
                 }
             }
             Event::Node(seen) => {
+                self.topology |= self.reserved.apply(&seen);
                 // Only what placement looks at; a heartbeat is no news.
                 for (name, old, new) in self.nodes.apply(seen, name_of) {
                     let facts = |node: &Option<Arc<Node>>| {
@@ -547,7 +552,8 @@ impl World {
         ghosts: &[&String],
     ) -> Result<Network, NetworkError> {
         let mut network = Network::parse(subnet)?;
-        network.namespaces = namespaces::of(&subnet.spec, self.namespaces.metas());
+        let vpc = self.vpcs.get(&network.vpc).map(|vpc| &**vpc);
+        network.namespaces = namespaces::of(&subnet.spec, vpc, self.namespaces.metas());
         match self.vpcs.meta(&network.vpc) {
             _ if network.vpc == DEFAULT_VPC => {}
             None => return Err(NetworkError::NoVpc(network.vpc)),
@@ -555,6 +561,12 @@ impl World {
                 return Err(NetworkError::VpcLeaving(network.vpc));
             }
             Some(_) => {}
+        }
+        // One that is in force, be it over a restart, stays so when a node comes after it.
+        let before = self.ledger.networks().get(&network.name);
+        let was = before.map_or_else(|| was_ready(subnet), |was| was.cidrs == network.cidrs);
+        if let Some(why) = self.reserved_by(&network).filter(|_| !was) {
+            return Err(why);
         }
         if let Some(held) = hold::held(self, &network.name, |one| !network.cidrs.contains(one)) {
             return Err(NetworkError::HeldOutside(held));
@@ -572,6 +584,13 @@ impl World {
             }
         }
         network.conflict(others(&network.vpc)).map_or(Ok(network), Err)
+    }
+
+    /// Who else in the cluster has addresses of this network, if anybody does.
+    #[must_use]
+    pub fn reserved_by(&self, network: &Network) -> Option<NetworkError> {
+        let join = self.subnets.meta(&egress::JOIN.to_owned());
+        self.reserved.conflict(network, join.is_some())
     }
 
     /// The ports that use this MAC, other than `port`.
@@ -823,7 +842,7 @@ pub fn vm_key<K: Resource>(object: &K) -> VmKey {
     vm_key_of(object.meta())
 }
 
-fn vm_key_of(meta: &ObjectMeta) -> VmKey {
+pub(crate) fn vm_key_of(meta: &ObjectMeta) -> VmKey {
     VmKey { namespace: meta.namespace.clone().unwrap_or_default(), name: name_of(meta) }
 }
 

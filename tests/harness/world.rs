@@ -41,6 +41,9 @@ pub struct Choice {
     pub reviews: bool,
 }
 
+/// The networks of the cluster's Services.
+const SERVICES: &str = "10.96.0.0/12";
+
 /// A world in detail.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -139,6 +142,7 @@ impl World {
             agent_args: fake.iter().copied().map(str::to_owned).collect(),
             controllers,
             controller_args,
+            ranges: vec![format!("--service-cluster-ip-range={SERVICES}")],
             image_dir: if choice.guests { guest_image()? } else { PathBuf::from("/nonexistent") },
             hypervisor: choice.guests,
             progress: None,

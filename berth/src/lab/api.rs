@@ -68,9 +68,9 @@ fn of_host(layout: &Layout, name: &str, words: Vec<String>) -> Spec {
 }
 
 /// The embedded API.
-pub(crate) fn server(layout: &Layout, binary: &Path, port: u16, reviews: bool) -> Spec {
-    let words = owned([
-        word(binary),
+pub(crate) fn server(layout: &Layout, config: &Config, port: u16, reviews: bool) -> Spec {
+    let mut words = owned([
+        word(&config.binary),
         "apiserver",
         "--data-dir",
         word(&layout.api()),
@@ -79,6 +79,7 @@ pub(crate) fn server(layout: &Layout, binary: &Path, port: u16, reviews: bool) -
         "--admission",
         if reviews { "own" } else { "none" },
     ]);
+    words.extend(config.ranges.iter().cloned());
     let kubeconfig = layout.api().join("kubeconfig");
     let mut spec = of_host(layout, "apiserver", words);
     spec.prepare = Some(Arc::new(move || {
@@ -129,7 +130,7 @@ fn controller(layout: &Layout, config: &Config, kubeconfig: &Path, name: &str) -
         "--ovn-nb",
         &nb,
     ]);
-    words.extend(config.controller_args.iter().cloned());
+    words.extend(config.controller_args.iter().chain(&config.ranges).cloned());
     of_host(layout, name, words)
 }
 

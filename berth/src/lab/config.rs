@@ -23,6 +23,8 @@ pub struct Config {
     pub controllers: u8,
     /// Additional arguments of every controller.
     pub controller_args: Vec<String>,
+    /// Which addresses are in use elsewhere: arguments of every controller and of our API.
+    pub ranges: Vec<String>,
     /// The OCI image layout that containerDisks come from.
     pub image_dir: PathBuf,
     /// Whether nodes get a libvirtd; not needed for `--hypervisor fake`.

@@ -1,6 +1,8 @@
 //! IPPools, Vips, and IP objects that people make.
 
-use crds::kubeovn::{Ip, IpPool, Vip};
+use std::net::IpAddr;
+
+use crds::kubeovn::{Ip, IpPool, IpSpec, Vip};
 use kube::ResourceExt as _;
 use net::listed;
 
@@ -12,6 +14,9 @@ use crate::ledger::VmKey;
 use crate::network::Network;
 use crate::{pools, vips};
 
+/// Addresses of a field that are looked at: nobody has more than one of each family.
+const FEW: usize = 3;
+
 pub(super) fn pool(index: &Index, pool: &IpPool) -> Findings {
     match pools::review(pool, index.networks()) {
         Ok(None) => Findings::default(),
@@ -21,7 +26,11 @@ pub(super) fn pool(index: &Index, pool: &IpPool) -> Findings {
 }
 
 pub(super) fn vip(index: &Index, vip: &Vip) -> Findings {
-    let flaws = vips::own_flaws(&vip.spec);
+    let mut flaws = vips::own_flaws(&vip.spec);
+    let known = index.vips.get(&vip.name_any()).and_then(|known| known.status.as_ref());
+    if let Some(given) = known.filter(|status| !status.mac.is_empty()) {
+        flaws.extend(vips::given_otherwise(&vip.spec, given));
+    }
     let asked = match vips::understand(index.networks(), index.refused(), vip) {
         Ok(asked) => asked,
         Err(error) if error.waits => return Findings { flaws, ..Findings::waiting(error.message) },
@@ -72,6 +81,47 @@ pub(super) fn reservation(index: &Index, ip: &Ip) -> Findings {
         found.waits.push(Flaw::new("subnet".to_owned(), &spec.subnet, advice).to_string());
     }
     found
+}
+
+/// What of an IP object says something else than `old`, whose port holds what that names:
+/// it would be written back as it was.
+pub(super) fn edits(index: &Index, old: &Ip, new: &Ip) -> Vec<Flaw> {
+    let port = old.name_any();
+    let holds = |ip: &Ip, address: IpAddr| {
+        let holder = index.holders.of(&ip.spec.subnet, address);
+        holder.is_some_and(|holder| holder.port == port)
+    };
+    let held = named(old).find(|one| holds(old, *one));
+    // What the ledger says is written by the controller.
+    let is_so = named(new).next().is_some() && named(new).all(|one| holds(new, one));
+    let Some(held) = held.filter(|_| !is_so) else { return Vec::new() };
+    let advice = if has_owner(old) {
+        let IpSpec { namespace, pod_name, .. } = &old.spec;
+        format!(
+            "VirtualMachine {namespace}/{pod_name} has {held}: name another on its template, or stop it and delete this object"
+        )
+    } else {
+        format!("{held} is reserved: delete this object, and make another")
+    };
+    let fields = |ip: &Ip| {
+        let spec = ip.spec.clone();
+        [
+            ("subnet", spec.subnet),
+            ("v4IpAddress", spec.v4_ip_address),
+            ("v6IpAddress", spec.v6_ip_address),
+            ("ipAddress", spec.ip_address),
+        ]
+    };
+    let changed = fields(old).into_iter().zip(fields(new));
+    let changed = changed.filter(|((_, old), (_, new))| !old.is_empty() && old != new);
+    changed.map(|(_, (field, new))| Flaw::new(field.to_owned(), new, &advice)).collect()
+}
+
+/// The addresses that an IP object names.
+fn named(ip: &Ip) -> impl Iterator<Item = IpAddr> {
+    let spec = &ip.spec;
+    let texts = [&spec.v4_ip_address, &spec.v6_ip_address, &spec.ip_address].into_iter();
+    texts.flat_map(|text| listed::addresses(text).take(FEW))
 }
 
 /// Of a field of an IP object and what it says: who has it.

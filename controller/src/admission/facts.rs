@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use crds::cni::IpamClaim;
 use crds::kubeovn::{IpPool, Subnet, Vip, Vpc};
@@ -29,18 +29,21 @@ use crate::ledger::VmKey;
 use crate::namespaces;
 use crate::network::{Network, NetworkError};
 use crate::pools;
-use crate::request::{self, Offer};
+use crate::request::{Known as KnownPorts, Offer};
+use crate::reserved::Reserved;
 use crate::shelf::{Change, Seen, Shelf};
-use crate::world::{Event, was_ready};
+use crate::world::{Event, vm_key_of, was_ready};
 
 /// The kinds that the facts are made of, by group and plural.
-const KINDS: [(&str, &str); 9] = [
+const KINDS: [(&str, &str); 11] = [
     ("", "namespaces"),
+    ("", "nodes"),
     ("kubeovn.io", "vpcs"),
     ("kubeovn.io", "subnets"),
     ("kubeovn.io", "ippools"),
     ("kubeovn.io", "vips"),
     ("kubeovn.io", "ips"),
+    ("k8s.cni.cncf.io", "ipamclaims"),
     ("berth.io", "addressblocks"),
     ("kubevirt.io", "virtualmachines"),
     ("kubevirt.io", "virtualmachineinstances"),
@@ -51,6 +54,12 @@ const KINDS: [(&str, &str); 9] = [
 pub struct Facts(Mutex<Index>);
 
 impl Facts {
+    /// None yet, where these addresses are in use elsewhere.
+    #[must_use]
+    pub fn beside(reserved: Reserved) -> Self {
+        Self(Mutex::new(Index { reserved, ..Index::default() }))
+    }
+
     /// Takes in what a watch saw.
     pub fn apply(&self, event: &Event) {
         self.0.lock().apply(event);
@@ -66,6 +75,8 @@ impl Facts {
             && index.pools.is_synced()
             && index.vips.is_synced()
             && index.namespaces.is_synced()
+            && index.reserved.is_synced()
+            && (index.no_claims || index.claims.is_synced())
             && index.holders.is_synced()
             && index.ports.is_synced()
             && index.owners.are_synced()
@@ -117,11 +128,13 @@ impl Facts {
 fn event(plural: &str, json: &[u8], gone: bool) -> Option<Event> {
     Some(match plural {
         "namespaces" => Event::Namespace(seen(json, gone)?),
+        "nodes" => Event::Node(seen(json, gone)?),
         "vpcs" => Event::Vpc(seen(json, gone)?),
         "subnets" => Event::Subnet(seen(json, gone)?),
         "ippools" => Event::Pool(seen(json, gone)?),
         "vips" => Event::Vip(seen(json, gone)?),
         "ips" => Event::Ip(seen(json, gone)?),
+        "ipamclaims" => Event::Claim(seen(json, gone)?),
         "addressblocks" => Event::Block(seen(json, gone)?),
         _ => return None,
     })
@@ -155,9 +168,13 @@ type Spans = BTreeMap<IpAddr, (IpAddr, String)>;
 pub(super) struct Index {
     pub(super) vpcs: Shelf<String, Vpc>,
     pub(super) vips: Shelf<String, Vip>,
+    pub(super) claims: Shelf<VmKey, IpamClaim>,
+    /// The API does not serve them.
+    no_claims: bool,
     pub(super) holders: Holders,
     pub(super) ports: Ports,
     pub(super) owners: Owners,
+    pub(super) reserved: Reserved,
     subnets: Shelf<String, Subnet>,
     pools: Shelf<String, IpPool>,
     namespaces: Shelf<String, Namespace>,
@@ -174,7 +191,14 @@ pub(super) struct Index {
 impl Index {
     fn apply(&mut self, event: &Event) {
         match event {
-            Event::Vpc(seen) => drop(self.vpcs.apply(seen.clone(), name_of)),
+            Event::Vpc(seen) => {
+                let changes = self.vpcs.apply(seen.clone(), name_of);
+                let listed =
+                    |vpc: &Option<Arc<Vpc>>| vpc.clone().map(|vpc| vpc.spec.namespaces.clone());
+                if changes.iter().any(|(_, old, new)| listed(old) != listed(new)) {
+                    self.choose_namespaces();
+                }
+            }
             Event::Vip(seen) => drop(self.vips.apply(seen.clone(), name_of)),
             Event::Pool(seen) => {
                 let changes = self.pools.apply(seen.clone(), name_of);
@@ -206,11 +230,10 @@ impl Index {
             Event::Block(seen) => self.holders.apply(seen),
             Event::Machine(seen) => self.owners.machine_seen(seen),
             Event::Instance(seen) => self.owners.instance_seen(seen),
-            Event::Node(_)
-            | Event::Heartbeats(_)
-            | Event::Migration(_)
-            | Event::Claim(_)
-            | Event::NoClaims => {}
+            Event::Node(seen) => drop(self.reserved.apply(seen)),
+            Event::Claim(seen) => drop(self.claims.apply(seen.clone(), vm_key_of)),
+            Event::NoClaims => self.no_claims = !self.claims.is_synced(),
+            Event::Heartbeats(_) | Event::Migration(_) => {}
         }
     }
 
@@ -245,7 +268,7 @@ impl Index {
         });
         match parsed {
             Ok(mut network) => {
-                network.namespaces = namespaces::of(&subnet.spec, self.namespaces.metas());
+                network.namespaces = self.namespaces_of(subnet, &network.vpc);
                 let spans = self.spans.entry(network.vpc.clone()).or_default();
                 for cidr in network.cidrs.iter() {
                     let range = AddrRange::from(cidr);
@@ -258,14 +281,23 @@ impl Index {
         }
     }
 
-    /// Selectors look at labels of namespaces.
+    fn namespaces_of(&self, subnet: &Subnet, vpc: &String) -> BTreeSet<String> {
+        let vpc = self.vpcs.get(vpc).map(|vpc| &**vpc);
+        namespaces::of(&subnet.spec, vpc, self.namespaces.metas())
+    }
+
+    /// Selectors look at labels of namespaces, and Vpcs say which are theirs.
     fn choose_namespaces(&mut self) {
-        for (name, subnet) in self.subnets.iter() {
-            if subnet.spec.namespace_selectors.is_empty() {
-                continue;
-            }
-            if let Some(network) = self.networks.get_mut(name) {
-                network.namespaces = namespaces::of(&subnet.spec, self.namespaces.metas());
+        let chosen = |(name, network): (&String, &Network)| {
+            let subnet = self.subnets.get(name)?;
+            let spec = &subnet.spec;
+            let asks = !spec.namespace_selectors.is_empty() || !spec.namespaces.is_empty();
+            asks.then(|| (name.clone(), self.namespaces_of(subnet, &network.vpc)))
+        };
+        let chosen: Vec<_> = self.networks.iter().filter_map(chosen).collect();
+        for (name, namespaces) in chosen {
+            if let Some(network) = self.networks.get_mut(&name) {
+                network.namespaces = namespaces;
             }
         }
     }
@@ -302,16 +334,9 @@ impl Index {
         &self.refused
     }
 
-    /// What there is for VMs of this namespace.
-    pub(super) fn offer(&self, namespace: &str) -> Offer<'_> {
+    /// What there is for a VM of this namespace, of which this is known.
+    pub(super) fn offer<'a>(&'a self, namespace: &str, known: &'a KnownPorts) -> Offer<'a> {
         static NONE: BTreeSet<String> = BTreeSet::new();
-        // They are told in conditions only.
-        static NO_CLAIMS: LazyLock<Shelf<VmKey, IpamClaim>> = LazyLock::new(Shelf::default);
-        static NO_PORTS: request::Known = request::Known {
-            held: BTreeSet::new(),
-            networks: BTreeMap::new(),
-            loans: BTreeMap::new(),
-        };
         Offer {
             in_force: &self.networks,
             refused: &self.refused,
@@ -319,8 +344,8 @@ impl Index {
             vips: &self.vips,
             refused_pools: &self.refused_pools,
             used: &NONE,
-            known: &NO_PORTS,
-            claims: &NO_CLAIMS,
+            known,
+            claims: &self.claims,
             bound: bound(&self.vpcs, namespace),
         }
     }

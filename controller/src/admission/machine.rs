@@ -6,18 +6,18 @@ use kube::ResourceExt as _;
 use net::names;
 
 use super::taken::{self, Taken};
-use super::{Findings, Index};
+use super::{Findings, Index, claims};
 use crate::decide::is_made_by_hand;
 use crate::dhcp;
 use crate::flaw::Flaw;
 use crate::ledger::VmKey;
-use crate::request::{self, Asker, Request, requests};
+use crate::request::{self, Asker, Lender, Request, requests};
 use crate::vips;
 
 pub(super) fn vm(index: &Index, vm: &VirtualMachine) -> Findings {
     match vm.spec.strategy() {
         Err(why) => Findings::refused(why),
-        Ok(_) => asked(index, Asker::from(vm)),
+        Ok(_) => asked(index, Asker::from(vm), vm.metadata.uid.as_deref()),
     }
 }
 
@@ -33,26 +33,36 @@ pub(super) fn instance(index: &Index, instance: &VirtualMachineInstance) -> Find
     }
     let (name, namespace) = (instance.name_any(), instance.namespace().unwrap_or_default());
     let annotations = instance.annotations();
-    asked(index, Asker { name: &name, namespace: &namespace, annotations, spec: &instance.spec })
+    let asker = Asker { name: &name, namespace: &namespace, annotations, spec: &instance.spec };
+    asked(index, asker, instance.metadata.uid.as_deref())
 }
 
 /// What is wrong with the networks that are asked for, and with what guests hear there.
-fn asked(index: &Index, asker: Asker<'_>) -> Findings {
-    Findings { flaws: options(asker), ..networks(index, asker) }
+fn asked(index: &Index, asker: Asker<'_>, uid: Option<&str>) -> Findings {
+    Findings { flaws: options(asker), ..networks(index, asker, uid) }
 }
 
-fn networks(index: &Index, asker: Asker<'_>) -> Findings {
-    let asked = match requests(asker, index.offer(asker.namespace)) {
+fn networks(index: &Index, asker: Asker<'_>, uid: Option<&str>) -> Findings {
+    let known = index.ports.of(asker.name, asker.namespace, uid);
+    let offer = || index.offer(asker.namespace, &known);
+    let asked = match requests(asker, offer()) {
         Ok(asked) => asked,
         // What it says of itself counts all the same.
         Err(error) if error.waits_for_another() => {
-            let own = request::alone(asker, index.offer(asker.namespace));
+            let own = request::alone(asker, offer());
             return own.map_or_else(Findings::refused, |()| Findings::waiting(error));
         }
         Err(error) => return Findings::refused(error),
     };
     let taken = asked.iter().flat_map(|request| taken_of(index, asker, request));
-    let (refusal, mut waits) = Taken::sorted(taken);
+    let (mut refusal, mut waits) = Taken::sorted(taken);
+    let lent = |request| claims::of_request(index, asker.namespace, request);
+    for claim in asked.iter().filter_map(lent) {
+        match claim {
+            Ok(waits_for) => waits.push(waits_for),
+            Err(why) => drop(refusal.get_or_insert(why)),
+        }
+    }
     let carried = |request: &Request| {
         let key = annotations::key(&request.provider, AAPS);
         let unfit = request.leave.carries.iter().filter_map(|name| {
@@ -70,8 +80,17 @@ fn taken_of(index: &Index, asker: Asker<'_>, request: &Request) -> Vec<Taken> {
     let Some(network) = index.networks().get(&request.subnet) else { return Vec::new() };
     let vm = VmKey { namespace: asker.namespace.to_owned(), name: asker.name.to_owned() };
     let mut taken = Vec::new();
+    // What a claim has the port is to have of it.
+    let lender = match &request.lender {
+        Some(Lender::Claim(name)) => {
+            let key = VmKey { namespace: vm.namespace.clone(), name: name.clone() };
+            Some(VmKey::of_claim(&key))
+        }
+        Some(Lender::Vip(_)) | None => None,
+    };
     for address in &request.addresses {
-        let why = taken::address(index, network, *address, &vm);
+        let why = |asker| taken::address(index, network, *address, asker);
+        let why = why(&vm).filter(|_| lender.as_ref().is_none_or(|lender| why(lender).is_some()));
         taken.extend(why.map(|why| why.at(&request.places.addresses)));
     }
     let mac =

@@ -1,31 +1,59 @@
 //! Vpcs and Subnets.
 
+use std::net::IpAddr;
+
 use crds::kubeovn::{DEFAULT_VPC, Subnet, Vpc};
 
-use super::{Findings, Index};
-use crate::network::{self, Network, NetworkError};
-use crate::{hold, routes};
+use kube::ResourceExt as _;
 
-pub(super) fn vpc(vpc: &Vpc) -> Findings {
+use super::{Findings, Index};
+use crate::egress::JOIN;
+use crate::ledger::Claimant;
+use crate::network::{self, Network, NetworkError};
+use crate::{hold, namespaces, peering, routes};
+
+pub(super) fn vpc(index: &Index, vpc: &Vpc) -> Findings {
     let mut flaws = routes::static_routes(&vpc.spec).1;
     flaws.extend(routes::policies(&vpc.spec).1);
-    Findings { flaws, ..Findings::default() }
+    let links = peering::links(index.networks(), &index.vpcs, &vpc.name_any(), &vpc.spec);
+    flaws.extend(links.flaws);
+    let waits = links.waits.iter().map(ToString::to_string).collect();
+    Findings { flaws, waits, ..Findings::default() }
 }
 
 pub(super) fn subnet(index: &Index, subnet: &Subnet) -> Findings {
-    let flaws = network::flaws(&subnet.spec);
+    let mut flaws = network::flaws(&subnet.spec);
     let network = match Network::parse(subnet) {
         Ok(network) => network,
         Err(error) => return Findings { flaws, ..Findings::refused(error) },
     };
+    let vpc = index.vpcs.get(&network.vpc).map(|vpc| &**vpc);
+    flaws.extend(namespaces::unlisted(&subnet.spec, vpc));
     let refusal = stands_in_the_way(index, &network).map(|error| error.to_string());
     let waits = waits_for(index, &network).map(|error| error.to_string());
-    Findings { refusal, flaws, waits: waits.into_iter().collect() }
+    let waits = waits.into_iter().chain(moves(index, &network));
+    Findings { refusal, flaws, waits: waits.collect() }
+}
+
+/// What becomes of the guests when the gateway is another than it is.
+fn moves(index: &Index, network: &Network) -> Option<String> {
+    let before = index.networks().get(&network.name)?;
+    let moved =
+        |one: &IpAddr| before.cidrs.contains(*one) && !network.gateways().any(|g| g == *one);
+    let old = before.gateways().find(moved)?;
+    let of_vm = |(address, holder): &(IpAddr, Claimant)| {
+        let is_vm = holder.vm.vip().is_none() && holder.vm.node().is_none();
+        is_vm && !holder.uid.is_empty() && address.is_ipv4() == old.is_ipv4()
+    };
+    let held = hold::told(index.holders.of_subnet(&network.name).filter(of_vm))?;
+    Some(format!(
+        "spec.gateway: {old} is the gateway no more, and VMs that run keep it until they are started anew: restart who has {held}"
+    ))
 }
 
 /// Why this network cannot be beside what is there.
 fn stands_in_the_way(index: &Index, network: &Network) -> Option<NetworkError> {
-    let held = |which: &dyn Fn(std::net::IpAddr) -> bool| {
+    let held = |which: &dyn Fn(IpAddr) -> bool| {
         hold::told(index.holders.of_subnet(&network.name).filter(|(address, _)| which(*address)))
     };
     if let Some(held) = held(&|one| !network.cidrs.contains(one)) {
@@ -33,6 +61,10 @@ fn stands_in_the_way(index: &Index, network: &Network) -> Option<NetworkError> {
     }
     if let Some(held) = held(&|one| network.gateways().any(|gateway| gateway == one)) {
         return Some(NetworkError::GatewayHeld(held));
+    }
+    let join = index.subnet(JOIN).is_some();
+    if let Some(why) = index.reserved.conflict(network, join) {
+        return Some(why);
     }
     // One that goes makes room.
     network.conflict(index.overlapping(network).filter(|other| !other.leaving))

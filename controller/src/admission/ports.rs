@@ -1,13 +1,15 @@
 //! Ports, as IP objects say: which MAC each has, on which subnet, and by whom.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 
-use crds::annotations::OWNER_UID;
+use crds::annotations::{NETWORK, OWNER_UID};
 use crds::kubeovn::Ip;
 use kube::ResourceExt as _;
-use net::MacAddr;
+use net::{MacAddr, names};
 
 use crate::hold;
+use crate::request::Known;
 use crate::shelf::Seen;
 
 /// What an IP object says of its port.
@@ -16,6 +18,8 @@ pub(super) struct Port {
     mac: Option<MacAddr>,
     pub(super) subnet: Box<str>,
     pub(super) whose: Whose,
+    /// Which network of its VM has it, where that does not follow from its name.
+    network: Option<Box<str>>,
 }
 
 /// Whose a port is.
@@ -33,7 +37,7 @@ pub(super) enum Whose {
 /// Ports by name, and their names by MAC.
 #[derive(Debug, Default)]
 pub(super) struct Ports {
-    by_name: HashMap<Box<str>, Port>,
+    by_name: BTreeMap<Box<str>, Port>,
     by_mac: HashMap<MacAddr, BTreeSet<Box<str>>>,
     synced: bool,
 }
@@ -64,7 +68,8 @@ impl Ports {
             _ => Whose::Other { leaves: hold::is_leaving(&ip.metadata) },
         };
         let subnet = ip.spec.subnet.as_str().into();
-        self.by_name.insert(name, Port { mac, subnet, whose });
+        let network = ip.annotations().get(NETWORK).map(|network| network.as_str().into());
+        self.by_name.insert(name, Port { mac, subnet, whose, network });
     }
 
     fn remove(&mut self, name: &str) {
@@ -85,6 +90,27 @@ impl Ports {
     /// The port of this name.
     pub(super) fn get(&self, name: &str) -> Option<&Port> {
         self.by_name.get(name)
+    }
+
+    /// The ports of the VM or instance of this uid, and those reserved for it.
+    pub(super) fn of(&self, name: &str, namespace: &str, uid: Option<&str>) -> Known {
+        let first = names::port(name, namespace, names::DEFAULT_PROVIDER);
+        let from =
+            self.by_name.range::<str, _>((Bound::Included(first.as_str()), Bound::Unbounded));
+        let near = from.take_while(|(port, _)| port.starts_with(&first));
+        let mut known = Known::default();
+        for (name, port) in near {
+            let its = match &port.whose {
+                Whose::Vm(owner) => uid == Some(&**owner),
+                Whose::Other { .. } => true,
+            };
+            if its {
+                known.held.insert(name.to_string());
+                let network = port.network.iter();
+                known.networks.extend(network.map(|one| (name.to_string(), one.to_string())));
+            }
+        }
+        known
     }
 
     /// The ports that have this MAC.

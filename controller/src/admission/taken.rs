@@ -104,7 +104,7 @@ pub(super) fn mac(
 }
 
 /// Whether this holder is gone, or about to go.
-fn goes(index: &Index, holder: &Claimant) -> bool {
+pub(super) fn goes(index: &Index, holder: &Claimant) -> bool {
     if holder.vm.node().is_some() {
         return false;
     }
@@ -113,9 +113,10 @@ fn goes(index: &Index, holder: &Claimant) -> bool {
         let stays = meta.filter(|meta| meta.uid.as_ref() == Some(&holder.uid));
         return stays.is_none_or(hold::is_leaving);
     }
-    // Whether a claim goes nobody knows here.
-    if holder.vm.claim().is_some() {
-        return false;
+    if let Some(claim) = holder.vm.claim() {
+        let meta = index.claims.meta(&claim);
+        let stays = meta.filter(|meta| meta.uid.as_ref() == Some(&holder.uid));
+        return stays.is_none_or(hold::is_leaving);
     }
     if holder.uid.is_empty() {
         return index.ports.get(&holder.port).is_none_or(|port| port_goes(index, port));

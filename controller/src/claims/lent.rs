@@ -1,5 +1,6 @@
 //! Which claim a VM may have the addresses of.
 
+use crds::cni::IpamClaim;
 use net::names;
 
 use super::{borrower, claimant, held, said};
@@ -8,6 +9,11 @@ use crate::ledger::{Claimant, VmKey};
 use crate::network::Network;
 use crate::request::Request;
 use crate::world::World;
+
+/// What is told of a claim that cannot be read.
+pub const MISFIT: &str = "does not fit its type: correct it";
+/// What is told of one that is not there.
+pub const ABSENT: &str = "does not exist: create it, or take the reference off the template";
 
 /// Why a claim does not lend.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -38,53 +44,61 @@ pub fn lends(
         return Err("cannot be used, since this API serves no IPAMClaims: install their definition (manifests/crds/ipamclaims.k8s.cni.cncf.io.yaml), or take the reference off the template".to_owned().into());
     }
     if world.claims.objects.is_unreadable(key) {
-        return Err("does not fit its type: correct it".to_owned().into());
+        return Err(MISFIT.to_owned().into());
     }
     let Some(claim) = world.claims.objects.get(key) else {
-        return Err("does not exist: create it, or take the reference off the template"
-            .to_owned()
-            .into());
+        return Err(ABSENT.to_owned().into());
     };
     // What the port has it keeps, whatever was written on the claim since.
     let is_its =
         borrower(world, claim).is_some_and(|one| one.port == request.port && one.vm == *vm);
-    let networks = world.ledger.networks().get(&request.subnet);
-    let networks = networks.map(names_of).unwrap_or_default();
-    let of = claim.spec.network.trim();
-    let first = networks.first().cloned().unwrap_or_default();
-    if of.is_empty() && !is_its {
-        return Err(format!("names no network: write {first:?} in its spec.network").into());
-    }
-    if !networks.iter().any(|name| name == of) && !is_its {
-        return Err(
-            format!("is of network {of:?}, this one is {first:?}: name another claim").into()
-        );
-    }
-    if hold::is_leaving(&claim.metadata) && !is_its {
-        return Err("is being deleted: name another".to_owned().into());
+    let network = world.ledger.networks().get(&request.subnet);
+    if let Some(why) = unfit(claim, network, request, is_its) {
+        return Err(why.into());
     }
     let Some((subnet, addresses)) = said(claim) else { return Err(Refusal::Wanted) };
-    if subnet != request.subnet {
-        return Err(format!(
-            "has addresses of subnet {subnet:?}, this network is on {:?}: name another claim, or that subnet",
-            request.subnet
-        )
-        .into());
-    }
-    if let Some(other) = request.addresses.iter().find(|one| !addresses.contains(one)) {
-        let place = &request.places.addresses;
-        return Err(format!(
-            "has {}, but {place} asks for {other}: leave that out",
-            net::listed::text(&addresses)
-        )
-        .into());
-    }
     // What its status does not say another controller has claimed for it: that goes first.
     let mut held = held(world, claim);
     held.sort_unstable();
     let is_whole =
         held.iter().map(|(of, one)| (of, one)).eq(addresses.iter().map(|one| (&subnet, one)));
     if is_whole { Ok(claimant(claim)) } else { Err(Refusal::Wanted) }
+}
+
+/// Why the port of `request` cannot have what this claim lends, whoever has it now;
+/// whether it is that port the caller knows.
+#[must_use]
+pub fn unfit(
+    claim: &IpamClaim,
+    network: Option<&Network>,
+    request: &Request,
+    is_its: bool,
+) -> Option<String> {
+    let networks = network.map(names_of).unwrap_or_default();
+    let of = claim.spec.network.trim();
+    let first = networks.first().cloned().unwrap_or_default();
+    if of.is_empty() && !is_its {
+        return Some(format!("names no network: write {first:?} in its spec.network"));
+    }
+    if !networks.iter().any(|name| name == of) && !is_its {
+        return Some(format!("is of network {of:?}, this one is {first:?}: name another claim"));
+    }
+    if hold::is_leaving(&claim.metadata) && !is_its {
+        return Some("is being deleted: name another".to_owned());
+    }
+    let (subnet, addresses) = said(claim)?;
+    if subnet != request.subnet {
+        return Some(format!(
+            "has addresses of subnet {subnet:?}, this network is on {:?}: name another claim, or that subnet",
+            request.subnet
+        ));
+    }
+    let other = request.addresses.iter().find(|one| !addresses.contains(one))?;
+    let place = &request.places.addresses;
+    Some(format!(
+        "has {}, but {place} asks for {other}: leave that out",
+        net::listed::text(&addresses)
+    ))
 }
 
 /// By what a claim may name this network: its attachment first.

@@ -162,5 +162,10 @@ fn reserves(ip: &Ip) -> bool {
 
 /// Whether it was written for somebody, by us.
 pub(crate) fn has_owner(ip: &Ip) -> bool {
-    ip.annotations().contains_key(annotations::OWNER_UID)
+    owner_of(ip).is_some()
+}
+
+/// The uid of whom it was written for.
+pub(crate) fn owner_of(ip: &Ip) -> Option<&str> {
+    ip.annotations().get(annotations::OWNER_UID).map(String::as_str)
 }

@@ -16,6 +16,7 @@ use serde_json::json;
 use tracing::warn;
 
 use super::{PARALLEL_WRITES, Rounds, gone_is_fine};
+use crate::MANAGER;
 use crate::decide::{Decision, owned_by};
 use crate::ledger::VmKey;
 use crate::warning::Warning;
@@ -156,7 +157,9 @@ async fn put(api: &Api<Ip>, have: Option<&Ip>, want: Ip) -> Result<Ip, kube::Err
         let guard = held["metadata"].as_object().into_iter().flatten();
         guard.for_each(|(key, value)| patch["metadata"][key.as_str()] = value.clone());
     }
-    api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await
+    // So that a webhook knows it for ours.
+    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    api.patch(&name, &params, &Patch::Merge(patch)).await
 }
 
 /// Deletes this very object, not a successor of the same name.

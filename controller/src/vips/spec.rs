@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crds::kubeovn::{Vip, VipSpec, most};
+use crds::kubeovn::{Vip, VipSpec, VipStatus, most};
 use kube::ResourceExt as _;
 use net::{MacAddr, names};
 
@@ -149,27 +149,33 @@ pub fn flaws(world: &World, vip: &Vip) -> Vec<Flaw> {
     let spec = &vip.spec;
     let Some((subnet, _)) = held(world, vip) else { return Vec::new() };
     let mut flaws = own_flaws(spec);
-    let in_force = shown(world, vip);
-    let mac = spec.mac_address.trim().to_lowercase().replace('-', ":");
-    let v6 = spec
-        .v6_ip
-        .trim()
-        .parse::<IpAddr>()
-        .map_or_else(|_| spec.v6_ip.clone(), |one| one.to_string());
-    for (field, written, given) in [
-        ("subnet", spec.subnet.trim(), subnet.as_str()),
-        ("v4ip", spec.v4_ip.trim(), &in_force.v4_ip),
-        ("v6ip", v6.as_str(), &in_force.v6_ip),
-        ("macAddress", mac.as_str(), &in_force.mac),
-    ] {
-        if written != given && !written.is_empty() {
-            let advice = format!(
-                "it stays {given:?}, since what a Vip was given does not change: write that again, or make another Vip"
-            );
-            flaws.push(Flaw::new(field.to_owned(), written, advice));
-        }
-    }
+    flaws.extend(moved("subnet", spec.subnet.trim(), &subnet));
+    flaws.extend(given_otherwise(spec, &shown(world, vip)));
     flaws
+}
+
+/// What a Vip asks for that is not what it was given.
+#[must_use]
+pub fn given_otherwise(spec: &VipSpec, given: &VipStatus) -> Vec<Flaw> {
+    let mac = spec.mac_address.trim().to_lowercase().replace('-', ":");
+    let v6 = spec.v6_ip.trim().parse::<IpAddr>();
+    let v6 = v6.map_or_else(|_| spec.v6_ip.clone(), |one| one.to_string());
+    let fields = [
+        moved("v4ip", spec.v4_ip.trim(), &given.v4_ip),
+        moved("v6ip", &v6, &given.v6_ip),
+        moved("macAddress", &mac, &given.mac),
+    ];
+    fields.into_iter().flatten().collect()
+}
+
+fn moved(field: &str, written: &str, given: &str) -> Option<Flaw> {
+    let advice = || {
+        format!(
+            "it stays {given:?}, since what a Vip was given does not change: write that again, or make another Vip"
+        )
+    };
+    (written != given && !written.is_empty())
+        .then(|| Flaw::new(field.to_owned(), written, advice()))
 }
 
 /// The fields of a Vip that have no effect.

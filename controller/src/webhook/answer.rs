@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::MANAGER;
 use crate::admission::{self, Facts};
 
 #[derive(Deserialize)]
@@ -19,6 +20,15 @@ struct Asked {
     object: Option<Value>,
     #[serde(default)]
     old_object: Option<Value>,
+    #[serde(default)]
+    options: Option<Options>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Options {
+    #[serde(default)]
+    field_manager: String,
 }
 
 #[derive(Deserialize)]
@@ -34,12 +44,17 @@ struct Resource {
 /// When it is none.
 pub(super) fn answer(facts: &Facts, request: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
     let Review { request } = serde_json::from_slice(request)?;
-    let Asked { uid, resource: Resource { group, resource }, object, old_object } = request;
+    let Asked { uid, resource: Resource { group, resource }, object, old_object, options } =
+        request;
+    // What we write ourselves may be newer than what is known here.
+    let is_ours = options.is_some_and(|options| options.field_manager == MANAGER);
     // Until all is listed nobody can say what is not there.
-    let object = object.filter(|_| facts.is_complete() && admission::looks_at(&group, &resource));
-    let reviewed = match object {
-        None => Ok(Vec::new()),
-        Some(new) => admission::review(facts, &resource, old_object.as_ref(), &new),
+    let is_known = facts.is_complete() && admission::looks_at(&group, &resource);
+    let reviewed = match (object, old_object) {
+        _ if !is_known || is_ours => Ok(Vec::new()),
+        (Some(new), old) => admission::review(facts, &resource, old.as_ref(), &new),
+        (None, Some(old)) => admission::leaves(facts, &resource, &old),
+        (None, None) => Ok(Vec::new()),
     };
     let response = match reviewed {
         Ok(warnings) => json!({"uid": uid, "allowed": true, "warnings": warnings}),
@@ -63,6 +78,8 @@ mod tests {
     fn complete() -> Facts {
         let facts = Facts::default();
         facts.apply(&Event::Namespace(Seen::all(vec![])));
+        facts.apply(&Event::Node(Seen::all(vec![])));
+        facts.apply(&Event::NoClaims);
         facts.apply(&Event::Vpc(Seen::all(vec![])));
         facts.apply(&Event::Subnet(Seen::all(vec![])));
         facts.apply(&Event::Pool(Seen::all(vec![])));

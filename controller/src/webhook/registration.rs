@@ -18,12 +18,11 @@ use kube::api::{Api, ObjectMeta, Patch, PatchParams};
 use tracing::{info, warn};
 
 use super::RETRY;
+use crate::MANAGER;
 use crate::admission::KINDS;
 
 /// The object that says it.
 const NAME: &str = "berth";
-/// Who writes it.
-const MANAGER: &str = "berth-controller";
 /// How long the API waits for an answer, in seconds.
 const TIMEOUT: i32 = 2;
 /// It is said again in case somebody deleted it; where it is as it should be nothing
@@ -140,12 +139,14 @@ fn rule((group, plural): (&str, &str)) -> RuleWithOperations {
     let operations = match plural {
         // Its place is given once; afterwards it is the agent's to write.
         "virtualmachineinstances" => vec!["CREATE"],
-        _ => vec!["CREATE", "UPDATE"],
+        // They wait for nobody.
+        "virtualmachines" | "ippools" => vec!["CREATE", "UPDATE"],
+        _ => vec!["CREATE", "UPDATE", "DELETE"],
     };
     let one = |text: &str| Some(vec![text.to_owned()]);
     RuleWithOperations {
         api_groups: one(group),
-        api_versions: one("v1"),
+        api_versions: one(if plural == "ipamclaims" { "v1alpha1" } else { "v1" }),
         resources: one(plural),
         operations: Some(operations.into_iter().map(str::to_owned).collect()),
         ..RuleWithOperations::default()
@@ -159,15 +160,23 @@ fn conditions() -> Vec<MatchCondition> {
         expression: expression.to_owned(),
     };
     vec![
-        condition("says-something-new", "oldObject == null || object.spec != oldObject.spec"),
-        condition("stays", "!has(object.metadata.deletionTimestamp)"),
+        condition(
+            "says-something-new",
+            "oldObject == null || object == null || object.spec != oldObject.spec",
+        ),
+        condition("stays", "object == null || !has(object.metadata.deletionTimestamp)"),
         condition(
             "is-not-of-a-vm",
-            "!has(object.metadata.ownerReferences) || request.resource.resource != 'virtualmachineinstances'",
+            "request.resource.resource != 'virtualmachineinstances' || !has(object.metadata.ownerReferences)",
+        ),
+        condition(
+            // Whose finalizer we took off before.
+            "is-not-deleted-by-us",
+            "request.resource.resource != 'ips' || object != null || (has(oldObject.metadata.finalizers) && 'kubeovn.io/kube-ovn-controller' in oldObject.metadata.finalizers)",
         ),
         condition(
             "is-not-written-for-a-vm",
-            "request.resource.resource != 'ips' || !has(object.metadata.annotations) || !('berth.io/owner-uid' in object.metadata.annotations)",
+            "object == null || request.resource.resource != 'ips' || !has(object.metadata.annotations) || !('berth.io/owner-uid' in object.metadata.annotations) || (oldObject != null && ['subnet', 'v4IpAddress', 'v6IpAddress', 'ipAddress'].exists(one, object.spec[one] != oldObject.spec[one]))",
         ),
     ]
 }
@@ -194,6 +203,9 @@ mod tests {
         assert_eq!(webhook.failure_policy.as_deref(), Some("Ignore"));
         let groups = webhook.rules.unwrap().into_iter().flat_map(|rule| rule.api_groups);
         let groups: std::collections::BTreeSet<String> = groups.flatten().collect();
-        assert_eq!(groups, ["kubeovn.io", "kubevirt.io"].map(str::to_owned).into());
+        assert_eq!(
+            groups,
+            ["k8s.cni.cncf.io", "kubeovn.io", "kubevirt.io"].map(str::to_owned).into()
+        );
     }
 }

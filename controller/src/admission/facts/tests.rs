@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use super::super::review;
+use super::super::{leaves, review};
 use super::*;
 
 fn object(plural: &str, name: &str, spec: Value) -> Value {
@@ -234,6 +234,236 @@ fn a_subnet_that_overlaps_or_lets_addresses_fall_out_is_refused() {
         review(&facts, "subnets", Some(&before), &of("s", "w", "10.0.0.0/24,fd00::/64")),
         &["spec.vpc", "w", "cannot be changed"],
     );
+}
+
+#[test]
+fn a_gateway_that_moves_is_told_with_the_guests_that_it_leaves() {
+    let facts = facts();
+    let before = object("subnets", "s", json!({"vpc": "v", "cidrBlock": "10.0.0.0/24,fd00::/64"}));
+    let edit = |gateway: &str| {
+        let mut after = before.clone();
+        after["spec"]["gateway"] = gateway.into();
+        review(&facts, "subnets", Some(&before), &after)
+    };
+    warned(
+        edit("10.0.0.254"),
+        &["spec.gateway", "10.0.0.1", "restart", "VirtualMachine default/web"],
+    );
+    assert_eq!(edit("10.0.0.1"), Ok(vec![]), "it is the gateway already");
+    assert_eq!(edit("fd00::fe"), Ok(vec![]), "nobody has an address of that family");
+}
+
+#[test]
+fn a_namespace_that_the_vpc_does_not_list_is_refused() {
+    let facts = facts();
+    put(&facts, 2, "vpcs", "v", json!({"namespaces": ["mine"]}));
+    let of = |vpc: &str| {
+        object(
+            "subnets",
+            "u",
+            json!({"vpc": vpc, "cidrBlock": "10.7.0.0/24", "namespaces": ["mine", "other"]}),
+        )
+    };
+    refused(said(&facts, "subnets", &of("v")), &["spec.namespaces[1]", "other", "Vpc \"v\""]);
+    warned(said(&facts, "subnets", &of("late")), &["spec.vpc", "late"]);
+    // The subnet is there, and its namespaces follow what the Vpc says.
+    put(&facts, 3, "vpcs", "v", json!({}));
+    put(&facts, 3, "subnets", "u", of("v")["spec"].clone());
+    let vm = |facts: &Facts| {
+        let mut vm = vm("a", &[]);
+        vm["metadata"]["namespace"] = "other".into();
+        said(facts, "virtualmachines", &vm)
+    };
+    assert_eq!(vm(&facts), Ok(vec![]));
+    put(&facts, 4, "vpcs", "v", json!({"namespaces": ["mine"]}));
+    warned(vm(&facts), &["has no subnet"]);
+}
+
+#[test]
+fn a_subnet_of_the_default_vpc_that_has_what_nodes_have_is_refused() {
+    let facts = facts();
+    let addresses = json!([{"type": "InternalIP", "address": "10.7.0.5"}]);
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"},
+        "status": {"addresses": addresses}});
+    facts.stored("nodes", node.to_string().as_bytes());
+    let of = |vpc: &str| object("subnets", "u", json!({"vpc": vpc, "cidrBlock": "10.7.0.0/24"}));
+    let words = ["spec.cidrBlock", "10.7.0.0/24", "10.7.0.5", "Node \"n1\"", "choose"];
+    refused(said(&facts, "subnets", &of("")), &words);
+    assert_eq!(said(&facts, "subnets", &of("v")), Ok(vec![]));
+    facts.removed("nodes", node.to_string().as_bytes());
+    assert_eq!(said(&facts, "subnets", &of("")), Ok(vec![]));
+}
+
+#[test]
+fn an_ip_object_says_what_its_port_holds_and_nothing_else() {
+    let facts = facts();
+    let ip = |port: &str, subnet: &str, v4: &str, owner: Option<&str>| {
+        let pod = port.trim_end_matches(".default");
+        let spec = json!({"podName": pod, "namespace": "default", "subnet": subnet, "v4IpAddress": v4,
+            "ipAddress": v4});
+        let mut ip = object("ips", port, spec);
+        if let Some(uid) = owner {
+            ip["metadata"]["annotations"] = json!({"berth.io/owner-uid": uid});
+        }
+        ip
+    };
+    let edit = |old: &Value, new: &Value| review(&facts, "ips", Some(old), new);
+    let web = |subnet, v4| ip("web.default", subnet, v4, Some("u"));
+    let words = ["VirtualMachine default/web has 10.0.0.5", "template", "stop it"];
+    let told = edit(&web("s", "10.0.0.5"), &web("s", "10.0.0.9"));
+    refused(told.clone(), &words);
+    refused(told, &["spec.v4IpAddress", "10.0.0.9"]);
+    refused(edit(&web("s", "10.0.0.5"), &web("t", "10.0.0.5")), &["spec.subnet", "\"t\""]);
+    assert_eq!(edit(&web("s", "10.0.0.9"), &web("s", "10.0.0.5")), Ok(vec![]), "so it is");
+
+    let later = |v4| ip("later.default", "s", v4, None);
+    assert_eq!(edit(&later("10.0.0.9"), &later("10.0.0.10")), Ok(vec![]), "it holds nothing yet");
+    let reserved = json!({"port": "later.default", "vm": "default/later", "uid": ""});
+    let block = json!({"subnet": "s", "first": "10.0.0.0", "held": {"10.0.0.9": reserved}});
+    put(&facts, 2, "addressblocks", "s.v4.0a0000", block);
+    refused(
+        edit(&later("10.0.0.9"), &later("10.0.0.10")),
+        &["10.0.0.10", "10.0.0.9 is reserved", "make another"],
+    );
+}
+
+#[test]
+fn what_a_vip_was_given_stays() {
+    let facts = facts();
+    let mut vip = object("vips", "v1", json!({"subnet": "s", "v4ip": "10.0.0.6"}));
+    let edit = |field: &str, value: &str| {
+        let mut new = object("vips", "v1", json!({"subnet": "s", "v4ip": "10.0.0.6"}));
+        new["spec"][field] = value.into();
+        review(&facts, "vips", Some(&vip), &new)
+    };
+    assert_eq!(edit("v4ip", "10.0.0.7"), Ok(vec![]), "its status says nothing yet");
+    vip["metadata"]["resourceVersion"] = "9".into();
+    vip["status"] = json!({"v4ip": "10.0.0.6", "mac": "02:00:00:00:00:06"});
+    facts.stored("vips", vip.to_string().as_bytes());
+    let edit = |field: &str, value: &str| {
+        let mut new = object("vips", "v1", json!({"subnet": "s", "v4ip": "10.0.0.6"}));
+        new["spec"][field] = value.into();
+        review(&facts, "vips", Some(&vip), &new)
+    };
+    refused(edit("v4ip", "10.0.0.7"), &["spec.v4ip", "10.0.0.7", "it stays", "10.0.0.6"]);
+    refused(edit("macAddress", "02:00:00:00:00:07"), &["spec.macAddress", "make another Vip"]);
+    assert_eq!(edit("macAddress", "02-00-00-00-00-06"), Ok(vec![]));
+    assert_eq!(edit("v4ip", ""), Ok(vec![]));
+}
+
+#[test]
+fn a_network_that_has_the_short_name_keeps_it_wherever_the_list_has_it() {
+    let facts = facts();
+    let provider = "net2.default.ovn";
+    let net = json!({"vpc": "v", "cidrBlock": "10.0.2.0/24", "provider": provider});
+    put(&facts, 1, "subnets", "n", net);
+    let name = format!("web.default.{provider}");
+    let spec =
+        json!({"podName": "web", "namespace": "default", "subnet": "n", "v4IpAddress": "10.0.2.5"});
+    let mut ip = object("ips", &name, spec);
+    ip["metadata"]["annotations"] =
+        json!({"berth.io/owner-uid": "u", "berth.io/network": "odd_one"});
+    let mut web = machine("web", "u", false);
+    let attached = |name: &str| json!({"name": name, "multus": {"networkName": "net2"}});
+    web["spec"]["template"]["spec"]["networks"] = json!([attached("even"), attached("odd_one")]);
+    // A long name is made of the network's, which this is not fit for.
+    refused(said(&facts, "virtualmachines", &web), &["odd_one"]);
+    facts.stored("ips", ip.to_string().as_bytes());
+    assert_eq!(said(&facts, "virtualmachines", &web), Ok(vec![]));
+    web["metadata"]["uid"] = "another".into();
+    refused(said(&facts, "virtualmachines", &web), &["odd_one"]);
+}
+
+#[test]
+fn what_is_deleted_in_use_is_told_by_whom_and_the_default_is_refused() {
+    let facts = facts();
+    let delete = |plural: &str, object: &Value| leaves(&facts, plural, object);
+    let vpc = |name: &str| object("vpcs", name, json!({}));
+    let mut subnet = object("subnets", "s", json!({"vpc": "v", "cidrBlock": "10.0.0.0/24"}));
+    warned(delete("vpcs", &vpc("v")), &["the vpc stays in force", "Subnet s, Subnet t"]);
+    assert_eq!(delete("vpcs", &vpc("w")), Ok(vec![]));
+    warned(
+        delete("subnets", &subnet),
+        &["the subnet stays in force", "Vip v1", "VirtualMachine default/web"],
+    );
+    subnet["spec"]["default"] = true.into();
+    refused(delete("subnets", &subnet), &["Subnet \"s\" is the default one", "default/web"]);
+    let unused = object("subnets", "t", json!({"vpc": "v", "default": true}));
+    assert_eq!(delete("subnets", &unused), Ok(vec![]), "nobody uses it");
+    put(&facts, 1, "subnets", "everyones", json!({"cidrBlock": "10.16.0.0/16"}));
+    refused(delete("vpcs", &vpc("ovn-cluster")), &["is the default one", "Subnet everyones"]);
+    let mut ip = object(
+        "ips",
+        "web.default",
+        json!({"podName": "web", "namespace": "default", "subnet": "s"}),
+    );
+    assert_eq!(delete("ips", &ip), Ok(vec![]));
+    ip["metadata"]["annotations"] = json!({"berth.io/owner-uid": "u"});
+    warned(delete("ips", &ip), &["VirtualMachine default/web", "waits", "freed"]);
+    // In a file that is deleted they go in any order.
+    facts.stored("virtualmachines", machine("web", "u", true).to_string().as_bytes());
+    facts.removed("vips", object("vips", "v1", json!({})).to_string().as_bytes());
+    subnet["spec"]["default"] = false.into();
+    assert_eq!(delete("subnets", &subnet), Ok(vec![]));
+    assert_eq!(delete("ips", &ip), Ok(vec![]));
+}
+
+#[test]
+fn a_claim_is_looked_at_as_the_vm_that_refers_to_it_needs_it() {
+    let facts = facts();
+    let net = json!({"vpc": "v", "cidrBlock": "10.0.2.0/24", "provider": "net2.default.ovn"});
+    put(&facts, 1, "subnets", "n", net);
+    let db = |ips: &[&str]| {
+        let list = json!([{"name": "net2", "ipam-claim-reference": "c", "ips": ips}]).to_string();
+        let mut vm = vm("db", &[]);
+        let template = &mut vm["spec"]["template"];
+        template["metadata"]["annotations"]["k8s.v1.cni.cncf.io/networks"] = list.into();
+        template["spec"]["networks"] = json!([{"name": "a", "multus": {"networkName": "net2"}}]);
+        said(&facts, "virtualmachines", &vm)
+    };
+    warned(db(&[]), &["IPAMClaim \"c\"", "does not exist"]);
+    let mut claim = object("ipamclaims", "c", json!({"network": "net2", "interface": ""}));
+    let stored = |claim: &Value, version: u32| {
+        let mut claim = claim.clone();
+        claim["metadata"]["resourceVersion"] = version.to_string().into();
+        facts.stored("ipamclaims", claim.to_string().as_bytes());
+    };
+    assert_eq!(said(&facts, "ipamclaims", &claim), Ok(vec![]));
+    stored(&claim, 1);
+    assert_eq!(db(&["10.0.2.9"]), Ok(vec![]));
+    let holder = "claim:default/c";
+    let of_claim = json!({"port": holder, "vm": format!("/{holder}"), "uid": "c"});
+    let block = |held: Value| json!({"subnet": "n", "first": "10.0.2.0", "held": held});
+    put(&facts, 1, "addressblocks", "n.v4.0a0002", block(json!({"10.0.2.9": of_claim})));
+    claim["metadata"]["annotations"] = json!({"berth.io/subnet": "n"});
+    claim["status"] = json!({"ips": ["10.0.2.9/24"]});
+    stored(&claim, 2);
+    assert_eq!(db(&["10.0.2.9"]), Ok(vec![]), "it is to have that");
+    refused(db(&["10.0.2.8"]), &["has 10.0.2.9", "10.0.2.8", "leave that out"]);
+    let lender = json!({"name": holder, "uid": "c"});
+    let lent = json!({"port": "web.default.net2.default.ovn", "vm": "default/web", "uid": "u",
+        "lender": lender});
+    put(&facts, 2, "addressblocks", "n.v4.0a0002", block(json!({"10.0.2.9": lent})));
+    warned(db(&[]), &["is lent to web.default.net2.default.ovn", "waited for"]);
+    warned(leaves(&facts, "ipamclaims", &claim), &["VirtualMachine default/web"]);
+
+    claim["spec"]["network"] = "net3".into();
+    warned(said(&facts, "ipamclaims", &claim), &["spec.network", "net3", "no effect here"]);
+    stored(&claim, 3);
+    refused(db(&[]), &["is of network \"net3\"", "name another claim"]);
+}
+
+#[test]
+fn what_lends_and_is_deleted_is_told_who_has_it() {
+    let facts = facts();
+    let vip = json!({"name": "vip:v1", "uid": "v1"});
+    let lent = json!({"port": "db.default", "vm": "default/db", "uid": "d", "lender": vip});
+    let block = json!({"subnet": "s", "first": "10.0.0.0", "held": {"10.0.0.6": lent}});
+    put(&facts, 2, "addressblocks", "s.v4.0a0000", block);
+    let mut vip = object("vips", "v1", json!({"subnet": "s"}));
+    assert_eq!(leaves(&facts, "vips", &vip), Ok(vec![]));
+    vip["status"] = json!({"v4ip": "10.0.0.6"});
+    warned(leaves(&facts, "vips", &vip), &["port db.default", "VirtualMachine default/db"]);
 }
 
 #[test]
