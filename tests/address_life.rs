@@ -1,11 +1,11 @@
 //! How long a VM's addresses are its own, and what ends that.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use tests::cluster::Cluster;
-use tests::kinds::{IP, SUBNET, VM, VMI, VPC};
+use tests::kinds::{BLOCK, IP, SUBNET, VM, VMI, VPC};
 use tests::objects::{Subnet, Vm, vpc};
 use tests::world::{Part, Place, World, port_of};
 use tests::{eventually, same};
@@ -151,6 +151,57 @@ pub(super) async fn a_place_survives_whatever_ends_the_instance(
     }
     world.cluster.delete(VM, "kept").await?;
     world.cluster.gone(IP, &port_of("kept"), SOON).await
+}
+
+/// The time from which an address rests, by the ledger; `None` if it does not.
+async fn released_at(cluster: &Cluster, address: &str) -> anyhow::Result<Option<u64>> {
+    let blocks = cluster.list(BLOCK).await?;
+    Ok(blocks.iter().find_map(|block| block["spec"]["resting"][address].as_u64()))
+}
+
+pub(super) async fn an_address_whose_guest_may_live_on_rests_as_long_as_its_lease(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    let cluster = &world.cluster;
+    make_subnets(cluster).await?;
+    let mut lonely = Vm::named("lonely").on(FIRST).without_grace().object();
+    lonely["spec"]["template"]["metadata"]["annotations"]["ovn.kubernetes.io/dhcp-v4-options"] =
+        json!("lease_time=7200");
+    cluster.create(VM, lonely).await?;
+    cluster.create(VM, Vm::named("ended").on(FIRST).without_grace().object()).await?;
+    let mut places = Vec::new();
+    for name in ["lonely", "ended"] {
+        world.running(name).await?;
+        places.push(world.place(name).await?);
+    }
+    let began = i64::try_from(unix_now()?)?;
+
+    // Nobody says that its guest has ended: the finalizer is taken off.
+    cluster.delete(VM, "ended").await?;
+    cluster.merge(VMI, "lonely", json!({"metadata": {"finalizers": null}})).await?;
+    cluster.delete(VM, "lonely").await?;
+    for name in ["lonely", "ended"] {
+        cluster.gone(IP, &port_of(name), SOON).await?;
+    }
+    for (place, least, most) in [(&places[0], 7000, 7200), (&places[1], -1, 300)] {
+        eventually("the release in the ledger", SOON, async || {
+            let at = released_at(cluster, &place.v4).await?.context("not released")?;
+            let later = i64::try_from(at)? - began;
+            ensure!((least..=most).contains(&later), "{} counts {later} s from now", place.v4);
+            Ok(())
+        })
+        .await?;
+    }
+    let thief = Vm::named("lonely-thief").on(FIRST).with_address(&places[0].v4);
+    cluster.create(VM, thief.object()).await?;
+    says(cluster, VM, "lonely-thief", ("Failure", "True"), "still have a lease").await?;
+    cluster.delete(VM, "lonely-thief").await?;
+    cluster.gone(VM, "lonely-thief", SOON).await
+}
+
+/// Seconds of Unix time.
+fn unix_now() -> anyhow::Result<u64> {
+    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())
 }
 
 pub(super) async fn an_orphaned_instance_keeps_its_place_until_it_ends(

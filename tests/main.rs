@@ -18,6 +18,7 @@ mod counters;
 mod egress;
 mod flags;
 mod guest_options;
+mod guides;
 mod keeping;
 mod layers;
 mod ledger_fight;
@@ -76,6 +77,7 @@ fn main() -> std::io::Result<ExitCode> {
             choice,
             stories![
                 bad_input: all_that_cannot_be_is_refused_when_it_is_written;
+                guides: what_the_guides_show_comes_into_force_as_it_stands;
                 succession: a_successor_is_let_in_while_its_predecessor_goes;
             ],
         );
@@ -165,6 +167,7 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
         address_life:
             an_ip_object_deleted_by_hand_frees_its_address_but_not_under_a_guest,
             a_place_survives_whatever_ends_the_instance,
+            an_address_whose_guest_may_live_on_rests_as_long_as_its_lease,
             an_orphaned_instance_keeps_its_place_until_it_ends,
             an_instance_without_a_vm_keeps_its_place_until_it_is_deleted,
             an_instance_takes_nothing_from_the_vm_of_its_name,

@@ -102,6 +102,12 @@ impl Ledger {
         }
     }
 
+    /// Seconds that a released address rests.
+    #[must_use]
+    pub const fn rest(&self) -> Seconds {
+        self.rest
+    }
+
     /// Makes the pools follow the blocks again. To be called after a batch of
     /// observations and before the first claim or release.
     pub fn settle(&mut self) {

@@ -50,6 +50,7 @@ pub mod rows;
 mod run;
 pub mod shelf;
 pub mod status;
+pub mod unended;
 pub mod vips;
 pub mod warning;
 pub mod watch;

@@ -434,6 +434,12 @@ pub fn without_effect(spec: &SubnetSpec) -> Vec<&'static str> {
         // These do something only beside others.
         ("allowSubnets", !spec.allow_subnets.is_empty() && !spec.private),
         ("allowEWTraffic", spec.allow_ew_traffic && spec.acls.is_empty()),
+        // Kube-OVN gives such a network of another plugin addresses only. A VM has a port in
+        // each of its networks, and all ports are ours.
+        (
+            "provider (the networks of VMs have ovn or <attachment>.<namespace>.ovn)",
+            !is_of_networks(&spec.provider),
+        ),
         ("vlan", !spec.vlan.is_empty()),
         // Without a VLAN the logical router is the gateway anyway.
         ("logicalGateway", spec.logical_gateway && !spec.vlan.is_empty()),
@@ -447,6 +453,14 @@ pub fn without_effect(spec: &SubnetSpec) -> Vec<&'static str> {
     .into_iter()
     .filter_map(|(field, set)| set.then_some(field))
     .collect()
+}
+
+/// Whether a network of a VM can be of this provider.
+fn is_of_networks(provider: &str) -> bool {
+    let mut parts = provider.split('.');
+    provider.is_empty()
+        || provider == names::DEFAULT_PROVIDER
+        || (parts.clone().count() >= 3 && parts.next_back() == Some(names::DEFAULT_PROVIDER))
 }
 
 #[cfg(test)]
@@ -522,6 +536,18 @@ mod tests {
         assert!(without_effect(&subnet.spec).is_empty());
         subnet.spec.vpc = "custom".to_owned();
         assert!(without_effect(&subnet.spec)[2].starts_with("natOutgoing (there is a way out"));
+    }
+
+    #[test]
+    fn a_provider_that_no_network_of_a_vm_has_is_named() {
+        let mut spec = subnet("10.0.0.0/24").spec;
+        for (provider, named) in
+            [("", 0), ("ovn", 0), ("net2.default.ovn", 0), ("net2.default", 1), ("ovm", 1)]
+        {
+            spec.provider = provider.to_owned();
+            let said = without_effect(&spec);
+            assert_eq!(said.len(), named, "{provider}: {said:?}");
+        }
     }
 
     #[test]

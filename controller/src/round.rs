@@ -238,14 +238,19 @@ impl Rounds {
     ) -> HashSet<VmKey> {
         let mut released = HashSet::new();
         let mut returned = HashSet::new();
-        let (ledger, seconds) = (&mut self.world.ledger, unix(now));
         for decision in decisions {
+            let World { ledger, subnets, unended, .. } = &mut self.world;
+            let rest = ledger.rest();
+            let at = |subnet: &String| {
+                let spec = subnets.get(subnet).map(|subnet| &subnet.spec);
+                unended.released_at(&decision.vm, spec, unix(now), rest)
+            };
             for (claimant, subnet) in &decision.release {
-                returned.extend(ledger.release(subnet, claimant, seconds));
+                returned.extend(ledger.release(subnet, claimant, at(subnet)));
                 released.insert(&decision.vm);
             }
             for (claimant, subnet, address) in &decision.spare {
-                returned.extend(ledger.release_one(subnet, claimant, *address, seconds));
+                returned.extend(ledger.release_one(subnet, claimant, *address, at(subnet)));
                 released.insert(&decision.vm);
             }
             // It lets go of one after the other.
@@ -262,6 +267,11 @@ impl Rounds {
             return HashSet::new();
         }
         let lost = self.world.ledger.commit(blocks).await;
+        for key in released.iter().filter(|key| !lost.contains(**key)) {
+            if self.world.machines.meta(key).is_none() {
+                self.world.unended.settle(key);
+            }
+        }
         let others = self.waiting.iter().filter(|key| !released.contains(key));
         others.for_each(|key| self.world.look_at(key.clone()));
         self.look_at_lenders(returned);

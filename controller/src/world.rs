@@ -33,6 +33,7 @@ use crate::network::{Network, NetworkError};
 use crate::pools;
 use crate::reserved::Reserved;
 use crate::shelf::{Change, Seen, Shelf};
+use crate::unended::Unended;
 use crate::vips::Carriers;
 use crate::{claims, egress, hold};
 
@@ -92,6 +93,8 @@ pub struct World {
     pub instances: Shelf<VmKey, VirtualMachineInstance>,
     /// Moves of instances, by their own names.
     pub migrations: Shelf<VmKey, Migration>,
+    /// VMs of whose last guest no end was told.
+    pub unended: Unended,
     /// By name.
     pub nodes: Shelf<String, Node>,
     /// Which of them are heard of, once that was looked at.
@@ -149,6 +152,7 @@ impl World {
             machines: Shelf::default(),
             instances: Shelf::default(),
             migrations: Shelf::default(),
+            unended: Unended::default(),
             nodes: Shelf::default(),
             heartbeats: None,
             reserved: Reserved::default(),
@@ -768,6 +772,9 @@ impl World {
     }
 
     fn instance_changed(&mut self, (key, old, new): Change<VmKey, VirtualMachineInstance>) {
+        if let Some(last) = old.as_deref().filter(|_| new.is_none()) {
+            self.unended.went(&key, last);
+        }
         // A Vip that is being deleted may have waited for it.
         self.topology |= new.is_none() && self.vips.metas().any(|(_, vip)| hold::is_leaving(vip));
         if let Some(node) = old.as_deref().and_then(node_of)

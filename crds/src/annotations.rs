@@ -53,6 +53,12 @@ pub fn key(provider: &str, field: &str) -> String {
     format!("{provider}.kubernetes.io/{field}")
 }
 
+/// Whether `key` is that of `field` for a network of any provider.
+#[must_use]
+pub fn is_field(key: &str, field: &str) -> bool {
+    key.strip_suffix(field).is_some_and(|rest| rest.ends_with(".kubernetes.io/"))
+}
+
 /// Whether these annotations of an instance give its network of `provider` a place.
 #[must_use]
 pub fn is_allocated(notes: &BTreeMap<String, String>, provider: &str) -> bool {

@@ -37,7 +37,8 @@ pub struct AddressBlockSpec {
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, Holder>")]
     pub held: BTreeMap<IpAddr, Holder>,
-    /// Released addresses, with the time of release in seconds of Unix time.
+    /// Released addresses, with the time of release in seconds of Unix time; a later
+    /// one where a guest may still live on its lease, since nobody saw it end.
     /// Each rests for a while before another owner gets it, and those released
     /// longest ago are given out again first, so an entry stays until its address
     /// is held again, or until it is one of too many to remember.

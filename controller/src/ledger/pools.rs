@@ -91,7 +91,7 @@ pub enum AddressError {
     },
     /// A released address rests. Worth asking again.
     #[error(
-        "subnet {subnet:?}: the address was released a short while ago and rests; it is asked for again"
+        "subnet {subnet:?}: the address was released a short while ago and rests, or a guest may still have a lease of it; it is asked for again"
     )]
     Resting {
         /// The subnet.
