@@ -18,6 +18,7 @@
 //! That it worked is the target's to say. That it did not is said here, once libvirt
 //! says that the guest is here, and never while it may be there.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,7 +87,9 @@ impl Sending {
             let task = tokio::spawn(order.carry_out(VirtualMachineInstance::clone(vmi)));
             self.task = Some(AbortOnDropHandle::new(task));
         }
-        if state.abort_requested && self.migration == state.migration_uid {
+        // Who deletes the VM wants it to end, and it does not power off while it is sent.
+        let is_unwanted = state.abort_requested || vmi.metadata.deletion_timestamp.is_some();
+        if is_unwanted && self.migration == state.migration_uid {
             self.abort.cancel();
         }
     }
@@ -147,19 +150,25 @@ impl Order {
             return;
         }
         tracing::warn!(domain = self.domain, why = failed, "The guest stays");
-        if let Ok(Some(vmi)) = publish::read(&api, &name).await {
-            let fail = |vmi: &mut VirtualMachineInstance| {
-                let now = Time(k8s_openapi::jiff::Timestamp::now());
-                vmi.fail_migration(&failed, &now);
-            };
-            self.write(&api, &name, vmi, fail).await;
-        }
+        // Nobody else will say it: the controller ends nothing that has begun.
+        let vmi = loop {
+            match publish::read(&api, &name).await {
+                Ok(Some(vmi)) => break vmi,
+                Ok(None) => return,
+                Err(_) => tokio::time::sleep(AGAIN).await,
+            }
+        };
+        let fail = |vmi: &mut VirtualMachineInstance| {
+            let now = Time(k8s_openapi::jiff::Timestamp::now());
+            vmi.fail_migration(&failed, &now);
+        };
+        self.write(&api, &name, vmi, fail).await;
     }
 
     /// Sends the guest; why it did not go otherwise.
     async fn send(&self, vmi: &VirtualMachineInstance) -> Result<(), String> {
         let state = vmi.migration().ok_or(CALLED_OFF)?;
-        let journey = self.journey(state);
+        let journey = self.journey(state)?;
         tracing::info!(domain = self.domain, to = journey.address, "Sending the guest");
         let mut sent = std::pin::pin!(self.host.hypervisor.migrate(&self.domain, journey));
         let mut watch = Patience::new();
@@ -191,19 +200,32 @@ impl Order {
         }
     }
 
-    fn journey(&self, state: &MigrationState) -> Journey {
+    /// The object is written by people too: what it names goes into the definition of a
+    /// domain and into a URI, and is no more than a directory and an address.
+    fn journey(&self, state: &MigrationState) -> Result<Journey, String> {
         let here = self.host.here();
         let there = state.target_state.clone().unwrap_or_default();
         let moved = |from: String, to: Option<String>| {
             let to = to.unwrap_or_else(|| from.clone());
-            (format!("{from}/"), format!("{to}/"))
+            if is_plain(&to) {
+                Ok((format!("{from}/"), format!("{to}/")))
+            } else {
+                Err(format!("the target says that its files are in {to:?}, which is no directory"))
+            }
         };
-        Journey {
-            address: state.target_node_address.clone().unwrap_or_default(),
-            pki: self.host.pki.clone(),
-            paths: vec![moved(here.state_dir, there.state_dir), moved(here.run_dir, there.run_dir)],
-            taps: self.taps.clone(),
+        let address = state.target_node_address.clone().unwrap_or_default();
+        if address.parse::<IpAddr>().is_err() {
+            return Err(format!("the target says that it is at {address:?}, which is no address"));
         }
+        Ok(Journey {
+            address,
+            pki: self.host.pki.clone(),
+            paths: vec![
+                moved(here.state_dir, there.state_dir)?,
+                moved(here.run_dir, there.run_dir)?,
+            ],
+            taps: self.taps.clone(),
+        })
     }
 
     /// Waits until nothing is being sent any more that an earlier agent began to send.
@@ -213,8 +235,9 @@ impl Order {
                 Ok(Some(_)) if self.abort.is_cancelled() => {
                     let _ = self.host.hypervisor.abort(&self.domain).await;
                 }
-                Ok(Some(_)) | Err(HypervisorError::Disconnected(_)) => {}
-                Ok(None) | Err(_) => return,
+                Ok(None) | Err(HypervisorError::NotFound(_)) => return,
+                // A busy libvirt does not answer in time; what it does goes on.
+                Ok(Some(_)) | Err(_) => {}
             }
             tokio::time::sleep(GLANCE).await;
         }
@@ -281,6 +304,12 @@ impl Order {
     }
 }
 
+/// Whether this is the path of a directory and cannot be anything else.
+fn is_plain(path: &str) -> bool {
+    let is_plain = |one: char| one.is_ascii_alphanumeric() || "/._-".contains(one);
+    path.starts_with('/') && path.chars().all(is_plain) && !path.split('/').any(|part| part == "..")
+}
+
 fn migration(vmi: &mut VirtualMachineInstance) -> Option<&mut MigrationState> {
     vmi.status.as_mut()?.migration_state.as_deref_mut()
 }
@@ -303,6 +332,7 @@ fn patch(before: &VirtualMachineInstance, after: &VirtualMachineInstance) -> Val
 #[derive(Debug)]
 struct Patience {
     begun: Instant,
+    total: u64,
     least: u64,
     since: Instant,
 }
@@ -310,13 +340,14 @@ struct Patience {
 impl Patience {
     fn new() -> Self {
         let now = Instant::now();
-        Self { begun: now, least: u64::MAX, since: now }
+        Self { begun: now, total: 0, least: u64::MAX, since: now }
     }
 
     /// Why it is to be called off, if so.
     fn verdict(&mut self, job: Job, now: Instant) -> Option<&'static str> {
-        if job.remaining < self.least || job.total == 0 {
-            (self.least, self.since) = (job.remaining, now);
+        // First the disks are sent, and then the memory, which is counted anew.
+        if job.remaining < self.least || job.total != self.total {
+            (self.total, self.least, self.since) = (job.total, job.remaining, now);
         }
         let gib = u32::try_from(job.total.div_ceil(1 << 30)).unwrap_or(u32::MAX).max(1);
         if now.duration_since(self.begun) > PER_GIB.saturating_mul(gib) {
@@ -345,6 +376,26 @@ mod tests {
         assert_eq!(stuck.verdict(job(5), start + Duration::from_secs(150)), None);
         let over = stuck.verdict(job(6), start + Duration::from_secs(151));
         assert!(over.unwrap().contains("no progress"));
+    }
+
+    #[test]
+    fn memory_that_is_sent_after_the_disks_is_progress() {
+        let mut patience = Patience::new();
+        let start = patience.begun;
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(patience.verdict(Job { total: 1 << 30, remaining: 0 }, start), None);
+        for second in [1, 140, 280] {
+            let job = Job { total: 9 << 30, remaining: (9 << 30) - second };
+            assert_eq!(patience.verdict(job, at(second)), None, "{second}");
+        }
+    }
+
+    #[test]
+    fn a_directory_is_nothing_that_ends_an_attribute_or_leads_elsewhere() {
+        assert!(is_plain("/var/lib/berth-2/n1_a.b"));
+        for path in ["", "relative", "/a/../etc", "/a'/><disk", "/a b", "/a\"", "/a&amp;"] {
+            assert!(!is_plain(path), "{path}");
+        }
     }
 
     fn patience_start(patience: &Patience) -> Instant {

@@ -108,8 +108,9 @@ pub enum State {
     Ready,
     /// The guest is elsewhere; libvirt is taking down what it had here.
     Departing,
-    /// Nothing is left here, and the object has yet to name the node that has the guest.
-    Departed,
+    /// Nothing is left here, and the object has yet to name the node that has the guest;
+    /// `sure`: libvirt says that this is the target.
+    Departed { sure: bool },
     /// Nothing exists and nothing is owed.
     Ended,
 }
@@ -121,6 +122,8 @@ pub enum End {
     Failed(Trouble),
     /// Not at all: it is another node's.
     Moved,
+    /// Not at all: libvirt says that the target has it.
+    Left,
 }
 
 /// What went wrong.
@@ -194,8 +197,18 @@ pub enum Report {
     Ready,
     /// It cannot come, because.
     Refused(Trouble),
+    /// The target has it.
+    Left,
     /// It ended: phase, and our finalizer removed.
     Ended(End),
+}
+
+impl End {
+    /// Whether the guest did not end, but is another node's.
+    #[must_use]
+    pub const fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::Moved | Self::Left)
+    }
 }
 
 impl State {
@@ -219,7 +232,7 @@ impl State {
             Self::Receiving { .. } => "receiving",
             Self::Ready => "ready",
             Self::Departing => "departing",
-            Self::Departed => "departed",
+            Self::Departed { .. } => "departed",
             Self::Ended => "ended",
         }
     }

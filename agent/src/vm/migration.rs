@@ -13,9 +13,10 @@
 //! ```
 //!
 //! Which of the two nodes has the guest libvirt decides, and nothing else is asked. The
-//! source ends what is its own when its domain says that the guest has left; the object
-//! is the target's to write from then on. A source that finds neither guest nor a word
-//! of where it is waits for the target, and reports a loss only when that says nothing.
+//! source ends what is its own when its domain says that the guest has left, and says that
+//! the target has it, should the target's agent be away. A source that finds neither guest
+//! nor a word of where it is waits for the target, and reports a loss only when that says
+//! nothing.
 
 use std::time::Duration;
 
@@ -58,10 +59,11 @@ pub(super) fn step(state: State, wish: Wish, event: Event) -> (State, Vec<Action
             Event::Tick => destroy(End::Moved),
             _ => stay(State::Departing),
         },
-        State::Departed => match event {
-            Event::Wish => gone(wish),
+        State::Departed { sure } => match event {
+            Event::Wish => gone(wish, sure),
+            Event::Tick if sure => gone(wish, sure),
             Event::Tick => report_end(End::Failed(lost()), false),
-            _ => stay(State::Departed),
+            _ => stay(state),
         },
         other => stay(other),
     }
@@ -103,13 +105,16 @@ pub(super) fn depart() -> (State, Vec<Action>) {
     (State::Departing, vec![Action::Wake(DEPARTURE)])
 }
 
-/// Nothing is left here of a guest that went elsewhere.
-pub(super) fn gone(wish: Wish) -> (State, Vec<Action>) {
+/// Nothing is left here of a guest that went elsewhere; `sure`: libvirt says so.
+pub(super) fn gone(wish: Wish, sure: bool) -> (State, Vec<Action>) {
     match wish {
         Wish::Receive => receive(0),
-        // Its object names this node still.
+        // Its object names this node still. The target's agent may be away: whoever knows
+        // where the guest is says it, so that it is not made anew elsewhere.
         Wish::Run { .. } | Wish::Leave | Wish::Stop { .. } => {
-            (State::Departed, vec![Action::Wake(ARRIVAL)])
+            let said = sure.then_some(Action::Report(Report::Left));
+            let actions = said.into_iter().chain([Action::Wake(ARRIVAL)]);
+            (State::Departed { sure }, actions.collect())
         }
         Wish::Moved | Wish::Over | Wish::Gone => stay(State::Ended),
     }

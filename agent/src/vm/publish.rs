@@ -45,7 +45,7 @@ const FIELD_MANAGER: &str = "berth-agent";
 ///
 /// A phase that is final stays as it is: of two ends the first one counts. Only the node
 /// that the object names reports, and the one that its guest comes to: that the guest
-/// runs there is that it has arrived.
+/// runs there is that it has arrived. So the first of the two that says so counts.
 #[must_use]
 pub fn patch(
     vmi: &VirtualMachineInstance,
@@ -60,9 +60,15 @@ pub fn patch(
     match report {
         Report::Ready | Report::Refused(_) if is_ours || !comes => return None,
         Report::Ready => say_ready(&mut after, here),
+        Report::Left => {
+            let target = vmi.migration().filter(|one| is_ours && one.has_started());
+            let target = target.and_then(|one| one.target_node.clone())?;
+            say_arrived(&mut after, &target, now);
+            after.status.get_or_insert_default().node_name = Some(target);
+        }
         Report::Refused(trouble) => say_refused(&mut after, trouble, here, now),
         Report::Running { .. } if comes && !is_ours => {
-            say_arrived(&mut after, here, now);
+            say_arrived(&mut after, &here.node, now);
             say(&mut after, report, here, ports, now);
         }
         _ if is_ours => say(&mut after, report, here, ports, now),
@@ -154,10 +160,10 @@ fn say_refused(vmi: &mut VirtualMachineInstance, trouble: &Trouble, here: &Here,
     }
 }
 
-/// Says that the guest runs here: it is this node's from now on.
-fn say_arrived(vmi: &mut VirtualMachineInstance, here: &Here, now: &Time) {
+/// Says that the guest runs on `node`: it is that one's from now on.
+fn say_arrived(vmi: &mut VirtualMachineInstance, node: &str, now: &Time) {
     let labels = vmi.labels_mut();
-    labels.insert(NODE_NAME_LABEL.to_owned(), here.node.clone());
+    labels.insert(NODE_NAME_LABEL.to_owned(), node.to_owned());
     labels.remove(MIGRATION_TARGET_LABEL);
     let state = vmi.status.as_mut().and_then(|status| status.migration_state.as_mut());
     if let Some(state) = state {
@@ -194,7 +200,10 @@ fn apply(
             status.node_name = Some(here.node.clone());
             enter(status, InstancePhase::Running, now);
         }
-        Report::Ready | Report::Refused(_) | Report::Ended(End::Moved) => {}
+        Report::Ready
+        | Report::Refused(_)
+        | Report::Left
+        | Report::Ended(End::Moved | End::Left) => {}
         Report::Ended(end) => {
             set(Condition::new("Ready", ConditionStatus::False)
                 .because("GuestNotRunning", "the guest has ended"));

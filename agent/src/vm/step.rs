@@ -29,7 +29,7 @@ pub fn step(state: State, wish: Wish, event: Event) -> (State, Vec<Action>) {
         State::Attaching { attempt } => attach(attempt, wish, event),
         State::Running { paused } => run(paused, wish, event),
         State::Stopping { left } => stop(left, wish, event),
-        State::Receiving { .. } | State::Ready | State::Departing | State::Departed => {
+        State::Receiving { .. } | State::Ready | State::Departing | State::Departed { .. } => {
             migration::step(state, wish, event)
         }
         State::Destroying { end } => match event {
@@ -49,7 +49,7 @@ pub fn step(state: State, wish: Wish, event: Event) -> (State, Vec<Action>) {
             _ => stay(State::Cleaning { end }),
         },
         State::Undefining { end, reported } => match event {
-            Event::Done if end == End::Moved => migration::gone(wish),
+            Event::Done if end.is_elsewhere() => migration::gone(wish, end == End::Left),
             Event::Done if reported || wish == Wish::Gone => stay(State::Ended),
             Event::Done => report_end(end, false),
             Event::Failed(_) | Event::Lost => {
@@ -81,7 +81,7 @@ fn first_sight(seen: Option<DomainState>, wish: Wish, attempt: u32) -> (State, V
         }
         (None, Wish::Run { recorded: true }) => clean(End::Failed(vanished())),
         (Some(_), Wish::Run { .. } | Wish::Leave) => adopt(),
-        (Some(DomainState::ShutOff(ShutOffReason::Migrated)), _) => clean(End::Moved),
+        (Some(DomainState::ShutOff(ShutOffReason::Migrated)), _) => clean(End::Left),
         (Some(DomainState::ShutOff(reason)), Wish::Stop { grace }) => {
             clean(if reason == ShutOffReason::Destroyed && !grace.is_zero() {
                 End::Failed(killed())
@@ -256,7 +256,7 @@ pub(super) fn clean(end: End) -> (State, Vec<Action>) {
 
 fn cleaned(end: End, wish: Wish) -> (State, Vec<Action>) {
     match wish {
-        _ if end == End::Moved => undefine(end, true),
+        _ if end.is_elsewhere() => undefine(end, true),
         Wish::Run { .. } | Wish::Leave => report_end(end, true),
         Wish::Stop { .. } | Wish::Over | Wish::Gone | Wish::Receive | Wish::Moved => {
             undefine(end, false)
@@ -291,7 +291,7 @@ pub(super) fn pause(attempt: u32) -> Duration {
 /// The end of a guest that nobody asked to end.
 fn end_of(reason: ShutOffReason) -> End {
     if reason == ShutOffReason::Migrated {
-        return End::Moved;
+        return End::Left;
     }
     if !reason.is_failure() {
         return End::Succeeded;

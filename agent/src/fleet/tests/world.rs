@@ -66,8 +66,8 @@ impl World {
     pub(super) async fn pair(name: &str) -> (Self, Self) {
         let first = Self::new();
         let second = Self::at("n2", first.api.clone(), tempfile::tempdir().unwrap());
-        first.fake.connect("n2", &second.fake);
-        second.fake.connect("n1", &first.fake);
+        first.fake.connect(&address_of("n2"), &second.fake);
+        second.fake.connect(&address_of("n1"), &first.fake);
         first.start_agent();
         second.start_agent();
         first.create(name);
@@ -96,7 +96,7 @@ impl World {
             run_dir: self.dir.path().to_owned(),
             emulation: Emulation::Software,
             // Fakes are known to each other by name.
-            arrivals: Some(self.node.to_owned()),
+            arrivals: Some(address_of(self.node)),
             pki: None,
             look: Arc::default(),
         };
@@ -189,4 +189,9 @@ pub(super) fn vmi(name: &str) -> Value {
         },
         "status": { "phase": "Scheduled", "nodeName": "n1" },
     })
+}
+
+/// Where guests arrive at a node.
+fn address_of(node: &str) -> String {
+    format!("192.0.2.{}", &node[1..])
 }

@@ -117,8 +117,7 @@ fn list(
             None => identity(&domain)?,
         };
         let Some(identity) = identity else { continue };
-        // The state is unknown when the domain went away meanwhile.
-        if let Some(state) = verbs::state(&domain) {
+        if let Some(state) = verbs::state(&domain)? {
             let Identity { uid, namespace, name } = identity.clone();
             let domain = domain.name().map_err(|error| refused(&error))?;
             observed.push(Observed { domain, uid, namespace, name, state });

@@ -120,11 +120,24 @@ pub(super) fn job(connection: &Connect, name: &str) -> Result<Option<Job>, Hyper
     Ok(is_sent.then(|| Job { total: sent(job.data_total), remaining: sent(job.data_remaining) }))
 }
 
-/// What the domain is doing; `None` when it cannot be said, as for one that
-/// was undefined since it was listed.
-pub(super) fn state(domain: &Domain) -> Option<DomainState> {
-    let (state, reason) = domain.state().ok()?;
-    Some(match state.known()? {
+/// What the domain is doing; `None` for one that was undefined since it was listed.
+///
+/// # Errors
+/// When it cannot be said: a domain that nobody answers for is not one that is gone.
+pub(super) fn state(domain: &Domain) -> Result<Option<DomainState>, HypervisorError> {
+    let (state, reason) = match domain.state() {
+        Ok(said) => said,
+        Err(error) => {
+            return match error.code().known() {
+                Some(ErrorNumber::NoDomain) => Ok(None),
+                _ => Err(refused(&error)),
+            };
+        }
+    };
+    let Some(state) = state.known() else {
+        return Err(HypervisorError::Refused("a state of a domain that is not known".to_owned()));
+    };
+    Ok(Some(match state {
         State::Running | State::Blocked | State::PMSuspended | State::NoState => {
             DomainState::Running
         }
@@ -142,7 +155,7 @@ pub(super) fn state(domain: &Domain) -> Option<DomainState> {
             _ => ShutOffReason::Unknown,
         }),
         State::Crashed => DomainState::ShutOff(ShutOffReason::Crashed),
-    })
+    }))
 }
 
 fn paused(reason: Paused) -> PauseReason {

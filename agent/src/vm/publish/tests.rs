@@ -151,6 +151,21 @@ fn a_guest_that_runs_at_the_target_has_arrived_and_is_the_targets() {
 }
 
 #[test]
+fn a_source_hands_over_what_it_has_sent_and_nothing_else() {
+    let sent = moving(|vmi| {
+        vmi["status"]["migrationState"]["startTimestamp"] = json!("2026-01-01T00:00:00Z");
+    });
+    let patch = said_by("n1", &sent, &Report::Left).unwrap();
+    assert_eq!(patch["status"]["nodeName"], "n2");
+    assert_eq!(patch["status"]["migrationState"]["completed"], true);
+    assert_eq!(patch["metadata"]["labels"][NODE_NAME_LABEL], "n2");
+    for (node, vmi) in [("n2", &sent), ("n3", &sent), ("n1", &moving(|_| {})), ("n1", &vmi(|_| {}))]
+    {
+        assert_eq!(said_by(node, vmi, &Report::Left), None, "{node}");
+    }
+}
+
+#[test]
 fn a_node_that_the_object_does_not_name_says_nothing_of_its_guest() {
     let failed = Report::Ended(End::Failed(Trouble::of("GuestLost", "gone")));
     let waiting = Report::Waiting(Trouble::of("NetworkNotReady", "no tap"));

@@ -65,7 +65,7 @@ fn a_guest_that_has_left_is_cleaned_up_after_and_never_reported_as_ended() {
         let (state, actions) = step(running(), wish, migrated());
         assert_eq!(
             (state.clone(), actions),
-            (State::Cleaning { end: End::Moved }, vec![Action::Clean])
+            (State::Cleaning { end: End::Left }, vec![Action::Clean])
         );
         let (state, actions) = step(state, wish, Event::Done);
         assert_eq!(actions, [Action::Undefine]);
@@ -73,7 +73,10 @@ fn a_guest_that_has_left_is_cleaned_up_after_and_never_reported_as_ended() {
         if wish == Wish::Moved {
             assert_eq!((state, actions), (State::Ended, vec![]));
         } else {
-            assert_eq!(state, State::Departed);
+            assert_eq!(state, State::Departed { sure: true });
+            assert_eq!(actions[0], Action::Report(Report::Left), "the target may be silent");
+            let (_, again) = step(state.clone(), wish, Event::Tick);
+            assert_eq!(again, actions, "and never that it is lost");
             assert_eq!(step(state, Wish::Moved, Event::Wish), (State::Ended, vec![]));
         }
     }
@@ -85,7 +88,8 @@ fn what_is_not_there_while_it_is_being_sent_is_not_called_lost_for_a_minute() {
         let (state, _) = begin(Wish::Leave, seen);
         assert_eq!(state, State::Cleaning { end: End::Moved });
     }
-    let (state, actions) = step(State::Departed, Wish::Leave, Event::Tick);
+    let unknown = State::Departed { sure: false };
+    let (state, actions) = step(unknown, Wish::Leave, Event::Tick);
     assert!(matches!(state, State::Reporting { end: End::Failed(_), .. }), "{state:?}");
     assert!(matches!(actions[..], [Action::Report(Report::Ended(End::Failed(_)))]));
 }
@@ -108,7 +112,8 @@ fn a_target_that_is_not_needed_any_more_waits_for_libvirt_and_then_pulls_the_plu
 
 #[test]
 fn a_node_to_which_a_guest_comes_back_receives_it_anew() {
-    assert_eq!(step(State::Departed, Wish::Receive, Event::Wish).1, [Action::Receive]);
+    let departed = State::Departed { sure: true };
+    assert_eq!(step(departed, Wish::Receive, Event::Wish).1, [Action::Receive]);
     let undefining = State::Undefining { end: End::Moved, reported: true };
     assert_eq!(step(undefining, Wish::Receive, Event::Done).1, [Action::Receive]);
 }
