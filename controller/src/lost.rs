@@ -29,8 +29,9 @@ use crate::world::{World, node_of};
 /// "non-graceful node shutdown").
 pub const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
-/// What Kubernetes says of a node that does not answer.
-const AWAY: [&str; 2] = ["node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"];
+/// What Kubernetes says of a node that does not answer. Of its `not-ready` nothing follows: an
+/// API server puts it on each Node that is made, and not every cluster has who takes it off.
+const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 
 /// Why an instance has ended, in one word.
 pub const NODE_LOST: &str = "NodeLost";
@@ -55,7 +56,7 @@ pub fn is_out_of_service(node: &Node) -> bool {
 pub fn away(node: &Node) -> Option<String> {
     let keeps_off = |taint: &&Taint| {
         taint.key == OUT_OF_SERVICE
-            || (AWAY.contains(&taint.key.as_str()) && taint.effect != "PreferNoSchedule")
+            || (taint.key == UNREACHABLE && taint.effect != "PreferNoSchedule")
     };
     taints(node).find(keeps_off).map(|taint| format!("it has the taint {}", taint.key))
 }

@@ -46,7 +46,7 @@ fn a_guest_is_given_up_only_when_its_node_is_out_of_service_or_deleted_and_silen
     assert!(!is_bereft_now(&world));
     world.apply(heartbeats(&["n2"], &["n1"]));
     assert!(!is_bereft_now(&world), "a node that is cut off runs on");
-    world.apply(Event::Node(Seen::Now(Box::new(node("n1", Some(AWAY[0]))))));
+    world.apply(Event::Node(Seen::Now(Box::new(node("n1", Some(UNREACHABLE))))));
     assert!(!is_bereft_now(&world), "Kubernetes says only that it hears nothing");
     world.apply(Event::Node(Seen::Now(Box::new(node("n1", Some(OUT_OF_SERVICE))))));
     assert!(is_bereft_now(&world));
@@ -118,7 +118,7 @@ fn nothing_is_placed_where_nobody_is_heard() {
         let start = started(&mut world, name).create;
         assert_eq!(start.map(|start| start.node).as_deref(), Some("n1"));
     }
-    world.apply(Event::Node(Seen::Now(Box::new(node("n1", Some(AWAY[1]))))));
+    world.apply(Event::Node(Seen::Now(Box::new(node("n1", Some(UNREACHABLE))))));
     put(&mut world, vm("d", "d", "Always", None));
     let said = decided(&mut world, "d").trouble.unwrap().message;
     assert!(said.contains("n1: it has the taint") && said.contains("n2: its lease"), "{said}");
