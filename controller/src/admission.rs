@@ -102,7 +102,7 @@ pub fn review(
             told(&edits).map_or(Ok(warnings), Err)
         }
         "ipamclaims" => {
-            let edits = edited(old, new, |old, new| claims::edits(old, new));
+            let edits = edited(old, new, claims::edits);
             told(&edits).map_or_else(|| Ok(claims::waits(index, new)), Err)
         }
         "virtualmachines" => judge(old, new, |vm: &VirtualMachine| machine::vm(index, vm)),

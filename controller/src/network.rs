@@ -376,7 +376,7 @@ fn exception(at: usize, rule: &SubnetNatRule) -> Option<Flaw> {
         let mut parts = text.split(',').map(str::trim).filter(|_| !text.is_empty());
         let fits = |part: &str| {
             let network = part.parse::<IpNetwork>().ok();
-            network.is_some_and(|one| *family.get_or_insert(one.is_ipv4()) == one.is_ipv4())
+            network.is_some_and(|one| *family.get_or_insert_with(|| one.is_ipv4()) == one.is_ipv4())
         };
         if !parts.all(fits) {
             let field = format!("natOutgoingPolicyRules[{at}].match.{field}");

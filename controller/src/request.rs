@@ -112,7 +112,7 @@ pub enum RequestError {
         /// What it says.
         subnet: String,
         /// What the subnet's author must change.
-        why: NetworkError,
+        why: Box<NetworkError>,
     },
     /// The subnet named is on its way out and the VM has nothing in it.
     #[error("{place}: subnet {subnet:?} is being deleted and takes no more VMs: choose another")]
@@ -498,7 +498,7 @@ impl<'a> Offer<'a> {
             (Some(network), _) if self.is_open(network) => Ok(network),
             (Some(_), _) => Err(RequestError::LeavingSubnet { place, subnet }),
             (None, Some(why)) => {
-                Err(RequestError::RefusedSubnet { place, subnet, why: why.clone() })
+                Err(RequestError::RefusedSubnet { place, subnet, why: Box::new(why.clone()) })
             }
             (None, None) => Err(RequestError::UnknownSubnet { place, subnet }),
         }

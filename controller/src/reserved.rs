@@ -85,9 +85,14 @@ impl Reserved {
                 let unclear: BTreeSet<_> = unreadable.iter().flat_map(|one| &one.name).collect();
                 let gone = |name: &&String| !listed.contains(*name) && !unclear.contains(name);
                 let gone: Vec<_> = self.by_node.keys().filter(gone).cloned().collect();
-                let gone = gone.iter().fold(false, |any, name| self.put(name, Vec::new()) || any);
-                let all = objects.iter();
-                all.fold(gone, |any, node| self.put(&node.name_any(), of_node(node)) || any)
+                let mut changed = false;
+                for name in &gone {
+                    changed |= self.put(name, Vec::new());
+                }
+                for node in objects {
+                    changed |= self.put(&node.name_any(), of_node(node));
+                }
+                changed
             }
             Seen::Now(node) => self.put(&node.name_any(), of_node(node)),
             // What it said before counts on.
