@@ -20,7 +20,7 @@
 
 use std::time::Duration;
 
-use super::step::{adopt, clean, destroy, pause, report_end, stay};
+use super::step::{adopt, clean, close, destroy, pause, report_end, stay};
 use super::{Action, End, Event, Report, State, Trouble, Wish};
 use crate::hypervisor::{DomainState, PauseReason};
 
@@ -50,7 +50,11 @@ pub(super) fn step(state: State, wish: Wish, event: Event) -> (State, Vec<Action
         State::Receiving { attempt } => receiving(attempt, wish, event),
         State::Ready => match event {
             Event::Seen(Some(seen)) if has_arrived(seen) && wish.has_guest() => adopt(),
-            Event::Wish if matches!(wish, Wish::Run { .. } | Wish::Leave) => adopt(),
+            Event::Seen(Some(seen)) if has_arrived(seen) && is_own(wish) => close(wish),
+            Event::Wish if is_own(wish) => expect(),
+            // It has not been seen, and will not be: it ended at once.
+            Event::Tick if wish.has_guest() => adopt(),
+            Event::Tick if is_own(wish) => close(wish),
             Event::Wish if wish != Wish::Receive => depart(),
             _ => stay(State::Ready),
         },
@@ -71,10 +75,7 @@ pub(super) fn step(state: State, wish: Wish, event: Event) -> (State, Vec<Action
 
 fn receiving(attempt: u32, wish: Wish, event: Event) -> (State, Vec<Action>) {
     if wish != Wish::Receive && !matches!(event, Event::Seen(_) | Event::Reported) {
-        return match wish {
-            Wish::Run { .. } | Wish::Leave => adopt(),
-            _ => depart(),
-        };
+        return if is_own(wish) { expect() } else { depart() };
     }
     match event {
         Event::Done => ready(),
@@ -98,6 +99,17 @@ fn receive(attempt: u32) -> (State, Vec<Action>) {
 
 fn ready() -> (State, Vec<Action>) {
     (State::Ready, vec![Action::Report(Report::Ready)])
+}
+
+/// The object says that the guest is here, which the lists do not show yet: the source
+/// may have said so, and what was listed before is no sign of its end.
+fn expect() -> (State, Vec<Action>) {
+    (State::Ready, vec![Action::Wake(ARRIVAL)])
+}
+
+/// Whether the object names this node as the one that has the guest.
+const fn is_own(wish: Wish) -> bool {
+    matches!(wish, Wish::Run { .. } | Wish::Leave | Wish::Stop { .. })
 }
 
 /// Ends what is here of a guest that is another node's.

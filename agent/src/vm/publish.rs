@@ -87,6 +87,7 @@ pub fn patch(
         patch["metadata"]["labels"] = gone.chain(kept).collect();
     }
     if matches!(report, Report::Ended(_))
+        && !is_told_first(vmi)
         && vmi.finalizers().iter().any(|one| one == INSTANCE_FINALIZER)
     {
         let others: Vec<_> =
@@ -103,6 +104,13 @@ pub fn patch(
         patch["metadata"]["resourceVersion"] = json!(version);
     }
     Some(patch)
+}
+
+/// Whether the end is written before our finalizer goes: with the last one the object
+/// goes too, and nobody would see in which phase. An instance that goes in any other
+/// than a final one went without an end.
+fn is_told_first(vmi: &VirtualMachineInstance) -> bool {
+    vmi.metadata.deletion_timestamp.is_some() && !vmi.phase().is_final()
 }
 
 /// Says what the node that the object names has to report.
@@ -319,7 +327,9 @@ pub async fn publish(
         match write(&api, &name, &patch).await {
             Ok(()) => {
                 metrics.written();
-                return;
+                if !matches!(report, Report::Ended(_)) || !is_told_first(&vmi) {
+                    return;
+                }
             }
             Err(Refusal::NoObject) => return,
             Err(Refusal::Other(error)) => {

@@ -228,7 +228,7 @@ fn guest_ended(event: &Event, wish: Wish) -> Option<(State, Vec<Action>)> {
 // === the ways out ===
 
 /// Ends a guest that runs, as the wish has it.
-fn close(wish: Wish) -> (State, Vec<Action>) {
+pub(super) fn close(wish: Wish) -> (State, Vec<Action>) {
     match wish {
         Wish::Stop { grace } if !grace.is_zero() => press(grace),
         Wish::Moved => migration::depart(),

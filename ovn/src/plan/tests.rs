@@ -187,14 +187,14 @@ fn a_rule_that_another_made_is_adopted_rather_than_doubled() {
     assert_eq!(kinds(&plan), ["wait ACL", "mutate ACL"]);
     assert_eq!(
         plan.to_json()[1]["mutations"],
-        json!([["external_ids", "insert", ["map", [[VENDOR_KEY, VENDOR]]]]])
+        json!([["external_ids", "insert", ["map", [["parent", "s1"], [VENDOR_KEY, VENDOR]]]]])
     );
 }
 
 #[test]
 fn a_rule_held_twice_by_us_is_held_once_after() {
     let row = json!({"direction": "to-lport", "priority": 5, "match": "ip", "action": "drop",
-        "external_ids": ids(&[])});
+        "external_ids": ids(&[("parent", "s1")])});
     let acls = json!(["set", [uuid(2), uuid(3)]]);
     let replica = observed(&[
         (SWITCH, 1, json!({"name": "s1", "acls": acls, "external_ids": ids(&[])})),

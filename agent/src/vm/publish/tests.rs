@@ -91,6 +91,19 @@ fn the_first_of_two_ends_counts() {
 }
 
 #[test]
+fn the_end_of_what_is_deleted_is_written_before_the_finalizer_goes() {
+    let deleted = vmi(|vmi| {
+        vmi["status"]["phase"] = json!("Running");
+        vmi["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    });
+    let patch = written(&deleted, &SUCCEEDED).unwrap();
+    assert_eq!(patch["status"]["phase"], "Succeeded");
+    assert_eq!(patch["metadata"].get("finalizers"), None);
+    let patch = written(&after(&deleted, &patch), &SUCCEEDED).unwrap();
+    assert_eq!(patch["metadata"]["finalizers"], Value::Null);
+}
+
+#[test]
 fn only_our_own_finalizer_is_removed() {
     let held = vmi(|vmi| {
         vmi["metadata"]["finalizers"] = json!(["a/b", INSTANCE_FINALIZER]);

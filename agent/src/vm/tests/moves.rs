@@ -117,3 +117,30 @@ fn a_node_to_which_a_guest_comes_back_receives_it_anew() {
     let undefining = State::Undefining { end: End::Moved, reported: true };
     assert_eq!(step(undefining, Wish::Receive, Event::Done).1, [Action::Receive]);
 }
+
+#[test]
+fn a_guest_that_its_source_has_handed_over_is_waited_for_until_a_list_shows_it() {
+    let (ready, _) = begin(Wish::Receive, on_its_way());
+    let (receiving, _) = begin(Wish::Receive, Event::Seen(None));
+    for state in [ready, receiving] {
+        let (state, actions) = step(state, Wish::Run { recorded: true }, Event::Wish);
+        assert!(matches!(actions[..], [Action::Wake(_)]), "{actions:?}");
+        let run = Wish::Run { recorded: true };
+        // What was listed before is looked at once more.
+        let (state, actions) = step(state, run, Event::Seen(None));
+        assert_eq!((state.clone(), actions), (State::Ready, vec![]));
+        assert_eq!(step(state.clone(), run, up()).1, [Action::Attach]);
+        let (state, _) = step(state, run, Event::Tick);
+        let (state, _) = step(state, run, Event::Seen(None));
+        assert!(matches!(state, State::Destroying { end: End::Failed(_) }), "{state:?}");
+    }
+}
+
+#[test]
+fn a_guest_that_is_deleted_as_it_arrives_is_asked_to_power_off() {
+    let stop = Wish::Stop { grace: Duration::from_secs(30) };
+    let (state, _) = step(State::Ready, stop, Event::Wish);
+    let (state, actions) = step(state, stop, up());
+    assert!(matches!(state, State::Stopping { .. }), "{state:?}");
+    assert!(actions.contains(&Action::Press), "{actions:?}");
+}
