@@ -11,7 +11,7 @@ use crate::hypervisor::HypervisorError;
 use crate::hypervisor::fake::Verb;
 
 #[tokio::test(start_paused = true)]
-async fn a_start_costs_one_write_and_a_stop_another() {
+async fn a_start_costs_one_write_and_a_deletion_two() {
     let world = World::running("web").await;
     let status = world.api.vmi("web").unwrap().status.unwrap();
     assert!(Condition::holds(&status.conditions, "Ready"));
@@ -22,9 +22,9 @@ async fn a_start_costs_one_write_and_a_stop_another() {
     world.api.delete("web");
     until("the object is gone", async || world.phase("web").is_none()).await;
     let writes = world.api.writes("web");
-    assert_eq!(writes.len(), 2);
+    assert_eq!(writes.len(), 3);
     assert_eq!(writes[1]["status"]["phase"], "Succeeded");
-    assert_eq!(writes[1]["metadata"]["finalizers"], Value::Null);
+    assert_eq!(writes[2]["metadata"]["finalizers"], Value::Null);
     world.until_nothing_is_left().await;
 }
 
@@ -240,7 +240,7 @@ async fn a_guest_that_powered_off_is_not_forgotten_by_an_agent_killed_at_any_mom
 }
 
 #[tokio::test(start_paused = true)]
-async fn hundreds_of_vms_come_and_go_with_two_writes_each() {
+async fn hundreds_of_vms_come_and_go_with_three_writes_each() {
     let world = World::with_agent();
     let names: Vec<_> = (0..300).map(|number| format!("vm-{number}")).collect();
     for name in &names {
@@ -256,6 +256,6 @@ async fn hundreds_of_vms_come_and_go_with_two_writes_each() {
         .await;
     world.until_nothing_is_left().await;
     for name in &names {
-        assert_eq!(world.api.writes(name).len(), 2, "{name}");
+        assert_eq!(world.api.writes(name).len(), 3, "{name}");
     }
 }
