@@ -196,9 +196,10 @@ pub(super) async fn a_guest_that_rules_keep_out_is_never_heard_while_they_change
     let set = async |acls: Value| {
         world.cluster.merge(SUBNET, SUBNET_NAME, json!({"spec": {"acls": acls}})).await
     };
-    // Each of them keeps `db` out, and none is like the one before.
+    // Each of them keeps `db` out, and none is like the one before; no other rule's
+    // priority has the same digits.
     let closing = |turn: usize| {
-        json!([{"direction": "to-lport", "priority": 2000 + turn, "action": "drop",
+        json!([{"direction": "to-lport", "priority": 1500 + turn, "action": "drop",
             "match": format!("ip4.dst == {} && icmp4", web.v4)}])
     };
     world.ping("db", &web.v4).await?;
@@ -219,7 +220,7 @@ pub(super) async fn a_guest_that_rules_keep_out_is_never_heard_while_they_change
             let change = async {
                 turns += 1;
                 set(closing(turns)).await?;
-                let priority = (2000 + turns).to_string();
+                let priority = (1500 + turns).to_string();
                 counts(world, "ACL", ("priority", &priority), 1).await
             };
             tokio::select! {
