@@ -12,6 +12,16 @@ pub(super) const IN_CLUSTER: usize = 5;
 /// KubeVirt's `parallelOutboundMigrationsPerNode`.
 pub(super) const FROM_NODE: usize = 2;
 
+/// The node that a guest leaves, also once it has left it.
+fn source<'a>(
+    migration: &VirtualMachineInstanceMigration,
+    instance: &'a VirtualMachineInstance,
+) -> Option<&'a str> {
+    let state = instance.status.as_ref().and_then(|status| status.migration_state.as_deref());
+    let state = state.filter(|state| state.migration_uid == migration.metadata.uid);
+    state.and_then(|state| state.source_node.as_deref()).or_else(|| node_of(instance))
+}
+
 /// What is under way.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Slots {
@@ -29,7 +39,7 @@ impl Slots {
         let mut slots = Self::default();
         for (migration, instance) in all {
             if phase(migration).is_under_way() {
-                slots.take(instance.and_then(node_of).unwrap_or_default());
+                slots.take(instance.and_then(|one| source(migration, one)).unwrap_or_default());
             }
         }
         slots

@@ -82,10 +82,12 @@ pub fn step(view: &View<'_>) -> Outcome {
         let next = Next { view, migration, is_its_turn, turn: turn.as_deref() };
         next.told(&mut outcome);
     }
-    let known = all.iter().any(|one| one.uid() == stated);
+    let known = all.iter().any(|one| one.uid() == stated && !phase(one).is_final());
     if let (Some(instance), Some(_), false) = (view.instance, &stated, known) {
-        // It was deleted past our finalizer.
-        outcome.instance = call_off(instance, "its migration object was deleted", view.now);
+        // It was deleted past our finalizer; or given up before the state was seen that
+        // had been written for it.
+        let why = "its migration object is over, or was deleted";
+        outcome.instance = call_off(instance, why, view.now);
     }
     outcome
 }

@@ -334,6 +334,17 @@ fn one_whose_object_vanished_is_called_off() {
 }
 
 #[test]
+fn one_that_was_given_up_before_its_state_was_seen_leaves_none_behind() {
+    let mut api = Api::with_one();
+    api.settle();
+    let status = api.migrations.get_mut("m1").unwrap().status.get_or_insert_default();
+    status.phase = Some(MigrationPhase::Failed);
+    api.settle();
+    assert!(api.state().is_over(), "the guest would move under a migration that failed");
+    assert_eq!(api.chassis(), (Some("n1"), None));
+}
+
+#[test]
 fn what_cannot_be_moved_says_why() {
     type Change = fn(&mut Api);
     let cases: [(Change, MigrationPhase, &str); 6] = [
@@ -458,4 +469,20 @@ fn as_many_guests_move_at_once_as_kubevirt_lets() {
     assert_eq!(slots(&[&n1, &n1]).refusal("n2"), None);
     let all = slots(&[&n1, &n1, &n2, &n2, &n3]);
     assert!(all.refusal("n3").unwrap().contains("5 migrations"));
+}
+
+#[test]
+fn a_guest_that_has_arrived_counts_against_the_node_that_it_left() {
+    let mut api = Api::with_one();
+    api.settle();
+    api.target_is_ready();
+    api.settle();
+    api.source_starts();
+    api.settle();
+    api.guest_arrives();
+    let migration = api.migrations["m1"].clone();
+    let slots = Slots::of([(&migration, api.instance.as_ref())]);
+    let mut expected = Slots::default();
+    expected.take("n1");
+    assert_eq!(slots, expected);
 }
