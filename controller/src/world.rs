@@ -5,12 +5,15 @@
 //! write ourselves is put in at once from the API's answer, so that the next
 //! decision need not wait for the watch to echo it.
 
+mod moves;
+mod subnets;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crds::cni::IpamClaim;
 use crds::condition;
-use crds::kubeovn::{DEFAULT_VPC, Ip, IpPool, Subnet, Vip, Vpc};
+use crds::kubeovn::{Ip, IpPool, Subnet, Vip, Vpc};
 use crds::kubevirt::{
     MIGRATION_ADDRESS, VirtualMachine, VirtualMachineInstance,
     VirtualMachineInstanceMigration as Migration,
@@ -27,15 +30,15 @@ use crate::few::Few;
 use crate::flaw::Flaw;
 use crate::ledger::{Ledger, VmKey};
 use crate::lost::{self, Heartbeats};
-use crate::migration::{self, Slots};
-use crate::namespaces;
-use crate::network::{Network, NetworkError};
-use crate::pools;
+use crate::migration;
+use crate::network::NetworkError;
 use crate::reserved::Reserved;
 use crate::shelf::{Change, Seen, Shelf};
 use crate::unended::Unended;
 use crate::vips::Carriers;
 use crate::{claims, egress, hold};
+
+use moves::moved_by;
 
 /// Something that a watch saw.
 #[derive(Debug)]
@@ -298,13 +301,6 @@ impl World {
         }
     }
 
-    /// Puts in a migration as the API answered it.
-    pub fn put_migration(&mut self, migration: Migration) {
-        if let Some(change) = self.migrations.put(vm_key(&migration), migration) {
-            self.migration_changed(change);
-        }
-    }
-
     /// Puts in a VM as the API answered it; it does not become dirty for that.
     pub fn put_machine(&mut self, vm: VirtualMachine) {
         self.machines.put(vm_key(&vm), vm);
@@ -474,129 +470,6 @@ impl World {
         keys.chain(egress::keys(self)).chain(ips).collect()
     }
 
-    /// Reads every subnet; the older of two that disagree is in force.
-    fn understand_subnets(&mut self) {
-        let mut subnets: Vec<_> =
-            self.subnets.iter().map(|(_, subnet)| Arc::clone(subnet)).collect();
-        // Of two that disagree the one that is in force stays so, also over a
-        // restart; else the older one. Creation times have whole seconds only.
-        subnets.sort_by_cached_key(|subnet| {
-            let name = subnet.name_any();
-            let in_force = self.ledger.networks().contains_key(&name);
-            (!in_force, !was_ready(subnet), subnet.creation_timestamp(), name)
-        });
-        let held: BTreeSet<String> = self.ledger.held_subnets().map(str::to_owned).collect();
-        let ghosts: Vec<&String> = held.iter().filter(|name| self.is_lost(name)).collect();
-        let mut in_force: BTreeMap<String, Network> = BTreeMap::new();
-        self.refused.clear();
-        // What cannot be read goes on as it was.
-        for (name, meta) in self.subnets.unreadable() {
-            if let Some(before) = self.ledger.networks().get(name)
-                && !hold::is_over(self, meta)
-            {
-                let leaving = hold::is_leaving(meta);
-                in_force.insert(name.clone(), Network { leaving, ..before.clone() });
-            }
-            self.refused.insert(name.clone(), NetworkError::Unreadable);
-        }
-        // Only subnets of one VPC can overlap.
-        let mut of_vpc: HashMap<String, Vec<String>> = HashMap::new();
-        for network in in_force.values() {
-            of_vpc.entry(network.vpc.clone()).or_default().push(network.name.clone());
-        }
-        for subnet in subnets {
-            if hold::is_over(self, &subnet.metadata) {
-                continue;
-            }
-            let name = subnet.name_any();
-            let others = |vpc: &str| {
-                let names = of_vpc.get(vpc).into_iter().flatten();
-                names.filter_map(|name| in_force.get(name)).collect::<Vec<_>>()
-            };
-            match self.understand(&subnet, others, &ghosts) {
-                Ok(network) => {
-                    of_vpc.entry(network.vpc.clone()).or_default().push(name.clone());
-                    in_force.insert(name, network);
-                }
-                Err(error) => {
-                    // An edit that cannot be must not cut off the VMs that are
-                    // there, nor give their addresses to another subnet.
-                    let before = self.ledger.networks().get(&name);
-                    if let Some(before) = before.filter(|_| held.contains(&name)) {
-                        let leaving = hold::is_leaving(&subnet.metadata);
-                        of_vpc.entry(before.vpc.clone()).or_default().push(name.clone());
-                        in_force.insert(name.clone(), Network { leaving, ..before.clone() });
-                    }
-                    self.refused.insert(name, error);
-                }
-            }
-        }
-        self.refused_pools = pools::divide(&mut in_force, &self.pools, self.ledger.networks());
-        let networks = self.ledger.networks().keys();
-        let gone: Vec<_> = networks.filter(|name| !in_force.contains_key(*name)).cloned().collect();
-        gone.iter().for_each(|name| self.ledger.drop_network(name));
-        in_force.into_values().for_each(|network| self.ledger.set_network(network));
-    }
-
-    /// Whether nobody can say any more what the subnet of this name was, on which
-    /// addresses are held: it was edited into something that cannot be before we
-    /// started, or somebody took our finalizer off.
-    fn is_lost(&self, name: &str) -> bool {
-        self.subnets.get(&name.to_owned()).is_none_or(|subnet| {
-            !self.ledger.networks().contains_key(name) && Network::parse(subnet).is_err()
-        })
-    }
-
-    /// What `subnet` says, if it can stand beside the `others` of its VPC and still has
-    /// room for what is held in it.
-    fn understand<'a>(
-        &self,
-        subnet: &Subnet,
-        others: impl FnOnce(&str) -> Vec<&'a Network>,
-        ghosts: &[&String],
-    ) -> Result<Network, NetworkError> {
-        let mut network = Network::parse(subnet)?;
-        let vpc = self.vpcs.get(&network.vpc).map(|vpc| &**vpc);
-        network.namespaces = namespaces::of(&subnet.spec, vpc, self.namespaces.metas());
-        match self.vpcs.meta(&network.vpc) {
-            _ if network.vpc == DEFAULT_VPC => {}
-            None => return Err(NetworkError::NoVpc(network.vpc)),
-            Some(vpc) if hold::is_leaving(vpc) && !hold::is_held(&subnet.metadata) => {
-                return Err(NetworkError::VpcLeaving(network.vpc));
-            }
-            Some(_) => {}
-        }
-        // One that is in force, be it over a restart, stays so when a node comes after it.
-        let before = self.ledger.networks().get(&network.name);
-        let was = before.map_or_else(|| was_ready(subnet), |was| was.cidrs == network.cidrs);
-        if let Some(why) = self.reserved_by(&network).filter(|_| !was) {
-            return Err(why);
-        }
-        if let Some(held) = hold::held(self, &network.name, |one| !network.cidrs.contains(one)) {
-            return Err(NetworkError::HeldOutside(held));
-        }
-        let is_gateway = |one| network.gateways().any(|gateway| gateway == one);
-        if let Some(held) = hold::held(self, &network.name, is_gateway) {
-            return Err(NetworkError::GatewayHeld(held));
-        }
-        // Of subnets that nobody can say any more where they were.
-        for ghost in ghosts.iter().filter(|ghost| ***ghost != network.name) {
-            let address = self.ledger.held_in(ghost).find(|held| network.cidrs.contains(*held));
-            if let Some(address) = address {
-                let subnet = (*ghost).clone();
-                return Err(NetworkError::HeldByLost { address, subnet });
-            }
-        }
-        network.conflict(others(&network.vpc)).map_or(Ok(network), Err)
-    }
-
-    /// Who else in the cluster has addresses of this network, if anybody does.
-    #[must_use]
-    pub fn reserved_by(&self, network: &Network) -> Option<NetworkError> {
-        let join = self.subnets.meta(&egress::JOIN.to_owned());
-        self.reserved.conflict(network, join.is_some())
-    }
-
     /// The ports that use this MAC, other than `port`.
     pub fn others_with_mac<'a>(
         &'a self,
@@ -610,31 +483,6 @@ impl World {
     /// The IP objects of a VM.
     pub fn ips_of(&self, key: &VmKey) -> impl Iterator<Item = &Arc<Ip>> {
         self.ips_of.get(key).into_iter().flatten().filter_map(|name| self.ips.get(name))
-    }
-
-    /// The migrations of a VM's instance.
-    pub fn migrations_of(&self, key: &VmKey) -> impl Iterator<Item = &Arc<Migration>> {
-        let names = self.migrations_of.get(key).into_iter().flatten();
-        let migration =
-            |name: &String| VmKey { namespace: key.namespace.clone(), name: name.clone() };
-        names.filter_map(move |name| self.migrations.get(&migration(name)))
-    }
-
-    /// How many guests move, those among them that this round has leave.
-    #[must_use]
-    pub fn slots(&self) -> Slots {
-        let moves = self.migrations.iter().map(|(_, one)| {
-            let instance = self.instances.get(&moved_by(one)).map(|one| &**one);
-            (&**one, instance)
-        });
-        let mut slots = Slots::of(moves);
-        self.departures.iter().for_each(|node| slots.take(node));
-        slots
-    }
-
-    /// Counts a guest that leaves `node` until the next round, which sees it.
-    pub fn expect_departure(&mut self, node: String) {
-        self.departures.push(node);
     }
 
     /// Whether a guest of this name may be there: its instance was given a node.
@@ -743,34 +591,6 @@ impl World {
         of.for_each(|key| self.agenda.mark(key));
     }
 
-    fn migration_changed(&mut self, (key, old, new): Change<VmKey, Migration>) {
-        if let Some(old) = &old {
-            forget(&mut self.migrations_of, &moved_by(old), &key.name);
-        }
-        if let Some(new) = &new {
-            self.migrations_of.entry(moved_by(new)).or_default().insert(key.name);
-        }
-        for key in [&old, &new].into_iter().flatten().map(|one| moved_by(one)) {
-            self.agenda.mark(key);
-        }
-        // Its place among those that may move at once is free.
-        let is_over = new.is_none_or(|one| migration::phase(&one).is_final());
-        if is_over && old.is_some_and(|one| migration::phase(&one).is_under_way()) {
-            self.look_at_pending();
-        }
-    }
-
-    /// Has those looked at who wait for their turn.
-    fn look_at_pending(&mut self) {
-        let waits = |one: &Migration| {
-            let phase = migration::phase(one);
-            !phase.is_final() && !phase.is_under_way()
-        };
-        let waiting = self.migrations.iter().filter(|(_, one)| waits(one));
-        let waiting: Vec<_> = waiting.map(|(_, one)| moved_by(one)).collect();
-        waiting.into_iter().for_each(|key| self.agenda.mark(key));
-    }
-
     fn instance_changed(&mut self, (key, old, new): Change<VmKey, VirtualMachineInstance>) {
         if let Some(last) = old.as_deref().filter(|_| new.is_none()) {
             self.unended.went(&key, last);
@@ -836,12 +656,6 @@ fn forget<Key: Eq + std::hash::Hash>(
 #[must_use]
 pub fn node_of(instance: &VirtualMachineInstance) -> Option<&str> {
     instance.status.as_ref().and_then(|status| status.node_name.as_deref())
-}
-
-/// The VM whose instance a migration is of.
-fn moved_by(migration: &Migration) -> VmKey {
-    let namespace = migration.metadata.namespace.clone().unwrap_or_default();
-    VmKey { namespace, name: migration.spec.vmi_name.clone() }
 }
 
 /// Namespace and name of a VM or its instance.
