@@ -85,7 +85,8 @@ pub struct Fleet {
 #[derive(Debug)]
 struct Vm {
     domain: String,
-    /// `None` once it has ended; the entry stays while the object does.
+    /// `None` once it has ended; the entry stays while the object does, and until a list
+    /// is there that was begun after the end.
     input: Option<watch::Sender<Input>>,
     /// When it ended.
     ended: Option<Instant>,
@@ -225,7 +226,10 @@ impl Fleet {
         let Some((at, domains)) = self.list.take() else { return };
         let objects = self.watched.vmis();
         let seen = Domains::of(&domains);
-        self.vms.retain(|uid, vm| vm.input.is_some() || objects.valid.contains_key(uid));
+        self.vms.retain(|uid, vm| {
+            let is_news = vm.ended.is_some_and(|ended| at <= ended);
+            vm.input.is_some() || is_news || objects.valid.contains_key(uid)
+        });
         self.absent.retain(|uid| self.vms.contains_key(uid) || seen.get(uid).is_some());
         self.elsewhere.retain(|uid, _| {
             let matters = self.vms.contains_key(uid) || seen.get(uid).is_some();
