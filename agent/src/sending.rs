@@ -25,7 +25,6 @@ use std::time::Duration;
 use crds::kubevirt::{MigrationState, VirtualMachineInstance};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Api, ResourceExt as _};
-use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -281,10 +280,7 @@ impl Order {
             }
             let mut changed = vmi.clone();
             change(&mut changed);
-            if changed == vmi {
-                return None;
-            }
-            match publish::write(api, name, &patch(&vmi, &changed)).await {
+            match publish::write(api, name, &publish::changes(&vmi, &changed)?).await {
                 Ok(()) => return Some(changed),
                 Err(Refusal::NoObject) => return None,
                 Err(Refusal::Conflict) => {}
@@ -312,20 +308,6 @@ fn is_plain(path: &str) -> bool {
 
 fn migration(vmi: &mut VirtualMachineInstance) -> Option<&mut MigrationState> {
     vmi.status.as_mut()?.migration_state.as_deref_mut()
-}
-
-/// The merge patch for the state of the move and the label that says whither.
-fn patch(before: &VirtualMachineInstance, after: &VirtualMachineInstance) -> Value {
-    let state =
-        |vmi: &VirtualMachineInstance| json!(vmi.status.as_ref().map(|one| &one.migration_state));
-    let gone = before.labels().keys().filter(|key| !after.labels().contains_key(*key));
-    let labels: Value = gone.map(|key| (key.clone(), Value::Null)).collect();
-    json!({
-        "metadata": {
-            "uid": before.uid(), "resourceVersion": before.resource_version(), "labels": labels,
-        },
-        "status": { "migrationState": state(after) },
-    })
 }
 
 /// How long a guest may take to be sent, and go on without progress.

@@ -9,7 +9,7 @@
 //!  PreparingTarget migrationState: source and target           controller
 //!  TargetReady     … targetNodeAddress                         target's agent
 //!  Running         … startTimestamp                            source's agent
-//!  Succeeded       … completed; its node is the target         target's agent
+//!  Succeeded       … completed; its node is the target         target's or source's agent
 //!  Failed          … failed                                    source's agent, or the controller
 //! ```
 //!

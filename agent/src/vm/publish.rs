@@ -74,33 +74,37 @@ pub fn patch(
         _ if is_ours => say(&mut after, report, here, ports, now),
         _ => return None,
     }
+    if matches!(report, Report::Ended(_)) && !is_told_first(vmi) {
+        after.finalizers_mut().retain(|one| one != INSTANCE_FINALIZER);
+    }
+    changes(vmi, &after)
+}
+
+/// The merge patch that makes `before` into `after`, as far as an agent writes an
+/// instance: its status, labels and finalizers. `None` when they are the same.
+#[must_use]
+pub(crate) fn changes(
+    before: &VirtualMachineInstance,
+    after: &VirtualMachineInstance,
+) -> Option<Value> {
     let mut patch = json!({});
-    let (before, status) =
-        (vmi.status.clone().unwrap_or_default(), after.status.clone().unwrap_or_default());
-    if let Some(status) = difference(&before, &status) {
+    let status = |vmi: &VirtualMachineInstance| json!(vmi.status.clone().unwrap_or_default());
+    if let Some(status) = difference(status(before), status(after)) {
         patch["status"] = status;
     }
-    if vmi.labels() != after.labels() {
-        let gone = vmi.labels().keys().filter(|key| !after.labels().contains_key(*key));
-        let gone = gone.map(|key| (key.clone(), Value::Null));
-        let kept = after.labels().iter().map(|(key, value)| (key.clone(), json!(value)));
-        patch["metadata"]["labels"] = gone.chain(kept).collect();
+    if let Some(labels) = difference(json!(before.labels()), json!(after.labels())) {
+        patch["metadata"]["labels"] = labels;
     }
-    if matches!(report, Report::Ended(_))
-        && !is_told_first(vmi)
-        && vmi.finalizers().iter().any(|one| one == INSTANCE_FINALIZER)
-    {
-        let others: Vec<_> =
-            vmi.finalizers().iter().filter(|one| *one != INSTANCE_FINALIZER).collect();
-        patch["metadata"]["finalizers"] =
-            if others.is_empty() { Value::Null } else { json!(others) };
+    if before.finalizers() != after.finalizers() {
+        let left = after.finalizers();
+        patch["metadata"]["finalizers"] = if left.is_empty() { Value::Null } else { json!(left) };
     }
     if patch.as_object().is_some_and(serde_json::Map::is_empty) {
         return None;
     }
     // Guards: not another object of the same name, and not another version of it.
-    patch["metadata"]["uid"] = json!(vmi.uid());
-    if let Some(version) = vmi.resource_version() {
+    patch["metadata"]["uid"] = json!(before.uid());
+    if let Some(version) = before.resource_version() {
         patch["metadata"]["resourceVersion"] = json!(version);
     }
     Some(patch)
@@ -290,14 +294,11 @@ fn interface(port: &Port) -> InstanceInterface {
     }
 }
 
-/// The fields of the status that differ, as a merge patch has them.
-fn difference(
-    before: &VirtualMachineInstanceStatus,
-    after: &VirtualMachineInstanceStatus,
-) -> Option<Value> {
-    let object = |status| match serde_json::to_value(status) {
-        Ok(Value::Object(fields)) => fields,
-        other => unreachable!("a status is an object, not {other:?}"),
+/// The fields of an object that differ, as a merge patch has them.
+fn difference(before: Value, after: Value) -> Option<Value> {
+    let object = |value| match value {
+        Value::Object(fields) => fields,
+        other => unreachable!("an object, not {other:?}"),
     };
     let (before, mut after) = (object(before), object(after));
     let gone: Vec<_> = before.keys().filter(|key| !after.contains_key(*key)).cloned().collect();

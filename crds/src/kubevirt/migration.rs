@@ -9,7 +9,7 @@
 //! | `migrationUid`, `sourceNode`, `targetNode` | controller | a target is chosen |
 //! | `targetNodeAddress`, `targetState` | target's agent | everything there is ready |
 //! | `startTimestamp` | source's agent | just before the guest is sent |
-//! | `completed`, `endTimestamp`, and the instance's node | target's agent | the guest runs there |
+//! | `completed`, `endTimestamp`, and the instance's node | target's agent; source's, should that be silent | the guest runs there |
 //! | `failed`, `failureReason`, `endTimestamp` | source's agent; the controller while nothing has started | it will not happen |
 //!
 //! Each is written for the version that was read, so of two that contradict each other

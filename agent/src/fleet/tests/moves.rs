@@ -34,6 +34,15 @@ async fn until_over(world: &World, name: &str, uid: &str) {
     assert_eq!(vmi.status.unwrap().phase, Some(InstancePhase::Running));
 }
 
+/// Two nodes between which a guest is being sent, and held up.
+async fn on_its_way() -> (World, World) {
+    let (n1, n2) = World::pair("web").await;
+    n1.fake.hold_up(true);
+    send(&n1, "web", "m1", "n1", "n2");
+    until("it is being sent", async || n1.calls(Verb::Migrate) == 1).await;
+    (n1, n2)
+}
+
 async fn is_only_at(here: &World, other: &World) {
     other.until_nothing_is_left().await;
     let domains = here.domains().await;
@@ -83,10 +92,7 @@ async fn a_move_that_libvirt_refuses_leaves_the_guest_where_it_is_and_may_be_tri
 
 #[tokio::test(start_paused = true)]
 async fn a_move_that_is_called_off_while_the_guest_is_sent_ends_there() {
-    let (n1, n2) = World::pair("web").await;
-    n1.fake.hold_up(true);
-    send(&n1, "web", "m1", "n1", "n2");
-    until("it is being sent", async || state(&n1, "web").has_started()).await;
+    let (n1, n2) = on_its_way().await;
     n1.api.change("web", |vmi| vmi["status"]["migrationState"]["abortRequested"] = json!(true));
     until_over(&n1, "web", "m1").await;
     let failed = state(&n1, "web");
@@ -98,10 +104,7 @@ async fn a_move_that_is_called_off_while_the_guest_is_sent_ends_there() {
 
 #[tokio::test(start_paused = true)]
 async fn a_guest_is_not_sent_again_by_the_next_agent() {
-    let (n1, n2) = World::pair("web").await;
-    n1.fake.hold_up(true);
-    send(&n1, "web", "m1", "n1", "n2");
-    until("it is being sent", async || n1.calls(Verb::Migrate) == 1).await;
+    let (n1, n2) = on_its_way().await;
     n1.kill_agent().await;
     n1.start_agent();
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -115,10 +118,7 @@ async fn a_guest_is_not_sent_again_by_the_next_agent() {
 
 #[tokio::test(start_paused = true)]
 async fn a_guest_that_arrives_while_no_agent_looks_is_found_by_the_next() {
-    let (n1, n2) = World::pair("web").await;
-    n1.fake.hold_up(true);
-    send(&n1, "web", "m1", "n1", "n2");
-    until("it is being sent", async || n1.calls(Verb::Migrate) == 1).await;
+    let (n1, n2) = on_its_way().await;
     n2.kill_agent().await;
     n1.fake.hold_up(false);
     until("it has left", async || n1.domains().await.is_empty()).await;
@@ -135,10 +135,7 @@ async fn a_guest_that_arrives_while_no_agent_looks_is_found_by_the_next() {
 
 #[tokio::test(start_paused = true)]
 async fn a_guest_whose_target_says_nothing_is_handed_over_by_its_source() {
-    let (n1, n2) = World::pair("web").await;
-    n1.fake.hold_up(true);
-    send(&n1, "web", "m1", "n1", "n2");
-    until("it is being sent", async || n1.calls(Verb::Migrate) == 1).await;
+    let (n1, n2) = on_its_way().await;
     n2.kill_agent().await;
     n1.fake.hold_up(false);
     until_over(&n1, "web", "m1").await;
@@ -152,10 +149,7 @@ async fn a_guest_whose_target_says_nothing_is_handed_over_by_its_source() {
 
 #[tokio::test(start_paused = true)]
 async fn a_target_that_is_not_needed_any_more_keeps_nothing() {
-    let (n1, n2) = World::pair("web").await;
-    n1.fake.hold_up(true);
-    send(&n1, "web", "m1", "n1", "n2");
-    until("the target is ready", async || state(&n1, "web").target_node_address.is_some()).await;
+    let (n1, n2) = on_its_way().await;
     n1.fake.power_off("default_web");
     n1.until_phase("web", InstancePhase::Succeeded).await;
     n2.until_nothing_is_left().await;
@@ -164,10 +158,7 @@ async fn a_target_that_is_not_needed_any_more_keeps_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_target_that_was_away_when_its_part_was_over_keeps_nothing_either() {
-    let (n1, n2) = World::pair("web").await;
-    n1.fake.hold_up(true);
-    send(&n1, "web", "m1", "n1", "n2");
-    until("the target is ready", async || state(&n1, "web").target_node_address.is_some()).await;
+    let (n1, n2) = on_its_way().await;
     n2.kill_agent().await;
     n1.api.change("web", |vmi| vmi["status"]["migrationState"]["abortRequested"] = json!(true));
     until_over(&n1, "web", "m1").await;
