@@ -198,15 +198,7 @@ async fn is_bound_to(world: &World, node: &NodeLayout) -> anyhow::Result<()> {
 
 async fn nothing_is_left_at(world: &World, node: &NodeLayout) -> anyhow::Result<()> {
     world.nothing_runs_of(VM_NAME, node).await?;
-    let domain = net::names::domain("default", VM_NAME);
-    eventually("its files to be gone", SOON, async || {
-        let files = world.vm_files(node)?;
-        let left: Vec<_> =
-            files.iter().filter(|path| path.to_string_lossy().contains(&domain)).collect();
-        ensure!(left.is_empty(), "{left:?}");
-        Ok(())
-    })
-    .await
+    world.no_files_of(VM_NAME, node).await
 }
 
 /// The guest's own client asks for its address once more, and the agent there answers.

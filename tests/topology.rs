@@ -19,7 +19,7 @@ use crate::port_lifecycle::{SUBNET_NAME, web_and_db};
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// The rows of a table in which `column` contains `text`, by what they are.
+/// The rows of a table in which `column` contains `text`, or is this number.
 async fn rows_with(
     world: &World,
     table: &str,
@@ -27,7 +27,11 @@ async fn rows_with(
 ) -> anyhow::Result<Vec<BTreeMap<String, Value>>> {
     let columns = format!("_uuid,{column}");
     let rows = world.northbound().rows(table, &columns).await?;
-    Ok(rows.into_iter().filter(|row| row[column].to_string().contains(text)).collect())
+    let fits = |cell: &Value| match cell {
+        Value::Number(number) => number.to_string() == text,
+        cell => cell.to_string().contains(text),
+    };
+    Ok(rows.into_iter().filter(|row| fits(&row[column])).collect())
 }
 
 /// Their identities.
@@ -202,10 +206,9 @@ pub(super) async fn a_guest_that_rules_keep_out_is_never_heard_while_they_change
     let set = async |acls: Value| {
         world.cluster.merge(SUBNET, SUBNET_NAME, json!({"spec": {"acls": acls}})).await
     };
-    // Each of them keeps `db` out, and none is like the one before; no other rule's
-    // priority has the same digits.
+    // Each of them keeps `db` out, and none is like the one before.
     let closing = |turn: usize| {
-        json!([{"direction": "to-lport", "priority": 1500 + turn, "action": "drop",
+        json!([{"direction": "to-lport", "priority": 2000 + turn, "action": "drop",
             "match": format!("ip4.dst == {} && icmp4", web.v4)}])
     };
     world.ping("db", &web.v4).await?;
@@ -226,7 +229,7 @@ pub(super) async fn a_guest_that_rules_keep_out_is_never_heard_while_they_change
             let change = async {
                 turns += 1;
                 set(closing(turns)).await?;
-                let priority = (1500 + turns).to_string();
+                let priority = (2000 + turns).to_string();
                 counts(world, "ACL", ("priority", &priority), 1).await
             };
             tokio::select! {

@@ -149,14 +149,5 @@ pub(super) async fn nothing_is_left_of(
     })
     .await?;
     world.nothing_runs_of(vm, node).await?;
-    let domain = net::names::domain("default", vm);
-    eventually("its files to be gone", SOON, async || {
-        let files = world.vm_files(node)?;
-        let left: Vec<_> =
-            files.iter().filter(|path| path.to_string_lossy().contains(&domain)).collect();
-        ensure!(left.is_empty(), "{left:?}");
-        Ok(())
-    })
-    .await
-    .context("on its node")
+    world.no_files_of(vm, node).await.context("on its node")
 }

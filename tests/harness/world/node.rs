@@ -81,6 +81,21 @@ impl World {
         Ok(found)
     }
 
+    /// Waits until a node keeps no file and no socket of a VM any more.
+    ///
+    /// # Errors
+    /// When one of them is still there in the end.
+    pub async fn no_files_of(&self, vm: &str, node: &NodeLayout) -> anyhow::Result<()> {
+        let domain = net::names::domain("default", vm);
+        eventually(&format!("no files of {vm}"), REACH, async || {
+            let mut files = self.vm_files(node)?;
+            files.retain(|path| path.to_string_lossy().contains(&domain));
+            ensure!(files.is_empty(), "{files:?}");
+            Ok(())
+        })
+        .await
+    }
+
     /// Waits until a node has no domain, tap, DHCP binding of a VM any more.
     ///
     /// # Errors
