@@ -17,6 +17,7 @@ mod claims;
 mod counters;
 mod egress;
 mod flags;
+mod given;
 mod guest_options;
 mod guides;
 mod keeping;
@@ -197,6 +198,10 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             a_stopped_vm_that_is_deleted_gives_back_the_addresses_of_every_nic,
             an_address_that_is_excluded_later_stays_its_vms_and_goes_to_no_other,
             a_guest_is_heard_as_no_dhcp_server;
+        given:
+            what_is_written_on_a_running_vms_objects_moves_it_nowhere,
+            a_lost_block_of_the_ledger_takes_no_address_from_a_vm_that_is_stopped,
+            an_edit_of_a_subnet_that_cannot_be_takes_nothing_also_over_a_restart;
         pools:
             a_pool_serves_those_who_name_it_and_no_others,
             a_bad_pool_says_so_and_harms_nobody,

@@ -19,6 +19,7 @@
 //! its ports stay as they were given.
 
 mod deleted;
+mod given;
 mod known;
 mod loans;
 pub(crate) mod mac;
@@ -59,9 +60,9 @@ use crate::shelf::Shelf;
 use crate::vips;
 use crate::world::World;
 
+pub use given::Inscription;
 pub(crate) use reserve::{flaws as reservation_flaws, has_owner, owner_of};
 use reserve::{is_reservation, reserve, reserve_named};
-pub use standalone::Alone;
 pub(crate) use standalone::is_made_by_hand;
 use standalone::is_standalone;
 
@@ -93,8 +94,8 @@ pub struct Decision {
     pub bereft: bool,
     /// What keeps the VM from its place.
     pub trouble: Option<Trouble>,
-    /// What is to be written on an instance that has no VM.
-    pub alone: Option<Alone>,
+    /// What is to be written on the instance.
+    pub inscription: Option<Inscription>,
     /// What is to be written of the moves of its instance.
     pub moves: migration::Outcome,
     /// Look again then, whatever happens.
@@ -118,7 +119,7 @@ impl Decision {
             delete: None,
             bereft: false,
             trouble: None,
-            alone: None,
+            inscription: None,
             moves: migration::Outcome::default(),
             again_at: None,
         }
@@ -127,7 +128,7 @@ impl Decision {
     /// Whether something keeps the VM or the instance from its place.
     #[must_use]
     pub const fn is_waiting(&self) -> bool {
-        self.trouble.is_some() || matches!(self.alone, Some(Alone::Waits(_)))
+        self.trouble.is_some() || matches!(self.inscription, Some(Inscription::Waits(_)))
     }
 }
 
@@ -150,7 +151,10 @@ pub fn decide_all(
     let running = keys.iter().take_while(|key| world.runs(key)).count();
     let (running, others) = keys.split_at(running);
     let mut decisions: Vec<_> = running.iter().map(|key| decide(world, key, policy, now)).collect();
-    others.iter().for_each(|key| reserve_named(world, key, unix(now)));
+    for key in others {
+        reserve_named(world, key, unix(now));
+        given::recall(world, key, policy, unix(now));
+    }
     decisions.extend(others.iter().map(|key| decide(world, key, policy, now)));
     decisions
 }
@@ -198,6 +202,7 @@ pub fn decide(world: &mut World, key: &VmKey, policy: Policy, now: Timestamp) ->
         standalone::serve(world, &mut decision, &instance, now);
     }
     settle_holdings(world, &mut decision, policy);
+    given::mend(world, &mut decision);
     moves::judge(world, &mut decision, now);
     // All decisions of a round are there at once.
     decision.ports.shrink_to_fit();
@@ -241,12 +246,21 @@ fn present(
         Step::Create => {}
     }
     let uid = vm.uid().unwrap_or_default();
-    if instance.as_ref().is_some_and(|instance| holds_all(world, &decision.vm, &uid, instance)) {
+    if let Some(instance) = &instance {
+        // Whatever the template says now.
+        decision.trouble = decision.trouble.take().or(given::regain(
+            world,
+            &decision.vm,
+            &uid,
+            instance,
+            unix(now),
+        )
+        .err());
         return;
     }
     let starting = step == Step::Create;
     decision.starting = starting;
-    let used = used_subnets(world, &decision.vm, &uid, instance.as_deref());
+    let used = used_subnets(world, &decision.vm, &uid);
     let known = known::ports(world, &decision.vm, &uid);
     let asked = match requests(Asker::from(&**vm), offer(world, &decision.vm, &used, &known)) {
         Ok(asked) => asked,
@@ -259,9 +273,7 @@ fn present(
     let stays = !hold::is_leaving(&vm.metadata);
     let reserve =
         stays && policy.keep_vm_ip && asked.iter().any(|request| !request.addresses.is_empty());
-    // An instance without holdings has lost its blocks: they are claimed again.
-    let lost = instance.is_some() && !asked.is_empty();
-    if !starting && !reserve && !lost {
+    if !starting && !reserve {
         return;
     }
     world.ledger.attempt();
@@ -277,48 +289,11 @@ fn present(
     }
 }
 
-/// Whether the ledger has every address that is written on the instance.
-fn holds_all(world: &World, vm: &VmKey, uid: &str, instance: &VirtualMachineInstance) -> bool {
-    let held = held(world, vm, uid);
-    noted_addresses(instance).all(|address| held.contains(&address))
-}
-
-/// What the ledger has for this uid.
-fn held(world: &World, vm: &VmKey, uid: &str) -> BTreeSet<IpAddr> {
-    let held = world.ledger.held_for(vm).into_iter();
-    held.filter(|(claimant, _)| claimant.uid == uid)
-        .flat_map(|(claimant, subnet)| world.ledger.addresses(&subnet, &claimant))
-        .collect()
-}
-
-/// The addresses of all ports that an instance was given.
-fn noted_addresses(instance: &VirtualMachineInstance) -> impl Iterator<Item = IpAddr> {
-    let suffix = format!(".kubernetes.io/{}", annotations::ALLOCATED);
-    let given = instance.annotations().keys().filter_map(move |key| key.strip_suffix(&suffix));
-    given.flat_map(|provider| noted_for(instance, provider))
-}
-
-/// Those of the port that is named by this provider.
-fn noted_for(instance: &VirtualMachineInstance, provider: &str) -> impl Iterator<Item = IpAddr> {
-    let notes = instance.annotations();
-    let is_given = annotations::is_allocated(notes, provider);
-    let noted = notes.get(&annotations::key(provider, annotations::IP_ADDRESS));
-    noted.filter(|_| is_given).into_iter().flat_map(|text| listed::addresses(text))
-}
-
-/// The subnets that the VM has addresses of, by the ledger or by its instance.
-fn used_subnets(
-    world: &World,
-    vm: &VmKey,
-    uid: &str,
-    instance: Option<&VirtualMachineInstance>,
-) -> BTreeSet<String> {
+/// The subnets that the VM has addresses of.
+fn used_subnets(world: &World, vm: &VmKey, uid: &str) -> BTreeSet<String> {
     let held = world.ledger.held_for(vm).into_iter();
     let held = held.filter(|(claimant, _)| claimant.uid == uid || claimant.uid.is_empty());
-    let suffix = format!(".kubernetes.io/{}", annotations::LOGICAL_SWITCH);
-    let noted = instance.into_iter().flat_map(|instance| instance.annotations());
-    let noted = noted.filter(|(key, _)| key.ends_with(&suffix)).map(|(_, name)| name.clone());
-    held.map(|(_, subnet)| subnet).chain(noted).collect()
+    held.map(|(_, subnet)| subnet).collect()
 }
 
 /// What there is for this VM, which has addresses of the subnets in `used` and these
@@ -413,42 +388,29 @@ fn claim_all(
     Ok(())
 }
 
-/// The addresses that a port had before the ledger lost them, as far as its
-/// instance or its IP object still says, and the family that they all are of. What
-/// its instance says is so until the instance goes, whatever the template says now.
+/// The addresses that a port had before the ledger lost them, as far as its IP object
+/// still says, and the family that it asks for.
 fn remembered(
     world: &World,
     request: &Request,
     claimant: &Claimant,
 ) -> Option<(Vec<IpAddr>, Option<Family>)> {
     let network = world.ledger.networks().get(&request.subnet)?;
-    let key = annotations::key(&request.provider, annotations::IP_ADDRESS);
-    let running = world.instances.get(&claimant.vm);
-    let noted = running
-        .filter(|instance| owner_uid(instance).as_deref() == Some(&claimant.uid))
-        .filter(|instance| is_placed(instance))
-        .and_then(|instance| instance.annotations().get(&key));
-    let (addresses, family) = if let Some(text) = noted {
-        let addresses: Vec<_> = listed::addresses(text).collect();
-        let family = Family::of_all(&addresses);
-        (addresses, family)
-    } else {
-        let asked = |address: &IpAddr| covers(request.family, *address);
-        let held = world.ledger.place(&request.subnet, claimant);
-        let wanted = network.cidrs.iter().filter(|one| covers_network(request.family, *one));
-        if held.into_iter().filter(asked).count() == wanted.count() {
-            return None;
-        }
-        let ip = world.ips.get(&claimant.port).filter(|ip| {
-            owned_by(ip, &claimant.uid)
-                && ip.spec.subnet == request.subnet
-                && request.addresses.is_empty()
-        })?;
-        let asked = |address: &IpAddr| asked(address) && pool::may_keep(network, request, *address);
-        (listed::addresses(&ip.spec.ip_address).filter(asked).collect(), request.family)
-    };
+    let asked = |address: &IpAddr| covers(request.family, *address);
+    let held = world.ledger.place(&request.subnet, claimant);
+    let wanted = network.cidrs.iter().filter(|one| covers_network(request.family, *one));
+    if held.into_iter().filter(asked).count() == wanted.count() {
+        return None;
+    }
+    let ip = world.ips.get(&claimant.port).filter(|ip| {
+        owned_by(ip, &claimant.uid)
+            && ip.spec.subnet == request.subnet
+            && request.addresses.is_empty()
+    })?;
+    let asked = |address: &IpAddr| asked(address) && pool::may_keep(network, request, *address);
+    let addresses: Vec<IpAddr> = listed::addresses(&ip.spec.ip_address).filter(asked).collect();
     let fit = !addresses.is_empty() && addresses.iter().all(|one| network.cidrs.contains(*one));
-    fit.then_some((addresses, family))
+    fit.then_some((addresses, request.family))
 }
 
 /// Those of a port's addresses that are of a family which it asks for.

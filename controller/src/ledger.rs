@@ -556,6 +556,12 @@ impl Ledger {
         self.blocks.iter().map(|(_, block)| block.clone()).collect()
     }
 
+    /// The blocks as they were seen.
+    #[cfg(test)]
+    pub(crate) fn seen_blocks(&self) -> Vec<AddressBlock> {
+        self.blocks.iter().map(|(_, block)| block.clone()).collect()
+    }
+
     /// The blocks as a commit would write them, for tests without a store.
     #[cfg(test)]
     pub(crate) fn as_if_committed(&mut self) -> Vec<AddressBlock> {

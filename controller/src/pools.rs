@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crds::condition;
+use crds::condition::{self, Condition};
 use crds::kubeovn::IpPool;
 use kube::ResourceExt as _;
 use net::AddrRange;
@@ -108,7 +108,7 @@ pub fn divide(
     let were: BTreeSet<&String> = before.values().flat_map(|one| one.pools.keys()).collect();
     ordered.sort_by_cached_key(|pool| {
         let name = pool.name_any();
-        (!were.contains(&name), !was_ready(pool), pool.creation_timestamp(), name)
+        (!were.contains(&name), !was_in_force(pool), pool.creation_timestamp(), name)
     });
     let mut taken: BTreeMap<String, Taken> = BTreeMap::new();
     let mut refused = BTreeMap::new();
@@ -130,6 +130,12 @@ pub fn divide(
                 // An edit that cannot be gives its addresses to nobody else.
                 if were.contains(&name) {
                     keep(networks, &mut taken, &name, old(&name));
+                } else if let Some(before) = as_it_was(pool) {
+                    let subnet = &before.spec.subnet;
+                    let of_subnet = taken.entry(subnet.clone()).or_default();
+                    if let Ok(named) = understand(&before, networks.get(subnet), of_subnet) {
+                        put(networks, of_subnet, subnet, &name, named);
+                    }
                 }
                 refused.insert(name, flaw);
             }
@@ -264,10 +270,17 @@ fn refusal(
     })
 }
 
-/// Whether the status says that the pool was in force.
-fn was_ready(pool: &IpPool) -> bool {
+/// Whether the status says that the pool was in force, as written or otherwise.
+fn was_in_force(pool: &IpPool) -> bool {
     let conditions = pool.status.iter().flat_map(|status| &status.conditions);
-    conditions.into_iter().any(|one| one.r#type == condition::READY && one.status == "True")
+    let is_ready = |one: &Condition| one.r#type == condition::READY && one.status == "True";
+    as_it_was(pool).is_some() || conditions.into_iter().any(is_ready)
+}
+
+/// The pool with the spec that was in force last.
+fn as_it_was(pool: &IpPool) -> Option<IpPool> {
+    let spec = pool.status.as_ref()?.in_force.as_deref()?;
+    Some(IpPool { spec: spec.clone(), ..pool.clone() })
 }
 
 /// The fields that are written in `pool` but have no effect yet.

@@ -41,7 +41,7 @@ pub use ports::{Known, given};
 use ports::{Named, providers};
 
 /// One network of a VM, as asked for.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Request {
     /// The port, and the owner of the addresses.
     pub port: String,

@@ -45,6 +45,7 @@ pub fn subnets(
         let mut status = SubnetStatus {
             conditions: conditions(&old.conditions, facts, &now),
             gateway_mac: old.gateway_mac.clone(),
+            in_force: world.accepted(name).cloned().map(Box::new),
             ..SubnetStatus::default()
         };
         let [v4, v6] = world.ledger.counts(name);

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crds::cni::IpamClaim;
 use crds::condition;
-use crds::kubeovn::{Ip, IpPool, Subnet, Vip, Vpc};
+use crds::kubeovn::{Ip, IpPool, Subnet, SubnetSpec, Vip, Vpc};
 use crds::kubevirt::{
     MIGRATION_ADDRESS, VirtualMachine, VirtualMachineInstance,
     VirtualMachineInstanceMigration as Migration,
@@ -116,8 +116,10 @@ pub struct World {
     pub carriers: Carriers,
     /// Vips that select VMs, by the namespace of these.
     selecting: BTreeMap<String, BTreeSet<String>>,
-    /// Subnets that cannot be in force, and why.
+    /// Subnets that cannot be in force as written, and why.
     pub refused: BTreeMap<String, NetworkError>,
+    /// What is in force of each subnet.
+    accepted: BTreeMap<String, SubnetSpec>,
     /// IPPools that are not in force as written, and why.
     pub refused_pools: BTreeMap<String, Flaw>,
     blocks_synced: bool,
@@ -166,6 +168,7 @@ impl World {
             carriers: Carriers::default(),
             selecting: BTreeMap::new(),
             refused: BTreeMap::new(),
+            accepted: BTreeMap::new(),
             refused_pools: BTreeMap::new(),
             blocks_synced: false,
             agenda: Agenda::default(),

@@ -1,5 +1,8 @@
 //! The kinds of `kubeovn.io/v1`: VPCs, subnets and addresses.
 
+use serde::de::DeserializeOwned;
+use serde::{Deserialize as _, Deserializer};
+
 mod count;
 mod fixed;
 mod ip;
@@ -25,6 +28,17 @@ pub use vip::{Vip, VipSpec, VipStatus};
 pub use vpc::{
     BfdPort, BfdPortStatus, PolicyRoute, StaticRoute, Vpc, VpcPeering, VpcSpec, VpcStatus,
 };
+
+/// What of a status a newer or an older release of ours may have written in another
+/// form: nothing, where it is not what we know.
+fn if_it_fits<'de, D, T>(deserializer: D) -> Result<Option<Box<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned,
+{
+    let said = Option::<serde_json::Value>::deserialize(deserializer)?;
+    Ok(said.and_then(|said| serde_json::from_value(said).ok()))
+}
 
 /// Holds a deleted Subnet or Vpc until nobody uses it; the controller puts it on
 /// and takes it off (upstream `pkg/util/const.go`, `KubeOVNControllerFinalizer`).

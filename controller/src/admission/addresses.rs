@@ -54,13 +54,18 @@ fn told(field: &str, value: &str, why: String) -> String {
     Flaw::new(field.to_owned(), value, why).to_string()
 }
 
-/// One that was written for a VM says what the ledger does.
+/// One that was written for a VM says what the ledger does, but its MAC says nobody else.
 pub(super) fn reservation(index: &Index, ip: &Ip) -> Findings {
-    if has_owner(ip) {
-        return Findings::default();
-    }
     let spec = &ip.spec;
     let network = index.networks().get(&spec.subnet);
+    if has_owner(ip) {
+        let taken = network.and_then(|network| mac_taken(index, network, ip));
+        let flaw = taken.and_then(|(field, value, why)| match why {
+            Taken::ForGood(why) => Some(Flaw::new(field.to_owned(), value, why)),
+            Taken::ForNow(_) => None,
+        });
+        return Findings { flaws: flaw.into_iter().collect(), ..Findings::default() };
+    }
     let whose = VmKey { namespace: spec.namespace.clone(), name: spec.pod_name.clone() };
     let mut found = Findings { flaws: reservation_flaws(ip, network), ..Findings::default() };
     let mut taken = Vec::new();

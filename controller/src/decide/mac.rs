@@ -3,14 +3,16 @@
 //!
 //! A MAC is one port's in its VPC, and never the router's. Who has it is found in
 //! the index of IP objects by MAC, and in what this round has decided already. While
-//! an instance is there its ports keep the MACs that they were given.
+//! an instance is there its ports keep the MACs that they were given: the guest knows no
+//! other. It and the IP object both say which that is, so that an edit of one of the two
+//! is seen, and which of them was edited is seen by who could have had that MAC.
 
 use crds::annotations;
 use crds::kubeovn::Subnet;
 use kube::ResourceExt as _;
 use net::{MacAddr, listed};
 
-use super::{has_owner, owned_by, owner_uid};
+use super::{has_owner, is_placed, owned_by, owner_uid};
 use crate::ledger::Claimant;
 use crate::network::Network;
 use crate::request::{Lender, Request};
@@ -48,8 +50,12 @@ pub(super) fn at_start(
     claimant: &Claimant,
     network: &Network,
 ) -> MacAddr {
-    let is_free = |mac: &MacAddr| holder(world, network, *mac, &claimant.port).is_none();
-    let had = || had(world, claimant).filter(is_free);
+    let is_free = |mac: &MacAddr| {
+        // Whoever else says that it is his has it from a hand-written IP object.
+        is_own(world, claimant, network, *mac)
+            || holder(world, network, *mac, &claimant.port).is_none()
+    };
+    let had = || had(world, claimant, network).filter(is_free);
     let had = || had().filter(|_| !is_lenders(world, claimant));
     named(world, request).or_else(had).unwrap_or_else(|| fresh(world, claimant, network))
 }
@@ -74,20 +80,40 @@ fn is_lenders(world: &World, claimant: &Claimant) -> bool {
 
 /// The MAC of a port as it is; a new one only if nobody knows of it.
 pub(super) fn kept(world: &World, claimant: &Claimant, network: &Network) -> MacAddr {
-    had(world, claimant).unwrap_or_else(|| fresh(world, claimant, network))
+    had(world, claimant, network).unwrap_or_else(|| fresh(world, claimant, network))
 }
 
-fn had(world: &World, claimant: &Claimant) -> Option<MacAddr> {
-    let ip =
-        world.ips.get(&claimant.port).filter(|ip| owned_by(ip, &claimant.uid) || !has_owner(ip));
-    let said = ip.and_then(|ip| ip.spec.mac_address.trim().parse().ok());
+/// What its instance was given and its IP object says. Of two that differ one was
+/// edited: not the one that the port could have by itself.
+fn had(world: &World, claimant: &Claimant, network: &Network) -> Option<MacAddr> {
     let key = annotations::key(claimant.provider(), annotations::MAC_ADDRESS);
-    let running = world
-        .instances
-        .get(&claimant.vm)
-        .filter(|instance| owner_uid(instance).as_deref() == Some(&claimant.uid));
-    said.or_else(|| running?.annotations().get(&key)?.parse().ok())
+    let running = world.instances.get(&claimant.vm);
+    let running = running.filter(|one| owner_uid(one).as_deref() == Some(&claimant.uid));
+    let given = running.filter(|one| is_placed(one)).and_then(|one| one.annotations().get(&key));
+    let ip = world.ips.get(&claimant.port);
+    let ip = ip.filter(|ip| owned_by(ip, &claimant.uid) || !has_owner(ip));
+    let said = ip.and_then(|ip| ip.spec.mac_address.trim().parse().ok());
+    let given = given.and_then(|text| text.trim().parse().ok());
+    let is_own = |mac: &MacAddr| is_own(world, claimant, network, *mac);
+    given.filter(is_own).or(said).or(given)
 }
+
+/// Whether the port could have this MAC by itself: derived for it, or named in the
+/// template of its VM.
+fn is_own(world: &World, claimant: &Claimant, network: &Network, mac: MacAddr) -> bool {
+    let is_it = |text: &String| text.trim().parse() == Ok(mac);
+    let template = world.machines.get(&claimant.vm).map(|vm| &vm.spec.template);
+    let interfaces = template.iter().flat_map(|one| &one.spec.domain.devices.interfaces);
+    let mut in_fields = interfaces.filter_map(|interface| interface.mac_address.as_ref());
+    let notes = template.and_then(|one| one.metadata.as_ref()?.annotations.as_ref());
+    let key = annotations::key(claimant.provider(), annotations::MAC_ADDRESS);
+    (0..FIRST_ATTEMPTS).any(|attempt| derived(claimant, network, attempt) == mac)
+        || in_fields.any(is_it)
+        || notes.and_then(|notes| notes.get(&key)).is_some_and(is_it)
+}
+
+/// More of one port's derived MACs than are ever in use elsewhere.
+const FIRST_ATTEMPTS: u32 = 4;
 
 /// Derived from VPC, port and uid, so that it is the same however often it is
 /// asked for; the attempt number steps over one that is in use.

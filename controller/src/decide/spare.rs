@@ -8,7 +8,8 @@ use crds::annotations;
 use crds::kubevirt::VirtualMachineInstance;
 use kube::ResourceExt as _;
 
-use super::{Decision, is_placed, noted_for, owned_by, owner_uid};
+use super::given;
+use super::{Decision, is_placed, owned_by, owner_uid};
 use crate::ledger::{Claimant, one_of_each_family};
 use crate::world::World;
 
@@ -24,7 +25,7 @@ pub(super) fn judge(world: &mut World, decision: &mut Decision) {
             continue;
         }
         let noted: BTreeSet<IpAddr> = match instance {
-            Some(instance) => noted_for(instance, claimant.provider()).collect(),
+            Some(instance) => given::noted(instance, claimant.provider()).collect(),
             None => {
                 let ip = world.ips.get(&claimant.port);
                 let ip = ip.filter(|ip| owned_by(ip, &claimant.uid) && ip.spec.subnet == subnet);
@@ -62,7 +63,7 @@ pub(super) fn used(world: &World, claimant: &Claimant, subnet: &str) -> Vec<IpAd
     let instance = instance.filter(|one| owner_uid(one).as_deref() == Some(&claimant.uid));
     let provider = claimant.provider();
     let noted: BTreeSet<IpAddr> =
-        instance.map(|one| noted_for(one, provider).collect()).unwrap_or_default();
+        instance.map(|one| given::noted(one, provider).collect()).unwrap_or_default();
     if let Some(instance) = instance
         && place.iter().any(|one| noted.contains(one))
     {

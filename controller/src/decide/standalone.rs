@@ -11,7 +11,7 @@
 //! The owner of its addresses is the instance itself, by its uid. That it has its place
 //! is said by the annotation that names the owner, written together with the place.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crds::annotations;
 use crds::kubevirt::VirtualMachineInstance;
@@ -19,22 +19,13 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::{
-    Decision, Place, claim_all, expect, holds_all, known, node_for, offer, owner, places, unix,
-    used_subnets,
+    Decision, Inscription, Place, claim_all, expect, given, known, node_for, offer, owner, places,
+    unix, used_subnets,
 };
 use crate::machine::{self, Trouble};
 use crate::objects;
 use crate::request::{Asker, Request, requests};
 use crate::world::{World, node_of};
-
-/// What is to be written on an instance without a VM.
-#[derive(Debug)]
-pub enum Alone {
-    /// Its place: the whole instance, as it should be.
-    Placed(Box<VirtualMachineInstance>),
-    /// What keeps it from its place.
-    Waits(Trouble),
-}
 
 /// Whether nobody made this instance for a VM. One that runs and does not say in whose
 /// name is not ours.
@@ -63,11 +54,13 @@ pub(super) fn serve(
     now: Timestamp,
 ) {
     if noted(instance).is_some() {
-        regain(world, decision, instance, now);
+        let uid = instance.uid().unwrap_or_default();
+        // What it cannot have again it says by running without it.
+        let _ = given::regain(world, &decision.vm, &uid, instance, unix(now));
     } else if instance.metadata.deletion_timestamp.is_none() && !instance.phase().is_final() {
-        decision.alone = match place(world, decision, instance, now) {
-            Ok(placed) => Some(Alone::Placed(Box::new(placed))),
-            Err(trouble) => Some(Alone::Waits(trouble)),
+        decision.inscription = match place(world, decision, instance, now) {
+            Ok(placed) => Some(Inscription::Placed(Box::new(placed))),
+            Err(trouble) => Some(Inscription::Waits(trouble)),
         };
     }
 }
@@ -88,7 +81,7 @@ fn place(
             ),
         });
     }
-    let asked = asked(world, decision, instance, None)?;
+    let asked = asked(world, decision, instance)?;
     world.ledger.attempt();
     if let Err((trouble, again_at)) = claim_all(world, decision, &uid, &asked, now) {
         world.ledger.undo(unix(now));
@@ -115,11 +108,10 @@ fn asked(
     world: &World,
     decision: &Decision,
     instance: &VirtualMachineInstance,
-    has: Option<&VirtualMachineInstance>,
 ) -> Result<Vec<Request>, Trouble> {
     let nothing = BTreeMap::new();
     let uid = instance.uid().unwrap_or_default();
-    let used = used_subnets(world, &decision.vm, &uid, has);
+    let used = used_subnets(world, &decision.vm, &uid);
     let known = known::ports(world, &decision.vm, &uid);
     let asker = Asker {
         name: &decision.vm.name,
@@ -129,30 +121,4 @@ fn asked(
     };
     requests(asker, offer(world, &decision.vm, &used, &known))
         .map_err(|error| Trouble { reason: machine::INVALID_NETWORK, message: error.to_string() })
-}
-
-/// Claims again what the ledger has lost of a place that was given. An annotation that
-/// somebody edited since changes nothing: what is held is not what it says.
-fn regain(
-    world: &mut World,
-    decision: &mut Decision,
-    instance: &VirtualMachineInstance,
-    now: Timestamp,
-) {
-    let uid = instance.uid().unwrap_or_default();
-    if holds_all(world, &decision.vm, &uid, instance) {
-        return;
-    }
-    let held: BTreeSet<_> = super::held(world, &decision.vm, &uid);
-    if !held.is_subset(&super::noted_addresses(instance).collect()) {
-        return;
-    }
-    let Ok(asked) = asked(world, decision, instance, Some(instance)) else { return };
-    world.ledger.attempt();
-    let before = decision.release.len();
-    if claim_all(world, decision, &uid, &asked, now).is_err() {
-        world.ledger.undo(unix(now));
-    }
-    // A network that was edited away is still the guest's.
-    decision.release.truncate(before);
 }

@@ -10,6 +10,7 @@ mod moves;
 mod namespaces;
 mod pools;
 mod standalone;
+mod subnets;
 mod template;
 
 pub(crate) fn now() -> Timestamp {
@@ -36,14 +37,21 @@ pub(crate) fn vm(name: &str, uid: &str, strategy: &str, address: Option<&str>) -
 
 /// A world in which every kind has been listed: one subnet, one node.
 pub(crate) fn world() -> World {
-    let mut world = World::new(60);
     let spec = SubnetSpec {
         cidr_block: "10.0.0.0/29,fd00::/64".to_owned(),
         namespaces: vec!["default".to_owned()],
         vpc: "v".to_owned(),
         ..SubnetSpec::default()
     };
-    world.apply(Event::Subnet(Seen::all(vec![Subnet::new("s", spec)])));
+    let mut world = listed(vec![Subnet::new("s", spec)]);
+    world.take_dirty();
+    world
+}
+
+/// A world in which every kind has been listed and nothing has been looked at.
+fn listed(subnets: Vec<Subnet>) -> World {
+    let mut world = World::new(60);
+    world.apply(Event::Subnet(Seen::all(subnets)));
     let node =
         json!({ "metadata": { "name": "n1", "labels": { "kubevirt.io/schedulable": "true" } } });
     world.apply(Event::Node(Seen::all(vec![serde_json::from_value(node).unwrap()])));
@@ -58,7 +66,6 @@ pub(crate) fn world() -> World {
     world.apply(Event::Migration(Seen::all(vec![])));
     world.apply(Event::Block(Seen::all(vec![])));
     assert!(world.is_complete());
-    world.take_dirty();
     world
 }
 

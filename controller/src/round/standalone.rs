@@ -1,5 +1,5 @@
-//! What a round writes on instances that have no VM: their place, or what they wait
-//! for. One write each, for the very version that was read; the kind has no status
+//! What a round writes on instances: the place of one that has no VM, or what it waits
+//! for, and what was edited of any one's place. One write each, for the very version that was read; the kind has no status
 //! subresource, so it carries the status too.
 
 use crds::kubevirt::VirtualMachineInstance;
@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use tracing::{info, warn};
 
 use super::{PARALLEL_WRITES, Rounds, is_not_found};
-use crate::decide::{Alone, Decision};
+use crate::decide::{Decision, Inscription};
 use crate::machine;
 use crate::warning::Warning;
 use crate::world::node_of;
@@ -20,11 +20,12 @@ impl Rounds {
     pub(super) async fn write_standalone(&mut self, decisions: &mut [Decision], now: Timestamp) {
         let mut writes = Vec::new();
         for decision in decisions {
-            let Some(alone) = decision.alone.take() else { continue };
+            let Some(inscription) = decision.inscription.take() else { continue };
             let Some(instance) = self.world.instances.get(&decision.vm) else { continue };
-            let (want, trouble) = match alone {
-                Alone::Placed(placed) => (*placed, None),
-                Alone::Waits(trouble) => {
+            let (want, trouble) = match inscription {
+                Inscription::Placed(placed) => (*placed, None),
+                Inscription::Mended(mended, trouble) => (*mended, Some(trouble)),
+                Inscription::Waits(trouble) => {
                     let Some(status) = machine::waiting_status(instance, &trouble, now) else {
                         continue;
                     };

@@ -35,7 +35,11 @@ pub fn ip_pools(world: &World, now: Timestamp) -> Vec<(String, IpPoolStatus)> {
             ..IpPoolStatus::default()
         };
         if let Some(counts) = in_force.get(name.as_str()) {
-            status = IpPoolStatus { conditions: status.conditions, ..counts.clone() };
+            let in_force = match world.refused_pools.get(name) {
+                None => Some(Box::new(pool.spec.clone())),
+                Some(_) => old.in_force.clone(),
+            };
+            status = IpPoolStatus { conditions: status.conditions, in_force, ..counts.clone() };
         }
         let counts = [
             (&mut status.v4_available, old.v4_available),

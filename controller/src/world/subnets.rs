@@ -1,74 +1,83 @@
 //! Which subnets are in force: each by itself, beside the others of its VPC, and with
 //! what is held in it. One that cannot be says why, and cuts nobody off.
+//!
+//! ```text
+//!  1  what has holders          goes on as it was: as remembered, or as its status says
+//!  2  what is written           is tried beside all that is in force, one after the other,
+//!                               those that did not change first
+//!  3  what could not be         is tried again while any edit came into force
+//! ```
+//!
+//! So an edit never takes the place of another subnet, nor of addresses that are held,
+//! and one that cannot be leaves its subnet as it was, also over a restart.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crds::kubeovn::{DEFAULT_VPC, Subnet};
+use crds::kubeovn::{DEFAULT_VPC, Subnet, SubnetSpec};
 use kube::ResourceExt as _;
 
 use super::{World, was_ready};
 use crate::network::{Network, NetworkError};
 use crate::{egress, hold, namespaces, pools};
 
+/// What is in force so far.
+#[derive(Default)]
+struct InForce {
+    networks: BTreeMap<String, Network>,
+    of_vpc: HashMap<String, BTreeSet<String>>,
+}
+
+impl InForce {
+    /// Takes in a network, in place of an older form of it.
+    fn put(&mut self, network: Network) {
+        let (name, vpc) = (network.name.clone(), network.vpc.clone());
+        if let Some(old) = self.networks.insert(name.clone(), network)
+            && old.vpc != vpc
+            && let Some(names) = self.of_vpc.get_mut(&old.vpc)
+        {
+            names.remove(&name);
+        }
+        self.of_vpc.entry(vpc).or_default().insert(name);
+    }
+
+    /// Those of one VPC: only they can overlap.
+    fn of(&self, vpc: &str) -> impl Iterator<Item = &Network> {
+        self.of_vpc.get(vpc).into_iter().flatten().filter_map(|name| self.networks.get(name))
+    }
+}
+
 impl World {
-    /// Reads every subnet; the older of two that disagree is in force.
+    /// Reads every subnet, and puts in force what can be.
     pub(super) fn understand_subnets(&mut self) {
-        let mut subnets: Vec<_> =
-            self.subnets.iter().map(|(_, subnet)| Arc::clone(subnet)).collect();
-        // Of two that disagree the one that is in force stays so, also over a
-        // restart; else the older one. Creation times have whole seconds only.
-        subnets.sort_by_cached_key(|subnet| {
-            let name = subnet.name_any();
-            let in_force = self.ledger.networks().contains_key(&name);
-            (!in_force, !was_ready(subnet), subnet.creation_timestamp(), name)
-        });
         let held: BTreeSet<String> = self.ledger.held_subnets().map(str::to_owned).collect();
-        let ghosts: Vec<&String> = held.iter().filter(|name| self.is_lost(name)).collect();
-        let mut in_force: BTreeMap<String, Network> = BTreeMap::new();
+        let mut in_force = InForce::default();
         self.refused.clear();
-        // What cannot be read goes on as it was.
-        for (name, meta) in self.subnets.unreadable() {
-            if let Some(before) = self.ledger.networks().get(name)
-                && !hold::is_over(self, meta)
-            {
-                let leaving = hold::is_leaving(meta);
-                in_force.insert(name.clone(), Network { leaving, ..before.clone() });
-            }
-            self.refused.insert(name.clone(), NetworkError::Unreadable);
-        }
-        // Only subnets of one VPC can overlap.
-        let mut of_vpc: HashMap<String, Vec<String>> = HashMap::new();
-        for network in in_force.values() {
-            of_vpc.entry(network.vpc.clone()).or_default().push(network.name.clone());
-        }
-        for subnet in subnets {
-            if hold::is_over(self, &subnet.metadata) {
-                continue;
-            }
-            let name = subnet.name_any();
-            let others = |vpc: &str| {
-                let names = of_vpc.get(vpc).into_iter().flatten();
-                names.filter_map(|name| in_force.get(name)).collect::<Vec<_>>()
-            };
-            match self.understand(&subnet, others, &ghosts) {
-                Ok(network) => {
-                    of_vpc.entry(network.vpc.clone()).or_default().push(name.clone());
-                    in_force.insert(name, network);
-                }
-                Err(error) => {
-                    // An edit that cannot be must not cut off the VMs that are
-                    // there, nor give their addresses to another subnet.
-                    let before = self.ledger.networks().get(&name);
-                    if let Some(before) = before.filter(|_| held.contains(&name)) {
-                        let leaving = hold::is_leaving(&subnet.metadata);
-                        of_vpc.entry(before.vpc.clone()).or_default().push(name.clone());
-                        in_force.insert(name.clone(), Network { leaving, ..before.clone() });
+        self.remember_accepted();
+        self.keep_unreadable(&mut in_force);
+        let mut waiting = self.by_precedence(&held);
+        self.keep_held(&waiting, &held, &mut in_force);
+        let mut edited = true;
+        while std::mem::take(&mut edited) {
+            waiting.retain(|subnet| {
+                let name = subnet.name_any();
+                match self.understand(subnet, &in_force, &held) {
+                    Ok(network) => {
+                        in_force.put(network);
+                        self.refused.remove(&name);
+                        let before = self.accepted.insert(name, subnet.spec.clone());
+                        edited |= before.is_some_and(|before| before != subnet.spec);
+                        false
                     }
-                    self.refused.insert(name, error);
+                    Err(error) => {
+                        self.refused.insert(name, error);
+                        true
+                    }
                 }
-            }
+            });
         }
+        let mut in_force = in_force.networks;
+        self.accepted.retain(|name, _| in_force.contains_key(name));
         self.refused_pools = pools::divide(&mut in_force, &self.pools, self.ledger.networks());
         let networks = self.ledger.networks().keys();
         let gone: Vec<_> = networks.filter(|name| !in_force.contains_key(*name)).cloned().collect();
@@ -76,22 +85,77 @@ impl World {
         in_force.into_values().for_each(|network| self.ledger.set_network(network));
     }
 
-    /// Whether nobody can say any more what the subnet of this name was, on which
-    /// addresses are held: it was edited into something that cannot be before we
-    /// started, or somebody took our finalizer off.
-    fn is_lost(&self, name: &str) -> bool {
-        self.subnets.get(&name.to_owned()).is_none_or(|subnet| {
-            !self.ledger.networks().contains_key(name) && Network::parse(subnet).is_err()
-        })
+    /// Reads from their statuses which specs were in force before we started.
+    fn remember_accepted(&mut self) {
+        for (name, subnet) in self.subnets.iter() {
+            let said = || subnet.status.as_ref()?.in_force.clone();
+            if !self.accepted.contains_key(name)
+                && let Some(spec) = said()
+            {
+                self.accepted.insert(name.clone(), *spec);
+            }
+        }
     }
 
-    /// What `subnet` says, if it can stand beside the `others` of its VPC and still has
-    /// room for what is held in it.
-    fn understand<'a>(
+    /// What cannot be read goes on as it was.
+    fn keep_unreadable(&mut self, in_force: &mut InForce) {
+        for (name, meta) in self.subnets.unreadable() {
+            if let Some(before) = self.ledger.networks().get(name)
+                && !hold::is_over(self, meta)
+            {
+                let leaving = hold::is_leaving(meta);
+                in_force.put(Network { leaving, ..before.clone() });
+            }
+            self.refused.insert(name.clone(), NetworkError::Unreadable);
+        }
+    }
+
+    /// The subnets that are wanted, those first that others give way to: what did not
+    /// change since it came into force, then what did, then what has holders, then the
+    /// older. Creation times have whole seconds only.
+    fn by_precedence(&self, held: &BTreeSet<String>) -> Vec<Arc<Subnet>> {
+        let wanted = self.subnets.iter().map(|(_, subnet)| subnet);
+        let wanted = wanted.filter(|subnet| !hold::is_over(self, &subnet.metadata));
+        let mut ordered: Vec<_> = wanted.cloned().collect();
+        ordered.sort_by_cached_key(|subnet| {
+            let name = subnet.name_any();
+            let accepted = self.accepted.get(&name);
+            let changed = accepted.map(|spec| *spec != subnet.spec);
+            let standing = (changed.is_none(), changed, !held.contains(&name), !was_ready(subnet));
+            (standing, subnet.creation_timestamp(), name)
+        });
+        ordered
+    }
+
+    /// Puts what has holders in force as it was.
+    fn keep_held(
+        &mut self,
+        wanted: &[Arc<Subnet>],
+        held: &BTreeSet<String>,
+        in_force: &mut InForce,
+    ) {
+        for subnet in wanted.iter().filter(|subnet| held.contains(&subnet.name_any())) {
+            let name = subnet.name_any();
+            let leaving = hold::is_leaving(&subnet.metadata);
+            if let Some(before) = self.ledger.networks().get(&name) {
+                in_force.put(Network { leaving, ..before.clone() });
+            } else if let Some(spec) = self.accepted.get(&name) {
+                let as_it_was = Subnet { spec: spec.clone(), ..Subnet::clone(subnet) };
+                match self.understand(&as_it_was, in_force, &BTreeSet::new()) {
+                    Ok(network) => in_force.put(network),
+                    Err(_) => drop(self.accepted.remove(&name)),
+                }
+            }
+        }
+    }
+
+    /// What `subnet` says, if it can stand beside what is in force and still has room for
+    /// what is held in it.
+    fn understand(
         &self,
         subnet: &Subnet,
-        others: impl FnOnce(&str) -> Vec<&'a Network>,
-        ghosts: &[&String],
+        in_force: &InForce,
+        held: &BTreeSet<String>,
     ) -> Result<Network, NetworkError> {
         let mut network = Network::parse(subnet)?;
         let vpc = self.vpcs.get(&network.vpc).map(|vpc| &**vpc);
@@ -105,8 +169,11 @@ impl World {
             Some(_) => {}
         }
         // One that is in force, be it over a restart, stays so when a node comes after it.
-        let before = self.ledger.networks().get(&network.name);
-        let was = before.map_or_else(|| was_ready(subnet), |was| was.cidrs == network.cidrs);
+        let was = match (self.ledger.networks().get(&network.name), self.accepted(&network.name)) {
+            (Some(before), _) => before.cidrs == network.cidrs,
+            (None, Some(before)) => before.cidr_block == subnet.spec.cidr_block,
+            (None, None) => was_ready(subnet),
+        };
         if let Some(why) = self.reserved_by(&network).filter(|_| !was) {
             return Err(why);
         }
@@ -117,15 +184,34 @@ impl World {
         if let Some(held) = hold::held(self, &network.name, is_gateway) {
             return Err(NetworkError::GatewayHeld(held));
         }
-        // Of subnets that nobody can say any more where they were.
-        for ghost in ghosts.iter().filter(|ghost| ***ghost != network.name) {
-            let address = self.ledger.held_in(ghost).find(|held| network.cidrs.contains(*held));
+        let others = held.iter().filter(|name| **name != network.name);
+        for lost in others.filter(|name| self.is_lost(name, in_force, &network.vpc)) {
+            let address = self.ledger.held_in(lost).find(|held| network.cidrs.contains(*held));
             if let Some(address) = address {
-                let subnet = (*ghost).clone();
-                return Err(NetworkError::HeldByLost { address, subnet });
+                return Err(NetworkError::HeldByLost { address, subnet: lost.clone() });
             }
         }
-        network.conflict(others(&network.vpc)).map_or(Ok(network), Err)
+        network.conflict(in_force.of(&network.vpc)).map_or(Ok(network), Err)
+    }
+
+    /// Whether nobody can say any more what the subnet of this name was, on which
+    /// addresses are held, and it may have been one of `vpc`: it was edited into something
+    /// that cannot be and nothing says what it was before, or somebody took our finalizer
+    /// off.
+    fn is_lost(&self, name: &String, in_force: &InForce, vpc: &str) -> bool {
+        if in_force.networks.contains_key(name) {
+            return false;
+        }
+        match self.subnets.get(name).map(|subnet| Network::parse(subnet)) {
+            Some(Ok(network)) => self.refused.contains_key(name) && network.vpc == vpc,
+            Some(Err(_)) | None => true,
+        }
+    }
+
+    /// The spec of a subnet that is in force, whatever is written now.
+    #[must_use]
+    pub fn accepted(&self, name: &str) -> Option<&SubnetSpec> {
+        self.accepted.get(name)
     }
 
     /// Who else in the cluster has addresses of this network, if anybody does.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Count;
 use crate::condition::Condition;
+use crate::kubevirt::Opaque;
 
 /// Addresses of a subnet that are given only to those who name the pool, or whose
 /// namespace it lists. Upstream `pkg/apis/kubeovn/v1/ippool.go`.
@@ -44,7 +45,7 @@ pub struct IpPoolSpec {
 }
 
 /// What became of an IPPool. The casing differs from the Subnet's, as upstream.
-#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct IpPoolStatus {
     /// `Ready`, `Validated`, `Error`, `FieldsWithoutEffect`, `DeletionBlocked`.
@@ -73,4 +74,9 @@ pub struct IpPoolStatus {
     /// Which are held: `a-b,c`, at most 32 ranges, then `…`.
     #[serde(rename = "v6UsingIPRange")]
     pub v6_using_range: String,
+    /// The spec that is in force, also while another one is written that cannot be. Not
+    /// an upstream field.
+    #[serde(deserialize_with = "super::if_it_fits", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Opaque>")]
+    pub in_force: Option<Box<IpPoolSpec>>,
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Count;
 use crate::condition::Condition;
+use crate::kubevirt::Opaque;
 
 /// A logical switch with its networks. Upstream `pkg/apis/kubeovn/v1/subnet.go`.
 ///
@@ -231,7 +232,7 @@ pub struct U2oFeatures {
 }
 
 /// What became of a Subnet.
-#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SubnetStatus {
     /// `Ready`, `Validated`, `Error`, `FieldsWithoutEffect`, `DeletionBlocked`.
@@ -289,4 +290,9 @@ pub struct SubnetStatus {
     /// router advertisements. Not an upstream field.
     #[serde(rename = "gatewayMAC")]
     pub gateway_mac: String,
+    /// The spec that is in force, also while another one is written that cannot be. Not
+    /// an upstream field.
+    #[serde(deserialize_with = "super::if_it_fits", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Opaque>")]
+    pub in_force: Option<Box<SubnetSpec>>,
 }

@@ -207,7 +207,7 @@ fn an_instance_without_a_vm_keeps_port_and_address_through_a_migration_and_a_res
         .unwrap(),
     );
     let first = decided(&mut world, "alone");
-    let Some(Alone::Placed(placed)) = &first.alone else { panic!("{first:?}") };
+    let Some(Inscription::Placed(placed)) = &first.inscription else { panic!("{first:?}") };
     let mut placed = (**placed).clone();
     placed.metadata.resource_version = Some("2".to_owned());
     world.put_instance(placed);

@@ -29,7 +29,7 @@ fn with(
 /// Decides, and puts the instance in as if its place had been written.
 fn placed(world: &mut World, name: &str) -> Decision {
     let decision = decided(world, name);
-    let Some(Alone::Placed(instance)) = &decision.alone else { panic!("{decision:?}") };
+    let Some(Inscription::Placed(instance)) = &decision.inscription else { panic!("{decision:?}") };
     let mut instance = (**instance).clone();
     instance.metadata.resource_version = Some("2".to_owned());
     world.put_instance(instance);
@@ -37,7 +37,7 @@ fn placed(world: &mut World, name: &str) -> Decision {
 }
 
 fn waits(decision: &Decision) -> &Trouble {
-    let Some(Alone::Waits(trouble)) = &decision.alone else { panic!("{decision:?}") };
+    let Some(Inscription::Waits(trouble)) = &decision.inscription else { panic!("{decision:?}") };
     trouble
 }
 
@@ -58,7 +58,7 @@ fn it_gets_addresses_a_node_and_everything_that_its_agent_looks_for() {
     assert_eq!(placed.spec.networks[0].name, "default");
     assert_eq!(placed.spec.domain.firmware.as_ref().unwrap().uuid.as_deref(), Some("i1"));
     let again = decided(&mut world, "alone");
-    assert!(again.alone.is_none() && again.release.is_empty(), "{again:?}");
+    assert!(again.inscription.is_none() && again.release.is_empty(), "{again:?}");
     assert_eq!(again.ports, decision.ports);
 }
 
@@ -99,7 +99,9 @@ fn claimed_and_not_yet_placed_it_is_decided_the_same_again() {
     committed(&mut world);
     let second = decided(&mut world, "alone");
     assert_eq!(second.ports, first.ports);
-    assert!(second.release.is_empty() && matches!(second.alone, Some(Alone::Placed(_))));
+    assert!(
+        second.release.is_empty() && matches!(second.inscription, Some(Inscription::Placed(_)))
+    );
 }
 
 #[test]
@@ -135,7 +137,7 @@ fn it_takes_nothing_from_a_vm_of_its_name_and_says_so() {
     assert_eq!(both.ports, before.ports);
     remove(&mut world, vm("web", "u1", "Halted", None));
     let alone = decided(&mut world, "web");
-    assert!(matches!(alone.alone, Some(Alone::Placed(_))), "{alone:?}");
+    assert!(matches!(alone.inscription, Some(Inscription::Placed(_))), "{alone:?}");
     assert_eq!(alone.release[0].0.uid, "u1");
     assert_ne!(addresses(&alone), addresses(&before));
 }
@@ -181,7 +183,7 @@ fn a_lost_ledger_is_written_anew_and_an_edited_annotation_changes_nothing() {
     assert!(edited.release.is_empty(), "{edited:?}");
 
     let mut anew = super::world();
-    let Some(Alone::Placed(instance)) = &first.alone else { panic!("{first:?}") };
+    let Some(Inscription::Placed(instance)) = &first.inscription else { panic!("{first:?}") };
     anew.put_instance((**instance).clone());
     assert_eq!(decided(&mut anew, "alone").ports, first.ports);
 }
@@ -197,6 +199,6 @@ fn one_that_is_deleted_or_has_ended_before_it_was_placed_gets_nothing() {
         let name = instance.name_any();
         world.put_instance(instance);
         let decision = decided(&mut world, &name);
-        assert!(decision.alone.is_none() && decision.ports.is_empty(), "{decision:?}");
+        assert!(decision.inscription.is_none() && decision.ports.is_empty(), "{decision:?}");
     }
 }
