@@ -363,6 +363,8 @@ pub(super) async fn a_changed_template_counts_at_the_next_start_for_each_nic(
     cluster.create(VM, with_two_nics("edited")).await?;
     let uid = world.running("edited").await?["metadata"]["uid"].clone();
     let (_, second) = both_places(world, "edited").await?;
+    let second_port = net::names::port("edited", "default", PROVIDER);
+    let row = world.northbound().vm_ports().await?.remove(&second_port).context("no port")?;
 
     let annotations = json!({"ovn.kubernetes.io/logical_switch": "life-net-three"});
     let patch = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
@@ -382,6 +384,8 @@ pub(super) async fn a_changed_template_counts_at_the_next_start_for_each_nic(
     let ports = world.northbound().vm_ports().await?;
     let said = ports.get(&port_of("edited")).context("no port")?;
     ensure!(said.addresses.iter().any(|one| one.contains(" 10.77.0.")), "{said:?}");
+    let kept = ports.get(&second_port).context("the second NIC has lost its port")?;
+    same("the second NIC's row", &kept.addresses, &row.addresses)?;
 
     // The old address is anybody's, and a NIC that goes gives back its own.
     let heir = Vm::named("edited-heir").on(FIRST).with_address(&first.v4).without_grace();
@@ -393,9 +397,9 @@ pub(super) async fn a_changed_template_counts_at_the_next_start_for_each_nic(
     cluster.merge(VM, "edited", json!({"spec": {"template": {"spec": one_nic}}})).await?;
     cluster.delete(VMI, "edited").await?;
     another_runs(world, "edited", &uid).await?;
-    let gone = net::names::port("edited", "default", PROVIDER);
-    cluster.gone(IP, &gone, SOON).await?;
-    ensure!(!world.northbound().vm_ports().await?.contains_key(&gone), "a port is left");
+    cluster.gone(IP, &second_port, SOON).await?;
+    let ports = world.northbound().vm_ports().await?;
+    ensure!(!ports.contains_key(&second_port), "a port is left");
 
     for vm in ["edited", "edited-heir"] {
         cluster.delete(VM, vm).await?;

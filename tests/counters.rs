@@ -47,6 +47,11 @@ pub(super) async fn counts_beyond_64_bits_are_read_back_by_kubectl_and_by_the_ty
         cluster.create(VM, vm.object()).await?;
         world.running(&format!("on-{name}")).await?;
     }
+    // One of a single family: the families are counted each by itself.
+    let of_one = Vm::named("of-one-family").on("large-48").without_grace();
+    let of_one = of_one.annotated("ovn.kubernetes.io/ip_family", "ipv4");
+    cluster.create(VM, of_one.object()).await?;
+    world.running("of-one-family").await?;
     let pool = json!({"apiVersion": "kubeovn.io/v1", "kind": "IPPool",
         "metadata": {"name": "large-pool"},
         "spec": {"subnet": "large-48", "ips": ["fd48:0:0:80::/57"]}});
@@ -79,6 +84,11 @@ pub(super) async fn counts_beyond_64_bits_are_read_back_by_kubectl_and_by_the_ty
             "kubectl shows {table:?}"
         );
     }
+    eventually("the IPv4 counts of a subnet of both", SOON, async || {
+        let status = subnets.get("large-48").await?.status.context("no status")?;
+        same("in use and free", (status.v4_using.0, status.v4_available.0), (2, 251))
+    })
+    .await?;
     let pools: Api<IpPool> = Api::all(client);
     eventually("the counts of the pool", SOON, async || {
         let status = pools.get("large-pool").await?.status.context("no status")?;
@@ -103,6 +113,7 @@ pub(super) async fn counts_beyond_64_bits_are_read_back_by_kubectl_and_by_the_ty
     same("an annotation", subnet.metadata.annotations.unwrap_or_default()["seen"].as_str(), "yes")?;
 
     cluster.delete(POOL, "large-pool").await?;
+    cluster.delete(VM, "of-one-family").await?;
     for (name, ..) in LARGE {
         cluster.delete(VM, &format!("on-{name}")).await?;
     }

@@ -126,7 +126,8 @@ fn kill(world: &World, victim: usize) -> bool {
     lab.kill(CONTROLLERS[victim]).or_else(|_| lab.kill(CONTROLLERS[1 - victim])).is_ok()
 }
 
-/// Within each kind that says who has which address, none is said twice, at any time.
+/// Within each kind that says who has which address or MAC, none is said twice, at any
+/// time.
 async fn nothing_is_had_twice(world: &World) -> anyhow::Result<()> {
     let mut said: Vec<(&str, String, String)> = Vec::new();
     for block in world.cluster.list(BLOCK).await? {
@@ -135,13 +136,15 @@ async fn nothing_is_had_twice(world: &World) -> anyhow::Result<()> {
         }
     }
     for ip in world.cluster.list(IP).await? {
-        let addresses = [&ip["spec"]["v4IpAddress"], &ip["spec"]["v6IpAddress"]].map(text);
+        let fields = ["v4IpAddress", "v6IpAddress", "macAddress"];
+        let addresses = fields.map(|field| text(&ip["spec"][field]));
         let name = text(&ip["metadata"]["name"]);
         said.extend(addresses.map(|address| ("IP objects", address, name.clone())));
     }
     for (name, port) in world.northbound().vm_ports().await? {
+        // Its MAC is the first.
         let words: Vec<&str> = port.addresses.iter().flat_map(|line| line.split(' ')).collect();
-        let words = words.into_iter().skip(1);
+        let words = words.into_iter();
         said.extend(words.map(|address| ("logical ports", address.to_owned(), name.clone())));
     }
     for instance in world.cluster.list(VMI).await? {

@@ -12,6 +12,7 @@ use tests::world::{Part, Place, World, port_of};
 use tests::{eventually, same};
 
 use crate::port_lifecycle::{SUBNET_NAME, web_and_db};
+use crate::vm_lifecycle::{another_report, is_where_it_was};
 
 const SOON: Duration = Duration::from_secs(45);
 /// Preparing and sending, on a busy machine with two cores.
@@ -70,6 +71,11 @@ pub(super) async fn a_guest_moves_there_and_back_and_keeps_its_place_and_its_str
     }
     println!("pings lost of one every 20 ms: {silences:?}");
     stream.is_whole(world).await?;
+    // Booted anew where it has come to, it gets by DHCP what it has had.
+    let boots = world.reports(VM_NAME).await?.len();
+    world.guest(VM_NAME).await?.leave_with("reboot").await?;
+    another_report(world, VM_NAME, boots).await?;
+    is_where_it_was(world, VM_NAME, &place).await?;
     world.cluster.delete(VM, VM_NAME).await?;
     world.cluster.gone(VMI, VM_NAME, SOON).await
 }

@@ -1,6 +1,6 @@
 //! What all VMs of this node share, and how a domain is built here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -53,6 +53,8 @@ pub struct Here {
     pub state_dir: String,
     /// The directory of its VMs' sockets.
     pub run_dir: String,
+    /// Of the VM that comes here: on which image each of its disks lies.
+    pub images: BTreeMap<String, String>,
 }
 
 impl fmt::Debug for Host {
@@ -80,7 +82,17 @@ impl Host {
             arrivals: self.arrivals.clone(),
             state_dir: self.dirs.state.display().to_string(),
             run_dir: self.run_dir.display().to_string(),
+            images: BTreeMap::new(),
         }
+    }
+
+    /// On which image each disk of a domain lies, by volume.
+    ///
+    /// # Errors
+    /// Its files cannot be read.
+    pub async fn images(&self, domain: &str) -> Result<BTreeMap<String, String>, Trouble> {
+        let images = volumes::images(domain, &self.dirs).await;
+        images.map_err(|error| Trouble::of("VolumeNotReady", chain(&error)))
     }
 
     /// Makes the files of a VM's disks.

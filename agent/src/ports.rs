@@ -118,6 +118,16 @@ impl Ports {
         }
     }
 
+    /// Removes taps of these ports that nobody uses, as far as they are there.
+    pub async fn clear_taps(&self, ports: &[Port]) {
+        let Some(wires) = &self.wires else { return };
+        for port in ports {
+            if let Err(error) = wires.taps.clear(&port.tap).await {
+                tracing::warn!(tap = port.tap, %error, "A tap that is left over was not removed");
+            }
+        }
+    }
+
     /// Whether taps may carry frames with partial checksums.
     ///
     /// # Errors

@@ -18,6 +18,7 @@
 //! That it worked is the target's to say. That it did not is said here, once libvirt
 //! says that the guest is here, and never while it may be there.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -168,6 +169,11 @@ impl Order {
     async fn send(&self, vmi: &VirtualMachineInstance) -> Result<(), String> {
         let state = vmi.migration().ok_or(CALLED_OFF)?;
         let journey = self.journey(state)?;
+        let here = self.host.images(&self.domain).await.map_err(|trouble| trouble.message)?;
+        let there = state.target_state.as_ref().map(|there| &there.images);
+        if let Some(why) = other_image(&here, there.unwrap_or(&BTreeMap::new())) {
+            return Err(why);
+        }
         tracing::info!(domain = self.domain, to = journey.address, "Sending the guest");
         let mut sent = std::pin::pin!(self.host.hypervisor.migrate(&self.domain, journey));
         let mut watch = Patience::new();
@@ -300,6 +306,21 @@ impl Order {
     }
 }
 
+/// Why the disks of the guest would be others at the target, if so: what is sent is what
+/// was written over an image, and the name of an image may mean another one there.
+fn other_image(
+    here: &BTreeMap<String, String>,
+    there: &BTreeMap<String, String>,
+) -> Option<String> {
+    here.iter().find(|(volume, image)| there.get(*volume) != Some(image)).map(|(volume, image)| {
+        let theirs = there.get(volume).map_or("none", String::as_str);
+        format!(
+            "the disk of volume {volume:?} lies on image {image}, and at the target on {theirs}: \
+             give that node the same image"
+        )
+    })
+}
+
 /// Whether this is the path of a directory and cannot be anything else.
 fn is_plain(path: &str) -> bool {
     let is_plain = |one: char| one.is_ascii_alphanumeric() || "/._-".contains(one);
@@ -370,6 +391,19 @@ mod tests {
             let job = Job { total: 9 << 30, remaining: (9 << 30) - second };
             assert_eq!(patience.verdict(job, at(second)), None, "{second}");
         }
+    }
+
+    #[test]
+    fn a_guest_whose_image_is_another_at_the_target_stays() {
+        let images = |all: &[(&str, &str)]| {
+            all.iter().map(|(volume, image)| ((*volume).to_owned(), (*image).to_owned())).collect()
+        };
+        let here = images(&[("root", "aa"), ("data", "bb")]);
+        assert_eq!(other_image(&here, &here), None);
+        assert_eq!(other_image(&images(&[]), &here), None);
+        let why = other_image(&here, &images(&[("root", "cc"), ("data", "bb")])).unwrap();
+        assert!(why.contains("\"root\"") && why.contains("aa") && why.contains("cc"), "{why}");
+        assert!(other_image(&here, &images(&[("root", "aa")])).unwrap().contains("none"));
     }
 
     #[test]

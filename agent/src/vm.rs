@@ -142,6 +142,8 @@ pub struct Trouble {
 pub enum Event {
     /// The wish changed, or what the network of the VM is made from.
     Wish,
+    /// The guest is to come by another migration than it was to.
+    Anew,
     /// The domain in a list taken after our last action; `None`: not in it.
     Seen(Option<DomainState>),
     /// The last action did its work.

@@ -23,11 +23,13 @@ mod qcow2;
 mod secrets;
 mod unpack;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crds::kubevirt::{CloudInit, ContainerDisk, EmptyDisk, VirtualMachineInstance, Volume};
+
+use tokio::io::AsyncReadExt as _;
 
 pub use self::secrets::{Secrets, secret_names};
 
@@ -174,6 +176,44 @@ pub async fn prepare(
         files.push(work.volume(volume, &format!("spec.volumes[{at}]")).await?);
     }
     Ok(files)
+}
+
+/// On which unpacked image each disk of a domain lies, by volume: the name of its
+/// directory, which is the digest of the image. Disks that lie on none are left out.
+///
+/// # Errors
+/// `File`.
+pub async fn images(domain: &str, dirs: &Dirs) -> Result<BTreeMap<String, String>, VolumeError> {
+    let home = dirs.of_domain(domain);
+    let mut images = BTreeMap::new();
+    let mut files = match tokio::fs::read_dir(&home).await {
+        Ok(files) => files,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(images),
+        Err(error) => return Err(VolumeError::file("read the directory", &home)(error)),
+    };
+    while let Some(file) = files.next_entry().await.map_err(VolumeError::file("read", &home))? {
+        let path = file.path();
+        if path.extension().is_none_or(|extension| extension != "qcow2") {
+            continue;
+        }
+        let head = read_head(&path).await?;
+        let base = qcow2::base(&head).and_then(|base| Path::new(base).parent()?.file_name());
+        if let (Some(volume), Some(base)) = (path.file_stem(), base) {
+            let text = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();
+            images.insert(text(volume), text(base));
+        }
+    }
+    Ok(images)
+}
+
+/// The first cluster of a file: where `qemu-img` names what it lies on.
+async fn read_head(path: &Path) -> Result<Vec<u8>, VolumeError> {
+    const CLUSTER: u64 = 65_536;
+    let file = tokio::fs::File::open(path).await.map_err(VolumeError::file("open", path))?;
+    let mut head = Vec::new();
+    let read = file.take(CLUSTER).read_to_end(&mut head).await;
+    read.map_err(VolumeError::file("read", path))?;
+    Ok(head)
 }
 
 /// Removes all files of a domain, those it did not know of included. Nothing

@@ -45,6 +45,7 @@ use kube::ResourceExt as _;
 use net::{listed, names};
 
 use crate::claims;
+use crate::evacuation;
 use crate::family::{Family, covers, covers_network};
 use crate::hold;
 use crate::ledger::{AddressError, Ask, Claimant, VmKey};
@@ -98,6 +99,8 @@ pub struct Decision {
     pub inscription: Option<Inscription>,
     /// What is to be written of the moves of its instance.
     pub moves: migration::Outcome,
+    /// What is to be done for it to leave a node that is to be left.
+    pub evacuation: evacuation::Plan,
     /// Look again then, whatever happens.
     pub again_at: Option<Timestamp>,
 }
@@ -121,6 +124,7 @@ impl Decision {
             trouble: None,
             inscription: None,
             moves: migration::Outcome::default(),
+            evacuation: evacuation::Plan::default(),
             again_at: None,
         }
     }

@@ -23,6 +23,7 @@ pub mod decide;
 pub mod defaults;
 pub mod dhcp;
 pub mod egress;
+pub mod evacuation;
 pub mod family;
 pub mod few;
 pub mod flaw;

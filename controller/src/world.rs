@@ -268,6 +268,7 @@ impl World {
                     if facts(&old) != facts(&new) {
                         self.look_at_waiting();
                         self.look_at_bereft(|node| node == name);
+                        self.look_at_evictable(&name);
                     }
                     // And what the way out leads by.
                     let gateway = |node: &Option<Arc<Node>>| node.as_deref().map(egress::facts);
@@ -421,6 +422,16 @@ impl World {
             node_of(one).is_some_and(&nodes) && lost::is_bereft(self, one)
         };
         let guests = self.instances.iter().filter(|(_, instance)| on_them(instance));
+        let guests: Vec<_> = guests.map(|(key, _)| key.clone()).collect();
+        guests.into_iter().for_each(|key| self.agenda.mark(key));
+    }
+
+    /// Has those looked at who may have to leave the node of this name.
+    fn look_at_evictable(&mut self, node: &str) {
+        let guests = self
+            .instances
+            .iter()
+            .filter(|(_, one)| one.spec.eviction_strategy.is_some() && node_of(one) == Some(node));
         let guests: Vec<_> = guests.map(|(key, _)| key.clone()).collect();
         guests.into_iter().for_each(|key| self.agenda.mark(key));
     }
@@ -600,14 +611,12 @@ impl World {
         }
         // A Vip that is being deleted may have waited for it.
         self.topology |= new.is_none() && self.vips.metas().any(|(_, vip)| hold::is_leaving(vip));
-        if let Some(node) = old.as_deref().and_then(node_of)
-            && let Some(load) = self.load.get_mut(node)
-        {
-            *load = load.saturating_sub(1);
+        for node in old.iter().flat_map(|old| nodes_of(old)) {
+            if let Some(load) = self.load.get_mut(node) {
+                *load = load.saturating_sub(1);
+            }
         }
-        if let Some(node) = new.as_deref().and_then(node_of) {
-            count_on(&mut self.load, node);
-        }
+        new.iter().flat_map(|new| nodes_of(new)).for_each(|node| count_on(&mut self.load, node));
         self.agenda.mark(key);
     }
 }
@@ -653,6 +662,12 @@ fn forget<Key: Eq + std::hash::Hash>(
             index.remove(key);
         }
     }
+}
+
+/// The nodes that bear an instance: its own, and the one that it moves to.
+fn nodes_of(instance: &VirtualMachineInstance) -> impl Iterator<Item = &str> {
+    let (node, target) = migration::chassis(instance);
+    node.into_iter().chain(target)
 }
 
 /// The node that an instance was given.

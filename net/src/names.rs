@@ -91,6 +91,13 @@ pub fn tap(port: &str) -> String {
     format!("tap{}", eleven_digits(port))
 }
 
+/// The migration by which a guest leaves `node`, after the one with the uid `last` or,
+/// where that is empty, as the first: the same for whoever decides that it is to leave.
+#[must_use]
+pub fn evacuation(instance_uid: &str, node: &str, last: &str) -> String {
+    format!("kubevirt-evacuation-{}", eleven_digits(&format!("{instance_uid}/{node}/{last}")))
+}
+
 /// The first eleven hexadecimal digits of a text's SHA-256.
 fn eleven_digits(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());

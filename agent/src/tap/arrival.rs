@@ -56,14 +56,22 @@ impl Taps {
             dead.map(|(_, row)| row.str("name").to_owned()).collect()
         });
         for tap in taps {
-            let Some(index) = self.index(&tap).await? else { continue };
-            match self.links.link().del(index).execute().await {
-                Ok(()) => {}
-                Err(error) if is_absent(&error) => {}
-                Err(error) => return Err(TapError::Link(tap, error)),
-            }
+            self.clear(&tap).await?;
         }
         Ok(())
+    }
+
+    /// Removes a tap, if it is there.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub async fn clear(&self, tap: &str) -> Result<(), TapError> {
+        let Some(index) = self.index(tap).await? else { return Ok(()) };
+        match self.links.link().del(index).execute().await {
+            Ok(()) => Ok(()),
+            Err(error) if is_absent(&error) => Ok(()),
+            Err(error) => Err(TapError::Link(tap.to_owned(), error)),
+        }
     }
 
     /// The kernel's number of a link, if there is one of this name.

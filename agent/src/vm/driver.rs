@@ -15,6 +15,7 @@
 //! A list of domains counts only if it was begun after the last action ended:
 //! an older one may not know what we did.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crds::kubevirt::VirtualMachineInstance;
@@ -24,7 +25,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Action, Event, Input, Report, State, Trouble, Wish, publish, step, wish_of};
-use crate::host::Host;
+use crate::host::{Here, Host};
 use crate::hypervisor::HypervisorError;
 use crate::leases::{self, LeaseError, Port, Subnets};
 use crate::sending::Sending;
@@ -55,6 +56,10 @@ pub struct Driver {
     born: Instant,
     report: Reporting,
     sending: Sending,
+    /// By which migration the guest is to come here.
+    coming: Option<String>,
+    /// On which images its disks lie here.
+    images: BTreeMap<String, String>,
 }
 
 /// What is being written to the object, if anything.
@@ -94,6 +99,8 @@ impl Driver {
             born: now,
             report: Reporting::default(),
             sending: Sending::default(),
+            coming: None,
+            images: BTreeMap::new(),
         }
     }
 
@@ -157,6 +164,13 @@ impl Driver {
         };
         if self.wish.changed_to(wish) || ports != self.ports {
             events.push(Event::Wish);
+        }
+        if wish == Wish::Receive {
+            let coming = vmi.as_ref().and_then(|vmi| vmi.migration()?.migration_uid.clone());
+            if self.coming.is_some() && self.coming != coming {
+                events.push(Event::Anew);
+            }
+            self.coming = coming;
         }
         self.wish = wish;
         self.ports = ports;
@@ -271,7 +285,7 @@ impl Driver {
         let publishing = publish::publish(
             self.host.client.clone(),
             self.host.metrics.clone(),
-            self.host.here(),
+            Here { images: self.images.clone(), ..self.host.here() },
             VirtualMachineInstance::clone(&vmi),
             self.ports.clone().unwrap_or_default(),
             report,
@@ -309,7 +323,12 @@ impl Driver {
     async fn start(&mut self) -> Result<(), Failure> {
         match self.host.hypervisor.start(&self.domain).await {
             Ok(()) | Err(HypervisorError::AlreadyRunning(_)) => Ok(()),
-            Err(error) => Err(error.into()),
+            Err(error) => {
+                // A guest that was to come here may have left its taps, which libvirt
+                // makes by itself.
+                self.host.ports.clear_taps(self.ports.as_deref().unwrap_or_default()).await;
+                Err(error.into())
+            }
         }
     }
 
@@ -328,7 +347,13 @@ impl Driver {
         let vmi = self.vmi()?;
         self.serve().await?;
         let ports = self.ports.as_ref().map_err(Failure::from)?;
+        // What an earlier attempt has left of its disks is none of the guest's; but once
+        // the source knows that we are ready it may be sending.
+        if vmi.migration().is_none_or(|state| state.target_node_address.is_none()) {
+            self.host.remove_files(&self.domain).await?;
+        }
         self.host.prepare(&vmi).await?;
+        self.images = self.host.images(&self.domain).await?;
         let queues = self.host.has_queues(&vmi);
         let received = self.host.ports.receive(&self.domain, ports, queues).await;
         received.map_err(|error| Trouble::of("NetworkNotReady", error))?;

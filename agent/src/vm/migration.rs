@@ -47,6 +47,8 @@ pub(super) fn first_sight(seen: Option<DomainState>, wish: Wish) -> (State, Vec<
 
 pub(super) fn step(state: State, wish: Wish, event: Event) -> (State, Vec<Action>) {
     match state {
+        // What is here is of an attempt that failed.
+        State::Receiving { .. } | State::Ready if event == Event::Anew => depart(),
         State::Receiving { attempt } => receiving(attempt, wish, event),
         State::Ready => match event {
             Event::Seen(Some(seen)) if has_arrived(seen) && wish.has_guest() => adopt(),

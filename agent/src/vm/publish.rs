@@ -159,6 +159,7 @@ fn say_ready(vmi: &mut VirtualMachineInstance, here: &Here) {
             node: Some(here.node.clone()),
             state_dir: Some(here.state_dir.clone()),
             run_dir: Some(here.run_dir.clone()),
+            images: here.images.clone(),
             ..TargetState::default()
         });
     }

@@ -158,7 +158,7 @@ fn attach(attempt: u32, wish: Wish, event: Event) -> (State, Vec<Action>) {
         ),
         Event::Lost => (State::Attaching { attempt }, vec![Action::Wake(pause(attempt))]),
         Event::Tick | Event::Wish => (State::Attaching { attempt }, vec![Action::Attach]),
-        Event::Seen(_) | Event::Reported => stay(State::Attaching { attempt }),
+        Event::Seen(_) | Event::Reported | Event::Anew => stay(State::Attaching { attempt }),
     }
 }
 

@@ -29,6 +29,18 @@ pub(super) fn probe(head: &[u8]) -> Result<Format, &'static str> {
     Ok(Format::Qcow2)
 }
 
+/// The file that the image beginning with `head` lies on, if it lies on one and that is
+/// named within `head`. At offsets 8 and 16 of the header, QEMU's `docs/interop/qcow2.rst`.
+pub(super) fn base(head: &[u8]) -> Option<&str> {
+    if !head.starts_with(&MAGIC) {
+        return None;
+    }
+    let offset = usize::try_from(u64::from_be_bytes(at(head, 8).ok()?)).ok()?;
+    let length = usize::try_from(u32::from_be_bytes(at(head, 16).ok()?)).ok()?;
+    let name = head.get(offset..offset.checked_add(length)?)?;
+    std::str::from_utf8(name).ok().filter(|name| offset != 0 && !name.is_empty())
+}
+
 fn at<const N: usize>(head: &[u8], offset: usize) -> Result<[u8; N], &'static str> {
     let bytes = head.get(offset..offset + N).ok_or("it is a qcow2 file cut short")?;
     Ok(bytes.try_into().expect("the slice has this length"))
@@ -51,6 +63,21 @@ mod tests {
     fn anything_without_the_magic_is_raw() {
         assert_eq!(probe(b"\xeb\x58\x90mkfs.fat"), Ok(Format::Raw));
         assert_eq!(probe(b""), Ok(Format::Raw));
+    }
+
+    #[test]
+    fn an_image_says_on_which_file_it_lies() {
+        let mut on_another = head(3, 100, 0);
+        on_another[16..20].copy_from_slice(&9_u32.to_be_bytes());
+        on_another.resize(100, 0);
+        on_another.extend(b"/a/b.img!and more");
+        assert_eq!(base(&on_another), Some("/a/b.img!"));
+        assert_eq!(base(&on_another[..105]), None, "cut short");
+        assert_eq!(base(&head(3, 0, 0)), None);
+        assert_eq!(base(b"no image"), None);
+        let mut far = head(3, u64::MAX, 0);
+        far[16..20].copy_from_slice(&u32::MAX.to_be_bytes());
+        assert_eq!(base(&far), None);
     }
 
     #[test]

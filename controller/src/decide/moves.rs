@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt as _;
 
 use super::Decision;
+use crate::evacuation::{self, Plan};
 use crate::lost;
 use crate::migration::{self, View};
 use crate::placement;
@@ -21,6 +22,9 @@ use crate::world::{World, node_of};
 pub(super) fn judge(world: &mut World, decision: &mut Decision, now: Timestamp) {
     let instance = world.instances.get(&decision.vm).map(Arc::clone);
     let migrations: Vec<_> = world.migrations_of(&decision.vm).map(Arc::clone).collect();
+    decision.evacuation = evacuation(world, instance.as_deref(), &migrations, now);
+    let again_at = decision.evacuation.again_at;
+    decision.again_at = decision.again_at.into_iter().chain(again_at).min();
     if migrations.is_empty() && instance.as_ref().is_none_or(|one| one.migration().is_none()) {
         return;
     }
@@ -37,8 +41,27 @@ pub(super) fn judge(world: &mut World, decision: &mut Decision, now: Timestamp) 
     {
         world.expect_departure(node.to_owned());
     }
+    let begun = moves.instance.as_deref().filter(|_| moves.admitted);
+    if let Some(target) = begun.and_then(|one| migration::chassis(one).1) {
+        world.expect_on(target);
+    }
     decision.again_at = decision.again_at.into_iter().chain(moves.again_at).min();
     decision.moves = moves;
+}
+
+/// What is to be done because the node of this instance is to be left, or is not any more.
+fn evacuation(
+    world: &World,
+    instance: Option<&VirtualMachineInstance>,
+    migrations: &[Arc<Migration>],
+    now: Timestamp,
+) -> Plan {
+    let instance = instance.filter(|one| one.spec.eviction_strategy.is_some());
+    let node = instance.and_then(node_of).and_then(|name| world.nodes.get(&name.to_owned()));
+    match (instance, node) {
+        (Some(instance), Some(node)) => evacuation::plan(instance, node, migrations, now),
+        _ => Plan::default(),
+    }
 }
 
 /// The node that this migration takes its instance to.

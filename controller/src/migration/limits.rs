@@ -38,7 +38,12 @@ impl Slots {
     ) -> Self {
         let mut slots = Self::default();
         for (migration, instance) in all {
-            if phase(migration).is_under_way() {
+            // Its own phase is written after the instance says that it begins.
+            let has_begun = || {
+                let state = instance.and_then(VirtualMachineInstance::migration);
+                state.is_some_and(|state| state.migration_uid == migration.metadata.uid)
+            };
+            if phase(migration).is_under_way() || (!phase(migration).is_final() && has_begun()) {
                 slots.take(instance.and_then(|one| source(migration, one)).unwrap_or_default());
             }
         }

@@ -24,6 +24,10 @@ const SCHEDULING: SignedDuration = SignedDuration::from_secs(300);
 /// How long the target may take to be ready, and the source to start.
 const PREPARING: SignedDuration = SignedDuration::from_secs(300);
 
+/// How many that are over are kept of one instance, KubeVirt's
+/// `defaultFinalizedMigrationGarbageCollectionBuffer`.
+const KEPT: usize = 5;
+
 /// Why a migration failed.
 const FAILURE: &str = "Failure";
 /// What it waits for.
@@ -56,6 +60,8 @@ pub struct Outcome {
     pub instance: Option<Box<VirtualMachineInstance>>,
     /// The migrations that should be otherwise, as they should be.
     pub migrations: Vec<Migration>,
+    /// The migrations that are to be deleted: there are newer ones that are over.
+    pub outlived: Vec<Arc<Migration>>,
     /// One more takes its turn.
     pub admitted: bool,
     /// Look again then.
@@ -82,6 +88,7 @@ pub fn step(view: &View<'_>) -> Outcome {
         let next = Next { view, migration, is_its_turn, turn: turn.as_deref() };
         next.told(&mut outcome);
     }
+    outcome.outlived = outlived(&all);
     let known = all.iter().any(|one| one.uid() == stated && !phase(one).is_final());
     if let (Some(instance), Some(_), false) = (view.instance, &stated, known) {
         // It was deleted past our finalizer; or given up before the state was seen that
@@ -90,6 +97,15 @@ pub fn step(view: &View<'_>) -> Outcome {
         outcome.instance = call_off(instance, why, view.now);
     }
     outcome
+}
+
+/// Those that are over, but for the newest. `all`: oldest first.
+fn outlived(all: &[&Arc<Migration>]) -> Vec<Arc<Migration>> {
+    let is_done = |one: &&&Arc<Migration>| {
+        phase(one).is_final() && !is_leaving(one) && one.finalizers().is_empty()
+    };
+    let over: Vec<_> = all.iter().filter(is_done).map(|one| Arc::clone(one)).collect();
+    over.iter().take(over.len().saturating_sub(KEPT)).map(Arc::clone).collect()
 }
 
 /// One of the migrations, and what to make of it.
@@ -156,7 +172,7 @@ impl Next<'_> {
         match self.obstacle(outcome) {
             Some(fate) => fate,
             None if now == Phase::Scheduling => self.find_target(outcome),
-            None => self.take_turn(outcome),
+            None => self.take_turn(),
         }
     }
 
@@ -268,7 +284,7 @@ impl Next<'_> {
         })
     }
 
-    fn take_turn(&self, outcome: &mut Outcome) -> Fate {
+    fn take_turn(&self) -> Fate {
         let node = self.view.instance.and_then(node_of).unwrap_or_default();
         match (self.view.refusal)(node) {
             Some(message) => self.waits("TooMany", message),
@@ -276,10 +292,7 @@ impl Next<'_> {
             None if phase(self.migration) == MigrationPhase::Unset => {
                 Fate::At(MigrationPhase::Pending)
             }
-            None => {
-                outcome.admitted = true;
-                Fate::At(MigrationPhase::Scheduling)
-            }
+            None => Fate::At(MigrationPhase::Scheduling),
         }
     }
 
@@ -288,7 +301,14 @@ impl Next<'_> {
             return Fate::At(MigrationPhase::Scheduling);
         };
         match (self.view.target)(instance, self.migration) {
+            Ok(_)
+                if let Some(message) =
+                    (self.view.refusal)(node_of(instance).unwrap_or_default()) =>
+            {
+                self.waits("TooMany", message)
+            }
             Ok(target) => {
+                outcome.admitted = true;
                 outcome.instance = Some(Box::new(begun(instance, self.migration, target)));
                 Fate::At(MigrationPhase::Scheduling)
             }

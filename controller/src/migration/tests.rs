@@ -486,3 +486,44 @@ fn a_guest_that_has_arrived_counts_against_the_node_that_it_left() {
     expected.take("n1");
     assert_eq!(slots, expected);
 }
+
+#[test]
+fn a_migration_that_finds_no_node_keeps_no_other_from_moving() {
+    let mut api = Api::with_one();
+    api.nodes = Err("no node takes the VM".to_owned());
+    api.settle();
+    let waiting = api.migrations["m1"].clone();
+    assert_eq!(api.phase("m1"), MigrationPhase::Scheduling);
+    let slots = Slots::of([(&waiting, api.instance.as_ref())]);
+    assert_eq!(slots, Slots::default());
+    // And takes its turn like any other once there is one.
+    api.nodes = Ok("n2".to_owned());
+    api.full = true;
+    api.settle();
+    assert!(api.instance.as_ref().unwrap().migration().is_none());
+    api.full = false;
+    let begins = api.step();
+    assert!(begins.admitted);
+    let instance = *begins.instance.unwrap();
+    let slots = Slots::of([(&waiting, Some(&instance))]);
+    assert!(slots != Slots::default(), "it has begun, whatever its own phase says yet");
+}
+
+#[test]
+fn of_migrations_that_are_over_the_newest_five_are_kept() {
+    let mut api = Api::with_one();
+    for number in 1..=7 {
+        let name = format!("m{number}");
+        api.settle();
+        api.source_fails();
+        api.settle();
+        assert_eq!(api.phase(&name), MigrationPhase::Failed);
+        api.now += SignedDuration::from_secs(60);
+        if number < 7 {
+            api.create(&format!("m{}", number + 1), json!({}));
+        }
+    }
+    let outlived = api.step().outlived;
+    let names: Vec<_> = outlived.iter().map(|one| one.name_any()).collect();
+    assert_eq!(names, ["m1", "m2"]);
+}

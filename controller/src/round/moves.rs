@@ -1,17 +1,19 @@
 //! What a round writes of moving guests: the state on their instances, and what their
 //! migrations say. Each for the very version that was read.
 
+use std::sync::Arc;
+
 use crds::kubevirt::{
     MigrationPhase, VirtualMachineInstance, VirtualMachineInstanceMigration as Migration,
 };
 use futures::StreamExt as _;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Client, Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use super::standalone::{difference, patch};
-use super::{PARALLEL_WRITES, Rounds, is_not_found};
+use super::{PARALLEL_WRITES, Rounds, gone_is_fine, is_not_found};
 use crate::decide::Decision;
 use crate::ledger::VmKey;
 use crate::migration;
@@ -21,17 +23,63 @@ use crate::world::vm_key;
 impl Rounds {
     pub(super) async fn write_moves(&mut self, decisions: &mut [Decision]) {
         let (mut instances, mut moves) = (Vec::new(), Vec::new());
+        let (mut outlived, mut created) = (Vec::new(), Vec::new());
         for decision in decisions {
+            let evacuation = std::mem::take(&mut decision.evacuation);
+            created.extend(evacuation.create.map(|one| (decision.vm.clone(), one)));
+            outlived.extend(evacuation.cancel);
             let outcome = std::mem::take(&mut decision.moves);
             if let Some(want) = outcome.instance
                 && let Some(have) = self.world.instances.get(&decision.vm)
             {
                 instances.push((decision.vm.clone(), patch(have, &want)));
             }
+            outlived.extend(outcome.outlived);
             moves.extend(outcome.migrations.into_iter().map(|one| (decision.vm.clone(), one)));
         }
         self.write_states(instances).await;
         self.write_migrations(moves).await;
+        self.delete_migrations(outlived).await;
+        self.create_migrations(created).await;
+    }
+
+    async fn create_migrations(&mut self, wanted: Vec<(VmKey, Box<Migration>)>) {
+        let client = &self.edge.client;
+        let writes = wanted.into_iter().map(|(vm, want)| async move {
+            let api: Api<Migration> = Api::namespaced(client.clone(), &vm.namespace);
+            (api.create(&PostParams::default(), &want).await, vm)
+        });
+        let outcomes: Vec<_> =
+            futures::stream::iter(writes).buffer_unordered(PARALLEL_WRITES).collect().await;
+        for (outcome, vm) in outcomes {
+            self.edge.metrics.api_writes.inc();
+            match outcome {
+                Ok(made) => {
+                    info!(%vm, migration = made.name_any(), "A guest is to leave its node");
+                    self.world.put_migration(made);
+                }
+                // Its watch tells the rest.
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => {
+                    warn!(%vm, %error, "The migration of a guest off its node was not made");
+                    self.fail(vm);
+                }
+            }
+        }
+    }
+
+    /// Deletes these very objects. Whatever fails is tried again when something changes.
+    async fn delete_migrations(&mut self, outlived: Vec<Arc<Migration>>) {
+        for migration in outlived {
+            let namespace = migration.namespace().unwrap_or_default();
+            let api: Api<Migration> = Api::namespaced(self.edge.client.clone(), &namespace);
+            let this = Preconditions { uid: migration.uid(), ..Preconditions::default() };
+            let params = DeleteParams::default().preconditions(this);
+            self.edge.metrics.api_writes.inc();
+            if let Err(error) = gone_is_fine(api.delete(&migration.name_any(), &params).await) {
+                warn!(migration = migration.name_any(), %error, "A migration that is over, or not wanted any more, was not deleted");
+            }
+        }
     }
 
     async fn write_states(&mut self, instances: Vec<(VmKey, Value)>) {

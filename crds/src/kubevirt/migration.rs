@@ -135,10 +135,14 @@ impl MigrationPhase {
         matches!(self, Self::Succeeded | Self::Failed)
     }
 
-    /// Whether it counts against the limits.
+    /// Whether it counts against the limits: one that looks for a node keeps none from
+    /// moving.
     #[must_use]
     pub const fn is_under_way(self) -> bool {
-        !matches!(self, Self::Unset | Self::Pending | Self::Succeeded | Self::Failed)
+        !matches!(
+            self,
+            Self::Unset | Self::Pending | Self::Scheduling | Self::Succeeded | Self::Failed
+        )
     }
 }
 
@@ -238,6 +242,10 @@ pub struct TargetState {
     /// The directory of its VMs' sockets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_dir: Option<String>,
+    /// By volume: on which unpacked image its disk lies there. What is sent is only
+    /// what the guest has written over it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<String, String>,
     /// What this type does not name.
     #[serde(flatten)]
     pub rest: Rest,

@@ -25,6 +25,7 @@ fn here(node: &str) -> Here {
         arrivals: Some(format!("192.0.2.{}", &node[1..])),
         state_dir: format!("/{node}/state"),
         run_dir: format!("/{node}/run"),
+        images: [("root".to_owned(), "aa".to_owned())].into(),
     }
 }
 

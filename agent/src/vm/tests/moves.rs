@@ -144,3 +144,17 @@ fn a_guest_that_is_deleted_as_it_arrives_is_asked_to_power_off() {
     assert!(matches!(state, State::Stopping { .. }), "{state:?}");
     assert!(actions.contains(&Action::Press), "{actions:?}");
 }
+
+#[test]
+fn what_was_made_for_a_migration_that_failed_does_not_serve_the_next() {
+    for state in [State::Ready, State::Receiving { attempt: 0 }] {
+        let (state, _) = step(state, Wish::Receive, Event::Anew);
+        assert_eq!(state, State::Departing);
+        let (state, actions) = story(state, &[(Wish::Receive, Event::Seen(None))]);
+        assert_eq!(actions, [Action::Clean]);
+        let rest = [(Wish::Receive, Event::Done), (Wish::Receive, Event::Done)];
+        let (state, actions) = story(state, &rest);
+        assert_eq!((state, actions), (State::Receiving { attempt: 0 }, vec![Action::Receive]));
+    }
+    assert_eq!(step(running(), Wish::Leave, Event::Anew).0, running());
+}

@@ -181,6 +181,10 @@ fn a_template_edited_before_a_migration_changes_nothing_of_the_guest_that_moves(
     runs(&mut world, "web");
     let mut edited = vm("web", "u1", "Always", Some("10.0.0.6"));
     edited.metadata.resource_version = Some("9".to_owned());
+    let notes = edited.spec.template.metadata.as_mut().unwrap().annotations.as_mut().unwrap();
+    notes.insert("ovn.kubernetes.io/logical_switch".to_owned(), "elsewhere".to_owned());
+    notes.insert("ovn.kubernetes.io/mac_address".to_owned(), "02:00:00:00:00:66".to_owned());
+    let before = decided(&mut world, "web").ports;
     put(&mut world, edited);
     ask(&mut world, "m1", "web");
     let moving = settle(&mut world, "web");
@@ -191,6 +195,7 @@ fn a_template_edited_before_a_migration_changes_nothing_of_the_guest_that_moves(
     arrives(&mut world, "web");
     let moved = settle(&mut world, "web");
     assert_eq!(addresses(&moved)[0], "10.0.0.5");
+    assert_eq!((&moved.ports[0].subnet, moved.ports[0].mac), (&before[0].subnet, before[0].mac));
     assert!(moved.release.is_empty() && moved.surplus.is_empty(), "{moved:?}");
     assert!(moved.delete.is_none() && moved.create.is_none());
 }
