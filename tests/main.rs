@@ -268,7 +268,8 @@ fn lab_stories() -> Vec<(&'static str, Story<World>)> {
             a_deleted_vm_leaves_nothing_and_its_name_serves_again;
         migration:
             a_guest_moves_there_and_back_and_keeps_its_place_and_its_streams,
-            a_move_that_is_called_off_or_fails_leaves_the_guest_where_it_is;
+            a_move_that_is_called_off_or_fails_leaves_the_guest_where_it_is,
+            a_cordoned_node_is_left_by_the_guests_that_say_so_and_by_no_others;
         restarts:
             the_controller_may_die_at_any_time,
             an_agent_may_die_at_any_time,

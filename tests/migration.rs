@@ -132,10 +132,47 @@ pub(super) async fn a_move_that_is_called_off_or_fails_leaves_the_guest_where_it
     world.cluster.gone(VMI, VM_NAME, SOON).await
 }
 
-/// A VM that no node is prescribed, running.
+/// What `kubectl drain` begins with.
+pub(super) async fn a_cordoned_node_is_left_by_the_guests_that_say_so_and_by_no_others(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    let place = rover(world).await?;
+    let source = world.node_of(VM_NAME).await?;
+    let nodes = world.lab().nodes();
+    let target = nodes.into_iter().find(|node| node.name != source.name).context("one node")?;
+    world.cluster.kubectl_ok(&["cordon", &source.name]).await?;
+    let moved = eventually("its guest to have left", MOVE, async || {
+        same("its node", &world.node_of(VM_NAME).await?.name, &target.name)?;
+        let all = world.cluster.list(MIGRATION).await?;
+        let leaves = |one: &Value| {
+            one["metadata"]["annotations"]["kubevirt.io/evacuationMigration"] == *source.name
+        };
+        let mut own = all.into_iter().filter(leaves);
+        let one = own.next().context("no migration")?;
+        ensure!(own.next().is_none(), "there are several");
+        ensure!(one["status"]["phase"] == "Succeeded", "it is {}", one["status"]);
+        Ok(one)
+    })
+    .await?;
+    let reason = &moved["metadata"]["annotations"]["kubevirt.io/evacuationMigration"];
+    same("the node that it left", reason.as_str(), Some(source.name.as_str()))?;
+    stays(world, &place, &target, &source).await?;
+    // `web` or `db` is there, and has not asked to be moved.
+    let stayers = world.cluster.list(VMI).await?;
+    ensure!(stayers.iter().any(|one| one["status"]["nodeName"] == source.name.as_str()));
+    world.cluster.kubectl_ok(&["uncordon", &source.name]).await?;
+    let name = moved["metadata"]["name"].as_str().context("no name")?;
+    world.cluster.delete(MIGRATION, name).await?;
+    world.cluster.delete(VM, VM_NAME).await?;
+    world.cluster.gone(VMI, VM_NAME, SOON).await
+}
+
+/// A VM that no node is prescribed, and that may be moved, running.
 async fn rover(world: &World) -> anyhow::Result<Place> {
     web_and_db(world).await?;
-    world.cluster.create(VM, Vm::named(VM_NAME).on(SUBNET_NAME).object()).await?;
+    let mut rover = Vm::named(VM_NAME).on(SUBNET_NAME).object();
+    rover["spec"]["template"]["spec"]["evictionStrategy"] = json!("LiveMigrate");
+    world.cluster.create(VM, rover).await?;
     world.running(VM_NAME).await?;
     let place = world.place(VM_NAME).await?;
     world.guest_ready(VM_NAME, &place).await?;
