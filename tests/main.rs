@@ -258,6 +258,8 @@ fn lab_stories() -> Vec<(&'static str, Story<World>)> {
             a_guest_that_takes_another_address_is_not_heard;
         topology:
             a_guest_that_rules_keep_out_is_never_heard_while_they_change;
+        vips:
+            a_vip_is_reached_at_the_guest_that_announces_it;
         egress:
             a_guest_is_seen_outside_as_its_node_while_its_subnet_wants_out;
         vm_lifecycle:

@@ -13,6 +13,7 @@ use tests::world::{Part, Place, World, port_of};
 use tests::{eventually, same};
 
 use crate::admission::says;
+use crate::port_lifecycle::{SUBNET_NAME, web_and_db};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -112,6 +113,55 @@ async fn is_virtual(
         same("its options", &row["options"], &json!(["map", options]))
     })
     .await
+}
+
+/// What a keepalived in two guests relies on.
+pub(super) async fn a_vip_is_reached_at_the_guest_that_announces_it(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    web_and_db(world).await?;
+    let float = vip("float", json!({"subnet": SUBNET_NAME, "v4ip": "10.80.0.99"}));
+    world.cluster.create(VIP, float).await?;
+    says(&world.cluster, VIP, "float", ("Ready", "True"), "").await?;
+    let carriers = [("carrier-a", "n1"), ("carrier-b", "n2")];
+    for (name, node) in carriers {
+        let vm = Vm::named(name).on(SUBNET_NAME).pinned_to(node).without_grace();
+        let vm = vm.annotated("ovn.kubernetes.io/aaps", "float");
+        world.cluster.create(VM, vm.object()).await?;
+    }
+    for (name, _) in carriers {
+        world.running(name).await?;
+        world.guest_ready(name, &world.place(name).await?).await?;
+    }
+    for (name, other) in [("carrier-a", "carrier-b"), ("carrier-b", "carrier-a")] {
+        let mut idle = world.guest(other).await?;
+        idle.run("ip addr del 10.80.0.99/32 dev eth0 2>/dev/null; true").await?;
+        drop(idle);
+        let mut guest = world.guest(name).await?;
+        guest.run("ip addr add 10.80.0.99/32 dev eth0").await?;
+        guest.run("arping -U -c 2 -I eth0 10.80.0.99; true").await?;
+        drop(guest);
+        eventually(&format!("the Vip to be at {name}"), SOON, async || {
+            let columns = "logical_port,virtual_parent";
+            let rows = world.southbound().rows("Port_Binding", columns).await?;
+            let row = rows.iter().find(|row| row["logical_port"] == "float").context("no port")?;
+            same("its parent", &row["virtual_parent"], &json!(port_of(name)))
+        })
+        .await?;
+        // From either node, whichever it is on.
+        for from in ["web", "db"] {
+            world.ping(from, "10.80.0.99").await?;
+            let known = world.guest(from).await?.run("ip neigh show 10.80.0.99").await?;
+            let mac = world.place(name).await?.mac;
+            ensure!(known.contains(&mac), "{from} knows {known:?}, not {mac}");
+        }
+    }
+    for (name, _) in carriers {
+        world.cluster.delete(VM, name).await?;
+        world.cluster.gone(VMI, name, SOON).await?;
+    }
+    world.cluster.delete(VIP, "float").await?;
+    world.cluster.gone(VIP, "float", SOON).await
 }
 
 async fn no_port(world: &World, port: &str) -> anyhow::Result<()> {
