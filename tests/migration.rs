@@ -47,6 +47,7 @@ pub(super) async fn a_guest_moves_there_and_back_and_keeps_its_place_and_its_str
 ) -> anyhow::Result<()> {
     let place = rover(world).await?;
     let boot = guest_says(world, "cat /proc/sys/kernel/random/boot_id").await?;
+    let around = Around::seen(world).await?;
     let stream = Stream::begin(world).await?;
     let mut silences = Vec::new();
     for name in ["there", "back"] {
@@ -64,6 +65,7 @@ pub(super) async fn a_guest_moves_there_and_back_and_keeps_its_place_and_its_str
         is_bound_to(world, &target).await?;
         let now = guest_says(world, "cat /proc/sys/kernel/random/boot_id").await?;
         same("the boot of the guest", &now, &boot)?;
+        around.is_as_ever(world).await?;
         stream.goes_on(world).await?;
         lease_is_renewed(world, &target).await?;
         world.ping("web", &place.v6).await?;
@@ -255,6 +257,32 @@ async fn lease_is_renewed(world: &World, node: &NodeLayout) -> anyhow::Result<()
         Ok(())
     })
     .await
+}
+
+/// Whom the guest takes for its routers.
+#[derive(Debug, PartialEq)]
+struct Around {
+    gateway: String,
+    routers: String,
+}
+
+impl Around {
+    async fn seen(world: &World) -> anyhow::Result<Self> {
+        // Asked for the first time it has to be found.
+        let ask =
+            "ping -c 1 -W 5 10.80.0.1 >/dev/null; ip neigh show 10.80.0.1 | cut -d ' ' -f 1-5";
+        let gateway = guest_says(world, ask).await?;
+        ensure!(gateway.contains("lladdr"), "it knows no gateway: {gateway:?}");
+        // Without how long they are to be believed.
+        let list = "ip -6 route show default | sed 's/ expires.*//'";
+        Ok(Self { gateway, routers: guest_says(world, list).await? })
+    }
+
+    /// The same still, and the gateway answers the first that is sent to it.
+    async fn is_as_ever(&self, world: &World) -> anyhow::Result<()> {
+        guest_says(world, "ping -c 1 -W 2 10.80.0.1").await?;
+        same("whom it takes for its routers", &Self::seen(world).await?, self)
+    }
 }
 
 /// Numbers that the guest sends to `web` over one connection, one every 20 ms or so.

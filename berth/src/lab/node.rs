@@ -54,11 +54,17 @@ pub(crate) async fn start(
     Ok(processes)
 }
 
+/// What OVN calls the node. Not as the node is called, since a host's identity seldom is:
+/// a port is bound by the host's name.
+fn chassis(node: &str) -> String {
+    format!("chassis-of-{node}")
+}
+
 /// Writes who this node is where ovn-controller reads it.
 async fn describe(layout: &Layout, node: &NodeLayout) -> Result<()> {
     let name = &node.name;
     let ids = [
-        format!("external-ids:system-id={name}"),
+        format!("external-ids:system-id={}", chassis(name)),
         format!("external-ids:hostname={name}"),
         format!("external-ids:ovn-remote={}", layout.southbound()),
         "external-ids:ovn-encap-type=geneve".to_owned(),
@@ -181,9 +187,16 @@ fn ovn_controller(layout: &Layout, node: &NodeLayout) -> Spec {
 /// Waits until OVN knows the node, and with it the way into its tunnels.
 async fn is_a_chassis(southbound: &str, name: &str) -> Result<()> {
     let limit = format!("--timeout={}", READY.as_secs());
-    run(&["ovn-sbctl", &format!("--db={southbound}"), &limit, "wait-until", "chassis", name])
-        .await
-        .map(drop)
+    run(&[
+        "ovn-sbctl",
+        &format!("--db={southbound}"),
+        &limit,
+        "wait-until",
+        "chassis",
+        &chassis(name),
+    ])
+    .await
+    .map(drop)
 }
 
 /// A process of the node: in its namespace, with its directory and its log.

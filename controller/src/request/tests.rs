@@ -316,6 +316,7 @@ fn annotations_without_effect_are_named_and_those_of_others_are_not() {
         "net3.default.ovn.kubernetes.io/ip_address": "10.3.0.7",
         "net2.default.kubernetes.io/ip_address.third": "10.2.0.8",
         "k8s.v1.cni.cncf.io/networks": "net2",
+        "v1.multus-cni.io/default-network": "net2",
         "kubectl.kubernetes.io/restartedAt": "now",
         "vm.kubevirt.io/os": "linux",
     }));
@@ -327,6 +328,7 @@ fn annotations_without_effect_are_named_and_those_of_others_are_not() {
             "net3.default.ovn.kubernetes.io/ip_address",
             "ovn.kubernetes.io/ip_adress",
             "ovn.kubernetes.io/security_groups",
+            "v1.multus-cni.io/default-network",
         ]
     );
 }
