@@ -29,6 +29,7 @@ mod ovn_restarts;
 mod peer_faults;
 mod pools;
 mod port_lifecycle;
+mod port_names;
 mod restarts;
 mod schema_rules;
 mod succession;
@@ -225,6 +226,11 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             counts_beyond_64_bits_are_read_back_by_kubectl_and_by_the_typed_client;
         ovn_restarts:
             every_port_is_right_after_databases_and_northd_died_amid_changes;
+        port_names:
+            of_two_subnets_with_one_port_the_later_says_so_and_takes_nothing,
+            a_vm_takes_no_port_of_a_subnet_or_of_a_vm_elsewhere,
+            a_name_too_long_for_a_label_is_told_and_nobody_waits_without_a_word,
+            a_text_that_ovn_cannot_have_is_told_and_holds_up_nobody;
         churn:
             two_hundred_vms_come_and_go_and_leave_nothing,
             a_new_vm_of_an_old_name_has_a_place_of_its_own,

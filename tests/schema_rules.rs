@@ -24,7 +24,8 @@ pub(super) enum By {
 
 use By::{Rule, Schema};
 
-/// Of a kind: who refuses it, its spec, and what the refusal says.
+/// Of a kind: who refuses it, its spec, and what the refusal says: the field first, then
+/// what stands there, as far as a server can say it, and what to write instead.
 pub(super) type Case = (By, Value, &'static [&'static str]);
 
 fn subnets() -> Vec<Case> {
@@ -54,19 +55,31 @@ fn subnets() -> Vec<Case> {
         (
             Rule,
             with("cidrBlock", json!("10.300.0.0/24")),
-            &["10.300.0.0/24", "such as 10.0.0.0/24"],
+            &["spec.cidrBlock", "10.300.0.0/24", "such as 10.0.0.0/24"],
         ),
-        (Rule, with("cidrBlock", json!("10.1.0.0/33")), &["10.1.0.0/33", "such as 10.0.0.0/24"]),
-        (Rule, with("cidrBlock", json!("10.1.0.0")), &["10.1.0.0", "such as 10.0.0.0/24"]),
+        (
+            Rule,
+            with("cidrBlock", json!("10.1.0.0/33")),
+            &["spec.cidrBlock", "10.1.0.0/33", "such as 10.0.0.0/24"],
+        ),
+        (
+            Rule,
+            with("cidrBlock", json!("10.1.0.0")),
+            &["spec.cidrBlock", "10.1.0.0", "such as 10.0.0.0/24"],
+        ),
         (
             Rule,
             with("cidrBlock", json!("10.1.0.0/24;fd00::/64")),
-            &["fd00::/64", "such as 10.0.0.0/24"],
+            &["spec.cidrBlock", "fd00::/64", "such as 10.0.0.0/24"],
         ),
-        (Rule, with("cidrBlock", json!("ten")), &["ten", "such as 10.0.0.0/24"]),
+        (Rule, with("cidrBlock", json!("ten")), &["spec.cidrBlock", "ten", "such as 10.0.0.0/24"]),
         (Rule, with("gateway", json!("10.1.0")), &["spec.gateway", "10.1.0", "of each family"]),
-        (Rule, with("gateway", json!("10.1.0.1/24")), &["10.1.0.1/24", "of each family"]),
-        (Rule, with("gateway", json!("first")), &["first", "of each family"]),
+        (
+            Rule,
+            with("gateway", json!("10.1.0.1/24")),
+            &["spec.gateway", "10.1.0.1/24", "of each family"],
+        ),
+        (Rule, with("gateway", json!("first")), &["spec.gateway", "first", "of each family"]),
         (
             Rule,
             both(("logicalGateway", json!(true)), ("u2oInterconnection", json!(true))),
@@ -107,14 +120,14 @@ fn subnets() -> Vec<Case> {
             &["spec.u2oInterconnectionIP", "10.1.0", "of each family"],
         ),
         (
-            Schema,
+            Rule,
             with("natOutgoingPolicyRules", json!([{"match": {"srcIPs": "ten"}}])),
-            &["spec.natOutgoingPolicyRules[0].match.srcIPs", "ten"],
+            &["spec.natOutgoingPolicyRules[0].match.srcIPs", "ten", "of one family"],
         ),
         (
-            Schema,
+            Rule,
             with("natOutgoingPolicyRules", json!([{"match": {"dstIPs": "10.9.0.0/16;any"}}])),
-            &["spec.natOutgoingPolicyRules[0].match.dstIPs", "10.9.0.0/16;any"],
+            &["spec.natOutgoingPolicyRules[0].match.dstIPs", "10.9.0.0/16;any", "of one family"],
         ),
         (Schema, with("cidrBlock", json!(10)), &["spec.cidrBlock", "integer", "string"]),
         (Schema, with("cidrBlock", json!("1".repeat(101))), &["spec.cidrBlock", "100"]),
@@ -129,14 +142,14 @@ fn subnets() -> Vec<Case> {
         (Schema, with("mtu", json!(70000)), &["spec.mtu", "70000", "65535"]),
         (Schema, with("mtu", json!("big")), &["spec.mtu", "integer"]),
         (
-            Schema,
+            Rule,
             with("excludeIps", json!(["ten"])),
-            &["spec.excludeIps[0]", "ten", "should match"],
+            &["spec.excludeIps[0]", "ten", "10.0.0.5..10.0.0.9"],
         ),
         (
-            Schema,
+            Rule,
             with("excludeIps", json!(["10.1.0.5-10.1.0.9"])),
-            &["spec.excludeIps[0]", "10.1.0.5-10.1.0.9"],
+            &["spec.excludeIps[0]", "10.1.0.5-10.1.0.9", "10.0.0.5..10.0.0.9"],
         ),
         (Schema, with("excludeIps", json!("10.1.0.5")), &["spec.excludeIps", "array"]),
         (Schema, with("excludeIps", json!(vec!["10.1.0.5"; 4097])), &["spec.excludeIps", "4096"]),
@@ -163,9 +176,12 @@ fn subnets() -> Vec<Case> {
         (Schema, acl("priority", json!(-1)), &["spec.acls[0].priority", "-1"]),
         (Schema, acl("priority", json!(40000)), &["spec.acls[0].priority", "40000", "32767"]),
         (Schema, acl("priority", json!("high")), &["spec.acls[0].priority", "integer"]),
-        (Schema, without("direction"), &["spec.acls[0].direction", "Required"]),
-        (Schema, without("match"), &["spec.acls[0].match", "Required"]),
-        (Schema, without("action"), &["spec.acls[0].action", "Required"]),
+        (Rule, without("direction"), &["spec.acls[0].direction", "write from-lport or to-lport"]),
+        (Rule, without("match"), &["spec.acls[0].match", "write an expression"]),
+        (Rule, without("action"), &["spec.acls[0].action", "write allow-related"]),
+        (Rule, acl("match", json!("ip4 \u{1}")), &["spec.acls[0].match", "write an expression"]),
+        (Schema, acl("match", json!("a".repeat(8193))), &["spec.acls[0].match", "8192"]),
+        (Rule, with("routeTable", json!("blue\u{1}")), &["spec.routeTable", "write a name"]),
         (
             Schema,
             with("natOutgoingPolicyRules", json!([{"action": "snat"}])),
@@ -199,14 +215,19 @@ fn vpcs() -> Vec<Case> {
             &["spec.staticRoutes[0].ecmpMode", "on", "ecmp_symmetric_reply"],
         ),
         (
-            Schema,
+            Rule,
             json!({"staticRoutes": [{"cidr": "10.9.0.0/16"}]}),
-            &["spec.staticRoutes[0].nextHopIP", "Required"],
+            &["spec.staticRoutes[0].nextHopIP", "write one address"],
         ),
         (
-            Schema,
+            Rule,
             json!({"staticRoutes": [{"nextHopIP": "10.1.0.9"}]}),
-            &["spec.staticRoutes[0].cidr", "Required"],
+            &["spec.staticRoutes[0].cidr", "write a network"],
+        ),
+        (
+            Rule,
+            route("routeTable", json!("blue\u{1}")),
+            &["spec.staticRoutes[0].routeTable", "write a name"],
         ),
         (
             Schema,
@@ -226,16 +247,25 @@ fn vpcs() -> Vec<Case> {
             &["spec.policyRoutes[0].action", "pass", "reroute"],
         ),
         (
-            Schema,
+            Rule,
             json!({"policyRoutes": [{"priority": 1, "action": "allow"}]}),
-            &["spec.policyRoutes[0].match", "Required"],
+            &["spec.policyRoutes[0].match", "write an expression"],
         ),
         (
-            Schema,
+            Rule,
             json!({"policyRoutes": [{"priority": 1, "match": "ip4"}]}),
-            &["spec.policyRoutes[0].action", "Required"],
+            &["spec.policyRoutes[0].action", "write allow, drop or reroute"],
         ),
-        (Rule, policy(json!({"action": "reroute"})), &["nextHopIP", "write one address"]),
+        (
+            Rule,
+            policy(json!({"match": "ip4 \u{1}"})),
+            &["spec.policyRoutes[0].match", "write an expression"],
+        ),
+        (
+            Rule,
+            policy(json!({"action": "reroute"})),
+            &["spec.policyRoutes[0].nextHopIP", "write one address"],
+        ),
         (
             Rule,
             policy(json!({"action": "reroute", "nextHopIP": "10.1.0.9,gw"})),
@@ -252,14 +282,19 @@ fn vpcs() -> Vec<Case> {
             &["spec.staticRoutes[0].nextHopIP", "gw", "write one address"],
         ),
         (
-            Schema,
+            Rule,
             json!({"vpcPeerings": [{"remoteVpc": "b"}]}),
-            &["spec.vpcPeerings[0].localConnectIP", "Required"],
+            &["spec.vpcPeerings[0].localConnectIP", "with its prefix length"],
         ),
         (
-            Schema,
+            Rule,
             json!({"vpcPeerings": [{"localConnectIP": "10.9.0.1/30"}]}),
-            &["spec.vpcPeerings[0].remoteVpc", "Required"],
+            &["spec.vpcPeerings[0].remoteVpc", "write the name of another Vpc"],
+        ),
+        (
+            Rule,
+            json!({"vpcPeerings": [{"remoteVpc": "b_c", "localConnectIP": "10.9.0.1/30"}]}),
+            &["spec.vpcPeerings[0].remoteVpc", "b_c", "write that of another Vpc"],
         ),
         (
             Rule,
@@ -278,16 +313,24 @@ fn vpcs() -> Vec<Case> {
 
 fn pools() -> Vec<Case> {
     vec![
-        (Schema, json!({"subnet": "s"}), &["spec.ips", "Required"]),
-        (Schema, json!({"ips": ["10.1.0.5"]}), &["spec.subnet", "Required"]),
-        (Schema, json!({"subnet": "", "ips": ["10.1.0.5"]}), &["spec.subnet", "at least 1"]),
-        (Schema, json!({"subnet": "s", "ips": []}), &["spec.ips", "at least 1"]),
-        (Schema, json!({"subnet": "s", "ips": vec!["10.1.0.5"; 4097]}), &["spec.ips", "4096"]),
-        (Schema, json!({"subnet": "s", "ips": ["web"]}), &["spec.ips[0]", "web", "should match"]),
+        (Rule, json!({"subnet": "s"}), &["spec.ips", "write an address"]),
+        (Rule, json!({"ips": ["10.1.0.5"]}), &["spec.subnet", "write the name of a Subnet"]),
         (
-            Schema,
+            Rule,
+            json!({"subnet": "", "ips": ["10.1.0.5"]}),
+            &["spec.subnet", "write the name of a Subnet"],
+        ),
+        (Rule, json!({"subnet": "s", "ips": []}), &["spec.ips", "write an address"]),
+        (Schema, json!({"subnet": "s", "ips": vec!["10.1.0.5"; 4097]}), &["spec.ips", "4096"]),
+        (
+            Rule,
+            json!({"subnet": "s", "ips": ["web"]}),
+            &["spec.ips[0]", "web", "a range such as 10.0.0.5..10.0.0.9"],
+        ),
+        (
+            Rule,
             json!({"subnet": "s", "ips": ["10.1.0.5-10.1.0.9"]}),
-            &["spec.ips[0]", "10.1.0.5-10.1.0.9"],
+            &["spec.ips[0]", "10.1.0.5-10.1.0.9", "a range such as 10.0.0.5..10.0.0.9"],
         ),
         (Schema, json!({"subnet": "s", "ips": "10.1.0.5"}), &["spec.ips", "array"]),
         (
@@ -322,33 +365,36 @@ fn vips() -> Vec<Case> {
 }
 
 fn ips() -> Vec<Case> {
+    let with = |field: &str, value: Value| {
+        let mut spec = json!({"subnet": "held", "podName": "later", "namespace": "default"});
+        spec[field] = value;
+        spec
+    };
     vec![
         (
             Rule,
-            json!({"subnet": "s", "v4IpAddress": "10.0.0"}),
+            with("v4IpAddress", json!("10.0.0")),
             &["spec.v4IpAddress", "10.0.0", "write one IPv4"],
         ),
         (
             Rule,
-            json!({"subnet": "s", "v6IpAddress": "fd00::g"}),
+            with("v6IpAddress", json!("fd00::g")),
             &["spec.v6IpAddress", "fd00::g", "write one IPv6"],
         ),
         (
             Rule,
-            json!({"subnet": "held", "podName": "later", "namespace": "default",
-                "macAddress": "02:00:00:00:00"}),
+            with("macAddress", json!("02:00:00:00:00")),
             &["spec.macAddress", "02:00:00:00:00", "one station"],
         ),
         (Schema, json!({"subnet": 5}), &["spec.subnet", "string"]),
         (
             Schema,
-            json!({"subnet": "held", "podName": "later", "namespace": "default",
-                "ipAddress": "10.90.0.7,".repeat(100_000)}),
+            with("ipAddress", json!("10.90.0.7,".repeat(100_000))),
             &["spec.ipAddress", "100"],
         ),
-        (Schema, json!({"macAddress": "x".repeat(46)}), &["spec.macAddress", "45"]),
-        (Schema, json!({"podName": "x".repeat(254)}), &["spec.podName", "253"]),
-        (Schema, json!({"attachIps": "10.0.0.5"}), &["spec.attachIps", "array"]),
+        (Schema, with("macAddress", json!("x".repeat(46))), &["spec.macAddress", "45"]),
+        (Schema, with("podName", json!("x".repeat(254))), &["spec.podName", "253"]),
+        (Schema, with("attachIps", json!("10.0.0.5")), &["spec.attachIps", "array"]),
     ]
 }
 
@@ -378,6 +424,7 @@ pub(super) async fn what_cannot_be_is_refused_with_field_and_value(
         let refusal = cluster.create(kind, object(kind, "refused", &spec)).await.err();
         let said = refusal.with_context(|| format!("{by:?} lets {spec} in"))?;
         let said = format!("{said:#}");
+        ensure!(words.len() > 1, "{spec}: the field and what to write are to be said");
         for word in words {
             ensure!(said.contains(word), "{spec}: {word:?} is not said: {said}");
         }

@@ -16,6 +16,7 @@ use ipnetwork::IpNetwork;
 use net::Cidrs;
 use ovn::nb::AclWant;
 
+use crate::expression;
 use crate::flaw::Flaw;
 
 /// The tier of Kube-OVN's network policies, after that of our own guards. Before
@@ -67,8 +68,8 @@ fn written(at: usize, acl: &SubnetAcl) -> Result<AclWant, Flaw> {
     if !(0..=32_767).contains(priority) {
         return flaw("priority", priority, "write 0 to 32767; higher wins");
     }
-    if r#match.trim().is_empty() {
-        return flaw("match", r#match, "write an expression such as ip4.src == 10.0.0.0/24");
+    if let Some(advice) = expression::advice(r#match) {
+        return flaw("match", r#match, &advice);
     }
     if !["allow-related", "allow-stateless", "allow", "drop", "reject"].contains(&action.as_str()) {
         let advice = "write allow-related, allow-stateless, allow, drop or reject";
@@ -200,6 +201,7 @@ mod tests {
         assert!(message(|bad| bad.direction = "in".to_owned()).contains("spec.acls[1].direction"));
         assert!(message(|bad| bad.priority = 40_000).contains(r#"is "40000": write 0 to 32767"#));
         assert!(message(|bad| bad.r#match = String::new()).contains("spec.acls[1].match"));
+        assert!(message(|bad| bad.r#match = "ip4 \0".to_owned()).contains(r"'\0' is nothing"));
         assert!(message(|bad| bad.action = "pass".to_owned()).contains("allow-stateless"));
         let bad = of(|spec| spec.allow_subnets = vec!["blue".to_owned()]).unwrap_err();
         assert!(bad.starts_with(r#"spec.allowSubnets[0] is "blue""#), "{bad}");

@@ -153,10 +153,9 @@ fn judge<K: DeserializeOwned>(
     let known_flaws: HashSet<_> = known.flaws.iter().collect();
     flaws.retain(|flaw| !known_flaws.contains(flaw));
     flaws.extend(old.into_iter().flat_map(|old| changed(old, new)));
-    if let Some(refusal) = refusal.filter(|_| known.refusal.is_none()) {
-        return Err(refusal);
-    }
-    told(&flaws).map_or(Ok(waits), Err)
+    let refusal = refusal.filter(|_| known.refusal.is_none());
+    let wrong: Vec<String> = refusal.into_iter().chain(told(&flaws)).collect();
+    if wrong.is_empty() { Ok(waits) } else { Err(wrong.join("; ")) }
 }
 
 /// What is wrong with the step from `old` to `new`.

@@ -55,6 +55,7 @@ use crate::migration;
 use crate::network::Network;
 use crate::objects::Start;
 use crate::placement;
+use crate::port_names;
 use crate::request::{Asker, Known, Offer, Request, requests};
 use crate::rows::Port;
 use crate::shelf::Shelf;
@@ -353,7 +354,8 @@ fn claim_all(
         if let Some(message) = mac::refusal(world, request) {
             return Err((Trouble { reason: machine::ADDRESS_NOT_AVAILABLE, message }, None));
         }
-        if let Some(message) = vips::trouble(world, &decision.vm, request) {
+        let named = port_names::of_request(world, world.ledger.networks(), &decision.vm, request);
+        if let Some(message) = named.or_else(|| vips::trouble(world, &decision.vm, request)) {
             return Err((Trouble { reason: machine::INVALID_NETWORK, message }, None));
         }
         if is_lent {

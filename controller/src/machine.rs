@@ -27,7 +27,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 
-use crate::{dhcp, flaw, objects, request};
+use crate::request::{self, Asker};
+use crate::{dhcp, flaw, objects};
 
 /// What to do next for a VM.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -198,6 +199,10 @@ pub const INVALID_NETWORK: &str = "InvalidNetwork";
 pub const INVALID_RUN_STRATEGY: &str = "InvalidRunStrategy";
 /// An instance without a VM has the name of a VM that holds the port it would have.
 pub const VIRTUAL_MACHINE_IN_THE_WAY: &str = "VirtualMachineInTheWay";
+/// The port that it would have is another's, or OVN refuses it.
+pub const PORT_NOT_AVAILABLE: &str = "PortNotAvailable";
+/// The API refuses the IP object of a port.
+pub const IP_REFUSED: &str = "IPNotWritten";
 /// An address cannot be had.
 pub const ADDRESS_NOT_AVAILABLE: &str = "AddressNotAvailable";
 /// An IPAMClaim that it refers to has been asked for its first addresses.
@@ -292,7 +297,7 @@ fn without_effect(
 ) -> Option<String> {
     let waits = instance.is_none() && vm.spec.strategy() == Ok(RunStrategy::WaitAsReceiver);
     let waits = waits.then(|| "spec.runStrategy WaitAsReceiver has no effect yet, nothing is started: set another strategy, such as Always".to_owned());
-    let notes = request::without_effect(vm, instance);
+    let notes = request::without_effect(Asker::from(vm), instance);
     let notes = (!notes.is_empty()).then(|| {
         format!(
             "these annotations of the template are kept but have no effect: {}",

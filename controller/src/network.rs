@@ -4,13 +4,16 @@
 //! returns can only be right in itself; whether it agrees with other subnets is
 //! [`Network::conflict`].
 
+mod error;
+mod own;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crds::kubeovn::{DEFAULT_VPC, FINALIZER, Subnet, SubnetNatRule, SubnetSpec};
+use crds::kubeovn::{DEFAULT_VPC, Subnet, SubnetNatRule, SubnetSpec};
 use ipnetwork::IpNetwork;
 use kube::ResourceExt as _;
-use net::{AddrRange, Cidrs, MacAddr, ParseCidrsError, ParseRangeError, names, shown};
+use net::{AddrRange, Cidrs, MacAddr, names};
 use ovn::nb::AclWant;
 
 use crate::access;
@@ -19,6 +22,8 @@ use crate::egress::{self, Gateway};
 use crate::flaw::Flaw;
 use crate::namespaces;
 use crate::pools::NamedPool;
+
+pub use error::NetworkError;
 
 /// The MTU of a port where the subnet names none: an Ethernet's less Geneve's
 /// headers, as Kube-OVN.
@@ -62,100 +67,6 @@ pub struct Network {
     pub leaving: bool,
 }
 
-/// Why a Subnet cannot be in force: what its author must change.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum NetworkError {
-    /// No network at all.
-    #[error("spec.cidrBlock is empty: write a network such as 10.0.0.0/24, or one of each family")]
-    NoCidr,
-    /// The networks could not be read.
-    #[error("spec.cidrBlock: {0}")]
-    Cidr(#[from] ParseCidrsError),
-    /// The gateway could not be read.
-    #[error(
-        "spec.gateway: {0:?} is not an address: write one of each family, with a comma between"
-    )]
-    Gateway(String),
-    /// The gateway lies elsewhere.
-    #[error("spec.gateway: {0} is not in spec.cidrBlock {1}: choose an address of the subnet")]
-    GatewayOutside(IpAddr, Cidrs),
-    /// The gateway is the network's or the broadcast address.
-    #[error("spec.gateway: {0} is the network or broadcast address: choose another")]
-    GatewayNotAHost(IpAddr),
-    /// An exclusion could not be read.
-    #[error("spec.excludeIps: {0}")]
-    Exclude(#[from] ParseRangeError),
-    /// An entry of a list cannot be.
-    #[error("{0}")]
-    Entry(#[from] Flaw),
-    /// The written protocol contradicts the networks.
-    #[error("spec.protocol is {0:?} but spec.cidrBlock is {1}: leave protocol out, it follows")]
-    Protocol(String, Cidrs),
-    /// IPv6 needs at least 1280 bytes (RFC 8200, section 5).
-    #[error("spec.mtu {0} is too small: use at least 1280 with IPv6, 576 without, or leave it out")]
-    Mtu(i32),
-    /// Names of switch and router would collide.
-    #[error("the subnet and its vpc are both named {0:?}: rename one of them")]
-    NamedAsVpc(String),
-    /// The VPC is not there.
-    #[error("spec.vpc: Vpc {0:?} does not exist: create it, or leave vpc out for the default one")]
-    NoVpc(String),
-    /// The object does not fit its type.
-    #[error("the Subnet does not fit its type: correct it, the controller's log says where")]
-    Unreadable,
-    /// The VPC is on its way out.
-    #[error(
-        "spec.vpc: Vpc {0:?} is being deleted: choose another, or create it anew once it is gone"
-    )]
-    VpcLeaving(String),
-    /// The object could be deleted at any time, whoever uses it.
-    #[error("finalizer {FINALIZER} is not on the Subnet or its Vpc yet; it is tried again")]
-    NotHeld,
-    /// Addresses in use would no longer belong to the subnet.
-    #[error(
-        "spec.cidrBlock: {0} would fall out: keep what is held inside, or delete its holders first"
-    )]
-    HeldOutside(String),
-    /// The gateway's address is in use.
-    #[error("spec.gateway: {0} is held: choose another, or delete its holder first")]
-    GatewayHeld(String),
-    /// An address of this network is held in a subnet that is gone or unreadable.
-    #[error(
-        "spec.cidrBlock: {address} is still held in subnet {subnet:?}, which is gone or invalid: repair that one, or delete its VMs first"
-    )]
-    HeldByLost {
-        /// The address.
-        address: IpAddr,
-        /// The subnet that holds it.
-        subnet: String,
-    },
-    /// A network that no pool can serve.
-    #[error("spec.cidrBlock: {0}")]
-    Size(#[from] ipam::PoolError),
-    /// Has addresses that something else in the cluster has.
-    #[error(
-        "spec.cidrBlock {mine} overlaps {theirs}, {by}: choose a network that nothing else uses"
-    )]
-    Reserved {
-        /// This subnet's networks.
-        mine: Cidrs,
-        /// What else is there.
-        theirs: String,
-        /// Who has it, and who says so.
-        by: String,
-    },
-    /// Shares addresses with another subnet of its VPC.
-    #[error("spec.cidrBlock {mine} overlaps {theirs} of subnet {other:?} in the same vpc")]
-    Overlap {
-        /// This subnet's networks.
-        mine: Cidrs,
-        /// The other's networks.
-        theirs: Cidrs,
-        /// The other.
-        other: String,
-    },
-}
-
 impl Network {
     /// What `subnet` says.
     ///
@@ -163,7 +74,8 @@ impl Network {
     /// When its spec cannot be in force, whatever other objects say.
     pub fn parse(subnet: &Subnet) -> Result<Self, NetworkError> {
         let spec = &subnet.spec;
-        if let Some(flaw) = too_many(spec) {
+        own::check_name(&subnet.name_any())?;
+        if let Some(flaw) = own::too_many(spec).or_else(|| own::unspeakable(spec)) {
             return Err(flaw.into());
         }
         if spec.cidr_block.trim().is_empty() {
@@ -175,11 +87,11 @@ impl Network {
         if name == vpc {
             return Err(NetworkError::NamedAsVpc(name));
         }
-        check_protocol(spec, cidrs)?;
-        check_mtu(spec, cidrs)?;
-        let (gateway_v4, gateway_v6) = gateways(&spec.gateway, cidrs)?;
-        let excluded =
-            spec.exclude_ips.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+        own::check_kind(cidrs)?;
+        own::check_protocol(spec, cidrs)?;
+        own::check_mtu(spec, cidrs)?;
+        let (gateway_v4, gateway_v6) = own::gateways(&spec.gateway, cidrs)?;
+        let excluded = own::excluded(&spec.exclude_ips)?;
         let rules = access::rules(&name, cidrs, spec)?;
         let provider =
             if spec.provider.is_empty() { names::DEFAULT_PROVIDER } else { &spec.provider };
@@ -272,69 +184,6 @@ impl Network {
     }
 }
 
-/// The first list that is too long.
-fn too_many(spec: &SubnetSpec) -> Option<Flaw> {
-    let lists = [
-        ("excludeIps", spec.exclude_ips.len()),
-        ("namespaces", spec.namespaces.len()),
-        ("namespaceSelectors", spec.namespace_selectors.len()),
-        ("allowSubnets", spec.allow_subnets.len()),
-        ("acls", spec.acls.len()),
-        ("vips", spec.vips.len()),
-        ("natOutgoingPolicyRules", spec.nat_outgoing_policy_rules.len()),
-        ("gatewayNodeSelectors", spec.gateway_node_selectors.len()),
-    ];
-    lists.into_iter().find_map(|(field, entries)| Flaw::of_too_many("Subnet", field, entries))
-}
-
-fn check_protocol(spec: &SubnetSpec, cidrs: Cidrs) -> Result<(), NetworkError> {
-    let follows = match (cidrs.v4, cidrs.v6) {
-        (Some(_), Some(_)) => "Dual",
-        (Some(_), None) => "IPv4",
-        _ => "IPv6",
-    };
-    if spec.protocol.is_empty() || spec.protocol == follows {
-        Ok(())
-    } else {
-        Err(NetworkError::Protocol(shown(&spec.protocol), cidrs))
-    }
-}
-
-fn check_mtu(spec: &SubnetSpec, cidrs: Cidrs) -> Result<(), NetworkError> {
-    let least = if cidrs.v6.is_some() { 1280 } else { 576 };
-    match spec.mtu {
-        None | Some(0) => Ok(()),
-        Some(mtu) if (least..=65_535).contains(&mtu) => Ok(()),
-        Some(mtu) => Err(NetworkError::Mtu(mtu)),
-    }
-}
-
-/// The gateway of each family: as written, else the first host address.
-fn gateways(
-    text: &str,
-    cidrs: Cidrs,
-) -> Result<(Option<Ipv4Addr>, Option<Ipv6Addr>), NetworkError> {
-    let mut v4 = cidrs.v4.and_then(|network| network.nth(1));
-    let mut v6 = cidrs.v6.map(|network| Ipv6Addr::from(u128::from(network.network()) + 1));
-    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-        let gateway: IpAddr = part.parse().map_err(|_| NetworkError::Gateway(shown(text)))?;
-        if !cidrs.contains(gateway) {
-            return Err(NetworkError::GatewayOutside(gateway, cidrs));
-        }
-        let edge = cidrs.v4.is_some_and(|net| {
-            gateway == IpAddr::V4(net.network()) || gateway == IpAddr::V4(net.broadcast())
-        }) || cidrs.v6.is_some_and(|net| gateway == IpAddr::V6(net.network()));
-        if edge {
-            return Err(NetworkError::GatewayNotAHost(gateway));
-        }
-        match gateway {
-            IpAddr::V4(gateway) => v4 = Some(gateway),
-            IpAddr::V6(gateway) => v6 = Some(gateway),
-        }
-    }
-    Ok((v4, v6))
-}
-
 /// The entries of `spec` that are not in force, while the others are.
 #[must_use]
 pub fn flaws(spec: &SubnetSpec) -> Vec<Flaw> {
@@ -362,6 +211,13 @@ pub fn flaws(spec: &SubnetSpec) -> Vec<Flaw> {
             let advice = "write an address of each family, with a comma between";
             flaws.push(Flaw::new(field.to_owned(), text, advice));
         }
+    }
+    if let (Ok(cidrs), Ok(address)) =
+        (spec.cidr_block.parse::<Cidrs>(), spec.u2o_interconnection_ip.trim().parse())
+        && !cidrs.contains(address)
+    {
+        let advice = format!("write an address in spec.cidrBlock {cidrs}, or leave it out");
+        flaws.push(Flaw::new("u2oInterconnectionIP".to_owned(), address, advice));
     }
     let rules = spec.nat_outgoing_policy_rules.iter().enumerate();
     flaws.extend(rules.filter_map(|(at, rule)| exception(at, rule)));
@@ -391,7 +247,7 @@ fn exception(at: usize, rule: &SubnetNatRule) -> Option<Flaw> {
 
 /// The addresses in `spec.vips`, and the entries that cannot be.
 fn vips(spec: &SubnetSpec, cidrs: Cidrs) -> (BTreeSet<IpAddr>, Vec<Flaw>) {
-    let gateways = gateways(&spec.gateway, cidrs).unwrap_or_default();
+    let gateways = own::gateways(&spec.gateway, cidrs).unwrap_or_default();
     let gateways = [gateways.0.map(IpAddr::V4), gateways.1.map(IpAddr::V6)];
     let (mut vips, mut flaws) = (BTreeSet::new(), Vec::new());
     for (at, text) in spec.vips.iter().enumerate() {

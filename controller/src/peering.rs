@@ -13,7 +13,9 @@ use net::{MacAddr, names};
 use ovn::nb::RouterPortWant;
 
 use crate::flaw::Flaw;
+use crate::hold;
 use crate::network::Network;
+use crate::port_names::{self, Objects, Owner};
 use crate::routes::counted;
 use crate::shelf::Shelf;
 
@@ -42,8 +44,8 @@ pub struct Links {
 /// The links of the Vpc `name`, beside the subnets in force and the other Vpcs.
 #[must_use]
 pub fn links(
+    objects: &impl Objects,
     networks: &BTreeMap<String, Network>,
-    vpcs: &Shelf<String, Vpc>,
     name: &str,
     spec: &VpcSpec,
 ) -> Links {
@@ -61,8 +63,9 @@ pub fn links(
             links.flaws.push(flaw(("remoteVpc", advice.to_owned())));
             continue;
         }
-        match local(networks, name, peering) {
+        match local(objects, networks, name, peering) {
             Ok((link, addresses)) => {
+                let vpcs = objects.vpcs();
                 links.waits.extend(other_side(vpcs, name, peering, &addresses).map(flaw));
                 links.there.push(link);
             }
@@ -88,8 +91,50 @@ fn addresses(text: &str) -> Option<Vec<IpNetwork>> {
     Some(addresses)
 }
 
+/// Whether this Vpc is to have a link to `remote`, by what it says itself.
+#[must_use]
+pub fn wants(vpc: &Vpc, remote: &str) -> bool {
+    let is_it =
+        |one: &VpcPeering| one.remote_vpc == remote && addresses(&one.local_connect_ip).is_some();
+    !hold::is_leaving(&vpc.metadata) && vpc.spec.vpc_peerings.iter().any(is_it)
+}
+
+/// Whether its status says that its side of the link to `remote` is there.
+#[must_use]
+pub fn is_in_force(vpc: &Vpc, remote: &str) -> bool {
+    let status = vpc.status.as_ref();
+    wants(vpc, remote)
+        && status.is_some_and(|status| status.vpc_peerings.iter().any(|one| one == remote))
+}
+
+/// Who else has the port of a link from the Vpc `name` to `remote`, and goes before it.
+fn taken(
+    objects: &impl Objects,
+    networks: &BTreeMap<String, Network>,
+    name: &str,
+    remote: &str,
+) -> Option<Owner> {
+    let rank = |vpc: &str, remote: &str| {
+        let known = objects.vpcs().get(&vpc.to_owned())?;
+        let created = known.metadata.creation_timestamp.clone();
+        Some((!is_in_force(known, remote), created, vpc.to_owned()))
+    };
+    let mine = rank(name, remote);
+    let goes_before = |owner: &Owner| match owner {
+        Owner::Link { vpc, .. } if vpc == name => false,
+        // One that is not there yet comes after all others.
+        Owner::Link { vpc, remote } => {
+            mine.is_none() || rank(vpc, remote).is_some_and(|theirs| Some(theirs) < mine)
+        }
+        _ => true,
+    };
+    let port = names::router_side(name, remote);
+    port_names::owners(objects, networks, &port).into_iter().find(goes_before)
+}
+
 /// This side of a link.
 fn local(
+    objects: &impl Objects,
     networks: &BTreeMap<String, Network>,
     name: &str,
     peering: &VpcPeering,
@@ -102,15 +147,16 @@ fn local(
         let advice = "write an address with its prefix length, such as 169.254.0.1/30, or one of each family with a comma between";
         return Err(("localConnectIP", advice.to_owned()));
     };
+    if !names::is_object_name(remote) {
+        return Err(("remoteVpc", "no Vpc has such a name: write that of another Vpc".to_owned()));
+    }
     let port = names::router_side(name, remote);
+    if let Some(owner) = taken(objects, networks, name, remote) {
+        let advice =
+            format!("its port {port:?} would have the name of {owner}: rename one of the two");
+        return Err(("remoteVpc", advice));
+    }
     for network in networks.values() {
-        if names::router_side(&network.vpc, &network.name) == port {
-            let advice = format!(
-                "subnet {:?} has a router port of the same name, {port:?}: rename one of them",
-                network.name
-            );
-            return Err(("remoteVpc", advice));
-        }
         let overlaps = |one: &IpNetwork| network.cidrs.iter().any(|cidr| overlap(cidr, *one));
         if network.vpc == name && addresses.iter().any(overlaps) {
             let advice = format!(
@@ -204,8 +250,7 @@ mod tests {
         world.apply(Event::Vpc(Seen::all(vpcs)));
         world.apply(Event::Subnet(Seen::all(vec![Subnet::new("lan", subnet)])));
         world.take_dirty();
-        let Links { there, flaws, waits } =
-            links(world.ledger.networks(), &world.vpcs, &name, &spec);
+        let Links { there, flaws, waits } = links(&world, world.ledger.networks(), &name, &spec);
         let said = flaws.iter().chain(&waits).map(ToString::to_string).collect();
         (there, said)
     }
@@ -250,6 +295,22 @@ mod tests {
     }
 
     #[test]
+    fn of_two_links_whose_ports_have_one_name_one_is_there_and_the_other_says_so() {
+        let older = || vpc("a", &[("b-c", "169.254.0.1/30")]);
+        let newer = || vpc("a-b", &[("c", "169.254.1.1/30")]);
+        assert_eq!(of(vec![older(), newer()]).0.len(), 1);
+        let (links, told) = of(vec![newer(), older()]);
+        assert!(links.is_empty(), "{links:?}");
+        assert!(told[0].contains(r#""a-b-c""#) && told[0].contains(r#"Vpc "a""#), "{told:?}");
+        // The one that is there stays, whatever comes.
+        let mut there = newer();
+        let vpc_peerings = vec!["c".to_owned()];
+        there.status = Some(crds::kubeovn::VpcStatus { vpc_peerings, ..Default::default() });
+        assert_eq!(of(vec![there.clone(), older()]).0.len(), 1);
+        assert!(of(vec![older(), there]).0.is_empty());
+    }
+
+    #[test]
     fn an_entry_that_cannot_be_a_link_is_named_and_makes_none() {
         let cases = [
             ("a", "169.254.0.1/30", "another Vpc"),
@@ -258,7 +319,8 @@ mod tests {
             ("b", "169.254.0.1/30,169.254.1.1/30", "one of each family"),
             ("b", "169.254.0.1/30,", "prefix length"),
             ("b", "10.0.0.9/30", r#"overlaps subnet "lan""#),
-            ("lan", "169.254.0.1/30", "rename one of them"),
+            ("lan", "169.254.0.1/30", "rename one of the two"),
+            ("b\0", "169.254.0.1/30", "no Vpc has such a name"),
         ];
         for (remote, address, text) in cases {
             let (links, flaws) = of(vec![vpc("a", &[(remote, address)])]);

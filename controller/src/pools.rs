@@ -202,6 +202,14 @@ pub fn review(pool: &IpPool, networks: &BTreeMap<String, Network>) -> Result<Opt
 
 /// The entries of `pool`.
 fn ranges(pool: &IpPool) -> Result<Vec<AddrRange>, Flaw> {
+    let empty = |field: &str, advice: &str| Err(Flaw::new(field.to_owned(), "", advice));
+    if pool.spec.subnet.is_empty() {
+        return empty("subnet", "write the name of a Subnet");
+    }
+    if pool.spec.ips.is_empty() {
+        let advice = "write an address, a range such as 10.0.0.5..10.0.0.9, or a network such as 10.0.0.0/29";
+        return empty("ips", advice);
+    }
     if let Some(flaw) = Flaw::of_too_many("IPPool", "ips", pool.spec.ips.len()) {
         return Err(flaw);
     }
@@ -218,15 +226,12 @@ fn ranges(pool: &IpPool) -> Result<Vec<AddrRange>, Flaw> {
 fn understand(pool: &IpPool, network: Option<&Network>, taken: &Taken) -> Result<NamedPool, Flaw> {
     let spec = &pool.spec;
     let Some(network) = network else {
+        ranges(pool)?;
         let advice = "no Subnet of that name is in force: create it, correct it, or name another";
         return Err(Flaw::new("subnet".to_owned(), &spec.subnet, advice));
     };
     if let Some(flaw) = Flaw::of_too_many("IPPool", "namespaces", spec.namespaces.len()) {
         return Err(flaw);
-    }
-    if spec.ips.is_empty() {
-        let advice = format!("write addresses of {}, such as a, a..b or a/prefix", network.cidrs);
-        return Err(Flaw::new("ips".to_owned(), "", advice));
     }
     let ranges = ranges(pool)?;
     let excluded = spans(&network.excluded);

@@ -170,8 +170,8 @@ mod tests {
     fn a_range_may_have_more_addresses_than_64_bits_count() {
         let free = "fd00::2-fd00::6,fd00::8-fd00::ffff:ffff:ffff:ffff:ffff";
         assert_eq!(ranges("fd00::/48", &[], &["fd00::7"]), pair("fd00::7", free));
-        let last = ranges("ffff:ffff:ffff:ffff::/64", &[], &[]).1;
-        assert_eq!(last, "ffff:ffff:ffff:ffff::2-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
+        let last = ranges("fdff:ffff:ffff:ffff::/64", &[], &[]).1;
+        assert_eq!(last, "fdff:ffff:ffff:ffff::2-fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
     }
 
     #[test]

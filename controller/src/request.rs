@@ -24,7 +24,6 @@ use crds::kubevirt::{
     Interface, Network as VmNetwork, VirtualMachine, VirtualMachineInstance,
     VirtualMachineInstanceSpec,
 };
-use kube::ResourceExt as _;
 use net::{MacAddr, ParseMacError, names};
 
 use crate::dhcp;
@@ -123,7 +122,9 @@ pub enum RequestError {
         subnet: String,
     },
     /// The subnet named serves other networks.
-    #[error("{place}: subnet {subnet:?} has provider {theirs:?}, this network is of {provider:?}")]
+    #[error(
+        "{place}: subnet {subnet:?} has provider {theirs:?}, this network is of {provider:?}: name a subnet of that provider, or write it in spec.provider of another subnet"
+    )]
     OtherProvider {
         /// Annotation or field.
         place: String,
@@ -348,6 +349,32 @@ pub enum RequestError {
         /// The longest that it may be.
         most: usize,
     },
+    /// A name longer than what bears it may be.
+    #[error(
+        "the name {:?} is {length} bytes long: create it under one of at most {most}",
+        net::shown(name)
+    )]
+    LongName {
+        /// The VM's or the instance's name.
+        name: String,
+        /// Its length.
+        length: usize,
+        /// The longest that it may be.
+        most: usize,
+    },
+    /// A port whose name no IP object may have.
+    #[error(
+        "network {network:?}: the name of its port, {:?}, is {} bytes long: create VM or attachment under shorter names, so that it has at most {}",
+        net::shown(port),
+        port.len(),
+        names::LONGEST_NAME
+    )]
+    LongPort {
+        /// The network's name in the VM.
+        network: String,
+        /// The port.
+        port: String,
+    },
     /// More networks or interfaces than a machine has places for.
     #[error("{count} {what} are more than a VM has places for: write at most {MOST_NETWORKS}")]
     ManyNetworks {
@@ -431,6 +458,17 @@ pub enum RequestError {
         second: String,
         /// The port that both would have.
         port: String,
+    },
+    /// An attachment of a name that no object has.
+    #[error(
+        "network {network:?}: networkName {:?} names no attachment: write <name>, or <namespace>/<name>",
+        net::shown(attachment)
+    )]
+    NoAttachment {
+        /// The network's name in the VM.
+        network: String,
+        /// What it says.
+        attachment: String,
     },
     /// A further network of an attachment whose name can be no part of a port's.
     #[error(
@@ -597,20 +635,16 @@ pub fn networks_of(spec: &VirtualMachineInstanceSpec) -> Vec<VmNetwork> {
     spec.networks.clone()
 }
 
-/// The annotations of Kube-OVN's on the template that have no effect yet: fields
+/// The annotations of Kube-OVN's that have no effect yet: fields
 /// that are not served, and those of networks that the VM does not have. Of several
 /// networks of one attachment the instance says which has which name; without one either
 /// may.
 #[must_use]
-pub fn without_effect(
-    vm: &VirtualMachine,
-    instance: Option<&VirtualMachineInstance>,
-) -> Vec<String> {
+pub fn without_effect(asker: Asker<'_>, instance: Option<&VirtualMachineInstance>) -> Vec<String> {
     use annotations::{IP_ADDRESS, IP_FAMILY, IP_POOL, LOGICAL_SWITCH, MAC_ADDRESS, VIP};
-    let namespace = vm.namespace().unwrap_or_default();
     let mut served = BTreeSet::new();
-    for network in networks_of(&vm.spec.template.spec) {
-        for providers in ports::possible(&network, &namespace, instance) {
+    for network in networks_of(asker.spec) {
+        for providers in ports::possible(&network, asker.namespace, instance) {
             let named = Named::of(&network, &providers, None);
             let fields = [LOGICAL_SWITCH, IP_ADDRESS, MAC_ADDRESS, IP_POOL, IP_FAMILY, VIP];
             let fields = fields.iter().chain(&leave::FIELDS).chain(&dhcp::FIELDS);
@@ -618,15 +652,13 @@ pub fn without_effect(
             served.extend([IP_ADDRESS, MAC_ADDRESS].iter().flat_map(|one| named.keys(one)));
         }
     }
-    let metadata = vm.spec.template.metadata.as_ref();
-    let written = metadata.and_then(|metadata| metadata.annotations.as_ref());
     let unserved = |(key, text): (&String, &String)| match key.as_str() {
         annotations::MULTUS_NETWORKS => multus::without_effect(text),
         annotations::MULTUS_DEFAULT_NETWORK => vec![key.clone()],
         _ if is_kube_ovns(key) && !served.contains(key) => vec![key.clone()],
         _ => Vec::new(),
     };
-    written.into_iter().flatten().flat_map(unserved).collect()
+    asker.annotations.iter().flat_map(unserved).collect()
 }
 
 /// Whether the annotation is of the family `ovn.kubernetes.io/…`,

@@ -22,6 +22,7 @@ mod ips;
 mod late;
 mod moves;
 mod networks;
+mod northbound;
 mod outdated;
 mod patience;
 mod standalone;
@@ -33,23 +34,21 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use kube::api::{Api, DeleteParams, Preconditions};
-use ovn::nb::{self, Desired, Table as _};
-use ovn::ovsdb::TransactError;
-use ovn::plan::{self, Scope};
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use crds::kubevirt::VirtualMachineInstance;
 use crds::ledger::AddressBlock;
 
 use crate::decide::{Decision, Policy, decide_all, unix};
+use crate::hold;
 use crate::ledger::VmKey;
 use crate::metrics::Metrics;
 use crate::warning::{self, Warning};
 use crate::world::World;
-use crate::{hold, rows, vips};
 
 use late::Late;
+use northbound::Refused;
 use patience::Patience;
 
 /// API writes in flight at once.
@@ -102,6 +101,10 @@ pub struct Rounds {
     statuses_due: Option<Instant>,
     late: Late,
     patience: Patience,
+    /// What OVN has refused, not to be tried again at once.
+    refused: Refused,
+    /// What was told of objects without conditions: uid and message.
+    noticed: BTreeSet<(Option<String>, String)>,
 }
 
 impl Rounds {
@@ -120,6 +123,8 @@ impl Rounds {
             statuses_due: None,
             late,
             patience,
+            refused: Refused::default(),
+            noticed: BTreeSet::new(),
         }
     }
 
@@ -177,18 +182,24 @@ impl Rounds {
         let unsure = outdated::outdated(&self.edge.client, &self.world, &decisions).await;
         self.drop_lost(&mut decisions, &unsure);
 
-        if let Err(error) = self.write_rows(&decisions, topology, &moved).await {
-            warn!(
-                error = &error as &dyn std::error::Error,
-                "OVN did not take the plan; trying again"
-            );
-            decisions.into_iter().for_each(|decision| self.fail(decision.vm));
-            // More than what was asked for may differ from what is there.
-            self.resync_at = Some(Instant::now() + REPAIR_AFTER);
-            return;
-        }
-        let failed = self.write_ips(&decisions).await;
+        let mut barred = match self.write_rows(&decisions, topology, &moved).await {
+            Ok(barred) => barred,
+            Err(error) => {
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "OVN did not take the plan; trying again"
+                );
+                decisions.into_iter().for_each(|decision| self.fail(decision.vm));
+                // More than what was asked for may differ from what is there.
+                self.resync_at = Some(Instant::now() + REPAIR_AFTER);
+                return;
+            }
+        };
+        decisions.retain(|decision| barred.iter().all(|(vm, _)| *vm != decision.vm));
+        let (failed, refused) = self.write_ips(&decisions).await;
         self.drop_lost(&mut decisions, &failed);
+        decisions.retain(|decision| refused.iter().all(|(vm, _)| *vm != decision.vm));
+        barred.extend(refused);
         let failed = self.tell_nodes(&decisions).await;
         self.drop_lost(&mut decisions, &failed);
 
@@ -205,6 +216,7 @@ impl Rounds {
             self.tell_agents().await;
         }
         self.hand_over(&mut decisions, now);
+        decisions.extend(self.tell_barred(barred, now));
         self.write_standalone(&mut decisions, now).await;
         self.write_moves(decisions.as_mut_slice()).await;
         if topology || !decisions.is_empty() {
@@ -319,41 +331,6 @@ impl Rounds {
     fn drop_lost(&mut self, decisions: &mut Vec<Decision>, lost: &HashSet<VmKey>) {
         decisions.retain(|decision| !lost.contains(&decision.vm));
         lost.iter().for_each(|key| self.fail(key.clone()));
-    }
-
-    /// One transaction for all rows of the round. Where VPCs or subnets changed
-    /// everything is compared, and what is marked as ours and nobody's goes.
-    async fn write_rows(
-        &mut self,
-        decisions: &[Decision],
-        topology: bool,
-        moved: &BTreeSet<(String, IpAddr)>,
-    ) -> Result<(), TransactError> {
-        let mut desired = Desired::default();
-        let mut scope = Scope::default();
-        for decision in decisions {
-            decision.ports.iter().for_each(|port| desired.extend(rows::port(port)));
-            scope = scope.and(Scope::ports(&decision.surplus));
-        }
-        if !topology && !moved.is_empty() {
-            desired.extend(vips::rows(&self.world, Some(moved)));
-        }
-        let plan = self.edge.ovn.read(|replica| {
-            if topology {
-                let mac_of = |port: &str| nb::LogicalRouterPort::by_name(replica, port)?.mac;
-                let ports = std::mem::replace(&mut desired, rows::topology(&self.world, mac_of));
-                desired.extend(ports);
-                scope = scope.and(Scope::from(rows::ownerless(nb::ours(replica), &self.world)));
-            }
-            plan::between(replica, &scope, &desired)
-        });
-        if !plan.is_empty() {
-            let operations = plan.len();
-            self.edge.ovn.transact(plan).await?;
-            self.edge.metrics.ovn_transactions.inc();
-            info!(operations, vms = decisions.len(), "Wrote to OVN");
-        }
-        Ok(())
     }
 
     async fn warn(&self, warnings: Vec<Warning>) {

@@ -14,6 +14,7 @@ use ipnetwork::IpNetwork;
 use net::Cidrs;
 use ovn::nb::{PolicyWant, StaticRouteWant, pairs};
 
+use crate::expression;
 use crate::flaw::Flaw;
 
 /// `ecmpMode` by which replies go back the way the request came, and the option of
@@ -86,12 +87,8 @@ fn policy(at: usize, route: &PolicyRoute) -> Result<PolicyWant, Flaw> {
     if !(0..=32_767).contains(&route.priority) {
         return Err(flaw("priority", &route.priority, "write 0 to 32767; higher wins"));
     }
-    if route.r#match.trim().is_empty() {
-        return Err(flaw(
-            "match",
-            &route.r#match,
-            "write an expression such as ip4.src == 10.0.0.0/24",
-        ));
+    if let Some(advice) = expression::advice(&route.r#match) {
+        return Err(flaw("match", &route.r#match, &advice));
     }
     let nexthops = match route.action.as_str() {
         // A next hop means nothing here.
@@ -157,6 +154,9 @@ fn row(at: usize, route: &StaticRoute) -> Result<(Key, StaticRouteWant), Flaw> {
             return Err(flaw("ecmpMode", other, &advice));
         }
     };
+    if let Some(advice) = expression::table_advice(&route.route_table) {
+        return Err(flaw("routeTable", &route.route_table, &advice));
+    }
     let prefix = if route.cidr.contains('/') {
         format!("{}/{}", network.network(), network.prefix())
     } else {
@@ -246,6 +246,7 @@ mod tests {
         );
         assert!(message(|bad| bad.policy = "any".to_owned()).contains(r#"policy is "any""#));
         assert!(message(|bad| bad.ecmp_mode = "fair".to_owned()).contains("ecmp_symmetric_reply"));
+        assert!(message(|bad| bad.route_table = "a\0".to_owned()).contains("routeTable"));
     }
 
     #[test]
@@ -292,6 +293,7 @@ mod tests {
         );
         assert!(message(|bad| bad.priority = -1).contains("priority"));
         assert!(message(|bad| bad.r#match = " ".to_owned()).contains("match"));
+        assert!(message(|bad| bad.r#match = "((((".to_owned()).contains("'(' is not closed"));
         assert!(message(|bad| bad.action = "jump".to_owned()).contains(r#"action is "jump""#));
         assert!(message(|bad| bad.next_hop_ip = String::new()).contains("nextHopIP"));
         let mixed = message(|bad| bad.next_hop_ip = "10.0.0.2,fd00::2".to_owned());

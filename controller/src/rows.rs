@@ -43,21 +43,53 @@ pub struct Port {
     pub leave: Leave,
 }
 
-/// The rows of every VPC and subnet; `mac_of` tells the MAC of a router port that is
-/// there. A Vpc that is being deleted is there for its subnets only.
-pub fn topology(world: &World, mac_of: impl Fn(&str) -> Option<MacAddr>) -> Desired {
-    let mut desired = Desired::default();
+/// Who wants rows, and is told of trouble with them.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Whose {
+    /// A Vpc.
+    Vpc(String),
+    /// A Subnet.
+    Subnet(String),
+    /// Who holds addresses: a VM, an instance without one, a node, a Vip.
+    Holder(VmKey),
+}
+
+impl Whose {
+    /// The VM, instance or node that this is, if it is one.
+    #[must_use]
+    pub fn guest(&self) -> Option<&VmKey> {
+        match self {
+            Self::Holder(key) if !key.is_lender() => Some(key),
+            Self::Vpc(_) | Self::Subnet(_) | Self::Holder(_) => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Whose {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Vpc(name) => write!(out, "Vpc {name}"),
+            Self::Subnet(name) => write!(out, "Subnet {name}"),
+            Self::Holder(key) => write!(out, "{key}"),
+        }
+    }
+}
+
+/// The rows of every VPC, subnet and Vip, those that others are on first; `mac_of` tells
+/// the MAC of a router port that is there. A Vpc that is being deleted is there for its
+/// subnets only.
+pub fn topology(world: &World, mac_of: impl Fn(&str) -> Option<MacAddr>) -> Vec<(Whose, Desired)> {
     let networks = world.ledger.networks().values();
     let staying = world.vpcs.metas().filter(|(_, vpc)| !hold::is_leaving(vpc));
     let vpcs: BTreeSet<&String> =
         networks.clone().map(|network| &network.vpc).chain(staying.map(|(name, _)| name)).collect();
-    vpcs.into_iter().for_each(|name| desired.extend(vpc(world, name)));
-    desired.extend(vips::rows(world, None));
-    for network in networks {
+    let vpcs = vpcs.into_iter().map(|name| (Whose::Vpc(name.clone()), vpc(world, name)));
+    let subnets = networks.map(|network| {
         let mac = mac_of(&names::router_side(&network.vpc, &network.name));
-        desired.extend(subnet(network, mac.unwrap_or_else(|| network.router_mac())));
-    }
-    desired
+        let rows = subnet(network, mac.unwrap_or_else(|| network.router_mac()));
+        (Whose::Subnet(network.name.clone()), rows)
+    });
+    vpcs.chain(subnets).chain(vips::rows(world, None)).collect()
 }
 
 /// The router of a VPC and what its Vpc says of it. Of one that cannot be read
@@ -69,7 +101,7 @@ fn vpc(world: &World, name: &String) -> Desired {
     let networks = world.ledger.networks().values().filter(|network| network.vpc == *name);
     policies.extend(networks.flat_map(|network| routes::within_vpc(network.cidrs)));
     let networks = world.ledger.networks();
-    let links = spec.map(|spec| peering::links(networks, &world.vpcs, name, spec).there);
+    let links = spec.map(|spec| peering::links(world, networks, name, spec).there);
     let links = links.unwrap_or_default();
     let mut address_sets = BTreeMap::new();
     if name == DEFAULT_VPC {
@@ -301,7 +333,9 @@ mod tests {
     fn the_router_of_a_vpc_that_cannot_be_read_stays_as_it_is_with_its_links() {
         let mut world = World::new(60);
         world.apply(Event::Vpc(Seen::Unreadable(Box::new(named("v")))));
-        assert!(topology(&world, |_| None).routers["v"].as_is);
+        let rows = topology(&world, |_| None);
+        let of_v = rows.iter().find(|(whose, _)| *whose == Whose::Vpc("v".to_owned()));
+        assert!(of_v.unwrap().1.routers["v"].as_is);
         let ports = ["v-peer".to_owned(), "w-peer".to_owned()].into();
         let ours = ownerless(Ours { router_ports: ports, ..Ours::default() }, &world);
         assert_eq!(ours.router_ports, ["w-peer".to_owned()].into(), "what a sweep may delete");

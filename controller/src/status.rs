@@ -14,10 +14,12 @@ use kube::{Resource, ResourceExt as _};
 use net::names;
 
 use crate::flaw::Flaw;
+use crate::ledger::VmKey;
 use crate::multicast::Querier;
+use crate::rows::Whose;
 use crate::warning::Warning;
 use crate::world::World;
-use crate::{egress, flaw, hold, namespaces, network, peering, ranges, routes, vips};
+use crate::{binding, egress, flaw, hold, namespaces, network, peering, ranges, routes, vips};
 
 pub use pools::ip_pools;
 
@@ -35,7 +37,9 @@ pub fn subnets(
                 None if hold::is_over(world, &subnet.metadata) => {
                     Some("it is being deleted".to_owned())
                 }
-                refusal => refusal.map(ToString::to_string),
+                refusal => refusal
+                    .map(ToString::to_string)
+                    .or_else(|| world.set_aside.get(&Whose::Subnet(name.clone())).cloned()),
             },
             flaws: flaw::told(&subnet_flaws(world, subnet)),
             waits: hold::subnet_waits(world, subnet),
@@ -84,6 +88,13 @@ fn subnet_flaws(world: &World, subnet: &Subnet) -> Vec<Flaw> {
     let reserved = network.and_then(|network| world.reserved_by(network));
     flaws.extend(reserved.map(|why| Flaw::said(why.to_string())));
     flaws.extend(egress::flaws(world, subnet));
+    let in_force = world.ledger.networks();
+    // Of several the first by name counts.
+    let others = |network| {
+        let other = binding::other_default(in_force.values(), network);
+        other.filter(|other| other.name < network.name)
+    };
+    flaws.extend(network.and_then(others).map(binding::second_default));
     flaws
 }
 
@@ -129,14 +140,18 @@ fn same_as_double(old: Count, new: Count) -> bool {
 #[must_use]
 pub fn vpcs(world: &World, now: Timestamp) -> Vec<(String, VpcStatus)> {
     let now = now.to_string();
+    let vpcs_of = binding::vpcs_of(&world.vpcs);
     let wanted = |(name, vpc): (&String, &Arc<Vpc>)| {
         let old = vpc.status.clone().unwrap_or_default();
         let networks = world.ledger.networks().values();
-        let links = peering::links(world.ledger.networks(), &world.vpcs, name, &vpc.spec);
+        let links = peering::links(world, world.ledger.networks(), name, &vpc.spec);
         let of_peerings = links.flaws.into_iter().chain(links.waits);
+        let wrong = binding::wrong_default(world.ledger.networks(), name, &vpc.spec);
+        let elsewhere = binding::elsewhere(name, &vpc.spec, &vpcs_of);
+        let of_others = of_peerings.chain(wrong).chain(elsewhere);
         let facts = Facts {
-            refusal: None,
-            flaws: flaw::told(&vpc_flaws(&vpc.spec, of_peerings)),
+            refusal: world.set_aside.get(&Whose::Vpc(name.clone())).cloned(),
+            flaws: flaw::told(&vpc_flaws(&vpc.spec, of_others)),
             waits: hold::vpc_waits(world, vpc),
             ignored: without_effect(vpc),
             generation: vpc.metadata.generation,
@@ -165,7 +180,7 @@ pub fn vips(world: &World, now: Timestamp) -> Vec<(Arc<Vip>, VipStatus)> {
     let now = now.to_string();
     let wanted = |(name, vip): (&String, &Arc<Vip>)| {
         let refusal = match vips::held(world, vip) {
-            Some(_) => None,
+            Some(_) => world.set_aside.get(&Whose::Holder(VmKey::of_vip(name))).cloned(),
             None if hold::is_leaving(&vip.metadata) => Some("it is being deleted".to_owned()),
             None => Some(world.refused_vips.get(name)?.clone()),
         };
@@ -185,10 +200,10 @@ pub fn vips(world: &World, now: Timestamp) -> Vec<(Arc<Vip>, VipStatus)> {
 }
 
 /// The entries of a Vpc's lists that are not in force.
-fn vpc_flaws(spec: &VpcSpec, of_peerings: impl Iterator<Item = Flaw>) -> Vec<Flaw> {
+fn vpc_flaws(spec: &VpcSpec, of_others: impl Iterator<Item = Flaw>) -> Vec<Flaw> {
     let (_, mut flaws) = routes::static_routes(spec);
     flaws.extend(routes::policies(spec).1);
-    flaws.extend(of_peerings);
+    flaws.extend(of_others);
     flaws
 }
 
@@ -253,11 +268,15 @@ fn conditions(old: &[Condition], facts: Facts, now: &str) -> Vec<Condition> {
             one(condition::READY, true, "InForce", ""),
             one(condition::ERROR, false, "NoError", ""),
         ],
-        (Some(why), _) => vec![
-            one(condition::VALIDATED, false, "ValidateLogicalSwitchFailed", why),
-            one(condition::READY, false, "ValidateLogicalSwitchFailed", why),
-            one(condition::ERROR, true, "ValidateLogicalSwitchFailed", why),
-        ],
+        (Some(why), flaws) => {
+            // What else there is to mend.
+            let all = [why].into_iter().chain(flaws).collect::<Vec<_>>().join("; ");
+            vec![
+                one(condition::VALIDATED, false, "ValidateLogicalSwitchFailed", &all),
+                one(condition::READY, false, "ValidateLogicalSwitchFailed", &all),
+                one(condition::ERROR, true, "ValidateLogicalSwitchFailed", &all),
+            ]
+        }
     };
     if let Some(waits) = waits {
         wanted.push(one(condition::DELETION_BLOCKED, true, "InUse", &waits));
@@ -297,6 +316,14 @@ mod tests {
         let old = status(Some("it overlaps"));
         assert!(news(&old, &status(Some("it overlaps"))).is_none());
         assert!(news(&old, &status(Some("no vpc"))).is_some());
+    }
+
+    #[test]
+    fn what_else_is_wrong_with_an_object_is_told_beside_why_it_is_not_in_force() {
+        let conditions = conditions_of(Some("it overlaps"), Some("spec.vips[0] is \"x\""));
+        let message = "it overlaps; spec.vips[0] is \"x\"";
+        let not_in_force = |one: &&Condition| one.r#type != condition::FIELDS_WITHOUT_EFFECT;
+        assert!(conditions.iter().filter(not_in_force).all(|one| one.message == message));
     }
 
     #[test]

@@ -35,6 +35,7 @@ use crate::hold;
 use crate::ledger::{AddressError, Claimant, VmKey};
 use crate::lenders;
 use crate::machine::{self, Trouble};
+use crate::rows::Whose;
 use crate::world::World;
 
 /// What a Vip holds, in its own name or under an earlier uid of it.
@@ -120,7 +121,7 @@ impl From<VipError> for Refusal {
 }
 
 fn claim(world: &mut World, vip: &Vip, now: Seconds) -> Result<(), Refusal> {
-    let asked = understand(world.ledger.networks(), &world.refused, vip)?;
+    let asked = understand(world, world.ledger.networks(), &world.refused, vip)?;
     let claimant = lent::claimant(vip);
     // What it had before the ledger lost it.
     let status = vip.status.clone().unwrap_or_default();
@@ -198,14 +199,14 @@ pub(crate) fn lent_to(port: &Claimant) -> String {
     )
 }
 
-/// Every virtual port there should be: by subnet and address, its name.
-#[must_use]
-pub fn virtual_ports(world: &World) -> BTreeMap<(String, IpAddr), String> {
+/// Every virtual port there should be: by subnet and address, whose it is and its name.
+fn virtual_ports(world: &World) -> BTreeMap<(String, IpAddr), (Whose, String)> {
     let mut ports = BTreeMap::new();
     for network in world.ledger.networks().values() {
         let subnet = &network.name;
         ports.extend(network.vips.iter().map(|address| {
-            ((subnet.clone(), *address), names::subnet_vip(subnet, &address.to_string()))
+            let name = names::subnet_vip(subnet, &address.to_string());
+            ((subnet.clone(), *address), (Whose::Subnet(subnet.clone()), name))
         }));
     }
     for (name, vip) in world.vips.iter().filter(|(_, vip)| vip.spec.r#type.is_empty()) {
@@ -214,7 +215,8 @@ pub fn virtual_ports(world: &World) -> BTreeMap<(String, IpAddr), String> {
             continue;
         }
         for (at, address) in addresses.into_iter().enumerate() {
-            ports.insert((subnet.clone(), address), names::vip_port(name, at));
+            let whose = Whose::Holder(VmKey::of_vip(name));
+            ports.insert((subnet.clone(), address), (whose, names::vip_port(name, at)));
         }
     }
     ports
@@ -222,17 +224,19 @@ pub fn virtual_ports(world: &World) -> BTreeMap<(String, IpAddr), String> {
 
 /// The rows of the virtual ports, or of those alone that `which` names.
 #[must_use]
-pub fn rows(world: &World, which: Option<&BTreeSet<(String, IpAddr)>>) -> Desired {
-    let mut desired = Desired::default();
-    for ((subnet, address), name) in virtual_ports(world) {
+pub fn rows(world: &World, which: Option<&BTreeSet<(String, IpAddr)>>) -> Vec<(Whose, Desired)> {
+    let mut rows = Vec::new();
+    for ((subnet, address), (whose, name)) in virtual_ports(world) {
         let place = (subnet, address);
         if which.is_some_and(|which| !which.contains(&place)) {
             continue;
         }
         let parents = world.carriers.ports(&place);
-        desired.ports.insert(name, PortWant::virtual_ip(&place.0, address, &parents));
+        let port = PortWant::virtual_ip(&place.0, address, &parents);
+        let ports = [(name, port)].into();
+        rows.push((whose, Desired { ports, ..Desired::default() }));
     }
-    desired
+    rows
 }
 
 /// Whether a sweep must leave this port alone: it may be of a Vip of which nobody can

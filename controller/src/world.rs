@@ -32,7 +32,9 @@ use crate::ledger::{Ledger, VmKey};
 use crate::lost::{self, Heartbeats};
 use crate::migration;
 use crate::network::NetworkError;
+use crate::port_names::Objects;
 use crate::reserved::Reserved;
+use crate::rows::Whose;
 use crate::shelf::{Change, Seen, Shelf};
 use crate::unended::Unended;
 use crate::vips::Carriers;
@@ -120,6 +122,8 @@ pub struct World {
     pub refused: BTreeMap<String, NetworkError>,
     /// What is in force of each subnet.
     accepted: BTreeMap<String, SubnetSpec>,
+    /// Vpcs, Subnets and Vips whose rows OVN does not have as they are wanted, and why.
+    pub set_aside: BTreeMap<Whose, String>,
     /// IPPools that are not in force as written, and why.
     pub refused_pools: BTreeMap<String, Flaw>,
     blocks_synced: bool,
@@ -169,6 +173,7 @@ impl World {
             selecting: BTreeMap::new(),
             refused: BTreeMap::new(),
             accepted: BTreeMap::new(),
+            set_aside: BTreeMap::new(),
             refused_pools: BTreeMap::new(),
             blocks_synced: false,
             agenda: Agenda::default(),
@@ -621,6 +626,20 @@ impl World {
     }
 }
 
+impl Objects for World {
+    fn vpcs(&self) -> &Shelf<String, Vpc> {
+        &self.vpcs
+    }
+
+    fn vips(&self) -> &Shelf<String, Vip> {
+        &self.vips
+    }
+
+    fn guest(&self, port: &str) -> Option<VmKey> {
+        ip_key(self.ips.get(&port.to_owned())?)
+    }
+}
+
 /// Whether a Vpc or Subnet must be understood anew: it says something else, is
 /// being deleted, or somebody took our finalizer off.
 fn is_news<K: Resource, S: PartialEq>(
@@ -699,7 +718,7 @@ const OF_NOBODY: &str =
     "spec.podName is empty: write the name of the VM that the address is for, and its namespace";
 
 /// The VM that an IP object is of, or the node.
-fn ip_key(ip: &Ip) -> Option<VmKey> {
+pub(crate) fn ip_key(ip: &Ip) -> Option<VmKey> {
     let crds::kubeovn::IpSpec { namespace, pod_name, .. } = &ip.spec;
     if namespace.is_empty() && ip.name_any() == names::node_port(pod_name) {
         return Some(VmKey::of_node(pod_name));

@@ -19,7 +19,7 @@ pub use count::Count;
 pub use fixed::{FixedField, fixed_fields};
 pub use ip::{Ip, IpSpec};
 pub use ip_pool::{IpPool, IpPoolSpec, IpPoolStatus};
-pub use limits::{Limit, limits, most};
+pub use limits::{LONGEST_MATCH, LONGEST_TABLE, Limit, limits, most};
 pub use subnet::{
     Subnet, SubnetAcl, SubnetNatRule, SubnetNatRuleMatch, SubnetNatRuleStatus, SubnetSpec,
     SubnetStatus, U2oFeatures,

@@ -14,6 +14,21 @@ use sha2::{Digest, Sha256};
 /// The provider of a subnet that serves a VM's first network.
 pub const DEFAULT_PROVIDER: &str = "ovn";
 
+/// Whether an object of Kubernetes may be named so (RFC 1123): labels of lower-case
+/// letters, digits and hyphens, with dots between, of 253 bytes at most.
+#[must_use]
+pub fn is_object_name(text: &str) -> bool {
+    let is_alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let is_label = |label: &[u8]| {
+        label.iter().all(|byte| is_alphanumeric(byte) || *byte == b'-')
+            && [label.first(), label.last()].iter().all(|end| end.is_some_and(is_alphanumeric))
+    };
+    text.len() <= LONGEST_NAME && text.as_bytes().split(|byte| *byte == b'.').all(is_label)
+}
+
+/// Longest name of an object, in bytes.
+pub const LONGEST_NAME: usize = 253;
+
 /// The provider whose subnets serve a network of a VM in `namespace`: `ovn` for the pod
 /// network, `<nad>.<namespace>.ovn` for an attachment, which is named as KubeVirt has
 /// it: `<nad>` or `<namespace>/<nad>`.
@@ -195,6 +210,17 @@ mod tests {
     fn the_default_provider_is_not_part_of_a_port_name() {
         assert_eq!(port("web", "default", "ovn"), "web.default");
         assert_eq!(port("web", "default", "net2.default.ovn"), "web.default.net2.default.ovn");
+    }
+
+    #[test]
+    fn an_object_has_a_name_of_labels() {
+        let longest = ["a"; 127].join(".");
+        for name in ["a", "net2.default.ovn", "0-9", longest.as_str()] {
+            assert!(is_object_name(name), "{name}");
+        }
+        for name in ["", "A", "a..b", "-a", "a-", "a b", "a\0", &format!("{longest}.a")] {
+            assert!(!is_object_name(name), "{name:?}");
+        }
     }
 
     #[test]

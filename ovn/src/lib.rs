@@ -40,6 +40,7 @@
 //! [`Transaction::durable`]: ovsdb::Transaction::durable
 //! [`TransactError::Conflict`]: ovsdb::TransactError::Conflict
 
+pub mod apart;
 pub mod nb;
 pub mod ovsdb;
 pub mod plan;

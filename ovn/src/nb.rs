@@ -54,7 +54,7 @@ pub use router::{LogicalRouter, RouterWant};
 pub use router_port::{LogicalRouterPort, RouterPortWant};
 pub use static_route::{StaticRoute, StaticRouteWant};
 pub use switch::{LogicalSwitch, SwitchWant};
-pub use want::{Desired, Ours, ours};
+pub use want::{Clash, Desired, Ours, ours};
 
 /// The database's name.
 pub const DATABASE: &str = "OVN_Northbound";

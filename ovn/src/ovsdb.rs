@@ -159,12 +159,17 @@ impl Client {
     /// Does it all or nothing; the results are those of the operations, in order.
     ///
     /// When this returns `Ok`, the replica contains the effect. An empty transaction
-    /// is not sent. Where the session is not up this fails at once; see
+    /// is not sent, and one with a text that no server takes is refused here, as the session
+    /// would end over it. Where the session is not up this fails at once; see
     /// [`TransactError`] for what a caller does about each failure. Dropping the
     /// future does not take the transaction back.
     pub async fn transact(&self, transaction: Transaction) -> Result<Vec<OpResult>, TransactError> {
         if transaction.is_empty() {
             return Ok(Vec::new());
+        }
+        if let Some(text) = transaction.unspeakable() {
+            let details = format!("{:?} holds a NUL, which no string may", net::shown(text));
+            return Err(transaction::rejected("syntax error", &details));
         }
         let (answer, answered) = oneshot::channel();
         let command = Command { transaction, answer };

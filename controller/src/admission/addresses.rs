@@ -12,7 +12,8 @@ use crate::decide::{has_owner, reservation_flaws};
 use crate::flaw::Flaw;
 use crate::ledger::VmKey;
 use crate::network::Network;
-use crate::{pools, vips};
+use crate::world::ip_key;
+use crate::{notices, pools, port_names, vips};
 
 /// Addresses of a field that are looked at: nobody has more than one of each family.
 const FEW: usize = 3;
@@ -31,7 +32,7 @@ pub(super) fn vip(index: &Index, vip: &Vip) -> Findings {
     if let Some(given) = known.filter(|status| !status.mac.is_empty()) {
         flaws.extend(vips::given_otherwise(&vip.spec, given));
     }
-    let asked = match vips::understand(index.networks(), index.refused(), vip) {
+    let asked = match vips::understand(index, index.networks(), index.refused(), vip) {
         Ok(asked) => asked,
         Err(error) if error.waits => return Findings { flaws, ..Findings::waiting(error.message) },
         Err(error) => return Findings { flaws, ..Findings::refused(error.message) },
@@ -80,6 +81,12 @@ pub(super) fn reservation(index: &Index, ip: &Ip) -> Findings {
             Taken::ForGood(why) => found.flaws.push(Flaw::new(field.to_owned(), value, why)),
             Taken::ForNow(why) => found.waits.push(told(field, value, why)),
         }
+    }
+    found.waits.extend(notices::of_ip(ip));
+    let (name, key) = (ip.name_any(), ip_key(ip).unwrap_or(whose));
+    if let Some(owner) = port_names::other(index, index.networks(), &key, &name) {
+        let why = format!("the name {name:?} is that of {owner}: create the object under another");
+        found.refusal = Some(why);
     }
     if network.is_none() {
         let advice = "no Subnet of that name is in force: create it, or name another";

@@ -29,6 +29,7 @@ use crate::ledger::VmKey;
 use crate::namespaces;
 use crate::network::{Network, NetworkError};
 use crate::pools;
+use crate::port_names::{self, Objects};
 use crate::request::{Known as KnownPorts, Offer};
 use crate::reserved::Reserved;
 use crate::shelf::{Change, Seen, Shelf};
@@ -252,8 +253,9 @@ impl Index {
             self.refused.insert(name.to_owned(), NetworkError::Unreadable);
         }
         if old.is_some() {
-            let waits =
-                |(_, why): &(&String, &NetworkError)| matches!(why, NetworkError::Overlap { .. });
+            let waits = |(_, why): &(&String, &NetworkError)| {
+                matches!(why, NetworkError::Overlap { .. } | NetworkError::NameTaken { .. })
+            };
             let waiting = self.refused.iter().filter(waits);
             let waiting: Vec<_> =
                 waiting.filter_map(|(name, _)| self.subnets.get(name).cloned()).collect();
@@ -265,6 +267,10 @@ impl Index {
         let name = subnet.name_any();
         let parsed = Network::parse(subnet).and_then(|network| {
             network.conflict(self.overlapping(&network)).map_or(Ok(network), Err)
+        });
+        let parsed = parsed.and_then(|network| {
+            let was = was_ready(subnet);
+            port_names::conflict(self, &self.networks, &network, was).map_or(Ok(network), Err)
         });
         match parsed {
             Ok(mut network) => {
@@ -353,6 +359,20 @@ impl Index {
     /// The Subnet of this name.
     pub(super) fn subnet(&self, name: &str) -> Option<&Subnet> {
         self.subnets.get(&name.to_owned()).map(|subnet| &**subnet)
+    }
+}
+
+impl Objects for Index {
+    fn vpcs(&self) -> &Shelf<String, Vpc> {
+        &self.vpcs
+    }
+
+    fn vips(&self) -> &Shelf<String, Vip> {
+        &self.vips
+    }
+
+    fn guest(&self, port: &str) -> Option<VmKey> {
+        self.ports.get(port)?.vm.clone()
     }
 }
 

@@ -11,6 +11,8 @@ use crate::decide::is_made_by_hand;
 use crate::dhcp;
 use crate::flaw::Flaw;
 use crate::ledger::VmKey;
+use crate::notices;
+use crate::port_names;
 use crate::request::{self, Asker, Lender, Request, requests};
 use crate::vips;
 
@@ -34,7 +36,9 @@ pub(super) fn instance(index: &Index, instance: &VirtualMachineInstance) -> Find
     let (name, namespace) = (instance.name_any(), instance.namespace().unwrap_or_default());
     let annotations = instance.annotations();
     let asker = Asker { name: &name, namespace: &namespace, annotations, spec: &instance.spec };
-    asked(index, asker, instance.metadata.uid.as_deref())
+    let mut found = asked(index, asker, instance.metadata.uid.as_deref());
+    found.waits.extend(notices::of_instance(instance));
+    found
 }
 
 /// What is wrong with the networks that are asked for, and with what guests hear there.
@@ -54,6 +58,13 @@ fn networks(index: &Index, asker: Asker<'_>, uid: Option<&str>) -> Findings {
         }
         Err(error) => return Findings::refused(error),
     };
+    let key = VmKey { namespace: asker.namespace.to_owned(), name: asker.name.to_owned() };
+    let named = asked
+        .iter()
+        .find_map(|request| port_names::of_request(index, index.networks(), &key, request));
+    if let Some(why) = named {
+        return Findings::refused(why);
+    }
     let taken = asked.iter().flat_map(|request| taken_of(index, asker, request));
     let (mut refusal, mut waits) = Taken::sorted(taken);
     let lent = |request| claims::of_request(index, asker.namespace, request);

@@ -10,14 +10,20 @@ use super::{Findings, Index};
 use crate::egress::JOIN;
 use crate::ledger::Claimant;
 use crate::network::{self, Network, NetworkError};
-use crate::{hold, namespaces, peering, routes};
+use crate::{binding, hold, namespaces, peering, port_names, routes};
 
 pub(super) fn vpc(index: &Index, vpc: &Vpc) -> Findings {
     let mut flaws = routes::static_routes(&vpc.spec).1;
     flaws.extend(routes::policies(&vpc.spec).1);
-    let links = peering::links(index.networks(), &index.vpcs, &vpc.name_any(), &vpc.spec);
+    let links = peering::links(index, index.networks(), &vpc.name_any(), &vpc.spec);
     flaws.extend(links.flaws);
-    let waits = links.waits.iter().map(ToString::to_string).collect();
+    flaws.extend(binding::wrong_default(index.networks(), &vpc.name_any(), &vpc.spec));
+    // Which of two has them may be changed on either.
+    let elsewhere = match vpc.spec.namespaces.as_slice() {
+        [] => Vec::new(),
+        _ => binding::elsewhere(&vpc.name_any(), &vpc.spec, &binding::vpcs_of(&index.vpcs)),
+    };
+    let waits = links.waits.iter().chain(&elsewhere).map(ToString::to_string).collect();
     Findings { flaws, waits, ..Findings::default() }
 }
 
@@ -31,7 +37,9 @@ pub(super) fn subnet(index: &Index, subnet: &Subnet) -> Findings {
     flaws.extend(namespaces::unlisted(&subnet.spec, vpc));
     let refusal = stands_in_the_way(index, &network).map(|error| error.to_string());
     let waits = waits_for(index, &network).map(|error| error.to_string());
-    let waits = waits.into_iter().chain(moves(index, &network));
+    let other = binding::other_default(index.networks().values(), &network);
+    let other = other.map(|other| binding::second_default(other).to_string());
+    let waits = waits.into_iter().chain(moves(index, &network)).chain(other);
     Findings { refusal, flaws, waits: waits.collect() }
 }
 
@@ -67,7 +75,9 @@ fn stands_in_the_way(index: &Index, network: &Network) -> Option<NetworkError> {
         return Some(why);
     }
     // One that goes makes room.
-    network.conflict(index.overlapping(network).filter(|other| !other.leaving))
+    let overlaps = network.conflict(index.overlapping(network).filter(|other| !other.leaving));
+    let was = index.networks().get(&network.name).is_some_and(|one| one.vpc == network.vpc);
+    overlaps.or_else(|| port_names::conflict(index, index.networks(), network, was))
 }
 
 /// What it waits for.

@@ -9,14 +9,18 @@ use kube::ResourceExt as _;
 use net::{MacAddr, names};
 
 use crate::hold;
+use crate::ledger::VmKey;
 use crate::request::Known;
 use crate::shelf::Seen;
+use crate::world::ip_key;
 
 /// What an IP object says of its port.
 #[derive(Debug)]
 pub(super) struct Port {
     mac: Option<MacAddr>,
     pub(super) subnet: Box<str>,
+    /// The VM or node that it is of, or reserved for.
+    pub(super) vm: Option<VmKey>,
     pub(super) whose: Whose,
     /// Which network of its VM has it, where that does not follow from its name.
     network: Option<Box<str>>,
@@ -69,7 +73,8 @@ impl Ports {
         };
         let subnet = ip.spec.subnet.as_str().into();
         let network = ip.annotations().get(NETWORK).map(|network| network.as_str().into());
-        self.by_name.insert(name, Port { mac, subnet, whose, network });
+        let vm = ip_key(ip);
+        self.by_name.insert(name, Port { mac, subnet, vm, whose, network });
     }
 
     fn remove(&mut self, name: &str) {

@@ -130,7 +130,7 @@ fn derived(claimant: &Claimant, network: &Network, attempt: u32) -> MacAddr {
 }
 
 /// Who has this MAC in the VPC of `network`, other than `port`.
-fn holder(world: &World, network: &Network, mac: MacAddr, port: &str) -> Option<String> {
+pub(super) fn holder(world: &World, network: &Network, mac: MacAddr, port: &str) -> Option<String> {
     if is_routers(world.subnets.get(&network.name).map(|subnet| &**subnet), network, mac) {
         return Some(gateway_of(network));
     }

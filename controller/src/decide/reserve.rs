@@ -8,13 +8,14 @@ use crds::annotations;
 use crds::kubeovn::Ip;
 use ipam::Seconds;
 use kube::ResourceExt as _;
-use net::{MacAddr, listed};
+use net::{MacAddr, listed, names};
 
-use super::claimant;
+use super::{claimant, mac};
 use crate::flaw::{Flaw, told};
 use crate::hold;
 use crate::ledger::{AddressError, Claimant, VmKey};
 use crate::network::Network;
+use crate::port_names;
 use crate::world::World;
 
 /// Addresses of a field that are looked at: one that names more than one of a family
@@ -27,8 +28,7 @@ pub(super) fn reserve(world: &mut World, key: &VmKey, now: Seconds) {
     let names: Vec<_> = world.ips_of(key).map(|ip| ip.name_any()).collect();
     names.iter().for_each(|name| drop(world.unreserved.remove(name)));
     for (ip, reservation, named) in open_reservations(world, key) {
-        let network = world.ledger.networks().get(&ip.spec.subnet);
-        let refused = match told(&flaws(&ip, network)) {
+        let refused = match wrong(world, key, &ip) {
             Some(wrong) => Some(wrong),
             None => match world.ledger.claim(&ip.spec.subnet, &reservation, &named, now) {
                 // It is asked for again; a subnet that is there says itself why it is not ready.
@@ -43,6 +43,26 @@ pub(super) fn reserve(world: &mut World, key: &VmKey, now: Seconds) {
             world.unreserved.insert(ip.name_any(), why);
         }
     }
+}
+
+/// Why this object can reserve nothing for `key`, whoever holds its addresses.
+fn wrong(world: &World, key: &VmKey, ip: &Ip) -> Option<String> {
+    let networks = world.ledger.networks();
+    let network = networks.get(&ip.spec.subnet);
+    let name = ip.name_any();
+    let taken = || {
+        let mac = ip.spec.mac_address.trim().parse().ok()?;
+        let holder = mac::holder(world, network?, mac, &name)?;
+        // Of two reservations neither has it yet.
+        let has = world.ips.get(&holder).is_none_or(|other| has_owner(other));
+        let told = || Flaw::new("macAddress".to_owned(), mac, mac::used_by(mac, &holder));
+        has.then(|| told().to_string())
+    };
+    let other = || {
+        let owner = port_names::other(world, networks, key, &name)?;
+        Some(format!("the name {name:?} is that of {owner}: create the object under another"))
+    };
+    told(&flaws(ip, network)).or_else(taken).or_else(other)
 }
 
 /// What of the addresses and the MAC that an IP object names cannot be, whoever holds what.
@@ -61,7 +81,15 @@ pub(crate) fn flaws(ip: &Ip, network: Option<&Network>) -> Vec<Flaw> {
     let is_no_mac = !mac.is_empty() && !mac.parse().is_ok_and(is_one);
     let advice = "write a MAC address of one station, such as 02:00:00:00:00:01";
     let of_mac = is_no_mac.then(|| Flaw::new("macAddress".to_owned(), mac, advice));
-    fields.into_iter().filter_map(of_field).chain(of_mac).collect()
+    let pod = &spec.pod_name;
+    let of_nobody = (!pod.is_empty() && !names::is_object_name(pod)).then(|| {
+        Flaw::new(
+            "podName".to_owned(),
+            pod,
+            "write the name of a VM, of at most 253 letters, digits, hyphens and dots",
+        )
+    });
+    fields.into_iter().filter_map(of_field).chain(of_mac).chain(of_nobody).collect()
 }
 
 /// What to write instead of the first of these addresses that cannot be. More than one
@@ -106,7 +134,7 @@ pub(super) fn reserve_named(world: &mut World, key: &VmKey, now: Seconds) {
         return;
     }
     for (ip, reservation, named) in open_reservations(world, key) {
-        if !flaws(&ip, world.ledger.networks().get(&ip.spec.subnet)).is_empty() {
+        if wrong(world, key, &ip).is_some() {
             continue;
         }
         let _ = world.ledger.claim_named(&ip.spec.subnet, &reservation, &named, now);

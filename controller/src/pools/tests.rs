@@ -36,7 +36,7 @@ fn divided(pools: Vec<IpPool>) -> (Vec<String>, BTreeMap<String, Flaw>) {
 fn a_bad_pool_is_told_with_its_field_and_what_to_do_and_harms_no_other() {
     for (subnet, ips, field, advice) in [
         ("gone", &["10.0.0.5"][..], "spec.subnet is \"gone\"", "create it"),
-        ("s", &[], "spec.ips is", "write addresses of 10.0.0.0/24"),
+        ("s", &[], "spec.ips is", "write an address, a range"),
         ("s", &["10.0.0.5", "ten"], "spec.ips[1] is \"ten\"", "write an address"),
         ("s", &["10.0.0.9..10.0.0.5"], "spec.ips[0]", "the lower address first"),
         ("s", &["10.0.1.5"], "spec.ips[0]", "in 10.0.0.0/24,fd00::/64 of subnet \"s\""),

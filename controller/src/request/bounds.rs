@@ -15,11 +15,19 @@ const LONGEST_LIST: usize = 64 << 10;
 /// The longest of any other, in bytes: a name, a pair of addresses, a word.
 const LONGEST: usize = 1024;
 
+/// Longest name of a VM, in bytes: it is the value of a label on its instance and the
+/// guest's host name (Kubernetes, `validation.LabelValueMaxLength`; RFC 1123).
+const LONGEST_NAME: usize = 63;
+
 /// Whether the template is within bounds.
 ///
 /// # Errors
 /// The first that is not.
 pub(super) fn check(asker: Asker<'_>) -> Result<(), RequestError> {
+    if asker.name.len() > LONGEST_NAME {
+        let (name, length) = (asker.name.to_owned(), asker.name.len());
+        return Err(RequestError::LongName { name, length, most: LONGEST_NAME });
+    }
     let interfaces = asker.spec.domain.devices.interfaces.len();
     for (what, count) in [("networks", asker.spec.networks.len()), ("interfaces", interfaces)] {
         if count > MOST_NETWORKS {

@@ -159,7 +159,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::super::tests::{of, subnets, vm};
-    use super::super::without_effect;
+    use super::super::{Asker, without_effect};
     use super::*;
     use crds::annotations::MULTUS_NETWORKS;
     use crds::kubevirt::VirtualMachine;
@@ -210,21 +210,21 @@ mod tests {
             assert_eq!(requests[3].mac.unwrap().to_string(), "02:00:00:00:00:04");
             assert!(requests[0].addresses.is_empty() && requests[2].addresses.is_empty());
         }
-        assert!(without_effect(&with(list, json!({})), None).is_empty());
+        assert!(without_effect(Asker::from(&with(list, json!({}))), None).is_empty());
     }
 
     #[test]
     fn the_short_form_asks_for_nothing_and_nothing_is_wrong_with_it() {
         let list = "net2@eth1,other/net3,elsewhere";
         assert_eq!(asked(list, json!({})).unwrap().len(), 4);
-        assert_eq!(without_effect(&with(list, json!({})), None), [MULTUS_NETWORKS]);
+        assert_eq!(without_effect(Asker::from(&with(list, json!({}))), None), [MULTUS_NETWORKS]);
     }
 
     #[test]
     fn fields_that_are_not_served_are_named() {
         let list = r#"[{"name": "net2", "ips": ["10.2.0.7"], "bandwidth": {}}]"#;
         let named = [format!("{MULTUS_NETWORKS} [0].bandwidth")];
-        assert_eq!(without_effect(&with(list, json!({})), None), named);
+        assert_eq!(without_effect(Asker::from(&with(list, json!({}))), None), named);
     }
 
     #[test]

@@ -131,7 +131,7 @@ mod tests {
         let requests = of(&vm, &subnets()).unwrap();
         assert_eq!(requests[0].lender, None);
         assert_eq!(requests[1].lender, Some(Lender::Vip("v".to_owned())));
-        assert!(super::super::without_effect(&vm, None).is_empty());
+        assert!(super::super::without_effect(super::super::Asker::from(&vm), None).is_empty());
     }
 
     #[test]

@@ -99,6 +99,9 @@ pub(super) fn providers(
     networks: &[VmNetwork],
     known: &Known,
 ) -> Result<Vec<Providers>, RequestError> {
+    if let Some(refusal) = networks.iter().find_map(no_attachment) {
+        return Err(refusal);
+    }
     let port = |provider: &str| names::port(asker.name, asker.namespace, provider);
     let bases: Vec<_> = networks.iter().map(|one| of_subnet(one, asker.namespace)).collect();
     let named = networks.iter().zip(&bases);
@@ -134,9 +137,23 @@ pub(super) fn providers(
             let (network, provider) = (network.name.clone(), base.clone());
             return Err(RequestError::NoLabel { network, provider });
         }
+        let port = port(&provider);
+        if port.len() > names::LONGEST_NAME {
+            return Err(RequestError::LongPort { network: network.name.clone(), port });
+        }
         all.push(Providers { of_subnet: base.clone(), provider });
     }
     Ok(all)
+}
+
+/// That this network's attachment has a name that none can have: it would be a part of a
+/// port's.
+fn no_attachment(network: &VmNetwork) -> Option<RequestError> {
+    let attachment = &network.multus.as_ref()?.network_name;
+    let mut parts = attachment.splitn(2, '/');
+    let refused = !parts.all(names::is_object_name);
+    let (network, attachment) = (network.name.clone(), attachment.clone());
+    refused.then_some(RequestError::NoAttachment { network, attachment })
 }
 
 /// The provider of the subnets of a network.

@@ -236,7 +236,7 @@ fn two_networks_of_one_attachment_are_two_ports_each_with_its_annotations() {
             assert_eq!(request.subnet, "s3");
         }
         assert!(!requests[0].leave.unguarded && requests[1].leave.unguarded);
-        let unused = without_effect(&vm, None);
+        let unused = without_effect(Asker::from(&vm), None);
         assert_eq!(unused, ["net2.default.ovn.c.kubernetes.io/port_security"]);
     }
 }
@@ -286,7 +286,7 @@ fn an_attachments_address_and_mac_may_be_named_by_interface() {
     let requests = of(&vm, &subnets()).unwrap();
     assert_eq!(requests[1].addresses, ["10.2.0.7".parse::<IpAddr>().unwrap()]);
     assert_eq!(requests[1].mac.unwrap().to_string(), "02:00:00:00:00:07");
-    assert!(without_effect(&vm, None).is_empty());
+    assert!(without_effect(Asker::from(&vm), None).is_empty());
 }
 
 #[test]
@@ -299,7 +299,7 @@ fn what_multus_list_says_of_others_and_asks_nothing_for_is_in_nobodys_way() {
     }));
     let requests = of(&vm, &subnets()).unwrap();
     assert_eq!(requests[1].mac.unwrap().to_string(), "02:00:00:00:00:07");
-    assert_eq!(without_effect(&vm, None), ["k8s.v1.cni.cncf.io/networks [0]"]);
+    assert_eq!(without_effect(Asker::from(&vm), None), ["k8s.v1.cni.cncf.io/networks [0]"]);
 }
 
 #[test]
@@ -321,7 +321,7 @@ fn annotations_without_effect_are_named_and_those_of_others_are_not() {
         "vm.kubevirt.io/os": "linux",
     }));
     assert_eq!(
-        without_effect(&vm, None),
+        without_effect(Asker::from(&vm), None),
         [
             "k8s.v1.cni.cncf.io/networks",
             "net2.default.kubernetes.io/ip_address.third",

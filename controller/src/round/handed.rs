@@ -10,9 +10,9 @@ use tracing::{info, warn};
 
 use super::late::{Answer, Write, Written};
 use super::{Rounds, STARTING_UNSEEN};
-use crate::decide::Decision;
+use crate::decide::{Alone, Decision};
 use crate::ledger::VmKey;
-use crate::machine;
+use crate::machine::{self, Trouble};
 use crate::warning::Warning;
 use crate::world::node_of;
 
@@ -108,6 +108,34 @@ impl Rounds {
         let mut written = VirtualMachine::clone(vm);
         written.status = Some(status);
         Say::Now(Box::new(written), news)
+    }
+
+    /// Has those who are kept from their place by what a write of the round came to say
+    /// so, and looks at them again later, each time after a longer while. Returns what is
+    /// to be written of instances without a VM.
+    pub(super) fn tell_barred(
+        &mut self,
+        barred: Vec<(VmKey, Trouble)>,
+        now: Timestamp,
+    ) -> Vec<Decision> {
+        let mut alone = Vec::new();
+        for (vm, trouble) in barred {
+            warn!(%vm, reason = trouble.reason, message = trouble.message, "A port is not there");
+            let mut decision = Decision::nothing_for(vm.clone());
+            let instance = self.world.instances.get(&vm);
+            if self.world.machines.meta(&vm).is_some() {
+                decision.trouble = Some(trouble);
+                if let Say::Now(machine, news) = self.say(&decision, now) {
+                    self.world.agenda.begin(vm.clone(), None);
+                    self.late.hand_over(vm.clone(), Write::Status(machine, news));
+                }
+            } else if instance.is_some_and(|one| node_of(one).is_none()) {
+                decision.alone = Some(Alone::Waits(trouble));
+                alone.push(decision);
+            }
+            self.fail(vm);
+        }
+        alone
     }
 
     /// Waits for the next write to be answered, and takes in what came of it.

@@ -12,6 +12,7 @@ use crds::kubeovn::Ip;
 use futures::StreamExt as _;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Resource as _, ResourceExt as _};
+use net::shown;
 use serde_json::json;
 use tracing::warn;
 
@@ -19,17 +20,21 @@ use super::{PARALLEL_WRITES, Rounds, gone_is_fine};
 use crate::MANAGER;
 use crate::decide::{Decision, owned_by};
 use crate::ledger::VmKey;
+use crate::machine::{self, Trouble};
 use crate::warning::Warning;
 use crate::{hold, objects};
 
 impl Rounds {
     /// Makes IP objects say what the ledger says. Returns the VMs for which that
-    /// failed.
-    pub(super) async fn write_ips(&mut self, decisions: &[Decision]) -> HashSet<VmKey> {
-        let mut failed = self.put_ips(decisions).await;
+    /// failed, and those whose objects the API refuses, with what it says.
+    pub(super) async fn write_ips(
+        &mut self,
+        decisions: &[Decision],
+    ) -> (HashSet<VmKey>, Vec<(VmKey, Trouble)>) {
+        let (mut failed, refused) = self.put_ips(decisions).await;
         failed.extend(self.delete_ips(decisions).await);
         self.tell_reservations(decisions).await;
-        failed
+        (failed, refused)
     }
 
     /// Writes on IP objects that people made why they reserve nothing, or that they do.
@@ -69,7 +74,7 @@ impl Rounds {
         self.warn(warnings).await;
     }
 
-    async fn put_ips(&mut self, decisions: &[Decision]) -> HashSet<VmKey> {
+    async fn put_ips(&mut self, decisions: &[Decision]) -> (HashSet<VmKey>, Vec<(VmKey, Trouble)>) {
         let api: Api<Ip> = Api::all(self.edge.client.clone());
         let mut wanted = Vec::new();
         for decision in decisions {
@@ -86,12 +91,12 @@ impl Rounds {
             }
         }
         let writes = wanted.into_iter().map(|(vm, have, want)| {
-            let api = &api;
-            async move { (vm, put(api, have.as_deref(), want).await, have) }
+            let (api, name) = (&api, want.name_any());
+            async move { (vm, name, put(api, have.as_deref(), want).await, have) }
         });
         let mut writes = futures::stream::iter(writes).buffer_unordered(PARALLEL_WRITES);
-        let (mut failed, mut warnings) = (HashSet::new(), Vec::new());
-        while let Some((vm, outcome, have)) = writes.next().await {
+        let (mut failed, mut refused, mut warnings) = (HashSet::new(), Vec::new(), Vec::new());
+        while let Some((vm, name, outcome, have)) = writes.next().await {
             self.edge.metrics.api_writes.inc();
             match outcome {
                 Ok(ip) => {
@@ -100,13 +105,16 @@ impl Rounds {
                 }
                 Err(error) => {
                     warn!(%vm, %error, "An IP object was not written");
-                    failed.insert(vm);
+                    match refusal(&name, &error) {
+                        Some(trouble) => refused.push((vm, trouble)),
+                        None => drop(failed.insert(vm)),
+                    }
                 }
             }
         }
         drop(writes);
         self.warn(warnings).await;
-        failed
+        (failed, refused)
     }
 
     async fn delete_ips(&mut self, decisions: &[Decision]) -> HashSet<VmKey> {
@@ -160,6 +168,19 @@ async fn put(api: &Api<Ip>, have: Option<&Ip>, want: Ip) -> Result<Ip, kube::Err
     // So that a webhook knows it for ours.
     let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
     api.patch(&name, &params, &Patch::Merge(patch)).await
+}
+
+/// What a VM is told whose IP object the API refuses. What trying again may mend is not
+/// told: somebody else's write in between, a server that is busy or away.
+fn refusal(name: &str, error: &kube::Error) -> Option<Trouble> {
+    let kube::Error::Api(status) = error else { return None };
+    let for_good =
+        (400..500).contains(&status.code) && ![404, 408, 409, 429].contains(&status.code);
+    let said = shown(&status.message);
+    for_good.then(|| Trouble {
+        reason: machine::IP_REFUSED,
+        message: format!("the API refuses IP object {name:?} of its port: {said}"),
+    })
 }
 
 /// Deletes this very object, not a successor of the same name.

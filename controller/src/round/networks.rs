@@ -20,7 +20,7 @@ use crds::kubeovn::{Ip, IpPool, Subnet, Vip, Vpc};
 use super::{PARALLEL_WRITES, REPAIR_AFTER, Rounds, STATUS_EVERY, is_not_found};
 use crate::network::NetworkError;
 use crate::warning::Warning;
-use crate::{hold, status};
+use crate::{hold, notices, status};
 
 impl Rounds {
     /// Puts the finalizer on what is in force, Vpcs before their Subnets and both
@@ -121,7 +121,16 @@ impl Rounds {
             self.world.put_pool(pool);
         }
         warnings.extend(self.write_vip_statuses(now).await);
+        warnings.extend(self.notices());
         self.warn(warnings).await;
+    }
+
+    /// What objects without conditions are to be told, and were not yet.
+    fn notices(&mut self) -> Vec<Warning> {
+        let all = notices::all(&self.world);
+        let key = |one: &Warning| (one.about.uid.clone(), one.message.clone());
+        let before = std::mem::replace(&mut self.noticed, all.iter().map(key).collect());
+        all.into_iter().filter(|one| !before.contains(&key(one))).collect()
     }
 
     async fn write_vip_statuses(&mut self, now: Timestamp) -> Vec<Warning> {

@@ -5,11 +5,12 @@ use std::net::IpAddr;
 
 use crds::kubeovn::{Vip, VipSpec, VipStatus, most};
 use kube::ResourceExt as _;
-use net::{MacAddr, names};
+use net::MacAddr;
 
 use super::{held, shown};
 use crate::flaw::Flaw;
 use crate::network::{Network, NetworkError};
+use crate::port_names::{self, Objects, Owner};
 use crate::world::World;
 
 /// Types of which the address is reserved and no more.
@@ -45,6 +46,7 @@ impl From<String> for VipError {
 /// # Errors
 /// What its author must change, or what it waits for.
 pub fn understand<'a>(
+    objects: &impl Objects,
     networks: &'a BTreeMap<String, Network>,
     refused_networks: &BTreeMap<String, NetworkError>,
     vip: &Vip,
@@ -56,13 +58,11 @@ pub fn understand<'a>(
         )
         .into());
     }
-    let is_link = |network: &Network| names::switch_side(&network.name, &network.vpc) == name;
-    if let Some(network) = networks.values().find(|network| is_link(network)) {
-        return Err(format!(
-            "the name {name:?} is that of the port between subnet {:?} and its vpc: create the Vip under another",
-            network.name
-        )
-        .into());
+    let others = port_names::owners(objects, networks, &name);
+    if let Some(owner) = others.iter().find(|owner| !matches!(owner, Owner::Vip(_))) {
+        return Err(
+            format!("the name {name:?} is that of {owner}: create the Vip under another").into()
+        );
     }
     let refused = |field: &str, value: &str, advice: &str| {
         Flaw::new(field.to_owned(), value, advice).to_string()

@@ -19,7 +19,7 @@ use kube::ResourceExt as _;
 
 use super::{World, was_ready};
 use crate::network::{Network, NetworkError};
-use crate::{egress, hold, namespaces, pools};
+use crate::{egress, hold, namespaces, pools, port_names};
 
 /// What is in force so far.
 #[derive(Default)]
@@ -61,7 +61,10 @@ impl World {
         while std::mem::take(&mut edited) {
             waiting.retain(|subnet| {
                 let name = subnet.name_any();
-                match self.understand(subnet, &in_force, &held) {
+                let understood = self.understand(subnet, &in_force, &held).and_then(|network| {
+                    self.unless_named(network, &in_force.networks, subnet)
+                });
+                match understood {
                     Ok(network) => {
                         in_force.put(network);
                         self.refused.remove(&name);
@@ -212,6 +215,18 @@ impl World {
     #[must_use]
     pub fn accepted(&self, name: &str) -> Option<&SubnetSpec> {
         self.accepted.get(name)
+    }
+
+    /// This network, unless a port of it would have another's name.
+    fn unless_named(
+        &self,
+        network: Network,
+        in_force: &BTreeMap<String, Network>,
+        subnet: &Subnet,
+    ) -> Result<Network, NetworkError> {
+        let before = self.ledger.networks().get(&network.name);
+        let was = before.map_or_else(|| was_ready(subnet), |was| was.vpc == network.vpc);
+        port_names::conflict(self, in_force, &network, was).map_or(Ok(network), Err)
     }
 
     /// Who else in the cluster has addresses of this network, if anybody does.

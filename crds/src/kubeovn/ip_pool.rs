@@ -33,8 +33,10 @@ use crate::kubevirt::Opaque;
 #[serde(rename_all = "camelCase")]
 pub struct IpPoolSpec {
     /// The subnet whose addresses these are.
+    #[serde(default)]
     pub subnet: String,
     /// Addresses `a`, ranges `a..b`, networks `a/prefix`.
+    #[serde(default)]
     pub ips: Vec<String>,
     /// Namespaces whose VMs on this subnet get their addresses from here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -1,4 +1,4 @@
-//! The most entries of lists: far more than anybody needs, and few enough that whoever
+//! The most entries of lists, and the longest texts: far more than anybody needs, and few enough that whoever
 //! looks at one object never keeps others waiting.
 //!
 //! The definitions say them, and the controller says them of an object that came past
@@ -14,6 +14,11 @@ pub struct Limit {
     /// Entries.
     pub most: usize,
 }
+
+/// Longest `match` of a rule or policy, in bytes.
+pub const LONGEST_MATCH: usize = 8192;
+/// Longest name of a route table, in bytes.
+pub const LONGEST_TABLE: usize = 253;
 
 /// Of what becomes a row each, or a part of one.
 const ROWS: usize = 1024;

@@ -11,7 +11,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 
 use super::fixed::fixed_fields;
-use super::limits::{Limit, limits};
+use super::limits::{LONGEST_MATCH, LONGEST_TABLE, Limit, limits};
 
 /// Longest `cidrBlock` and `gateway`, in bytes: two networks of the longest kind.
 const LONGEST_PAIR: i64 = 100;
@@ -59,28 +59,33 @@ fn vpc(spec: &mut At<'_>) {
     let mut route = spec.field("staticRoutes").each();
     route.field("policy").one_of(&["", "policySrc", "policyDst"]);
     route.field("ecmpMode").one_of(&["", "ecmp_symmetric_reply"]);
-    route.requires(&["cidr", "nextHopIP"]);
+    route.wants("cidr", "write a network such as 10.0.0.0/24, or an address");
+    route.wants("nextHopIP", "write one address");
+    table(&mut route);
     let mut cidr = route.field("cidr");
     cidr.no_longer_than(LONGEST_NETWORK);
     cidr.rule_with(
-        "isCIDR(self) || isIP(self)",
+        "self == '' || isCIDR(self) || isIP(self)",
         &said("cidr", "write a network such as 10.0.0.0/24, or an address"),
     );
     let mut hop = route.field("nextHopIP");
     hop.no_longer_than(LONGEST_ADDRESS);
-    hop.rule_with("isIP(self)", &said("nextHopIP", "write one address"));
+    hop.rule_with("self == '' || isIP(self)", &said("nextHopIP", "write one address"));
 
     let mut policy = spec.field("policyRoutes").each();
     policy.field("priority").between(0, 32_767);
     policy.field("action").one_of(&["allow", "drop", "reroute"]);
-    policy.requires(&["match", "action"]);
-    policy.rule(
-        "self.action != 'reroute' || (has(self.nextHopIP) && self.nextHopIP != '')",
-        "nextHopIP is empty: with action reroute write one address, or several of one family with a comma between",
-    );
+    policy.wants("action", "write allow, drop or reroute");
+    expression(&mut policy);
+    policy.add(ValidationRule {
+        rule: "!has(self.action) || self.action != 'reroute' || (has(self.nextHopIP) && self.nextHopIP != '')".to_owned(),
+        message: Some("nextHopIP is empty: with action reroute write one address, or several of one family with a comma between".to_owned()),
+        field_path: Some(".nextHopIP".to_owned()),
+        ..ValidationRule::default()
+    });
     policy.field("nextHopIP").no_longer_than(LONGEST_HOPS);
     policy.add(ValidationRule {
-        rule: "self.action != 'reroute' || !has(self.nextHopIP) || self.nextHopIP == '' || self.nextHopIP.split(',').all(one, isIP(one.trim()))".to_owned(),
+        rule: "!has(self.action) || self.action != 'reroute' || !has(self.nextHopIP) || self.nextHopIP == '' || self.nextHopIP.split(',').all(one, isIP(one.trim()))".to_owned(),
         message_expression: Some(
             "'nextHopIP is \"' + self.nextHopIP + '\": write one address, or several of one family with a comma between'".to_owned(),
         ),
@@ -89,13 +94,20 @@ fn vpc(spec: &mut At<'_>) {
     });
 
     let mut peering = spec.field("vpcPeerings").each();
-    peering.requires(&["remoteVpc", "localConnectIP"]);
+    peering.wants("remoteVpc", "write the name of another Vpc");
+    peering.wants("localConnectIP", LINK_ADDRESS);
+    let mut remote = peering.field("remoteVpc");
+    remote.no_longer_than(LONGEST_NAME);
+    remote.rule_with(
+        "self == '' || self.matches('^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$')",
+        &said("remoteVpc", "no Vpc has such a name: write that of another Vpc"),
+    );
     let mut local = peering.field("localConnectIP");
     local.no_longer_than(LONGEST_PAIR);
     local.rule_with(
         // Without a loop over many parts, of which there are two at most.
-        "isCIDR(self) || (self.split(',').size() == 2 && isCIDR(self.split(',')[0].trim()) && isCIDR(self.split(',')[1].trim()))",
-        &said("localConnectIP", "write an address with its prefix length, such as 169.254.0.1/30"),
+        "self == '' || isCIDR(self) || (self.split(',').size() == 2 && isCIDR(self.split(',')[0].trim()) && isCIDR(self.split(',')[1].trim()))",
+        &said("localConnectIP", LINK_ADDRESS),
     );
 }
 
@@ -110,18 +122,22 @@ fn subnet(spec: &mut At<'_>) {
     {
         spec.field(list).each().no_longer_than(longest);
     }
-    spec.field("excludeIps").each().matching(RANGE);
+    spec.field("excludeIps").each().rule_with(RANGE, &said("excludeIps", RANGE_ADVICE));
     let mut acl = spec.field("acls").each();
     acl.field("direction").one_of(&["from-lport", "to-lport"]);
     acl.field("priority").between(0, 32_767);
     acl.field("action").one_of(&["allow-related", "allow-stateless", "allow", "drop", "reject"]);
-    acl.requires(&["direction", "match", "action"]);
+    acl.wants("direction", "write from-lport or to-lport");
+    acl.wants("action", "write allow-related, allow-stateless, allow, drop or reject");
+    expression(&mut acl);
+    table(spec);
     let mut exception = spec.field("natOutgoingPolicyRules").each();
     exception.field("action").one_of(&["", "nat", "forward"]);
     for field in ["srcIPs", "dstIPs"] {
         let mut matches = exception.field("match");
         matches.field(field).no_longer_than(LONGEST_LIST);
-        matches.field(field).matching(NETWORKS);
+        let advice = "write addresses and networks of one family with commas between, such as 10.0.0.0/24,10.0.1.5";
+        matches.field(field).rule_with(NETWORKS, &said(field, advice));
     }
     spec.field("vips").each().rule_with("isIP(self.trim())", &said("vips", "write an address"));
     spec.field("allowSubnets").each().rule_with(
@@ -164,13 +180,14 @@ fn subnet(spec: &mut At<'_>) {
 }
 
 fn ip_pool(spec: &mut At<'_>) {
-    spec.field("subnet").no_shorter_than(1);
+    spec.wants("subnet", "write the name of a Subnet");
+    spec.field("subnet").no_longer_than(LONGEST_NAME);
     stays(spec, "IPPool");
-    let ips = spec.field("ips");
-    ips.0.min_items = Some(1);
-    let mut each = ips.each();
-    each.matching(RANGE);
+    let advice = format!("spec.ips is empty: {RANGE_ADVICE}");
+    spec.rule("has(self.ips) && self.ips.size() > 0", &advice);
+    let mut each = spec.field("ips").each();
     each.no_longer_than(LONGEST_RANGE);
+    each.rule_with(RANGE, &said("ips", RANGE_ADVICE));
 }
 
 fn vip(spec: &mut At<'_>) {
@@ -257,11 +274,38 @@ fn address(spec: &mut At<'_>, field: &str, family: u8) {
     );
 }
 
+/// An expression that OVN reads as it stands: without control characters, but for those
+/// between words. The rest of its syntax is the controller's to look at.
+fn expression(of: &mut At<'_>) {
+    of.wants("match", "write an expression such as ip4.src == 10.0.0.0/24");
+    let mut field = of.field("match");
+    field.no_longer_than(i64::try_from(LONGEST_MATCH).unwrap_or(i64::MAX));
+    field.rule_with(
+        "!self.matches('[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f]')",
+        "'match has a control character: write an expression such as ip4.src == 10.0.0.0/24'",
+    );
+}
+
+/// The name of a route table.
+fn table(of: &mut At<'_>) {
+    let mut field = of.field("routeTable");
+    field.no_longer_than(i64::try_from(LONGEST_TABLE).unwrap_or(i64::MAX));
+    field.rule_with(
+        "!self.matches('[\\x00-\\x1f\\x7f]')",
+        "'routeTable has a control character: write a name of printable characters'",
+    );
+}
+
+/// What to write for one side of a link.
+const LINK_ADDRESS: &str = "write an address with its prefix length, such as 169.254.0.1/30";
+
 /// `a`, `a..b` or `a/prefix`, as far as letters go.
-const RANGE: &str = "^ *[0-9A-Fa-f:.]+(/[0-9]{1,3})? *$";
+const RANGE: &str = "self.matches('^ *[0-9A-Fa-f:.]+(/[0-9]{1,3})? *$')";
+const RANGE_ADVICE: &str =
+    "write an address, a range such as 10.0.0.5..10.0.0.9, or a network such as 10.0.0.0/29";
 
 /// The same with commas between.
-const NETWORKS: &str = "^[0-9A-Fa-f:./, ]*$";
+const NETWORKS: &str = "self.matches('^[0-9A-Fa-f:./, ]*$')";
 
 /// What a field says stays; empty says `default`.
 fn same_or(field: &str, default: &str) -> String {
@@ -300,27 +344,26 @@ impl<'a> At<'a> {
         self.0.maximum = Some(most.into());
     }
 
-    fn matching(&mut self, pattern: &str) {
-        self.0.pattern = Some(pattern.to_owned());
-    }
-
     fn no_longer_than(&mut self, bytes: i64) {
         self.0.max_length = Some(bytes);
-    }
-
-    fn no_shorter_than(&mut self, bytes: i64) {
-        self.0.min_length = Some(bytes);
     }
 
     fn at_most(&mut self, entries: i64) {
         self.0.max_items = Some(entries);
     }
 
-    /// A field with a default is never absent, so the default goes.
-    fn requires(&mut self, fields: &[&str]) {
-        fields.iter().for_each(|name| self.field(name).0.default = None);
-        let required = self.0.required.get_or_insert_default();
-        required.extend(fields.iter().map(|field| (*field).to_owned()));
+    /// That a text must not be absent or empty, which a list of required fields would say
+    /// without what to write there. Its default goes: a word that is one of several is
+    /// not to be refused for being the empty one.
+    fn wants(&mut self, field: &str, advice: &str) {
+        self.field(field).0.default = None;
+        self.add(ValidationRule {
+            rule: format!("has(self.{field}) && self.{field} != ''"),
+            message: Some(format!("{field} is empty: {advice}")),
+            field_path: Some(format!(".{field}")),
+            reason: Some("FieldValueRequired".to_owned()),
+            ..ValidationRule::default()
+        });
     }
 
     fn rule(&mut self, rule: &str, message: &str) {

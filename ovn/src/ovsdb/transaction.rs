@@ -244,6 +244,14 @@ impl Transaction {
         self
     }
 
+    /// A text in it that no server takes: ovsdb-server has no NUL in a string, and ends
+    /// the session over one rather than refuse the transaction.
+    pub(super) fn unspeakable(&self) -> Option<&str> {
+        let operations = self.guards.iter().chain(&self.operations);
+        let texts = operations.flat_map(Operation::values).flat_map(Value::texts);
+        texts.chain(self.comment.as_deref()).find(|text| text.contains('\0'))
+    }
+
     /// Does what `other` does after what this does, all or none. The guards of
     /// both come first. References given out by `other` are no longer valid.
     pub fn append(&mut self, mut other: Self) {
@@ -261,6 +269,29 @@ impl Transaction {
 }
 
 impl Operation {
+    /// All that it says, of rows and of which they are.
+    fn values(&self) -> Vec<&Value> {
+        fn of(rows: &[Condition]) -> impl Iterator<Item = &Value> {
+            rows.iter().map(|condition| &condition.2)
+        }
+        fn in_row(row: &Columns) -> impl Iterator<Item = &Value> {
+            row.iter().map(|(_, value)| value)
+        }
+        match self {
+            Self::Insert { table: _, name: _, row } => in_row(row).collect(),
+            Self::Update { table: _, rows, row } => of(rows).chain(in_row(row)).collect(),
+            Self::Mutate { table: _, rows, mutations } => {
+                of(rows).chain(mutations.iter().map(|mutation| &mutation.2)).collect()
+            }
+            Self::Delete { table: _, rows } | Self::Select { table: _, rows, columns: _ } => {
+                of(rows).collect()
+            }
+            Self::Wait { table: _, rows, columns: _, expected } => {
+                of(rows).chain(expected.iter().flat_map(in_row)).collect()
+            }
+        }
+    }
+
     fn shift_named(&mut self, by: u32) {
         let columns =
             |row: &mut Columns| row.iter_mut().for_each(|(_, value)| value.shift_named(by));

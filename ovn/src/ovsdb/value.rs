@@ -245,6 +245,12 @@ impl Value {
         }
     }
 
+    /// The texts in it, keys of maps among them.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
+        let pairs = self.pairs().flat_map(|(key, value)| [key, value]);
+        self.atoms().chain(pairs).filter_map(Atom::as_str)
+    }
+
     /// Every atom within, for rewriting the references to inserted rows.
     pub(super) fn shift_named(&mut self, by: u32) {
         let shift = |atom: &mut Atom| {

@@ -60,6 +60,18 @@ impl Scope {
         self
     }
 
+    /// The same without the rows that are named here: they stay as they are.
+    #[must_use]
+    pub fn without(mut self, spared: &Desired) -> Self {
+        let Desired { routers, switches, router_ports, ports, address_sets } = spared;
+        self.routers.retain(|name| !routers.contains_key(name));
+        self.switches.retain(|name| !switches.contains_key(name));
+        self.router_ports.retain(|name| !router_ports.contains_key(name));
+        self.ports.retain(|name| !ports.contains_key(name));
+        self.address_sets.retain(|name| !address_sets.contains_key(name));
+        self
+    }
+
     /// All that is in scope, also by belonging to a switch that is, and not wanted.
     pub(super) fn unwanted(&self, replica: &Replica, desired: &Desired) -> Self {
         let mut unwanted = self.clone();

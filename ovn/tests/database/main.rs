@@ -8,6 +8,7 @@ mod cluster;
 mod crash;
 mod damage;
 mod random;
+mod refused;
 mod relay;
 mod releases;
 mod replicate;

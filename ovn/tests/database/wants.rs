@@ -57,7 +57,9 @@ pub fn vms(numbers: impl IntoIterator<Item = usize>) -> Desired {
 
 pub fn all(parts: impl IntoIterator<Item = Desired>) -> Desired {
     let mut desired = Desired::default();
-    parts.into_iter().for_each(|part| desired.extend(part));
+    for part in parts {
+        desired.extend(part).unwrap();
+    }
     desired
 }
 
