@@ -180,7 +180,7 @@ fn subnets() -> Vec<Case> {
         (Rule, without("match"), &["spec.acls[0].match", "write an expression"]),
         (Rule, without("action"), &["spec.acls[0].action", "write allow-related"]),
         (Rule, acl("match", json!("ip4 \u{1}")), &["spec.acls[0].match", "write an expression"]),
-        (Schema, acl("match", json!("a".repeat(8193))), &["spec.acls[0].match", "8192"]),
+        (Schema, acl("match", json!("a".repeat(4097))), &["spec.acls[0].match", "4096"]),
         (Rule, with("routeTable", json!("blue\u{1}")), &["spec.routeTable", "write a name"]),
         (
             Schema,

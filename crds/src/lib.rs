@@ -56,13 +56,18 @@ fn allow_no_spec(root: &mut JSONSchemaProps) {
     let Some(spec) = root.properties.as_mut().and_then(|fields| fields.get_mut("spec")) else {
         return;
     };
-    if spec.required.as_ref().is_none_or(Vec::is_empty) {
+    let rules = spec.x_kubernetes_validations.iter().flatten();
+    let by_rule = rules.into_iter().any(|rule| rule.reason.as_deref() == Some(REQUIRED));
+    if !by_rule && spec.required.as_ref().is_none_or(Vec::is_empty) {
         spec.default = Some(JSON(serde_json::json!({})));
         if let Some(required) = &mut root.required {
             required.retain(|field| field != "spec");
         }
     }
 }
+
+/// The reason of a rule by which a field must not be absent.
+const REQUIRED: &str = "FieldValueRequired";
 
 /// Rust's integer types are formats that an API server does not know, and warns
 /// about.

@@ -16,7 +16,7 @@ pub struct Limit {
 }
 
 /// Longest `match` of a rule or policy, in bytes.
-pub const LONGEST_MATCH: usize = 8192;
+pub const LONGEST_MATCH: usize = 4096;
 /// Longest name of a route table, in bytes.
 pub const LONGEST_TABLE: usize = 253;
 

@@ -359,9 +359,9 @@ impl<'a> At<'a> {
         self.field(field).0.default = None;
         self.add(ValidationRule {
             rule: format!("has(self.{field}) && self.{field} != ''"),
-            message: Some(format!("{field} is empty: {advice}")),
+            message: Some(format!("it is empty: {advice}")),
             field_path: Some(format!(".{field}")),
-            reason: Some("FieldValueRequired".to_owned()),
+            reason: Some(crate::REQUIRED.to_owned()),
             ..ValidationRule::default()
         });
     }
