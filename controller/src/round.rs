@@ -15,6 +15,8 @@
 //! are claimed in the round after. Instances and statuses are written beside the rounds, one
 //! write at a time for each VM (`round/late.rs`).
 
+#[cfg(test)]
+mod bed;
 mod claims;
 mod egress;
 mod handed;

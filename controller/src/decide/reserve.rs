@@ -36,12 +36,30 @@ pub(super) fn reserve(world: &mut World, key: &VmKey, now: Seconds) {
                 Err(AddressError::NoSubnet(subnet)) if world.subnets.meta(&subnet).is_some() => {
                     None
                 }
-                Err(error) => Some(error.to_string()),
+                Err(error) => Some(of_field(&ip, &error)),
             },
         };
         if let Some(why) = refused {
             world.unreserved.insert(ip.name_any(), why);
         }
+    }
+}
+
+/// Why an address cannot be had, said of the field that names it.
+fn of_field(ip: &Ip, error: &AddressError) -> String {
+    let said = error.to_string();
+    let spec = &ip.spec;
+    let fields = [
+        ("v4IpAddress", &spec.v4_ip_address),
+        ("v6IpAddress", &spec.v6_ip_address),
+        ("ipAddress", &spec.ip_address),
+    ];
+    let is_it = |text: &str| {
+        listed::addresses(text).take(FEW).any(|one| said.starts_with(&format!("{one} ")))
+    };
+    match fields.into_iter().find(|(_, text)| is_it(text)) {
+        Some((field, text)) => Flaw::new(field.to_owned(), text, said).to_string(),
+        None => said,
     }
 }
 

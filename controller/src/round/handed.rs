@@ -197,3 +197,53 @@ impl Rounds {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, Response};
+    use kube::Client;
+    use kube::client::Body;
+    use serde_json::json;
+
+    use super::super::bed;
+    use crate::shelf::Seen;
+    use crate::world::Event;
+
+    use super::*;
+
+    /// An API that takes whatever is written.
+    fn takes_all() -> Client {
+        let service = tower::service_fn(|request: Request<Body>| async move {
+            let body = request.into_body().collect_bytes().await.unwrap();
+            let text = String::from_utf8_lossy(&body);
+            let newer = text.replace(r#""resourceVersion":"1""#, r#""resourceVersion":"2""#);
+            let response = Response::builder().status(200).body(Body::from(newer.into_bytes()));
+            Ok::<_, std::convert::Infallible>(response.unwrap())
+        });
+        Client::new(service, "default")
+    }
+
+    #[tokio::test]
+    async fn who_is_kept_from_its_place_by_a_write_says_so_and_is_looked_at_again() {
+        let mut rounds = bed::rounds(takes_all());
+        let vm: VirtualMachine = serde_json::from_value(json!({
+            "metadata": {"name": "web", "namespace": "default", "uid": "u", "resourceVersion": "1"},
+            "spec": {"runStrategy": "Always", "template": {"spec": {"domain": {"devices": {}}}}},
+        }))
+        .unwrap();
+        rounds.world.apply(Event::Machine(Seen::all(vec![vm])));
+        let key = VmKey { namespace: "default".to_owned(), name: "web".to_owned() };
+        let trouble = || Trouble { reason: machine::IP_REFUSED, message: "too long".to_owned() };
+        assert!(rounds.tell_barred(vec![(key.clone(), trouble())], Timestamp::now()).is_empty());
+        rounds.answered().await.unwrap();
+        let told = rounds.world.machines.get(&key).unwrap().status.clone().unwrap();
+        let failure = told.conditions.iter().find(|one| one.r#type == "Failure").unwrap();
+        assert_eq!(failure.reason.as_deref(), Some(machine::IP_REFUSED));
+        assert!(rounds.later.contains_key(&key), "it is looked at again");
+        // What it says already costs no write, and it is looked at ever later.
+        let tries = |rounds: &Rounds| rounds.later[&key].1;
+        let before = tries(&rounds);
+        rounds.tell_barred(vec![(key.clone(), trouble())], Timestamp::now());
+        assert_eq!(tries(&rounds), before + 1);
+    }
+}

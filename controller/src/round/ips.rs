@@ -212,3 +212,24 @@ fn news(before: Option<&Ip>, written: &Ip) -> Option<Warning> {
         message,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vm_is_told_what_the_api_says_of_its_ip_object_unless_trying_again_may_mend_it() {
+        let answer = |code: u16| {
+            let status = serde_json::from_value(json!({
+                "status": "Failure", "code": code, "message": "metadata.labels: too long",
+            }));
+            refusal("web.default", &kube::Error::Api(status.unwrap()))
+        };
+        let told = answer(422).unwrap();
+        assert_eq!(told.reason, machine::IP_REFUSED);
+        assert!(told.message.contains("\"web.default\"") && told.message.contains("too long"));
+        for code in [404, 409, 429, 500, 503] {
+            assert!(answer(code).is_none(), "{code}");
+        }
+    }
+}

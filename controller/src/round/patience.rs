@@ -94,20 +94,16 @@ mod tests {
 
     use crds::kubeovn::Vpc;
     use kube::api::{Api, PostParams};
-    use net::{Cidrs, MacAddr};
-    use ovn::nb;
-    use ovn::ovsdb::{self, Remote};
+    use net::MacAddr;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
-    use super::super::{Edge, Rounds};
+    use super::super::bed;
     use super::*;
-    use crate::decide::{Decision, Policy};
+    use crate::decide::Decision;
     use crate::leave::Leave;
     use crate::ledger::VmKey;
-    use crate::metrics::Metrics;
     use crate::rows::Port;
-    use crate::world::World;
 
     const SHORT: Duration = Duration::from_millis(300);
     /// Long before anything of ours gives up by itself.
@@ -183,19 +179,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_object_that_is_never_written_holds_up_its_own_vm_alone() {
-        let edge = Edge {
-            client: partly_silent(),
-            ovn: ovsdb::Client::spawn(ovsdb::Config {
-                remotes: Remote::list("unix:/nonexistent").unwrap(),
-                database: nb::DATABASE.to_owned(),
-                tables: nb::tables(),
-                leader_only: true,
-            }),
-            metrics: Metrics::new().unwrap(),
-            policy: Policy { keep_vm_ip: true },
-            join: "100.64.0.0/16".parse::<Cidrs>().unwrap(),
-        };
-        let mut rounds = Rounds::new(World::new(60), edge);
+        let mut rounds = bed::rounds(partly_silent());
         rounds.edge.client = rounds.patience.bound(&partly_silent(), SHORT);
         let vm = |name: &str| VmKey { namespace: "default".to_owned(), name: name.to_owned() };
         let decision = |name: &str| Decision {
