@@ -68,3 +68,24 @@ fn a_bad_value_is_refused_with_its_annotation_and_what_to_do() {
         assert!(message.contains(advice), "{key}: {value:?}: {message}");
     }
 }
+
+#[test]
+fn a_name_that_what_bears_it_cannot_have_is_refused() {
+    let attached = |attachment: &str| {
+        json!({"networks": [{"name": "more", "multus": {"networkName": attachment}}],
+            "domain": {"devices": {"interfaces": [{"name": "more", "bridge": {}}]}}})
+    };
+    let told = |name: &str, spec: &serde_json::Value| {
+        let mut vm = vm(&json!({}), spec);
+        vm.metadata.name = Some(name.to_owned());
+        of(&vm, &subnets()).map(|_| ()).unwrap_err().to_string()
+    };
+    let long = "a".repeat(64);
+    assert!(told(&long, &json!({})).contains("64 bytes long: create it under one of at most 63"));
+    for attachment in ["net2\0", "Net2", "", "a/b/c", "default/"] {
+        let said = told("web", &attached(attachment));
+        assert!(said.contains("names no attachment: write <name>"), "{attachment:?}: {said}");
+    }
+    let said = told("web", &attached(&["a"; 120].join(".")));
+    assert!(said.contains("is 265 bytes long") && said.contains("at most 253"), "{said}");
+}
