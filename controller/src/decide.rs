@@ -253,14 +253,8 @@ fn present(
     let uid = vm.uid().unwrap_or_default();
     if let Some(instance) = &instance {
         // Whatever the template says now.
-        decision.trouble = decision.trouble.take().or(given::regain(
-            world,
-            &decision.vm,
-            &uid,
-            instance,
-            unix(now),
-        )
-        .err());
+        let lost = given::regain(world, &decision.vm, &uid, instance, unix(now)).err();
+        decision.trouble = decision.trouble.take().or(lost);
         return;
     }
     let starting = step == Step::Create;

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::late::{Answer, Write, Written};
 use super::{Rounds, STARTING_UNSEEN};
-use crate::decide::{Alone, Decision};
+use crate::decide::{Decision, Inscription};
 use crate::ledger::VmKey;
 use crate::machine::{self, Trouble};
 use crate::warning::Warning;
@@ -130,7 +130,7 @@ impl Rounds {
                     self.late.hand_over(vm.clone(), Write::Status(machine, news));
                 }
             } else if instance.is_some_and(|one| node_of(one).is_none()) {
-                decision.alone = Some(Alone::Waits(trouble));
+                decision.inscription = Some(Inscription::Waits(trouble));
                 alone.push(decision);
             }
             self.fail(vm);

@@ -61,9 +61,9 @@ impl World {
         while std::mem::take(&mut edited) {
             waiting.retain(|subnet| {
                 let name = subnet.name_any();
-                let understood = self.understand(subnet, &in_force, &held).and_then(|network| {
-                    self.unless_named(network, &in_force.networks, subnet)
-                });
+                let understood = self
+                    .understand(subnet, &in_force, &held)
+                    .and_then(|network| self.unless_named(network, &in_force.networks, subnet));
                 match understood {
                     Ok(network) => {
                         in_force.put(network);
@@ -225,7 +225,8 @@ impl World {
         subnet: &Subnet,
     ) -> Result<Network, NetworkError> {
         let before = self.ledger.networks().get(&network.name);
-        let was = before.map_or_else(|| was_ready(subnet), |was| was.vpc == network.vpc);
+        let has_been = || was_ready(subnet) || self.accepted.contains_key(&network.name);
+        let was = before.map_or_else(has_been, |was| was.vpc == network.vpc);
         port_names::conflict(self, in_force, &network, was).map_or(Ok(network), Err)
     }
 
