@@ -225,3 +225,35 @@ fn told(why: &Why) -> String {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(name: &str, switch: &str) -> Part {
+        let switches = [(switch.to_owned(), nb::SwitchWant::default())].into();
+        let wants = Desired { switches, ..Desired::default() };
+        Part { whose: Whose::Subnet(name.to_owned()), wants }
+    }
+
+    #[test]
+    fn what_was_refused_is_tried_again_ever_later_and_at_once_when_it_is_changed() {
+        let mut refused = Refused::default();
+        let mut now = Instant::now();
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            assert_eq!(refused.is_known(&part("s", "s"), now), None);
+            refused.note(&part("s", "s"), "no", now);
+            let again = refused.again(&Whose::Subnet("s".to_owned())).unwrap();
+            waits.push((again - now).as_secs());
+            assert_eq!(refused.is_known(&part("s", "s"), now), Some("no"));
+            assert_eq!(refused.is_known(&part("s", "other"), now), None, "it is another wish");
+            assert_eq!(refused.is_known(&part("t", "s"), now), None, "it is another's");
+            now = again;
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
+        refused.note(&part("s", "other"), "no", now);
+        let again = refused.again(&Whose::Subnet("s".to_owned())).unwrap();
+        assert_eq!((again - now).as_secs(), 1);
+    }
+}
