@@ -4,9 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, ValueEnum};
+use net::options::{LEASE, is_name};
 use ovn::ovsdb::Remote;
 
 use crate::domain::Emulation;
+use crate::leases::CLUSTER_DOMAIN;
 
 /// Run the VMs of one node.
 ///
@@ -52,9 +54,25 @@ pub struct Args {
     /// as libvirtd sees it, if not in its usual places.
     #[arg(long)]
     pub migration_pki: Option<PathBuf>,
+    /// The lease of an address where a Subnet's or a VM's options name none, in seconds. To be
+    /// the same on all nodes, and what the controller is told.
+    #[arg(long, value_name = "SECONDS", default_value_t = LEASE,
+          value_parser = clap::value_parser!(u32).range(10..))]
+    pub dhcp_lease_time: u32,
+    /// The domain of the cluster's own DNS, in which guests look for names; empty for none.
+    #[arg(long, value_name = "DOMAIN", default_value = CLUSTER_DOMAIN, value_parser = domain)]
+    pub cluster_domain: String,
     /// Address for Prometheus to read /metrics from.
     #[arg(long)]
     pub metrics_listen: Option<SocketAddr>,
+}
+
+fn domain(text: &str) -> Result<String, String> {
+    if text.is_empty() || is_name(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("write a domain name such as cluster.local, or nothing at all".to_owned())
+    }
 }
 
 /// Who executes the guests' instructions.

@@ -21,6 +21,19 @@ pub struct Record {
     pub binding: Binding,
 }
 
+/// What the store has of one port.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kept {
+    /// A record.
+    Record(Record),
+    /// One of another version, which this one cannot read and that one may again: it stays
+    /// until the API says what the port has now, or the domain is gone.
+    Unread {
+        /// The domain the port belongs to.
+        domain: String,
+    },
+}
+
 /// The store; a cheap handle.
 #[derive(Clone, Debug)]
 pub struct Bindings {
@@ -60,20 +73,19 @@ impl Bindings {
         Ok(Self { db, flushes: Arc::default() })
     }
 
-    /// All ports with their records, by name. A record that cannot be read is
-    /// removed: the API has the original.
+    /// All ports with what is kept of them, by name.
     ///
     /// # Errors
     /// The disk.
-    pub fn all(&self) -> Result<Vec<(String, Record)>, BindingsError> {
+    pub fn all(&self) -> Result<Vec<(String, Kept)>, BindingsError> {
         let mut all = Vec::new();
         for entry in self.db.iter() {
             let (key, value) = entry?;
             let name = String::from_utf8_lossy(&key).into_owned();
-            match serde_json::from_slice(&value) {
-                Ok(record) => all.push((name, record)),
+            match kept(&value) {
+                Ok(kept) => all.push((name, kept)),
                 Err(error) => {
-                    tracing::warn!(port = name, %error, "Removing a DHCP binding that cannot be read");
+                    tracing::warn!(port = name, %error, "Removing what is no DHCP binding");
                     self.db.remove(&key)?;
                 }
             }
@@ -105,6 +117,23 @@ impl Bindings {
         }
         self.flushes.made.fetch_add(1, Ordering::SeqCst);
         self.flushed().await
+    }
+}
+
+/// # Errors
+/// It is nobody's record.
+fn kept(value: &[u8]) -> Result<Kept, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Whose {
+        domain: String,
+    }
+    match serde_json::from_slice(value) {
+        Ok(record) => Ok(Kept::Record(record)),
+        Err(error) => {
+            let Whose { domain } = serde_json::from_slice(value)?;
+            tracing::warn!(domain, %error, "A DHCP binding is not served: it cannot be read");
+            Ok(Kept::Unread { domain })
+        }
     }
 }
 
@@ -163,7 +192,33 @@ mod tests {
         drop(store);
 
         let again = Bindings::open(dir.path()).unwrap();
-        assert_eq!(again.all().unwrap(), [("web.default".to_owned(), record("default_web"))]);
+        let web = ("web.default".to_owned(), Kept::Record(record("default_web")));
+        assert_eq!(again.all().unwrap(), [web]);
+    }
+
+    #[tokio::test]
+    async fn what_a_later_version_says_besides_is_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Bindings::open(dir.path()).unwrap();
+        let later = br#"{"domain": "default_web", "since": 7,
+            "binding": {"mac": "02:00:00:00:00:01", "dot1x": {"a": 1}}}"#;
+        store.db.insert("web.default", &later[..]).unwrap();
+        let web = ("web.default".to_owned(), Kept::Record(record("default_web")));
+        assert_eq!(store.all().unwrap(), [web]);
+    }
+
+    #[tokio::test]
+    async fn a_record_of_another_version_stays_until_there_is_a_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Bindings::open(dir.path()).unwrap();
+        let other = br#"{"domain": "default_web", "binding": {"macs": []}}"#;
+        store.db.insert("web.default", &other[..]).unwrap();
+        let unread = Kept::Unread { domain: "default_web".to_owned() };
+        for _ in 0..2 {
+            assert_eq!(store.all().unwrap(), [("web.default".to_owned(), unread.clone())]);
+        }
+        store.put("web.default", &record("default_web")).await.unwrap();
+        assert!(matches!(store.all().unwrap()[0].1, Kept::Record(_)));
     }
 
     #[tokio::test]

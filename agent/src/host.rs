@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use crate::domain::{self, Emulation, Place};
 use crate::hypervisor::Hypervisor;
-use crate::leases::Port;
+use crate::leases::{Defaults, Port};
 use crate::metrics::Metrics;
 use crate::ports::{DetachError, Ports};
 use crate::vm::Trouble;
@@ -38,6 +38,8 @@ pub struct Host {
     pub arrivals: Option<String>,
     /// Where libvirtd has what it shows others of itself, if not in its usual places.
     pub pki: Option<String>,
+    /// What guests are told where nobody says otherwise.
+    pub defaults: Defaults,
     /// Rung by those who changed something, heard by who lists domains.
     pub look: Arc<Notify>,
 }
@@ -230,7 +232,8 @@ pub enum LeftoverError {
 
 impl From<&Port> for domain::Port {
     fn from(port: &Port) -> Self {
-        let Port { network, name, tap, mac, mtu, addresses: _, binding: _, faults: _ } = port;
+        let Port { network, name, tap, mac, mtu, addresses: _, binding: _, faults: _, conflict: _ } =
+            port;
         Self {
             network: network.clone(),
             name: name.clone(),

@@ -23,7 +23,7 @@ use crds::kubeovn::Subnet;
 use crds::kubevirt::{Interface, Network, VirtualMachineInstance};
 use dhcp::{Binding, Prefix, Ra, Route4, V4, V6};
 use kube::ResourceExt as _;
-use net::options::ra::{Mode, PREFERRED_LIFETIME, VALID_LIFETIME};
+use net::options::ra::Mode;
 use net::options::{self, LEASE};
 use net::{Cidrs, MacAddr};
 
@@ -35,11 +35,26 @@ pub type Subnets = BTreeMap<String, Subnet>;
 /// The MTU of a subnet that names none: what fits Geneve over 1500.
 pub(crate) const OVERLAY_MTU: u16 = 1400;
 
+/// What holds where neither Subnet nor VM says otherwise, and is the same on every node.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Defaults {
+    /// The lease of an address, seconds.
+    pub lease: u32,
+    /// The domain of what the cluster's own DNS serves; empty where there is none.
+    pub domain: String,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self { lease: LEASE, domain: CLUSTER_DOMAIN.to_owned() }
+    }
+}
+
+/// Kubernetes' own cluster domain.
+pub const CLUSTER_DOMAIN: &str = "cluster.local";
+
 /// The server identifier where the subnet has no IPv4 gateway; Kube-OVN's.
 const SERVER_WITHOUT_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 254);
-
-/// How long a guest may use its router without hearing from it, in seconds.
-const ROUTER_LIFETIME: u16 = 1800;
 
 /// One network port of a VM.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,6 +76,8 @@ pub struct Port {
     /// What it was to be told as well, by its own annotations and fields, and cannot be;
     /// and by what it finds itself with another address than the port's.
     pub faults: Vec<String>,
+    /// Whether the guest finds an address of it in use by somebody else.
+    pub conflict: bool,
 }
 
 /// Why a VM's ports cannot be known. All but `UnknownNetwork` pass when the
@@ -96,16 +113,21 @@ impl LeaseError {
 ///
 /// # Errors
 /// The first port that cannot be known; a VM's ports are known all or none.
-pub fn ports(vmi: &VirtualMachineInstance, subnets: &Subnets) -> Result<Vec<Port>, LeaseError> {
+pub fn ports(
+    vmi: &VirtualMachineInstance,
+    subnets: &Subnets,
+    defaults: &Defaults,
+) -> Result<Vec<Port>, LeaseError> {
     let interfaces = &vmi.spec.domain.devices.interfaces;
     let attached = interfaces.iter().filter(|one| one.state.as_deref() != Some("absent"));
-    attached.map(|interface| port(vmi, interface, subnets)).collect()
+    attached.map(|interface| port(vmi, interface, subnets, defaults)).collect()
 }
 
 fn port(
     vmi: &VirtualMachineInstance,
     interface: &Interface,
     subnets: &Subnets,
+    defaults: &Defaults,
 ) -> Result<Port, LeaseError> {
     let network = interface.name.as_str();
     let namespace = vmi.namespace().unwrap_or_default();
@@ -133,7 +155,8 @@ fn port(
     let mtu = mtu.unwrap_or(OVERLAY_MTU);
     let name = net::names::port(&vmi.name_any(), &namespace, &provider);
     let gateways = gateways.as_slice();
-    let facts = Facts { subnet, allocated: &allocated, interface, mac, cidrs, gateways, mtu };
+    let allocated = &allocated;
+    let facts = Facts { subnet, allocated, interface, mac, cidrs, gateways, mtu, defaults };
     let said = Said::of(&facts);
     let mut faults = said.faults.clone();
     let binding = facts.binding(&addresses, crate::domain::hostname(vmi), said);
@@ -147,6 +170,7 @@ fn port(
         binding,
         addresses,
         faults,
+        conflict: false,
     })
 }
 
@@ -205,6 +229,7 @@ struct Facts<'a> {
     cidrs: Cidrs,
     gateways: &'a [IpAddr],
     mtu: u16,
+    defaults: &'a Defaults,
 }
 
 impl Facts<'_> {
@@ -218,13 +243,18 @@ impl Facts<'_> {
             IpAddr::V6(address) => Some(*address),
             IpAddr::V4(_) => None,
         });
-        let hostname = said.v4.hostname.clone().unwrap_or(hostname);
+        let Said { v4: options, v6: mut options_v6, ra: configs, faults: _ } = said;
+        let hostname = options.hostname.clone().unwrap_or(hostname);
+        // Who is told to make up an address is given none.
+        let advertised = self.subnet.spec.enable_ipv6_ra != Some(false);
+        options_v6.stateless |= advertised && configs.mode == Mode::Stateless;
+        let ask = Asked::of(configs.mode, served.then_some(&options_v6));
         Binding {
             mac: self.mac,
             hostname: Some(hostname),
-            v4: v4.filter(|_| served).map(|address| self.v4(address, said.v4)),
-            v6: v6.filter(|_| served).map(|address| v6_side(address, said.v6)),
-            ra: v6.and_then(|_| self.ra(said.ra)),
+            v4: v4.filter(|_| served).map(|address| self.v4(address, options)),
+            v6: v6.filter(|_| served).map(|address| self.v6(address, options_v6)),
+            ra: v6.filter(|_| advertised).and_then(|_| self.ra(configs, ask)),
         }
     }
 
@@ -244,38 +274,51 @@ impl Facts<'_> {
             search: options.search,
             mtu: Some(options.mtu.unwrap_or(self.mtu)),
             routes: routes.collect(),
+            server_mac: options.server_mac,
             t1: options.t1,
             t2: options.t2,
             next_server: options.next_server,
             broadcast: options.broadcast,
             always: options.always,
             options: options.options,
-            ..V4::new(address, prefix, server, options.lease.unwrap_or(LEASE))
+            ..V4::new(address, prefix, server, options.lease.unwrap_or(self.defaults.lease))
+        }
+    }
+
+    fn v6(&self, address: Ipv6Addr, options: options::V6) -> V6 {
+        V6 {
+            network: self.cidrs.v6,
+            dns: options.dns,
+            search: options.search,
+            preferred: options.preferred,
+            refresh: options.refresh,
+            stateless: options.stateless,
+            server: options.server,
+            fqdn: options.fqdn,
+            options: options.options,
+            ..V6::new(address, options.lease.unwrap_or(self.defaults.lease))
         }
     }
 
     /// Absent until the router port's MAC is known: the guest's router is who sends it.
-    fn ra(&self, options: options::Ra) -> Option<Ra> {
-        if self.subnet.spec.enable_ipv6_ra == Some(false) {
-            return None;
-        }
+    fn ra(&self, options: options::Ra, ask: Asked) -> Option<Ra> {
         let status = self.subnet.status.as_ref()?;
         let router_mac = status.gateway_mac.parse().ok()?;
-        let autonomous = options.mode != Mode::Stateful;
-        let prefix = |network| Prefix { network, on_link: true, autonomous };
+        let prefix = |network| Prefix { network, on_link: true, autonomous: ask.nobody };
         let (min_interval, max_interval) = options.intervals();
-        let lifetime = options.lifetime.unwrap_or_else(|| ROUTER_LIFETIME.max(max_interval));
+        let lifetime = options.router_lifetime();
+        let (valid, preferred) = options.prefix_lifetimes();
         Some(Ra {
             prefixes: self.cidrs.v6.map(prefix).into_iter().collect(),
-            managed: !autonomous,
-            other: options.mode != Mode::Slaac,
+            managed: ask.address,
+            other: ask.rest,
             mtu: Some(options.mtu.unwrap_or_else(|| u32::from(self.mtu))),
             preference: options.preference,
             routes: options.routes,
             pref64: options.pref64,
             captive_portal: options.captive_portal,
-            valid: options.valid.unwrap_or(VALID_LIFETIME),
-            preferred: options.preferred.unwrap_or(PREFERRED_LIFETIME),
+            valid,
+            preferred,
             rdnss: options.rdnss,
             dnssl: options.dnssl,
             lifetime,
@@ -286,16 +329,27 @@ impl Facts<'_> {
     }
 }
 
-fn v6_side(address: Ipv6Addr, options: options::V6) -> V6 {
-    V6 {
-        dns: options.dns,
-        search: options.search,
-        preferred: options.preferred,
-        refresh: options.refresh,
-        stateless: options.stateless,
-        server: options.server,
-        options: options.options,
-        ..V6::new(address, options.lease.unwrap_or(LEASE))
+/// What guests are to ask DHCPv6 for: no more than it answers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Asked {
+    /// M: their address.
+    address: bool,
+    /// O: what else there is.
+    rest: bool,
+    /// A: nobody gives them an address, they make one up.
+    nobody: bool,
+}
+
+impl Asked {
+    /// `served` is what DHCPv6 says, where it does. A subnet that has it say nothing and no
+    /// mode either leaves addresses to whoever set it up.
+    fn of(mode: Mode, served: Option<&options::V6>) -> Self {
+        let stateless = served.is_some_and(|v6| v6.stateless);
+        Self {
+            address: mode == Mode::Stateful && served.is_some() && !stateless,
+            rest: mode != Mode::Slaac && served.is_some(),
+            nobody: mode != Mode::Stateful || stateless,
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use net::MacAddr;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use crate::bindings::{Bindings, BindingsError, Record};
+use crate::bindings::{Bindings, BindingsError, Kept, Record};
 use crate::leases::Port;
 use crate::tap::{TapError, Taps};
 
@@ -25,6 +25,8 @@ pub struct Ports {
     bindings: Bindings,
     wires: Option<Wires>,
     served: Arc<Mutex<BTreeMap<String, Served>>>,
+    /// Ports whose record is of another version, and the domain of each.
+    unread: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 /// What real taps need.
@@ -56,7 +58,7 @@ pub struct Line {
 impl Ports {
     #[must_use]
     pub fn new(bindings: Bindings, wires: Option<Wires>) -> Self {
-        Self { bindings, wires, served: Arc::default() }
+        Self { bindings, wires, served: Arc::default(), unread: Arc::default() }
     }
 
     /// Serves again what was served when the last agent ended.
@@ -64,11 +66,16 @@ impl Ports {
     /// # Errors
     /// The disk.
     pub fn restore(&self) -> Result<usize, BindingsError> {
-        let all = self.bindings.all()?;
-        let count = all.len();
-        for (name, record) in all {
-            let tap = net::names::tap(&name);
-            self.answer(name, tap, record);
+        let mut count = 0;
+        for (name, kept) in self.bindings.all()? {
+            match kept {
+                Kept::Record(record) => {
+                    let tap = net::names::tap(&name);
+                    self.answer(name, tap, record);
+                    count += 1;
+                }
+                Kept::Unread { domain } => drop(self.unread.lock().insert(name, domain)),
+            }
         }
         Ok(count)
     }
@@ -144,12 +151,24 @@ impl Ports {
     /// # Errors
     /// The disk, or OVS. May be repeated.
     pub async fn detach(&self, is_dead: impl Fn(&str) -> bool) -> Result<(), DetachError> {
-        let stale = self.names_where(|_, served| is_dead(&served.record.domain));
+        let mut stale = self.names_where(|_, served| is_dead(&served.record.domain));
+        let unread = self.unread.lock().clone();
+        stale
+            .extend(unread.into_iter().filter(|(_, domain)| is_dead(domain)).map(|(name, _)| name));
         self.forget(stale).await?;
         if let Some(wires) = &self.wires {
             wires.taps.detach(is_dead).await?;
         }
         Ok(())
+    }
+
+    /// Says of each port whether its guest finds its address in use by somebody else.
+    pub fn note_conflicts(&self, ports: &mut [Port]) {
+        let Some(wires) = &self.wires else { return };
+        for port in ports {
+            let report = wires.dhcp.port(&port.name);
+            port.conflict = report.is_some_and(|report| report.conflict.is_some());
+        }
     }
 
     /// Every port served, by name.
@@ -184,6 +203,7 @@ impl Ports {
         if let Some(wires) = &self.wires {
             wires.dhcp.set_port(&name, &tap, record.binding.clone());
         }
+        self.unread.lock().remove(&name);
         self.served.lock().insert(name, Served { tap, record });
     }
 
@@ -202,6 +222,7 @@ impl Ports {
                 wires.dhcp.remove_port(&name);
             }
             self.served.lock().remove(&name);
+            self.unread.lock().remove(&name);
         }
         Ok(())
     }

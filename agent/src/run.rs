@@ -17,6 +17,7 @@ use crate::bindings::Bindings;
 use crate::fleet::Fleet;
 use crate::host::Host;
 use crate::hypervisor::{Fake, Hypervisor, Libvirt};
+use crate::leases::Defaults;
 use crate::metrics::Metrics;
 use crate::ports::{Ports, Wires};
 use crate::tap::Taps;
@@ -47,6 +48,8 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         metrics_listen,
         migration_address,
         migration_pki,
+        dhcp_lease_time,
+        cluster_domain,
     } = args;
     private_dir(&state_dir)?;
     private_dir(&run_dir)?;
@@ -83,6 +86,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         emulation,
         arrivals: migration_address.map(|address| address.to_string()),
         pki: migration_pki.map(|dir| dir.display().to_string()),
+        defaults: Defaults { lease: dhcp_lease_time, domain: cluster_domain },
         look: Arc::default(),
     };
     let watched = Watched::start(&client, &node);

@@ -36,8 +36,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<()> {
     let Args { interface, bindings } = args;
     let text = std::fs::read_to_string(&bindings)
         .with_context(|| format!("cannot read {}", bindings.display()))?;
-    let bindings: Vec<Binding> =
-        serde_norway::from_str(&text).with_context(|| format!("in {}", bindings.display()))?;
+    let bindings = read(&text).with_context(|| format!("in {}", bindings.display()))?;
     ensure!(!bindings.is_empty(), "no bindings: nobody would be answered");
     let server = Server::start(&prometheus::Registry::new())?;
     for binding in bindings {
@@ -53,4 +52,32 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The bindings of a file. What is written wrong there is pointed out.
+fn read(text: &str) -> Result<Vec<Binding>> {
+    let mut unknown = Vec::new();
+    let file = serde_norway::Deserializer::from_str(text);
+    let bindings = serde_ignored::deserialize(file, |path| unknown.push(path.to_string()))?;
+    ensure!(unknown.is_empty(), "there are no fields {}", unknown.join(", "));
+    Ok(bindings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_that_is_none_is_pointed_out() {
+        let entry = |field: &str| {
+            format!(
+                "- mac: 02:00:00:00:00:01\n  v4: {{address: 10.0.0.5, prefix: 24, \
+                 server: 10.0.0.1, {field}: 3600}}\n"
+            )
+        };
+        assert_eq!(read(&entry("lease")).unwrap().len(), 1);
+        let told =
+            format!("{:#}", read(&(entry("lease") + &entry("lease: 60, leese"))).unwrap_err());
+        assert!(told.contains("leese"), "{told}");
+    }
 }

@@ -61,6 +61,11 @@ pub struct Args {
     #[arg(long, value_name = "PORT", default_value_t = 6443)]
     pub api_port: u16,
 
+    /// The lease of an address where no options name one, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = net::options::LEASE,
+          value_parser = clap::value_parser!(u32).range(10..))]
+    pub dhcp_lease_time: u32,
+
     /// Who executes the guests: `software` works anywhere, `kvm` is fast where
     /// the processor really offers it, `auto` takes kvm when /dev/kvm opens.
     #[arg(long, value_name = "WHO", default_value = "software", value_parser = ["auto", "kvm", "software"])]
@@ -122,15 +127,17 @@ fn entries(dir: &Path) -> Result<Vec<String>> {
 /// The guest image and the lab, side by side. Dropping this ends both.
 async fn start(args: &Args, claim: Claim, dir: &Path, progress: &Progress) -> Result<Lab> {
     let image_dir = dir.join("images");
+    let lease = ["--dhcp-lease-time".to_owned(), args.dhcp_lease_time.to_string()];
+    let emulation = ["--emulation".to_owned(), args.emulation.clone()];
     let config = Config {
         id: Layout::at(dir).id,
         dir: dir.to_owned(),
         nodes: args.nodes,
         api: Api::Embedded { port: args.api_port, reviews: true },
         binary: std::env::current_exe().context("cannot find the berth program itself")?,
-        agent_args: vec!["--emulation".to_owned(), args.emulation.clone()],
+        agent_args: [emulation, lease.clone()].concat(),
         controllers: 1,
-        controller_args: Vec::new(),
+        controller_args: lease.to_vec(),
         ranges: Vec::new(),
         image_dir: image_dir.clone(),
         hypervisor: true,

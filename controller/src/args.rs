@@ -35,6 +35,12 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub ip_quarantine: u64,
 
+    /// The lease that the agents give where no options name one, in seconds: what a guest of a
+    /// lost node may go on with, so long its address rests.
+    #[arg(long, value_name = "SECONDS", default_value_t = net::options::LEASE,
+          value_parser = clap::value_parser!(u32).range(10..))]
+    pub dhcp_lease_time: u32,
+
     /// Seconds between comparisons of everything with everything.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     pub resync: u64,

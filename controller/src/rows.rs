@@ -86,8 +86,10 @@ pub fn topology(world: &World, mac_of: impl Fn(&str) -> Option<MacAddr>) -> Vec<
     let vpcs = vpcs.into_iter().map(|name| (Whose::Vpc(name.clone()), vpc(world, name)));
     let subnets = networks.map(|network| {
         let mac = mac_of(&names::router_side(&network.vpc, &network.name));
-        let rows = subnet(network, mac.unwrap_or_else(|| network.router_mac()));
-        (Whose::Subnet(network.name.clone()), rows)
+        let mac = mac.unwrap_or_else(|| network.router_mac());
+        let spec = world.subnets.get(&network.name).map(|subnet| &subnet.spec);
+        let served = spec.is_none_or(|spec| spec.enable_dhcp != Some(false));
+        (Whose::Subnet(network.name.clone()), subnet(network, mac, served))
     });
     vpcs.chain(subnets).chain(vips::rows(world, None)).collect()
 }
@@ -132,13 +134,14 @@ fn vpc(world: &World, name: &String) -> Desired {
 }
 
 /// The switch of a subnet and its link to the VPC's router, whose port has this MAC
-/// or is made with it.
+/// or is made with it. If the agents do not serve it, whoever does may be a guest.
 #[must_use]
-pub fn subnet(network: &Network, mac: MacAddr) -> Desired {
+pub fn subnet(network: &Network, mac: MacAddr, served: bool) -> Desired {
     let Network { name, vpc, .. } = network;
     let router_side = names::router_side(vpc, name);
     let switch_side = names::switch_side(name, vpc);
-    let acls = guards(&switch_side).union(&network.rules).cloned().collect();
+    let guards = if served { guards(&switch_side) } else { BTreeSet::new() };
+    let acls = guards.union(&network.rules).cloned().collect();
     let querier = Querier::of(network, mac);
     let other_config = querier.map(|querier| querier.other_config()).unwrap_or_default();
     let switch = SwitchWant { acls, other_config, ..SwitchWant::default() };
@@ -281,7 +284,7 @@ mod tests {
             ..Default::default()
         };
         let network = Network::parse(&crds::kubeovn::Subnet::new("s1", spec)).unwrap();
-        let rows = subnet(&network, network.router_mac());
+        let rows = subnet(&network, network.router_mac(), true);
         let gateway = &rows.router_ports["vpc1-s1"];
         assert!(gateway.networks.iter().eq(["10.200.0.1/24", "fd00:200::1/120"]));
         assert_eq!(gateway.external_ids, nb::pairs([("lr", "vpc1")]));
@@ -305,7 +308,7 @@ mod tests {
                 ..Default::default()
             };
             let network = Network::parse(&crds::kubeovn::Subnet::new("s1", spec)).unwrap();
-            subnet(&network, network.router_mac()).router_ports["vpc1-s1"].options.clone()
+            subnet(&network, network.router_mac(), true).router_ports["vpc1-s1"].options.clone()
         };
         assert_eq!(options("blue"), nb::pairs([("route_table", "blue")]));
         assert_eq!(options(""), nb::pairs([]));

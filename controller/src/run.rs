@@ -37,6 +37,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         default_cidr,
         ranges,
         ip_quarantine,
+        dhcp_lease_time,
         resync,
         metrics_listen,
         webhook,
@@ -75,6 +76,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     let policy = Policy { keep_vm_ip };
     let edge = Edge { client, ovn: ovn.clone(), metrics, policy, join: ranges.node_switch_cidr };
     let mut world = World::new(ip_quarantine);
+    world.unended.lease = dhcp_lease_time;
     world.reserved = ranges.reserved();
     let mut rounds = Rounds::new(world, edge);
     rounds.resync();

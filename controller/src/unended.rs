@@ -25,10 +25,18 @@ use crate::world::node_of;
 const LONGEST: u32 = 86_400;
 
 /// The VMs whose last instance went without an end.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Unended {
+    /// The lease that agents give where nobody names one, in seconds.
+    pub lease: u32,
     /// The longest lease that the VM's own annotations name, in seconds.
     leases: HashMap<VmKey, u32>,
+}
+
+impl Default for Unended {
+    fn default() -> Self {
+        Self { lease: LEASE, leases: HashMap::new() }
+    }
 }
 
 impl Unended {
@@ -52,7 +60,8 @@ impl Unended {
         rest: Seconds,
     ) -> Seconds {
         let Some(own) = self.leases.get(key) else { return now };
-        let lease = subnet.map_or(LEASE, lease_of).max(*own).min(LONGEST);
+        let lease = subnet.map_or(self.lease, |subnet| self.lease_of(subnet));
+        let lease = lease.max(*own).min(LONGEST);
         now.saturating_add(Seconds::from(lease).saturating_sub(rest))
     }
 
@@ -60,19 +69,20 @@ impl Unended {
     pub fn settle(&mut self, key: &VmKey) {
         self.leases.remove(key);
     }
+
+    /// The longer one of the families that the subnet has: one guest has both.
+    fn lease_of(&self, subnet: &SubnetSpec) -> u32 {
+        let Ok(cidrs) = subnet.cidr_block.parse::<net::Cidrs>() else { return self.lease };
+        let v4 = || V4::parse(&subnet.dhcp_v4_options).0.lease.unwrap_or(self.lease);
+        let v6 = || V6::parse(&subnet.dhcp_v6_options).0.lease.unwrap_or(self.lease);
+        let (v4, v6) = (cidrs.v4.map(|_| v4()), cidrs.v6.map(|_| v6()));
+        v4.max(v6).unwrap_or(self.lease)
+    }
 }
 
 /// Whether a guest may have been running: it had a node, and no end was told.
 fn may_live(instance: &VirtualMachineInstance) -> bool {
     node_of(instance).is_some() && !instance.phase().is_final()
-}
-
-/// The longer one of the families that the subnet has: one guest has both.
-fn lease_of(subnet: &SubnetSpec) -> u32 {
-    let Ok(cidrs) = subnet.cidr_block.parse::<net::Cidrs>() else { return LEASE };
-    let v4 = cidrs.v4.map(|_| V4::parse(&subnet.dhcp_v4_options).0.lease.unwrap_or(LEASE));
-    let v6 = cidrs.v6.map(|_| V6::parse(&subnet.dhcp_v6_options).0.lease.unwrap_or(LEASE));
-    v4.max(v6).unwrap_or(LEASE)
 }
 
 /// 0 where no annotation names one.
@@ -156,6 +166,22 @@ mod tests {
             };
             assert_eq!(rests(&unended, &subnet), rest, "{cidr} {v4:?} {v6:?} {annotation:?}");
         }
+    }
+
+    #[test]
+    fn where_nobody_names_a_lease_it_is_the_one_that_agents_give() {
+        let mut unended = Unended { lease: 7200, ..Unended::default() };
+        unended.went(&key(), &instance(Some("n1"), InstancePhase::Running));
+        for (cidr, rest) in [("10.0.0.0/24", 7200), ("", 7200)] {
+            let subnet = SubnetSpec { cidr_block: cidr.to_owned(), ..SubnetSpec::default() };
+            assert_eq!(rests(&unended, &subnet), rest, "{cidr:?}");
+        }
+        let named = SubnetSpec {
+            cidr_block: "10.0.0.0/24".to_owned(),
+            dhcp_v4_options: "lease_time=600".to_owned(),
+            ..SubnetSpec::default()
+        };
+        assert_eq!(rests(&unended, &named), 600);
     }
 
     #[test]

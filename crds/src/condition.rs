@@ -44,6 +44,8 @@ pub const FIELDS_WITHOUT_EFFECT: &str = "FieldsWithoutEffect";
 /// What guests are to be told is in part not possible; the message says what and what to
 /// write instead. The rest is served.
 pub const INVALID_DHCP_OPTIONS: &str = "InvalidDHCPOptions";
+/// A guest found its address in use by somebody else and declined it; the message says which.
+pub const ADDRESS_IN_USE: &str = "AddressInUse";
 
 /// `conditions` with `wanted` merged in by type.
 ///

@@ -3,10 +3,21 @@
 /// What to do about a frame.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Answer {
-    /// Write this ethernet frame to the guest.
-    Send(Vec<u8>, Kind),
+    /// Write this to the guest.
+    Send(Sent),
     /// Say nothing; the reason goes to the log and the counters.
     Ignore(Ignored),
+}
+
+/// A frame to the guest.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Sent {
+    /// The whole ethernet frame.
+    pub frame: Vec<u8>,
+    /// What it is.
+    pub kind: Kind,
+    /// How many options found no room in it.
+    pub left_out: usize,
 }
 
 /// What a frame to the guest is.
@@ -24,7 +35,8 @@ pub enum Kind {
     Advertise,
     /// DHCPv6 Reply that gives or extends the address.
     Reply,
-    /// DHCPv6 Reply to a Request, Renew or Rebind that named nothing to give.
+    /// DHCPv6 Reply to a Request, Renew or Rebind that named nothing to give, or to a
+    /// Decline of what is not the guest's.
     ReplyNothing,
     /// DHCPv6 Reply to a Confirm.
     Confirmed,
@@ -92,6 +104,9 @@ pub enum Ignored {
     /// DHCPDECLINE: it gets no answer; the guest found its address in use elsewhere.
     #[error("the client found its address in use")]
     Decline,
+    /// DHCPDECLINE of an address that is not the guest's.
+    #[error("the client declined an address that is not its own")]
+    ForeignDecline,
     /// A Confirm without addresses cannot be judged (RFC 9915 §18.3.3).
     #[error("the confirm names no address")]
     NothingToConfirm,
@@ -136,7 +151,7 @@ impl Kind {
 
 impl Ignored {
     /// Every reason, for counters that exist before they count.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Malformed,
         Self::Tagged,
         Self::Fragment,
@@ -154,6 +169,7 @@ impl Ignored {
         Self::NoBinding,
         Self::Release,
         Self::Decline,
+        Self::ForeignDecline,
         Self::NothingToConfirm,
     ];
 
@@ -178,6 +194,7 @@ impl Ignored {
             Self::NoBinding => "no_binding",
             Self::Release => "release",
             Self::Decline => "decline",
+            Self::ForeignDecline => "foreign_decline",
             Self::NothingToConfirm => "nothing_to_confirm",
         }
     }

@@ -1,8 +1,9 @@
 //! What one port's guest is told: its address, its name, its router.
 //!
 //! A binding is plain data, complete in itself: whoever holds it can answer
-//! the guest while everything else is down. It is kept on disk as JSON, so
-//! unknown fields are refused and new ones come with a default.
+//! the guest while everything else is down. It is kept on disk as JSON, which a later and
+//! an earlier version may have to read: new fields come with a default, and those that are
+//! not known are passed over, since less is better than nothing.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -21,7 +22,6 @@ pub const INFINITE: u32 = u32::MAX;
 /// binding, or not at all. Client identifiers and DUIDs are echoed and never
 /// looked up, because guests cloned from one image share them.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Binding {
     /// The MAC address of the guest's interface. Frames from any other are ignored.
     pub mac: MacAddr,
@@ -41,7 +41,6 @@ pub struct Binding {
 
 /// The DHCPv4 side of a binding (RFC 2131, RFC 2132).
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct V4 {
     /// The guest's address.
     pub address: Ipv4Addr,
@@ -54,6 +53,9 @@ pub struct V4 {
     /// The server identifier, option 54, and the source address of answers: the
     /// router's address, or 169.254.0.254. The same on every node.
     pub server: Ipv4Addr,
+    /// The MAC address that answers come from, if not [`Binding::server_mac`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_mac: Option<MacAddr>,
     /// Name servers, best first: option 6.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<Ipv4Addr>,
@@ -104,6 +106,7 @@ impl V4 {
             prefix,
             gateway: None,
             server,
+            server_mac: None,
             dns: Vec::new(),
             domain: None,
             search: Vec::new(),
@@ -122,7 +125,6 @@ impl V4 {
 
 /// One classless static route (RFC 3442).
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Route4 {
     /// The destination. Host bits are ignored.
     pub to: Ipv4Network,
@@ -132,10 +134,13 @@ pub struct Route4 {
 
 /// The DHCPv6 side of a binding (RFC 9915).
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct V6 {
     /// The guest's address, a /128 as DHCPv6 gives it.
     pub address: Ipv6Addr,
+    /// The network that it is in: an address outside is not on the link. Where nothing is
+    /// said the prefixes of advertisements tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Ipv6Network>,
     /// Name servers, best first: option 23 (RFC 3646).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<Ipv6Addr>,
@@ -155,10 +160,12 @@ pub struct V6 {
     /// Whether options are all that is given, and no address.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stateless: bool,
-    /// What the server's DUID is made of; the MAC address that answers come from if
-    /// nothing is said.
+    /// What the server's DUID is made of; derived from the network if nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<MacAddr>,
+    /// The guest's full name, option 39 (RFC 4704); of hostname and domain if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fqdn: Option<String>,
     /// Any other option, and in place of what the fields above say under its number. Of
     /// several with one number the first that is for the client counts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -171,6 +178,7 @@ impl V6 {
     pub const fn new(address: Ipv6Addr, lease: u32) -> Self {
         Self {
             address,
+            network: None,
             dns: Vec::new(),
             search: Vec::new(),
             lease,
@@ -178,14 +186,32 @@ impl V6 {
             refresh: None,
             stateless: false,
             server: None,
+            fqdn: None,
             options: Vec::new(),
         }
     }
+
+    /// What the server's DUID is made of. It does not follow from the router: whether that
+    /// advertises itself changes, and a guest that renews from a server by another name is
+    /// not answered (RFC 9915 §16.6).
+    #[must_use]
+    pub fn server_identity(&self) -> MacAddr {
+        self.server.unwrap_or_else(|| server_of(self.network_identity().into()))
+    }
+
+    /// The /64 that the address is in, the same for all who share it.
+    fn network_identity(&self) -> Ipv6Addr {
+        Ipv6Addr::from_bits(self.address.to_bits() & !u128::from(u64::MAX))
+    }
+}
+
+/// The MAC address of a server that has no other, the same on every node.
+fn server_of(identity: IpAddr) -> MacAddr {
+    MacAddr::derived_from(&["dhcp-server", &identity.to_string()])
 }
 
 /// What router advertisements say (RFC 4861, RFC 8106).
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Ra {
     /// The router port's MAC address: ethernet source, source link-layer address
     /// option, and by its link-local address the guest's default router.
@@ -228,7 +254,8 @@ pub struct Ra {
     pub lifetime: u16,
     /// The least time between periodic advertisements, seconds (RFC 4861: at least 3).
     pub min_interval: u16,
-    /// The most time between periodic advertisements, seconds; 0 sends only solicited ones.
+    /// The most time between periodic advertisements, seconds; 0 sends solicited ones, and
+    /// others only so that the guest does not forget the router.
     pub max_interval: u16,
 }
 
@@ -276,7 +303,6 @@ const fn is_preferred(seconds: &u32) -> bool {
 
 /// One prefix information option (RFC 4861 §4.6.2).
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Prefix {
     /// The prefix. Host bits are ignored.
     pub network: Ipv6Network,
@@ -294,13 +320,10 @@ impl Binding {
         if let Some(ra) = &self.ra {
             return ra.router_mac;
         }
-        let identity: IpAddr = match (&self.v4, &self.v6) {
+        server_of(match (&self.v4, &self.v6) {
             (Some(v4), _) => v4.server.into(),
-            (None, Some(v6)) => {
-                Ipv6Addr::from_bits(v6.address.to_bits() & !u128::from(u64::MAX)).into()
-            }
+            (None, Some(v6)) => v6.network_identity().into(),
             (None, None) => Ipv4Addr::UNSPECIFIED.into(),
-        };
-        MacAddr::derived_from(&["dhcp-server", &identity.to_string()])
+        })
     }
 }

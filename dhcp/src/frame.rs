@@ -26,7 +26,7 @@ const ETHERTYPES_VLAN: [u16; 3] = [0x8100, 0x88a8, 0x9100];
 
 pub(crate) const PROTOCOL_UDP: u8 = 17;
 pub(crate) const PROTOCOL_ICMPV6: u8 = 58;
-const PROTOCOL_FRAGMENT: u8 = 44;
+pub(crate) const PROTOCOL_FRAGMENT: u8 = 44;
 
 const HOP_LIMIT: u8 = 64;
 

@@ -79,7 +79,7 @@ mod socket;
 mod v4;
 mod v6;
 
-pub use answer::{Answer, Ignored, Kind};
+pub use answer::{Answer, Ignored, Kind, Sent};
 pub use binding::{Binding, INFINITE, Prefix, Ra, Route4, V4, V6};
 pub use limit::Limit;
 pub use responder::Responder;

@@ -14,6 +14,7 @@ pub(crate) struct Metrics {
     pub(crate) declines: IntCounter,
     pub(crate) rate_limited: IntCounter,
     pub(crate) send_failures: IntCounter,
+    left_out: IntCounter,
     pub(crate) answer_seconds: Histogram,
     ports: IntGaugeVec,
 }
@@ -45,6 +46,10 @@ impl Metrics {
                 "berth_dhcp_send_failures_total",
                 "Answers that the interface did not take.",
             )?,
+            left_out: IntCounter::new(
+                "berth_dhcp_options_left_out_total",
+                "Options that found no room in the message that was to have them.",
+            )?,
             answer_seconds: Histogram::with_opts(
                 HistogramOpts::new(
                     "berth_dhcp_answer_seconds",
@@ -62,6 +67,7 @@ impl Metrics {
         registry.register(Box::new(metrics.declines.clone()))?;
         registry.register(Box::new(metrics.rate_limited.clone()))?;
         registry.register(Box::new(metrics.send_failures.clone()))?;
+        registry.register(Box::new(metrics.left_out.clone()))?;
         registry.register(Box::new(metrics.answer_seconds.clone()))?;
         registry.register(Box::new(metrics.ports.clone()))?;
         for kind in Kind::ALL {
@@ -73,8 +79,9 @@ impl Metrics {
         Ok(metrics)
     }
 
-    pub(crate) fn sent(&self, kind: Kind) {
+    pub(crate) fn sent(&self, kind: Kind, left_out: usize) {
         self.messages.with_label_values(&[kind.label()]).inc();
+        self.left_out.inc_by(u64::try_from(left_out).unwrap_or(u64::MAX));
     }
 
     pub(crate) fn ignored(&self, reason: Ignored) {

@@ -3,7 +3,7 @@
 //! No clock and no memory: a port's one guest has one address for good, so an
 //! answer depends on the binding and the frame alone, on whichever node it is given.
 
-use crate::answer::{Answer, Ignored, Kind};
+use crate::answer::{Answer, Ignored, Sent};
 use crate::binding::Binding;
 use crate::frame::{Ethernet, Packet};
 use crate::{ra, v4, v6};
@@ -20,13 +20,13 @@ impl Responder {
     #[must_use]
     pub fn answer(binding: &Binding, frame: &[u8]) -> Answer {
         match respond(binding, frame) {
-            Ok((frame, kind)) => Answer::Send(frame, kind),
+            Ok(sent) => Answer::Send(sent),
             Err(reason) => Answer::Ignore(reason),
         }
     }
 }
 
-fn respond(binding: &Binding, frame: &[u8]) -> Result<(Vec<u8>, Kind), Ignored> {
+fn respond(binding: &Binding, frame: &[u8]) -> Result<Sent, Ignored> {
     let ethernet = Ethernet::parse(frame)?;
     if ethernet.source != binding.mac {
         return Err(Ignored::ForeignMac);

@@ -8,6 +8,7 @@
 //! Handles change what is wanted and wake the task, which makes it so; setting
 //! the same twice is setting it once. The task ends with the last handle.
 
+mod advertiser;
 mod port;
 mod segment;
 mod task;
@@ -46,6 +47,9 @@ pub struct PortReport {
     pub first_ack_v6: Option<SystemTime>,
     /// How often the guest declined its address, in either family: a sign that someone else uses it.
     pub declines: u64,
+    /// When it last did so, as long as it seems to hold: until the guest is given the
+    /// address again and says nothing against it for a while.
+    pub conflict: Option<SystemTime>,
     /// Router advertisements sent, solicited or not.
     pub ra_sent: u64,
 }
@@ -151,6 +155,12 @@ impl Server {
     #[must_use]
     pub fn ports(&self) -> Vec<PortReport> {
         self.shared.lock().reports.values().cloned().collect()
+    }
+
+    /// What is known about one port, if there is one of this name.
+    #[must_use]
+    pub fn port(&self, name: &str) -> Option<PortReport> {
+        self.shared.lock().reports.get(name).cloned()
     }
 
     /// Returns when the server's task has ended, which it does only by a panic

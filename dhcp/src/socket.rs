@@ -3,7 +3,8 @@
 //! A packet socket on the host side of a tap sees what the guest sends before any
 //! bridge or datapath does, and what is written to it reaches the guest. It sees
 //! everything else on the interface, too: a filter in the kernel lets only DHCP and
-//! router solicitations from the guests' side through.
+//! router solicitations from the guests' side through, also those that are not answered and
+//! are to be counted: under a VLAN tag, and in fragments.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,14 +15,23 @@ use nix::sys::socket::{LinkAddr, bind, recvfrom};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use crate::frame::{
-    ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTOCOL_ICMPV6, PROTOCOL_UDP, ROUTER_SOLICITATION, V4_PORTS,
-    V6_PORTS,
+    ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTOCOL_FRAGMENT, PROTOCOL_ICMPV6, PROTOCOL_UDP,
+    ROUTER_SOLICITATION, V4_PORTS, V6_PORTS,
 };
 
 /// All protocols (linux/if_ether.h).
 const ETH_P_ALL: u16 = 3;
 /// Room for a burst of messages, not for a flood.
 const RECEIVE_BUFFER: usize = 128 * 1024;
+
+/// A frame from the guest.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Received<'a> {
+    /// All of it; of a tagged one its MAC addresses.
+    pub(crate) frame: &'a [u8],
+    /// Whether it carried a VLAN tag, which the kernel has taken off.
+    pub(crate) tagged: bool,
+}
 
 /// A socket on one interface, known by its index.
 #[derive(Debug)]
@@ -70,12 +80,15 @@ impl TapSocket {
     }
 
     /// The next frame from the guest, in `buffer`; `None` when there is none now.
-    pub(crate) fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<&'a [u8]>> {
+    pub(crate) fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<Received<'a>>> {
         loop {
             match recvfrom::<LinkAddr>(self.socket.as_raw_fd(), buffer) {
                 // Between its creation and its binding the socket heard all interfaces.
                 Ok((_, from)) if from.is_none_or(|from| from.ifindex() != self.ifindex) => {}
-                Ok((length, _)) => return Ok(Some(&buffer[..length.min(buffer.len())])),
+                Ok((length, _)) => {
+                    let frame = &buffer[..length.min(buffer.len())];
+                    return Ok(Some(Received { frame, tagged: length == usize::from(TAGGED) }));
+                }
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return Ok(None),
                 Err(error) => return Err(error.into()),
@@ -95,13 +108,20 @@ impl AsFd for TapSocket {
     }
 }
 
+/// How much of a tagged frame is read, bytes: the filter has no other way to say what it
+/// found, and no frame is as short.
+const TAGGED: u8 = 12;
+
 /// The kernel filter (classic BPF):
 ///
 /// ```text
-/// not sent by this host, no VLAN tag, and
-///   IPv4, first fragment, UDP to port 67, or
+/// not sent by this host, and
+///   IPv4, UDP to port 67, or
+///   IPv4, UDP to all, a later fragment, or
 ///   IPv6, UDP to port 547, or
-///   IPv6, ICMPv6 type 133
+///   IPv6, ICMPv6 type 133, or
+///   IPv6, a fragment to a multicast address of the link
+/// of tagged ones the first 12 bytes
 /// ```
 fn filter() -> Vec<SockFilter> {
     // linux/filter.h: loads relative to the frame, ancillary data, jumps, return.
@@ -117,9 +137,11 @@ fn filter() -> Vec<SockFilter> {
     const VLAN_TAG_PRESENT: u32 = 0xffff_f000 + 48;
     const PACKET_OUTGOING: u32 = 4;
     const FRAGMENT_OFFSET: u32 = 0x1fff;
-    // Where the program ends: the last two instructions.
-    const DROP: u8 = 22;
-    const TAKE: u8 = 21;
+    const TO_ALL: u32 = 0xffff_ffff;
+    const LINK_MULTICAST: u32 = 0xff02_0000;
+    // Where the program ends.
+    const TAKE: u8 = 24;
+    const DROP: u8 = 28;
     // Jumps count from the next instruction on.
     let jump = |code, at: u8, value: u32, yes: u8, no: u8| {
         SockFilter::new(code, yes - at - 1, no - at - 1, value)
@@ -128,26 +150,32 @@ fn filter() -> Vec<SockFilter> {
     vec![
         /*  0 */ load(LD_W, PACKET_TYPE),
         /*  1 */ jump(JEQ, 1, PACKET_OUTGOING, DROP, 2),
-        /*  2 */ load(LD_W, VLAN_TAG_PRESENT),
-        /*  3 */ jump(JEQ, 3, 0, 4, DROP),
-        /*  4 */ load(LD_H, 12),
-        /*  5 */ jump(JEQ, 5, ETHERTYPE_IPV4.into(), 6, 13),
-        /*  6 */ load(LD_B, 23),
-        /*  7 */ jump(JEQ, 7, PROTOCOL_UDP.into(), 8, DROP),
-        /*  8 */ load(LD_H, 20),
-        /*  9 */ jump(JSET, 9, FRAGMENT_OFFSET, DROP, 10),
-        /* 10 */ load(LDX_IP_HEADER_LENGTH, 14),
-        /* 11 */ load(LD_H_INDEXED, 16),
-        /* 12 */ jump(JEQ, 12, V4_PORTS.0.into(), TAKE, DROP),
+        /*  2 */ load(LD_H, 12),
+        /*  3 */ jump(JEQ, 3, ETHERTYPE_IPV4.into(), 4, 13),
+        /*  4 */ load(LD_B, 23),
+        /*  5 */ jump(JEQ, 5, PROTOCOL_UDP.into(), 6, DROP),
+        /*  6 */ load(LD_H, 20),
+        /*  7 */ jump(JSET, 7, FRAGMENT_OFFSET, 11, 8),
+        /*  8 */ load(LDX_IP_HEADER_LENGTH, 14),
+        /*  9 */ load(LD_H_INDEXED, 16),
+        /* 10 */ jump(JEQ, 10, V4_PORTS.0.into(), TAKE, DROP),
+        /* 11 */ load(LD_W, 30),
+        /* 12 */ jump(JEQ, 12, TO_ALL, TAKE, DROP),
         /* 13 */ jump(JEQ, 13, ETHERTYPE_IPV6.into(), 14, DROP),
         /* 14 */ load(LD_B, 20),
         /* 15 */ jump(JEQ, 15, PROTOCOL_ICMPV6.into(), 19, 16),
-        /* 16 */ jump(JEQ, 16, PROTOCOL_UDP.into(), 17, DROP),
+        /* 16 */ jump(JEQ, 16, PROTOCOL_UDP.into(), 17, 21),
         /* 17 */ load(LD_H, 56),
         /* 18 */ jump(JEQ, 18, V6_PORTS.0.into(), TAKE, DROP),
         /* 19 */ load(LD_B, 54),
         /* 20 */ jump(JEQ, 20, ROUTER_SOLICITATION.into(), TAKE, DROP),
-        /* 21 */ SockFilter::new(RET, 0, 0, 0xffff),
-        /* 22 */ SockFilter::new(RET, 0, 0, 0),
+        /* 21 */ jump(JEQ, 21, PROTOCOL_FRAGMENT.into(), 22, DROP),
+        /* 22 */ load(LD_W, 38),
+        /* 23 */ jump(JEQ, 23, LINK_MULTICAST, TAKE, DROP),
+        /* 24 */ load(LD_W, VLAN_TAG_PRESENT),
+        /* 25 */ jump(JEQ, 25, 0, 26, 27),
+        /* 26 */ SockFilter::new(RET, 0, 0, 0xffff),
+        /* 27 */ SockFilter::new(RET, 0, 0, TAGGED.into()),
+        /* 28 */ SockFilter::new(RET, 0, 0, 0),
     ]
 }

@@ -10,6 +10,9 @@
 //! REQUEST, server id of another server         -> silence
 //! INFORM                                       -> ACK without an address
 //! RELEASE, DECLINE                             -> silence, counted
+//!
+//! A renewal of the port's own address is answered whichever server it was sent to: it
+//! is how a guest learns that its server goes by another name now.
 //! ```
 //!
 //! The port has one guest and one address, so there is nothing to remember
@@ -26,7 +29,7 @@ use net::MacAddr;
 
 pub(crate) use options::Opt;
 
-use crate::answer::{Ignored, Kind};
+use crate::answer::{Ignored, Kind, Sent};
 use crate::binding::{Binding, V4};
 use crate::boot::{self, Client};
 use crate::codec;
@@ -100,7 +103,7 @@ pub(crate) fn respond(
     source: Ipv4Addr,
     destination: Ipv4Addr,
     payload: &[u8],
-) -> Result<(Vec<u8>, Kind), Ignored> {
+) -> Result<Sent, Ignored> {
     let request = codec::decode_v4(payload)?;
     if request.chaddr != binding.mac {
         return Err(Ignored::ForeignMac);
@@ -109,19 +112,22 @@ pub(crate) fn respond(
         return Err(Ignored::Relayed);
     }
     let v4 = binding.v4.as_ref().ok_or(Ignored::NoBinding)?;
-    if !is_ours(v4, destination) {
+    let renews_elsewhere = !is_ours(v4, destination);
+    if renews_elsewhere && !renews_own(v4, &request) {
         return Err(Ignored::OtherDestination);
     }
     let (reply, kind) = decide(v4, binding.hostname.as_deref(), &request)?;
+    let asked = destination;
     let (destination, broadcast) = destination_of(&reply, source, v4.broadcast);
     let route = Route {
-        source_mac: binding.server_mac(),
+        source_mac: v4.server_mac.unwrap_or_else(|| binding.server_mac()),
         destination_mac: if broadcast { MacAddr::BROADCAST } else { binding.mac },
-        source: v4.server,
+        // A guest's firewall lets in what comes from whom it asked.
+        source: if renews_elsewhere { asked } else { v4.server },
         destination,
     };
-    let message = layout::message(&reply, layout::limit(request.max_size, v4.mtu));
-    Ok((route.dhcp(&message), kind))
+    let laid = layout::message(&reply, layout::limit(request.max_size, v4.mtu));
+    Ok(Sent { frame: route.dhcp(&laid.bytes), kind, left_out: laid.left_out })
 }
 
 /// The heart: what a request gets.
@@ -150,22 +156,46 @@ fn decide(v4: &V4, hostname: Option<&str>, request: &Request) -> Result<(Reply, 
         },
         Type::Inform => Ok((inform(v4, hostname, request), Kind::InformAck)),
         Type::Release => Err(Ignored::Release),
-        Type::Decline => Err(Ignored::Decline),
+        Type::Decline => Err(judge_decline(v4, request)),
         Type::Offer | Type::Ack | Type::Nak => Err(Ignored::FromServer),
     }
 }
 
-/// The address that a REQUEST is about: option 50 in SELECTING and INIT-REBOOT,
-/// `ciaddr` in RENEWING and REBINDING (RFC 2131 §4.3.2).
+/// The address that a REQUEST is about: option 50 in SELECTING, which a server identifier
+/// tells, and in INIT-REBOOT, `ciaddr` in RENEWING and REBINDING (RFC 2131 §4.3.2).
+///
+/// A guest that fills in both uses the one in `ciaddr`, unless it is selecting.
 fn wanted_address(request: &Request) -> Option<Ipv4Addr> {
     let ciaddr = Some(request.ciaddr).filter(|address| *address != Ipv4Addr::UNSPECIFIED);
-    request.requested.or(ciaddr)
+    match request.server {
+        Some(_) => request.requested.or(ciaddr),
+        None => ciaddr.or(request.requested),
+    }
+}
+
+/// Whether a guest that uses the port's address asks for more time.
+fn renews_own(v4: &V4, request: &Request) -> bool {
+    request.kind == Type::Request && request.server.is_none() && request.ciaddr == v4.address
+}
+
+/// What a DECLINE tells. It names server and address (RFC 2131 §4.4.1, table 5); what is
+/// about another server's, or an address that was never given here, is no conflict of ours.
+fn judge_decline(v4: &V4, request: &Request) -> Ignored {
+    if request.server.is_some_and(|server| server != v4.server) {
+        Ignored::OtherServer
+    } else if request.requested == Some(v4.address) {
+        Ignored::Decline
+    } else {
+        Ignored::ForeignDecline
+    }
 }
 
 /// An OFFER or ACK with the address and its lease.
 fn lease(v4: &V4, hostname: Option<&str>, request: &Request, kind: Type) -> Reply {
-    // An OFFER has no ciaddr, an ACK that of the request (RFC 2131 §4.3.1, table 3).
-    let ciaddr = if kind == Type::Ack { request.ciaddr } else { Ipv4Addr::UNSPECIFIED };
+    // An OFFER has no ciaddr, an ACK that of the request (RFC 2131 §4.3.1, table 3); and
+    // nothing is sent to an address that is not the guest's.
+    let renews = kind == Type::Ack && request.ciaddr == v4.address;
+    let ciaddr = if renews { v4.address } else { Ipv4Addr::UNSPECIFIED };
     let mut options = options::head(v4, request, kind);
     options.extend(options::times(v4));
     options.extend(options::configuration(v4, hostname, request));

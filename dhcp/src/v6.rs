@@ -4,7 +4,8 @@
 //! Solicit                -> Advertise; Reply with Rapid Commit
 //! Request, Renew, Rebind -> Reply with the address, other addresses at lifetime 0
 //! Confirm                -> Reply: Success for the port's address, else NotOnLink
-//! Release, Decline       -> Reply: Success, NoBinding for foreign addresses
+//! Release, Decline       -> Reply: Success, NoBinding for foreign addresses; only a Decline
+//!                           of the port's address is a conflict
 //! Information-request    -> Reply: options
 //! relayed, from servers, breaking the rules of section 16 -> silence
 //! ```
@@ -12,6 +13,10 @@
 //! A port has one address. In a message with several IAs it goes to the one
 //! that names it already, else to the first; the others learn that there is
 //! nothing for them. So nothing needs to be remembered between messages.
+//!
+//! The link that RFC 9915 §18.3.3 has a Confirm judged by is the port, and the port's
+//! address is the only one that works there: a guest that is told "on link" of another, as a
+//! clone may be, would keep it and be heard by nobody.
 
 mod associations;
 #[cfg(test)]
@@ -22,7 +27,7 @@ use std::net::Ipv6Addr;
 use net::MacAddr;
 use net::options::{Coded, Value, is_servers_own_v6};
 
-use crate::answer::{Ignored, Kind};
+use crate::answer::{Ignored, Kind, Sent};
 use crate::binding::{Binding, V6};
 use crate::boot::{self, Client};
 use crate::codec;
@@ -153,6 +158,8 @@ pub(crate) enum Status {
 const SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
 /// SOL_MAX_RT and INF_MAX_RT, seconds: the defaults of RFC 9915 §7.6.
 const MAX_RT: u32 = 3600;
+/// The longest DUID, its type included, octets (RFC 9915 §11.1).
+const LONGEST_DUID: usize = 2 + 128;
 /// IRT_MINIMUM, seconds (RFC 9915 §7.6).
 const LEAST_REFRESH: u32 = 600;
 
@@ -171,7 +178,7 @@ pub(crate) fn respond(
     source: Ipv6Addr,
     destination: Ipv6Addr,
     payload: &[u8],
-) -> Result<(Vec<u8>, Kind), Ignored> {
+) -> Result<Sent, Ignored> {
     // A query to a unicast address is discarded (RFC 9915 §16).
     if destination != SERVERS {
         return Err(Ignored::OtherDestination);
@@ -182,7 +189,7 @@ pub(crate) fn respond(
     let request = codec::decode_v6(payload)?;
     let v6 = binding.v6.as_ref().ok_or(Ignored::NoBinding)?;
     let server_mac = binding.server_mac();
-    let duid = duid(v6.server.unwrap_or(server_mac));
+    let duid = duid(v6.server_identity());
     let (reply, kind) = decide(binding, v6, &duid, &request)?;
     let route = Route {
         source_mac: server_mac,
@@ -190,10 +197,11 @@ pub(crate) fn respond(
         source: server_mac.link_local(),
         destination: source,
     };
-    Ok((route.dhcp(&codec::encode_v6(&reply)), kind))
+    let (message, left_out) = codec::encode_v6(&reply);
+    Ok(Sent { frame: route.dhcp(&message), kind, left_out })
 }
 
-/// The server's DUID: type DUID-LL over the router's MAC address, so that it is the
+/// The server's DUID: type DUID-LL over the server's identity, so that it is the
 /// same on every node and a migrated guest finds the server it knows.
 pub(crate) fn duid(server_mac: MacAddr) -> Vec<u8> {
     const DUID_LL: u16 = 3;
@@ -239,7 +247,11 @@ fn decide(
         Type::Release | Type::Decline => {
             options.push(Opt::Status(Status::Success));
             options.extend(associations::foreign(v6, request));
-            if request.kind == Type::Release { Kind::Released } else { Kind::Declined }
+            match request.kind {
+                Type::Release => Kind::Released,
+                _ if associations::name_own(v6, request) => Kind::Declined,
+                _ => Kind::ReplyNothing,
+            }
         }
         Type::InformationRequest => {
             options.extend(configuration(binding, v6, request));
@@ -253,6 +265,9 @@ fn decide(
 fn validate(request: &Request, duid: &[u8]) -> Result<(), Ignored> {
     let needs_client = request.kind != Type::InformationRequest;
     if needs_client && request.client.is_none() {
+        return Err(Ignored::Invalid);
+    }
+    if request.client.as_ref().is_some_and(|duid| duid.len() > LONGEST_DUID) {
         return Err(Ignored::Invalid);
     }
     match (request.kind, request.server.as_deref()) {
@@ -321,6 +336,11 @@ fn own(binding: &Binding, v6: &V6, request: &Request, code: u16) -> Option<Opt> 
             Some(Opt::RefreshTime(v6.refresh.unwrap_or(v6.lease).max(LEAST_REFRESH)))
         }
         FULL_NAME => {
+            if let Some(name) = &v6.fqdn {
+                // Whoever asks for a name without one of its own wishes for nothing.
+                let asked = request.fqdn.clone().unwrap_or(Fqdn { flags: 0, name: Vec::new() });
+                return Some(Opt::Fqdn(fqdn::answer_v6(&asked, Some(name), None)));
+            }
             let asked = request.fqdn.as_ref()?;
             let domain = binding.v4.as_ref().and_then(|v4| v4.domain.as_ref());
             let domain = domain.or_else(|| v6.search.first()).map(String::as_str);

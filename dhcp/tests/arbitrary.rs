@@ -4,7 +4,7 @@
 // The whole file is a test, its helpers too.
 #![allow(clippy::unwrap_used)]
 
-use dhcp::{Answer, Binding, Ignored, Responder};
+use dhcp::{Answer, Binding, Ignored, Responder, Sent};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::json;
@@ -154,7 +154,7 @@ fn check(frame: &[u8]) {
     let answer = Responder::answer(&binding(), frame);
     let from_guest = frame.get(6..12) == Some(&MAC[..]);
     match answer {
-        Answer::Send(reply, kind) => {
+        Answer::Send(Sent { frame: reply, kind, .. }) => {
             assert!(from_guest, "a foreign MAC address was answered with {kind:?}");
             let to: [u8; 6] = reply[..6].try_into().unwrap();
             assert!(to == MAC || to == BROADCAST, "{kind:?} went to {to:?}");
@@ -277,7 +277,7 @@ fn the_neighbour_says_its_mark_to_its_own_guest() {
     discover[6..12].copy_from_slice(&own);
     discover[42 + 28..42 + 34].copy_from_slice(&own);
     let answer = Responder::answer(&neighbour(), &discover);
-    assert!(matches!(answer, Answer::Send(frame, _) if says(&frame, &NEIGHBOUR)));
+    assert!(matches!(answer, Answer::Send(sent) if says(&sent.frame, &NEIGHBOUR)));
 }
 
 #[test]

@@ -9,6 +9,7 @@
 //! Names are OVN's where OVN has one, so that options of Kube-OVN's mean here what they
 //! mean there. What cannot be understood is a [`Fault`], and the rest counts all the same.
 
+mod dnr;
 mod guest;
 mod numbered;
 pub mod ra;
@@ -25,11 +26,10 @@ pub use ra::Ra;
 pub use table::{Definition, Kind, V4_TABLE, V6_TABLE};
 pub use v4::{LEASE, V4, is_servers_own};
 pub use v6::{V6, is_servers_own_v6};
-pub use value::{Advice, Value};
+pub use value::{Advice, Value, is_name};
 
 /// One option by its number.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Coded {
     /// Its number.
     pub code: u16,
@@ -42,7 +42,6 @@ pub struct Coded {
 
 /// Which clients an option is for: all, if nothing is said.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Clients {
     /// Boot ROMs of one of these architectures (RFC 4578 §2.1, RFC 5970 §3.3).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -8,9 +8,6 @@ use net::options::{Fault, Guest, Ra, V4, V6};
 
 use super::{Allocated, Facts};
 
-/// The domain of what a cluster's own DNS serves.
-const CLUSTER_DOMAIN: &str = "cluster.local";
-
 /// All options of one port.
 #[derive(Debug)]
 pub(super) struct Said {
@@ -23,7 +20,7 @@ pub(super) struct Said {
 
 impl Said {
     pub(super) fn of(facts: &Facts<'_>) -> Self {
-        let Facts { subnet, allocated, interface, .. } = facts;
+        let Facts { subnet, allocated, interface, defaults, .. } = facts;
         let spec = &subnet.spec;
         let mut faults = Vec::new();
         let own = |field: &str| allocated.get(field).map(|text| (key(allocated, field), text));
@@ -60,7 +57,10 @@ impl Said {
             let key = format!("dhcpOptions of interface {:?}", interface.name);
             told(&key, guest.put_into(&mut v4));
         }
-        v4.domain = v4.domain.or_else(|| domain(allocated.vmi));
+        if v4.domain.is_none() && v4.search.is_empty() {
+            v4.search = cluster_domains(allocated.vmi, &defaults.domain);
+            v4.domain = v4.search.first().cloned();
+        }
         if v6.search.is_empty() {
             v6.search = if v4.search.is_empty() {
                 v4.domain.iter().cloned().collect()
@@ -83,8 +83,15 @@ fn key(allocated: &Allocated<'_>, field: &str) -> String {
     format!("annotation {}", annotations::key(allocated.provider, field))
 }
 
-/// The domain in which a cluster's DNS knows a VM that has a subdomain, as KubeVirt.
-fn domain(vmi: &VirtualMachineInstance) -> Option<String> {
-    let subdomain = vmi.spec.subdomain.as_deref().filter(|subdomain| !subdomain.is_empty())?;
-    Some(format!("{subdomain}.{}.svc.{CLUSTER_DOMAIN}", vmi.namespace().unwrap_or_default()))
+/// Where a guest looks for the names of its cluster, as KubeVirt has it: among those of its
+/// subdomain, of its namespace, of all services, of the cluster.
+fn cluster_domains(vmi: &VirtualMachineInstance, cluster: &str) -> Vec<String> {
+    if cluster.is_empty() {
+        return Vec::new();
+    }
+    let namespace = format!("{}.svc.{cluster}", vmi.namespace().unwrap_or_default());
+    let subdomain = vmi.spec.subdomain.as_deref().filter(|subdomain| !subdomain.is_empty());
+    let own = subdomain.map(|subdomain| format!("{subdomain}.{namespace}"));
+    let all = [namespace, format!("svc.{cluster}"), cluster.to_owned()];
+    own.into_iter().chain(all).collect()
 }

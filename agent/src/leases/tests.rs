@@ -70,8 +70,23 @@ fn changed(pointer: &str, value: Value) -> VirtualMachineInstance {
     typed(vmi)
 }
 
+/// The ports of a VM where nobody changed a default.
+fn ports(vmi: &VirtualMachineInstance, subnets: &Subnets) -> Result<Vec<Port>, LeaseError> {
+    super::ports(vmi, subnets, &Defaults::default())
+}
+
 fn first(subnets: &Subnets) -> Port {
     ports(&typed(vmi()), subnets).unwrap().remove(0)
+}
+
+/// What a guest of the subnet with these configs and options is told.
+fn told_by(configs: &str, v6_options: &str, enabled: bool) -> Binding {
+    let mut subnets = subnets();
+    let spec = &mut subnets.get_mut("s1").unwrap().spec;
+    configs.clone_into(&mut spec.ipv6_ra_configs);
+    v6_options.clone_into(&mut spec.dhcp_v6_options);
+    spec.enable_dhcp = Some(enabled);
+    first(&subnets).binding
 }
 
 /// `BERTH_REWRITE_GOLDEN=1` writes the file instead of comparing with it.
@@ -140,7 +155,80 @@ fn slaac_is_advertised_only_where_the_subnet_asks_for_it() {
         .clone_into(&mut subnets.get_mut("s1").unwrap().spec.ipv6_ra_configs);
     let ra = first(&subnets).binding.ra.unwrap();
     assert!(ra.prefixes[0].autonomous && !ra.managed && !ra.other);
-    assert_eq!(ra.max_interval, 0);
+    assert_eq!((ra.max_interval, ra.lifetime), (0, u16::MAX));
+}
+
+#[test]
+fn guests_are_sent_to_dhcpv6_for_no_more_than_it_answers() {
+    let flags = |configs: &str, v6: &str, enabled: bool| {
+        let binding = told_by(configs, v6, enabled);
+        let ra = binding.ra.unwrap();
+        let gives = binding.v6.is_some_and(|v6| !v6.stateless);
+        (ra.managed, ra.other, ra.prefixes[0].autonomous, gives)
+    };
+    assert_eq!(flags("", "", true), (true, true, false, true));
+    assert_eq!(flags("", "", false), (false, false, false, false));
+    assert_eq!(flags("", "dhcpv6_stateless=true", true), (false, true, true, false));
+    assert_eq!(flags("address_mode=dhcpv6_stateless", "", true), (false, true, true, false));
+    assert_eq!(flags("address_mode=dhcpv6_stateless", "", false), (false, false, true, false));
+    assert_eq!(flags("address_mode=slaac", "", true), (false, false, true, true));
+}
+
+#[test]
+fn a_mode_that_is_not_advertised_takes_no_address_away() {
+    let mut subnets = subnets();
+    let spec = &mut subnets.get_mut("s1").unwrap().spec;
+    "address_mode=dhcpv6_stateless".clone_into(&mut spec.ipv6_ra_configs);
+    spec.enable_ipv6_ra = Some(false);
+    assert!(!first(&subnets).binding.v6.unwrap().stateless);
+}
+
+#[test]
+fn rfc4862_5_5_3_a_short_lived_prefix_is_preferred_no_longer_than_it_lives() {
+    let ra = told_by("address_mode=slaac,prefix_valid_lifetime=86400", "", true).ra.unwrap();
+    assert_eq!((ra.valid, ra.preferred), (86_400, 86_400));
+}
+
+#[test]
+fn the_node_says_how_long_a_lease_is_where_nobody_else_does() {
+    let defaults = Defaults { lease: 120, domain: String::new() };
+    let leases = |v4: &str, v6: &str| {
+        let mut subnets = subnets();
+        let spec = &mut subnets.get_mut("s1").unwrap().spec;
+        v4.clone_into(&mut spec.dhcp_v4_options);
+        v6.clone_into(&mut spec.dhcp_v6_options);
+        let port = super::ports(&typed(vmi()), &subnets, &defaults).unwrap().remove(0);
+        (port.binding.v4.unwrap().lease, port.binding.v6.unwrap().lease)
+    };
+    assert_eq!(leases("", ""), (120, 120));
+    assert_eq!(leases("lease_time=600", ""), (600, 120));
+    assert_eq!(leases("", "lease_time=900"), (120, 900));
+}
+
+#[test]
+fn kubevirt_s_search_list_is_the_guest_s_where_nobody_names_a_domain() {
+    let searched = |v4: &str, cluster: &str| {
+        let mut subnets = subnets();
+        v4.clone_into(&mut subnets.get_mut("s1").unwrap().spec.dhcp_v4_options);
+        let defaults = Defaults { domain: cluster.to_owned(), ..Defaults::default() };
+        let port = super::ports(&typed(vmi()), &subnets, &defaults).unwrap().remove(0);
+        let v4 = port.binding.v4.unwrap();
+        assert_eq!(port.binding.ra.unwrap().dnssl, port.binding.v6.as_ref().unwrap().search);
+        (v4.domain, v4.search, port.binding.v6.unwrap().search)
+    };
+    let own = ["default.svc.k8s.example", "svc.k8s.example", "k8s.example"].map(str::to_owned);
+    let wanted = (Some(own[0].clone()), own.to_vec(), own.to_vec());
+    assert_eq!(searched("", "k8s.example"), wanted);
+    assert_eq!(searched("", ""), (None, vec![], vec![]));
+    let named = "example.org".to_owned();
+    assert_eq!(
+        searched("domain_name=example.org", "k8s.example"),
+        (Some(named.clone()), vec![], vec![named.clone()])
+    );
+    assert_eq!(
+        searched("domain_search_list=example.org", "k8s.example"),
+        (None, vec![named.clone()], vec![named])
+    );
 }
 
 #[test]
@@ -218,6 +306,7 @@ fn a_domain_is_searched_in_both_families_and_a_subdomain_is_one() {
     vmi["metadata"]["annotations"]["ovn.kubernetes.io/dhcp-v4-options"] = json!("tcp_ttl=9");
     let v4 = told(vmi).0.binding.v4.unwrap();
     assert_eq!(v4.domain.as_deref(), Some("group.default.svc.cluster.local"));
+    assert_eq!(v4.search.len(), 4);
 }
 
 #[test]

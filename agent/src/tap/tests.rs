@@ -96,6 +96,7 @@ fn port(vm: &str) -> Port {
         mtu: 1400,
         addresses: vec![],
         faults: vec![],
+        conflict: false,
         binding: Binding { mac, hostname: None, v4: None, v6: None, ra: None },
     }
 }

@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use super::{Action, Event, Input, Report, State, Trouble, Wish, publish, step, wish_of};
 use crate::host::{Here, Host};
 use crate::hypervisor::HypervisorError;
-use crate::leases::{self, LeaseError, Port, Subnets};
+use crate::leases::{self, Defaults, LeaseError, Port, Subnets};
 use crate::sending::Sending;
 use crate::volumes::DiskFile;
 
@@ -79,7 +79,7 @@ impl Driver {
         let first = input.borrow_and_update().clone();
         // What is known already is news to us: `run` looks before it waits.
         input.mark_changed();
-        let ports = ports_of(first.vmi.as_deref(), &first.subnets);
+        let ports = ports_of(first.vmi.as_deref(), &first.subnets, &host.defaults);
         let state = State::Unseen { attempt: 0 };
         host.metrics.entered(&state);
         let now = Instant::now();
@@ -157,11 +157,14 @@ impl Driver {
         let known =
             vmi.as_ref().zip(self.vmi.as_ref()).is_some_and(|(new, old)| Arc::ptr_eq(new, old))
                 && Arc::ptr_eq(&subnets, &self.subnets);
-        let ports = match &vmi {
-            Some(vmi) if !known => leases::ports(vmi, &subnets),
+        let mut ports = match &vmi {
+            Some(vmi) if !known => leases::ports(vmi, &subnets, &self.host.defaults),
             // Nothing new; or what is left was made from the object we knew.
             _ => self.ports.clone(),
         };
+        if let Ok(ports) = &mut ports {
+            self.host.ports.note_conflicts(ports);
+        }
         if self.wish.changed_to(wish) || ports != self.ports {
             events.push(Event::Wish);
         }
@@ -423,6 +426,7 @@ fn fine_if_gone(outcome: Result<(), HypervisorError>) -> Result<(), HypervisorEr
 fn ports_of(
     vmi: Option<&VirtualMachineInstance>,
     subnets: &Subnets,
+    defaults: &Defaults,
 ) -> Result<Vec<Port>, LeaseError> {
-    vmi.map_or_else(|| Ok(Vec::new()), |vmi| leases::ports(vmi, subnets))
+    vmi.map_or_else(|| Ok(Vec::new()), |vmi| leases::ports(vmi, subnets, defaults))
 }

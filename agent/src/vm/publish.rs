@@ -11,7 +11,7 @@ mod tests;
 
 use std::time::Duration;
 
-use crds::condition::{FIELDS_WITHOUT_EFFECT, INVALID_DHCP_OPTIONS};
+use crds::condition::{ADDRESS_IN_USE, FIELDS_WITHOUT_EFFECT, INVALID_DHCP_OPTIONS};
 use crds::kubevirt::{
     Condition, ConditionStatus, INSTANCE_FINALIZER, InstanceInterface, InstancePhase,
     MIGRATION_TARGET_LABEL, NODE_NAME_LABEL, PhaseTransition, TargetState, VirtualMachineInstance,
@@ -130,6 +130,7 @@ fn say(vmi: &mut VirtualMachineInstance, report: &Report, here: &Here, ports: &[
         status.migration_method = Some("BlockMigration".to_owned());
         say_ignored(&mut status.conditions, vmi, now);
         say_faults(&mut status.conditions, ports, now);
+        say_conflicts(&mut status.conditions, ports, now);
     }
     vmi.status = Some(status);
 }
@@ -254,6 +255,26 @@ fn say_faults(conditions: &mut Vec<Condition>, ports: &[Port], now: &Time) {
     } else {
         Condition::new(INVALID_DHCP_OPTIONS, ConditionStatus::True)
             .because("InvalidEntries", faults.join("; "))
+            .merge_into(conditions, now.clone());
+    }
+}
+
+/// Which addresses guests found in use elsewhere.
+fn say_conflicts(conditions: &mut Vec<Condition>, ports: &[Port], now: &Time) {
+    let told = ports.iter().filter(|port| port.conflict).map(|port| {
+        let list: Vec<String> = port.addresses.iter().map(ToString::to_string).collect();
+        format!("of network {:?} {}", port.network, list.join(" or "))
+    });
+    let told: Vec<String> = told.collect();
+    if told.is_empty() {
+        conditions.retain(|one| one.r#type != ADDRESS_IN_USE);
+    } else {
+        let what = told.join("; ");
+        let why = format!(
+            "the guest found its address in use by somebody else and declined it: {what}; take              the address off whoever answers for it on that network"
+        );
+        Condition::new(ADDRESS_IN_USE, ConditionStatus::True)
+            .because("DeclinedByGuest", why)
             .merge_into(conditions, now.clone());
     }
 }

@@ -43,7 +43,8 @@ pub(crate) fn decode_v4(payload: &[u8]) -> Result<v4::Request, Ignored> {
         chaddr: MacAddr::new(chaddr),
         requested: options.fixed(50)?.map(Ipv4Addr::from),
         server: options.fixed(54)?.map(Ipv4Addr::from),
-        client_id: options.get(61).map(<[u8]>::to_vec),
+        // A longer one than an option holds would leave no room for the rest.
+        client_id: options.get(61).filter(|id| id.len() <= 255).map(<[u8]>::to_vec),
         wanted: options.get(55).map(<[u8]>::to_vec),
         max_size: options.fixed(57)?.map(u16::from_be_bytes),
         rapid_commit: options.get(80).is_some(),

@@ -119,14 +119,15 @@ impl<'a> Iterator for V6Options<'a> {
 /// What does not fit is left out, the last first: nothing here sends fragments.
 const V6_LONGEST: usize = 1280 - 40 - 8;
 
-/// The bytes of a DHCPv6 reply, options in the order given.
-pub(crate) fn encode_v6(reply: &v6::Reply) -> Vec<u8> {
+/// The bytes of a DHCPv6 reply, options in the order given, and how many found no room.
+pub(crate) fn encode_v6(reply: &v6::Reply) -> (Vec<u8>, usize) {
     let kind = match reply.kind {
         v6::ReplyType::Advertise => proto6::MessageType::Advertise,
         v6::ReplyType::Reply => proto6::MessageType::Reply,
     };
     let header = proto6::Message::new_with_id(kind, reply.xid);
     let mut bytes = header.to_vec().expect("a vector takes every header");
+    let mut left_out = 0;
     for option in &reply.options {
         let option = match option {
             v6::Opt::Other(code, value) => v6_value(*code, value),
@@ -134,9 +135,11 @@ pub(crate) fn encode_v6(reply: &v6::Reply) -> Vec<u8> {
         };
         if bytes.len() + option.len() <= V6_LONGEST {
             bytes.extend(option);
+        } else {
+            left_out += 1;
         }
     }
-    bytes
+    (bytes, left_out)
 }
 
 /// An option that a binding brings; of time servers one for each (RFC 5908 §4).

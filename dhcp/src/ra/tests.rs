@@ -1,7 +1,7 @@
 //! The rules of RFC 4861 and RFC 8106, one sentence each.
 
 use super::*;
-use crate::answer::Answer;
+use crate::answer::{Answer, Sent};
 use crate::responder::Responder;
 
 const MAC: MacAddr = MacAddr::new([2, 0, 0x5e, 0x10, 0, 5]);
@@ -43,7 +43,7 @@ fn solicitation_from(source: Ipv6Addr, options: &[u8]) -> Vec<u8> {
 #[track_caller]
 fn answered(frame: &[u8]) -> Vec<u8> {
     match Responder::answer(&binding(), frame) {
-        Answer::Send(frame, Kind::RouterAdvertisement) => frame,
+        Answer::Send(Sent { frame, kind: Kind::RouterAdvertisement, .. }) => frame,
         other => panic!("{other:?}"),
     }
 }
@@ -79,7 +79,7 @@ fn advertisement(ra: &Ra) -> Vec<u8> {
 }
 
 fn withdrawal(ra: &Ra) -> Vec<u8> {
-    super::withdrawal(ra, MAC)
+    super::withdrawal(ra, MAC).frame
 }
 
 #[test]
@@ -278,18 +278,79 @@ fn rfc4861_6_1_1_a_guest_without_an_address_names_no_link_layer_address() {
 #[test]
 fn rfc4861_6_2_4_intervals_lie_within_their_bounds_and_the_first_ones_are_short() {
     for random in [0, 1, 17, u64::MAX / 3, u64::MAX] {
-        let early = interval(&ra(), 1, random).unwrap();
+        let early = interval(&ra(), 1, random);
         assert!(early <= INITIAL_INTERVAL && early >= LEAST_INTERVAL);
-        let later = interval(&ra(), 3, random).unwrap();
+        let later = interval(&ra(), 3, random);
         assert!((200..=600).contains(&later.as_secs()), "{later:?}");
     }
-    assert_eq!(interval(&ra(), 9, 0), Some(Duration::from_secs(200)));
+    assert_eq!(interval(&ra(), 9, 0), Duration::from_secs(200));
     assert_ne!(interval(&ra(), 9, 1000), interval(&ra(), 9, 0));
 }
 
 #[test]
-fn an_interval_of_zero_leaves_only_answers_and_silly_bounds_are_mended() {
-    assert_eq!(interval(&Ra { max_interval: 0, ..ra() }, 0, 5), None);
+fn a_router_that_does_not_speak_by_itself_is_heard_before_it_is_forgotten() {
+    for (lifetime, least) in [(1800, 450), (u16::MAX, 16_383), (0, 16_383)] {
+        let quiet = Ra { max_interval: 0, lifetime, ..ra() };
+        assert_eq!(interval(&quiet, 0, 0), Duration::from_secs(least), "{lifetime}");
+        for random in [17, u64::MAX / 3, u64::MAX] {
+            let third = Duration::from_secs(least * 4 / 3 + 2);
+            assert!(interval(&quiet, 0, random) <= third, "{lifetime}");
+        }
+    }
+    let said = advertisement(&Ra { max_interval: 0, lifetime: 0, ..ra() });
+    assert_eq!(options(&said, 25)[0][2..6], u32::from(u16::MAX).to_be_bytes());
+}
+
+#[test]
+fn silly_bounds_are_mended() {
     let inverted = Ra { min_interval: 900, max_interval: 1, ..ra() };
-    assert_eq!(interval(&inverted, 9, 12345), Some(LEAST_INTERVAL));
+    assert_eq!(interval(&inverted, 9, 12345), LEAST_INTERVAL);
+}
+
+#[test]
+fn rfc4862_5_5_3_no_prefix_is_preferred_for_longer_than_it_is_valid() {
+    let frame = advertisement(&Ra { valid: 86_400, ..ra() });
+    assert_eq!(options(&frame, 3)[0][2..10], [0, 1, 0x51, 0x80, 0, 1, 0x51, 0x80]);
+}
+
+#[test]
+fn what_does_not_fit_a_packet_is_left_out_and_counted() {
+    let route = |at| RouteInfo {
+        to: format!("fd01:{at:x}::/48").parse().unwrap(),
+        preference: Preference::Medium,
+    };
+    let many = Ra { routes: (0..100).map(route).collect(), ..ra() };
+    let sent = advertise(&many, Says::default(), (MAC, ALL_NODES));
+    assert!(sent.frame.len() <= 14 + 1280);
+    assert_eq!(options(&sent.frame, 24).len() + sent.left_out, 100);
+    assert!(frame::icmp_checksum_holds(
+        address(&sent.frame, 22),
+        address(&sent.frame, 38),
+        &sent.frame[54..]
+    ));
+}
+
+#[test]
+fn of_a_prefix_in_which_no_address_is_formed_any_more_that_is_over_and_no_more() {
+    let prefix = |network: &str, autonomous| Prefix {
+        network: network.parse().unwrap(),
+        on_link: true,
+        autonomous,
+    };
+    let said = Ra {
+        prefixes: vec![prefix("fd00:0:0:1::/64", true), prefix("fd00:0:0:2::/64", false)],
+        ..ra()
+    };
+    let gone = gone(&said, &ra());
+    assert_eq!(
+        gone.prefixes,
+        [
+            Prefix { on_link: false, ..prefix("fd00:0:0:1::/64", true) },
+            prefix("fd00:0:0:2::/64", false)
+        ]
+    );
+    let told = advertisement_after(&ra(), Some(&gone), MAC).frame;
+    let told = options(&told, 3);
+    assert_eq!(told.len(), 3);
+    assert_eq!((told[1][1], &told[1][2..10]), (0x40, &[0; 8][..]));
 }

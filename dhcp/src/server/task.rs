@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
@@ -10,13 +10,13 @@ use tracing::{debug, info, warn};
 use super::port::{Port, recheck_after};
 use super::segment::{Attached, Segment};
 use super::{PortReport, Shared, Wanted};
-use crate::answer::{Answer, Ignored, Kind};
+use crate::answer::{Answer, Ignored, Kind, Sent};
 use crate::limit::Limit;
 use crate::metrics::Metrics;
 use crate::poller::Poller;
 use crate::ra;
 use crate::responder::Responder;
-use crate::socket::Links;
+use crate::socket::{Links, Received};
 
 /// Frames read from one port before the others get their turn.
 const TURN: usize = 16;
@@ -130,9 +130,6 @@ impl Task {
         let Some(port) = self.ports.get(&token) else { return };
         let moves = port.wanted.ifname != wanted.ifname;
         let leaves = moves || port.wanted.binding.mac != wanted.binding.mac;
-        if let Some(farewell) = port.farewell(&wanted) {
-            self.send(token, &farewell, Kind::RouterAdvertisement);
-        }
         if leaves {
             self.take_out(token);
         }
@@ -237,8 +234,8 @@ impl Task {
             let started = Instant::now();
             let Some(segment) = self.segments.get(&at) else { return };
             let Some(socket) = &segment.socket else { return };
-            let frame = match socket.receive(&mut self.buffer) {
-                Ok(Some(frame)) => frame,
+            let Received { frame, tagged } = match socket.receive(&mut self.buffer) {
+                Ok(Some(received)) => received,
                 Ok(None) => return,
                 Err(error) => {
                     // The interface went down or away; the next look finds out which.
@@ -257,11 +254,15 @@ impl Task {
                 self.metrics.rate_limited.inc();
                 continue;
             }
-            match Responder::answer(&port.wanted.binding, frame) {
-                Answer::Send(answer, Kind::RouterAdvertisement)
-                    if ra::is_to_all(&answer) && !self.may_tell_all(token, started) => {}
-                Answer::Send(answer, kind) => {
-                    self.send(token, &answer, kind);
+            let answer = match tagged {
+                true => Answer::Ignore(Ignored::Tagged),
+                false => Responder::answer(&port.wanted.binding, frame),
+            };
+            match answer {
+                Answer::Send(Sent { frame, kind: Kind::RouterAdvertisement, .. })
+                    if ra::is_to_all(&frame) && !self.may_tell_all(token, started) => {}
+                Answer::Send(sent) => {
+                    self.send(token, &sent);
                     self.metrics.answer_seconds.observe(started.elapsed().as_secs_f64());
                 }
                 Answer::Ignore(reason) => {
@@ -287,27 +288,34 @@ impl Task {
                 return;
             }
             match self.reschedule(token, |port| port.take_advertisement(now)).flatten() {
-                Some(frame) => self.send(token, &frame, Kind::RouterAdvertisement),
+                Some(sent) => self.send(token, &sent),
                 None => drop(self.agenda.remove(&(due, token))),
             }
         }
     }
 
-    fn send(&mut self, token: u64, frame: &[u8], kind: Kind) {
+    fn send(&mut self, token: u64, sent: &Sent) {
+        let kind = sent.kind;
         let Some(port) = self.ports.get(&token) else { return };
         let at = self.segment_of.get(&port.wanted.ifname);
         let Some(segment) = at.and_then(|at| self.segments.get(at)) else { return };
         let Some(socket) = &segment.socket else { return };
-        if let Err(error) = socket.send(frame) {
+        if let Err(error) = socket.send(&sent.frame) {
             debug!(port = port.name, kind = kind.label(), %error, "Cannot write to the port");
             self.metrics.send_failures.inc();
             return;
         }
-        debug!(port = port.name, kind = kind.label(), "Sent");
-        self.metrics.sent(kind);
+        debug!(port = port.name, kind = kind.label(), sent.left_out, "Sent");
+        self.metrics.sent(kind, sent.left_out);
         match kind {
-            Kind::Ack => self.report(token, |report| first_now(&mut report.first_ack_v4)),
-            Kind::Reply => self.report(token, |report| first_now(&mut report.first_ack_v6)),
+            Kind::Ack => self.report(token, |report| {
+                first_now(&mut report.first_ack_v4);
+                settle(&mut report.conflict);
+            }),
+            Kind::Reply => self.report(token, |report| {
+                first_now(&mut report.first_ack_v6);
+                settle(&mut report.conflict);
+            }),
             Kind::RouterAdvertisement => self.report(token, |report| report.ra_sent += 1),
             Kind::Declined => self.declined(token),
             _ => {}
@@ -318,7 +326,10 @@ impl Task {
         let Some(port) = self.ports.get(&token) else { return };
         warn!(port = port.name, "The guest found its address in use elsewhere");
         self.metrics.declines.inc();
-        self.report(token, |report| report.declines += 1);
+        self.report(token, |report| {
+            report.declines += 1;
+            report.conflict = Some(SystemTime::now());
+        });
     }
 
     fn report(&self, token: u64, change: impl FnOnce(&mut PortReport)) {
@@ -332,17 +343,42 @@ impl Task {
     /// `due` goes through here.
     fn reschedule<T>(&mut self, token: u64, change: impl FnOnce(&mut Port) -> T) -> Option<T> {
         let port = self.ports.get_mut(&token)?;
-        if let Some(due) = port.due {
+        if let Some(due) = port.due() {
             self.agenda.remove(&(due, token));
         }
         let outcome = change(port);
-        if let Some(due) = port.due {
+        if let Some(due) = port.due() {
             self.agenda.insert((due, token));
         }
         Some(outcome)
     }
 }
 
+/// A guest that declined begins anew within seconds (RFC 2131 §3.1 (5)), and declines again
+/// if nothing has changed: one that comes for its address after longer than that has kept it.
+fn settle(conflict: &mut Option<SystemTime>) {
+    const QUIET: Duration = Duration::from_secs(60);
+    let is_over = |at: &SystemTime| at.elapsed().is_ok_and(|since| since >= QUIET);
+    if conflict.as_ref().is_some_and(is_over) {
+        *conflict = None;
+    }
+}
+
 fn first_now(time: &mut Option<SystemTime>) {
     time.get_or_insert_with(SystemTime::now);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_conflict_is_over_once_the_guest_comes_back_after_a_minute_and_not_when_it_tries_anew() {
+        let ago = |seconds| Some(SystemTime::now() - Duration::from_secs(seconds));
+        for (since, remains) in [(10, true), (59, true), (61, false)] {
+            let mut conflict = ago(since);
+            settle(&mut conflict);
+            assert_eq!(conflict.is_some(), remains, "{since}");
+        }
+    }
 }

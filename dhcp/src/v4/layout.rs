@@ -1,4 +1,4 @@
-//! Options into a message of limited length (RFC 2131 §4.1, RFC 2132 §9.3).
+//! Options into a message of limited length (RFC 2131 §4.1, RFC 2132 §9.3, RFC 3396).
 //!
 //! ```text
 //! op … chaddr | sname 64 | file 128 | cookie | options … END | padding to 300
@@ -6,7 +6,9 @@
 //! ```
 //!
 //! Fields that hold no options hold the boot server's name and the boot file, each with
-//! its terminating zero.
+//! its terminating zero. Of the ways to lay a message out that is taken which leaves out the
+//! fewest options, and of several the one that keeps the most of these two: boot ROMs look
+//! for them there.
 
 use super::{Opt, Reply};
 use crate::codec;
@@ -25,6 +27,17 @@ const SNAME: usize = 64;
 const END: u8 = 255;
 /// Option 52 with its header.
 const OVERLOAD_SIZE: usize = 3;
+/// Code and length of an option, or of a part of one.
+const PART_HEADER: usize = 2;
+/// The longest part of an option.
+const PART: usize = 255;
+
+/// A message, and how many options found no room in it.
+#[derive(Debug)]
+pub(super) struct Laid {
+    pub(super) bytes: Vec<u8>,
+    pub(super) left_out: usize,
+}
 
 /// The longest message for a client that said option 57 = `max_size`, on a link of `mtu` bytes.
 pub(super) fn limit(max_size: Option<u16>, mtu: Option<u16>) -> usize {
@@ -33,20 +46,15 @@ pub(super) fn limit(max_size: Option<u16>, mtu: Option<u16>) -> usize {
     usize::from(client.min(link) - OVERHEAD)
 }
 
-/// The bytes of `reply`, in at most `limit`: what does not fit the options field
-/// goes into `file`, then into `sname`, and is left out after that.
-pub(super) fn message(reply: &Reply, limit: usize) -> Vec<u8> {
+/// The bytes of `reply`, in at most `limit`.
+pub(super) fn message(reply: &Reply, limit: usize) -> Laid {
     let encoded: Vec<Vec<u8>> = reply.options.iter().map(codec::encode_v4_option).collect();
     let room = limit - HEADER - 1;
-    let mut fields = Fields::default();
-    if encoded.iter().map(Vec::len).sum::<usize>() <= room {
-        fields.options = encoded.concat();
+    let mut fields = if encoded.iter().map(Vec::len).sum::<usize>() <= room {
+        Fields { options: encoded.concat(), ..Fields::default() }
     } else {
-        for option in encoded {
-            fields.place(&option, room - OVERLOAD_SIZE);
-        }
-        fields.announce_overload();
-    }
+        overloaded(reply, &encoded, room - OVERLOAD_SIZE)
+    };
     for (field, text, room) in
         [(&mut fields.file, &reply.file, FILE), (&mut fields.sname, &reply.sname, SNAME)]
     {
@@ -59,27 +67,75 @@ pub(super) fn message(reply: &Reply, limit: usize) -> Vec<u8> {
     message.append(&mut fields.options);
     message.push(END);
     message.resize(message.len().max(LEAST_MESSAGE), 0);
-    message
+    Laid { bytes: message, left_out: fields.left_out }
 }
 
-/// The three places where options may stand.
+/// The best use of the three places.
+fn overloaded(reply: &Reply, encoded: &[Vec<u8>], room: usize) -> Fields {
+    let (file, sname) = (FILE - 1, SNAME - 1);
+    let ways = [[room, 0, 0], [room, file, 0], [room, 0, sname], [room, file, sname]];
+    let laid = ways.map(|rooms| Fields::laid(encoded, rooms));
+    let lost = |fields: &Fields| {
+        let file = !fields.file.is_empty() && !reply.file.is_empty();
+        let sname = !fields.sname.is_empty() && !reply.sname.is_empty();
+        // A boot server without the file to get from it is of no use.
+        (fields.left_out, file, sname)
+    };
+    let mut best = laid.into_iter().min_by_key(lost).expect("there are four ways");
+    best.announce_overload();
+    best
+}
+
+/// The three places where options may stand, in the order in which they are read.
 #[derive(Debug, Default)]
 struct Fields {
     options: Vec<u8>,
     file: Vec<u8>,
     sname: Vec<u8>,
+    /// Options that found no place.
+    left_out: usize,
 }
 
 impl Fields {
-    fn place(&mut self, option: &[u8], room: usize) {
-        let places =
-            [(&mut self.options, room), (&mut self.file, FILE - 1), (&mut self.sname, SNAME - 1)];
-        for (field, room) in places {
-            if field.len() + option.len() <= room {
-                field.extend_from_slice(option);
-                return;
+    /// The options in places of this many bytes.
+    fn laid(encoded: &[Vec<u8>], rooms: [usize; 3]) -> Self {
+        let mut fields = Self::default();
+        for option in encoded {
+            if !fields.place(option, rooms) && !fields.split(option, rooms) {
+                fields.left_out += 1;
             }
         }
+        fields
+    }
+
+    fn places(&mut self, rooms: [usize; 3]) -> impl Iterator<Item = (&mut Vec<u8>, usize)> {
+        [&mut self.options, &mut self.file, &mut self.sname].into_iter().zip(rooms)
+    }
+
+    /// Puts an option into the first place that has room for all of it.
+    fn place(&mut self, option: &[u8], rooms: [usize; 3]) -> bool {
+        let mut places = self.places(rooms);
+        let place = places.find(|(field, room)| field.len() + option.len() <= *room);
+        place.map(|(field, _)| field.extend_from_slice(option)).is_some()
+    }
+
+    /// Puts an option into several places, a part of it in each (RFC 3396 §5).
+    fn split(&mut self, option: &[u8], rooms: [usize; 3]) -> bool {
+        let (code, whole) = (option[0], value(option));
+        let mut value = whole.as_slice();
+        let free = self.places(rooms).map(|(field, room)| capacity(room - field.len()));
+        if free.sum::<usize>() < value.len() {
+            return false;
+        }
+        for (field, room) in self.places(rooms) {
+            let (here, rest) = value.split_at(capacity(room - field.len()).min(value.len()));
+            for part in here.chunks(PART) {
+                field.extend([code, u8::try_from(part.len()).expect("no part is longer")]);
+                field.extend_from_slice(part);
+            }
+            value = rest;
+        }
+        true
     }
 
     fn announce_overload(&mut self) {
@@ -95,4 +151,16 @@ impl Fields {
             self.options.splice(at..at, [52, 1, overload]);
         }
     }
+}
+
+/// How much of a value fits this many bytes, in parts.
+const fn capacity(room: usize) -> usize {
+    let whole = PART_HEADER + PART;
+    room / whole * PART + (room % whole).saturating_sub(PART_HEADER)
+}
+
+/// The value of an encoded option, its parts joined.
+fn value(option: &[u8]) -> Vec<u8> {
+    let parts = option.chunks(PART_HEADER + PART);
+    parts.flat_map(|part| &part[PART_HEADER..]).copied().collect()
 }

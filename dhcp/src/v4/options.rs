@@ -72,6 +72,11 @@ impl RoutesCode {
     }
 }
 
+/// Classless routes, and what a client that asks for them, too, does not get beside them:
+/// router and static routes (RFC 3442, "DHCP Server Administrator Responsibilities").
+const ROUTES: u8 = 121;
+const REPLACED_BY_ROUTES: [u8; 2] = [3, 33];
+
 /// Never sent unasked: who does not know it would do without IPv4 (RFC 8925 §3.2).
 const V6_ONLY: u8 = 108;
 
@@ -89,8 +94,10 @@ pub(super) fn times(v4: &V4) -> Vec<Opt> {
     if lease == INFINITE {
         return vec![Opt::Lease(lease)];
     }
-    let t1 = v4.t1.unwrap_or(lease / 2);
-    let t2 = v4.t2.unwrap_or(lease - lease / 8);
+    let (half, most) = (lease / 2, lease - lease / 8);
+    let (t1, t2) = (v4.t1.unwrap_or(half), v4.t2.unwrap_or(most));
+    // The lease may be another one than that which they were chosen for.
+    let (t1, t2) = if t1 < t2 && t2 < lease { (t1, t2) } else { (half, most) };
     vec![Opt::Lease(lease), Opt::Renewal(t1), Opt::Rebinding(t2)]
 }
 
@@ -102,7 +109,8 @@ pub(super) fn configuration(v4: &V4, hostname: Option<&str>, request: &Request) 
     const MASK: u8 = 1;
     let mut codes: Vec<u8> = Vec::new();
     if let Some(wanted) = &request.wanted {
-        codes.extend(wanted);
+        let routed = wanted.contains(&ROUTES) && option_of(v4, hostname, request, ROUTES).is_some();
+        codes.extend(wanted.iter().filter(|code| !(routed && REPLACED_BY_ROUTES.contains(code))));
     } else {
         codes.extend(EVERYTHING);
         codes.extend(v4.options.iter().filter_map(number).filter(|code| *code != V6_ONLY));
@@ -124,11 +132,15 @@ pub(super) fn configuration(v4: &V4, hostname: Option<&str>, request: &Request) 
     for code in codes {
         if !seen.contains(&code) {
             seen.push(code);
-            let option = other(v4, request, code);
-            options.extend(option.or_else(|| own(v4, hostname, request, code)));
+            options.extend(option_of(v4, hostname, request, code));
         }
     }
     options
+}
+
+/// What a client that asks for this number gets.
+fn option_of(v4: &V4, hostname: Option<&str>, request: &Request, code: u8) -> Option<Opt> {
+    other(v4, request, code).or_else(|| own(v4, hostname, request, code))
 }
 
 /// The binding's own option of this number, if it has one for this client.

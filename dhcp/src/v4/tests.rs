@@ -13,7 +13,7 @@ use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode};
 use dhcproto::{Decodable, Decoder, Encodable};
 use net::MacAddr;
 
-use crate::answer::{Answer, Ignored, Kind};
+use crate::answer::{Answer, Ignored, Kind, Sent};
 use crate::binding::{Binding, V4};
 use crate::responder::Responder;
 
@@ -115,7 +115,9 @@ impl Client {
     #[track_caller]
     fn reply(&self, binding: &Binding) -> Reply {
         match self.ask(binding) {
-            Answer::Send(frame, kind) => Reply::read(&frame, kind),
+            Answer::Send(Sent { frame, kind, left_out }) => {
+                Reply { left_out, ..Reply::read(&frame, kind) }
+            }
             Answer::Ignore(reason) => panic!("ignored: {reason}"),
         }
     }
@@ -124,7 +126,7 @@ impl Client {
     fn ignored(&self, binding: &Binding) -> Ignored {
         match self.ask(binding) {
             Answer::Ignore(reason) => reason,
-            Answer::Send(_, kind) => panic!("answered with {kind:?}"),
+            Answer::Send(Sent { kind, .. }) => panic!("answered with {kind:?}"),
         }
     }
 }
@@ -152,6 +154,8 @@ struct Reply {
     ports: (u16, u16),
     /// The DHCP message as sent.
     bytes: Vec<u8>,
+    /// Options that are not in it.
+    left_out: usize,
 }
 
 impl Reply {
@@ -176,6 +180,7 @@ impl Reply {
             destination: address(30),
             ports: (port(34), port(36)),
             bytes,
+            left_out: 0,
         }
     }
 
@@ -191,8 +196,12 @@ impl Reply {
 
 /// The value of an option as sent, parts joined.
 fn value_of(reply: &Reply, code: u8) -> Vec<u8> {
+    value_in(&reply.bytes[240..], code)
+}
+
+/// The value of an option in one field, parts joined.
+fn value_in(mut field: &[u8], code: u8) -> Vec<u8> {
     let mut value = Vec::new();
-    let mut field = &reply.bytes[240..];
     while let [have, length, rest @ ..] = field
         && *have != 255
     {

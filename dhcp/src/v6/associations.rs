@@ -6,17 +6,21 @@ use super::{Association, Family, Lease, Opt, Request, Status, Type};
 use crate::answer::Ignored;
 use crate::binding::{Binding, INFINITE, V6};
 
-/// The answer to each association, and whether one of them got the address.
+/// The answer to each association, and whether one of them got the address: that one is the
+/// first, since the last ones fall off a long message.
 pub(super) fn answer(binding: &Binding, v6: &V6, request: &Request) -> (Vec<Opt>, bool) {
     let chosen = chosen(v6, request);
     let mut given = false;
-    let answers = request.associations.iter().enumerate().map(|(index, association)| {
+    let mut order: Vec<usize> = (0..request.associations.len()).collect();
+    order.sort_by_key(|index| chosen != Some(*index));
+    let answers = order.into_iter().map(|index| {
+        let association = &request.associations[index];
         if association.family == Family::Prefix {
             return no_prefix(request.kind, association);
         }
         // Only a Request is judged so: whoever solicits gets another address, and
         // whoever renews learns that the old one is over (RFC 9915 §18.3.2).
-        if request.kind == Type::Request && is_off_link(binding, association) {
+        if request.kind == Type::Request && is_off_link(binding, v6, association) {
             return refused(association, Status::NotOnLink);
         }
         if chosen == Some(index) {
@@ -87,10 +91,12 @@ fn ended(v6: &V6, association: &Association, status: Option<Status>) -> Opt {
     Opt::Address { id: association.id, t1: 0, t2: 0, leases, status }
 }
 
-/// The association's foreign addresses, to be dropped at once.
+/// The association's foreign addresses, to be dropped at once: as many as leave room for
+/// the one that is its own. What is not mentioned ends with its lifetime.
 fn over(v6: &V6, association: &Association) -> impl Iterator<Item = Lease> {
+    const MOST: usize = 16;
     let foreign = association.addresses.iter().filter(|address| **address != v6.address);
-    foreign.map(|address| Lease { address: *address, preferred: 0, valid: 0 })
+    foreign.take(MOST).map(|address| Lease { address: *address, preferred: 0, valid: 0 })
 }
 
 fn no_prefix(kind: Type, association: &Association) -> Opt {
@@ -101,10 +107,10 @@ fn no_prefix(kind: Type, association: &Association) -> Opt {
     Opt::Prefix { id: association.id, status }
 }
 
-/// Whether the association names an address outside the link's known prefixes.
-fn is_off_link(binding: &Binding, association: &Association) -> bool {
-    let prefixes = binding.ra.iter().flat_map(|ra| &ra.prefixes);
-    let known: Vec<_> = prefixes.map(|prefix| prefix.network).collect();
+/// Whether the association names an address outside the link's known networks.
+fn is_off_link(binding: &Binding, v6: &V6, association: &Association) -> bool {
+    let prefixes = binding.ra.iter().flat_map(|ra| &ra.prefixes).map(|prefix| prefix.network);
+    let known: Vec<_> = prefixes.chain(v6.network).collect();
     let on_link = |address: &Ipv6Addr| known.iter().any(|network| network.contains(*address));
     !known.is_empty() && !association.addresses.iter().all(on_link)
 }
@@ -118,6 +124,11 @@ pub(super) fn confirm(v6: &V6, request: &Request) -> Result<Status, Ignored> {
     }
     let all_ours = named.all(|address| *address == v6.address);
     Ok(if all_ours { Status::Success } else { Status::NotOnLink })
+}
+
+/// Whether the message names the port's address.
+pub(super) fn name_own(v6: &V6, request: &Request) -> bool {
+    request.associations.iter().any(|association| association.addresses.contains(&v6.address))
 }
 
 /// Of a Release or Decline, the associations that were never given anything (RFC 9915 §18.3.7, §18.3.8).

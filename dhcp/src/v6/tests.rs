@@ -15,7 +15,7 @@ use dhcproto::v6::{
 use dhcproto::{Decodable, Decoder, Encodable};
 use net::MacAddr;
 
-use crate::answer::{Answer, Ignored, Kind};
+use crate::answer::{Answer, Ignored, Kind, Sent};
 use crate::binding::{Binding, Prefix, Ra, V6};
 use crate::responder::Responder;
 
@@ -36,6 +36,7 @@ pub(crate) fn binding() -> Binding {
         v6: Some(V6 {
             dns: vec!["fd00::53".parse().unwrap()],
             search: vec!["eng.example.com".to_owned()],
+            server: Some(ROUTER_MAC),
             ..V6::new(ADDRESS, 3600)
         }),
         ra: Some(Ra {
@@ -102,7 +103,9 @@ impl Client {
     #[track_caller]
     fn reply(&self, binding: &Binding) -> Reply {
         match Responder::answer(binding, &self.frame()) {
-            Answer::Send(frame, kind) => Reply::read(&frame, kind),
+            Answer::Send(Sent { frame, kind, left_out }) => {
+                Reply { left_out, ..Reply::read(&frame, kind) }
+            }
             Answer::Ignore(reason) => panic!("ignored: {reason}"),
         }
     }
@@ -111,7 +114,7 @@ impl Client {
     fn ignored(&self, binding: &Binding) -> Ignored {
         match Responder::answer(binding, &self.frame()) {
             Answer::Ignore(reason) => reason,
-            Answer::Send(_, kind) => panic!("answered with {kind:?}"),
+            Answer::Send(Sent { kind, .. }) => panic!("answered with {kind:?}"),
         }
     }
 }
@@ -135,6 +138,8 @@ struct Reply {
     kind: Kind,
     message: Message,
     bytes: Vec<u8>,
+    /// Options that are not in it.
+    left_out: usize,
 }
 
 impl Reply {
@@ -148,7 +153,7 @@ impl Reply {
         let bytes = frame[62..].to_vec();
         let message = Message::decode(&mut Decoder::new(&bytes)).unwrap();
         assert_eq!(message.xid(), [1, 2, 3]);
-        Self { kind, message, bytes }
+        Self { kind, message, bytes, left_out: 0 }
     }
 
     fn get(&self, code: u16) -> Option<&DhcpOption> {

@@ -3,13 +3,17 @@
 
 use super::table::Definition;
 use super::text::Pair;
-use super::value::Value;
+use super::value::{self, Value};
 use super::{Clients, Coded};
+
+const TWICE: &str = "this option is there under another name: write it once";
 
 /// The options that are sent by their number, while a text is read.
 #[derive(Debug, Default)]
 pub(super) struct Numbered {
     list: Vec<Coded>,
+    /// The names that have a value.
+    named: Vec<&'static str>,
     /// `bootfile_name`.
     file: Option<Value>,
     /// `bootfile_name_alt`.
@@ -18,7 +22,8 @@ pub(super) struct Numbered {
 
 impl Numbered {
     /// The name of the table that a pair gives a value. `option_<number>`, whose number
-    /// `code` reads, is no name and is taken in.
+    /// `code` reads, stands for the name of that number; without one it is taken in, and so
+    /// are octets, which say what no name would.
     ///
     /// # Errors
     /// What to write instead.
@@ -28,16 +33,39 @@ impl Numbered {
         table: &'static [Definition],
         code: impl FnOnce(&str) -> Result<u16, String>,
     ) -> Result<Option<(&'static Definition, Value)>, String> {
-        if let Some(number) = pair.key.strip_prefix("option_") {
-            let code = code(number)?;
-            let value = pair.value.parse().map_err(|error: super::Advice| error.to_string())?;
-            self.add(Coded { code, value, only: Clients::default() })?;
-            return Ok(None);
+        let number = pair.key.strip_prefix("option_").map(code).transpose()?;
+        let definition = match number {
+            None => table.iter().find(|one| one.name == pair.key),
+            Some(number) => table.iter().find(|one| one.code == Some(number)),
+        };
+        let value = match (number, definition) {
+            (None, None) => return Err(unknown(&pair.key, table)),
+            (None, Some(name)) => name.kind.read(&pair.value),
+            (Some(_), None) => pair.value.parse(),
+            (Some(_), Some(name)) => name.kind.read_tagged(&pair.value),
+        };
+        let value = value.map_err(|error| error.to_string())?;
+        if let Some(name) = definition {
+            self.name_once(name)?;
         }
-        let definition = table.iter().find(|one| one.name == pair.key);
-        let definition = definition.ok_or_else(|| unknown(&pair.key, table))?;
-        let value = definition.kind.read(&pair.value).map_err(|error| error.to_string())?;
-        Ok(Some((definition, value)))
+        match (number, definition) {
+            (Some(code), None) => self.add(Coded { code, value, only: Clients::default() })?,
+            (Some(code), _) if value::is_octets(&pair.value) => {
+                self.add(Coded { code, value, only: Clients::default() })?;
+            }
+            (_, definition) => return Ok(definition.map(|name| (name, value))),
+        }
+        Ok(None)
+    }
+
+    /// # Errors
+    /// The name has a value already: by its number, or its number by the name.
+    fn name_once(&mut self, name: &'static Definition) -> Result<(), String> {
+        if self.named.contains(&name.name) {
+            return Err(TWICE.to_owned());
+        }
+        self.named.push(name.name);
+        Ok(())
     }
 
     /// Takes in the value of a name for which there is no field.
@@ -60,7 +88,7 @@ impl Numbered {
     fn add(&mut self, option: Coded) -> Result<(), String> {
         let same = |other: &Coded| other.code == option.code && other.only == option.only;
         if self.list.iter().any(same) {
-            return Err("this option is there under another name: write it once".to_owned());
+            return Err(TWICE.to_owned());
         }
         self.list.push(option);
         Ok(())
@@ -71,7 +99,7 @@ impl Numbered {
     /// iPXE gets `bootfile_name`, whoever is not yet iPXE what is written for its
     /// architecture, then `bootfile_name_alt`: OVN's meaning of the two names.
     pub(super) fn finish(self, code: u16) -> Vec<Coded> {
-        let Self { mut list, file, alternative } = self;
+        let Self { mut list, file, alternative, named: _ } = self;
         for option in list.iter_mut().filter(|option| !option.only.arch.is_empty()) {
             option.only.ipxe = Some(false);
         }

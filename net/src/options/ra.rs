@@ -80,7 +80,6 @@ impl Preference {
 
 /// One route through the router (RFC 4191 §2.3).
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct RouteInfo {
     /// The destination.
     pub to: Ipv6Network,
@@ -100,7 +99,7 @@ const TABLE: [(&str, &str, &str); 14] = [
     ("min_interval", "seconds, 3 to three quarters of max_interval", "5"),
     ("rdnss", "addresses", "fd00::53;fd00::54"),
     ("dnssl", "names", "example.com;eng.example.com"),
-    ("router_lifetime", "seconds, 0 to 9000", "1800"),
+    ("router_lifetime", "seconds, 0 to 65535", "1800"),
     ("prefix_valid_lifetime", "seconds", "2592000"),
     ("prefix_preferred_lifetime", "seconds", "604800"),
     ("pref64", "networks of /32, /40, /48, /56, /64 or /96", "64:ff9b::/96"),
@@ -114,7 +113,10 @@ impl Ra {
         let (pairs, mut faults) = text::pairs(text);
         let mut ra = Self::default();
         for pair in &pairs {
-            if let Err(advice) = ra.take(pair) {
+            let before = ra.clone();
+            let taken = ra.take(pair).and_then(|()| ra.check_size());
+            if let Err(advice) = taken {
+                ra = before;
                 faults.push(pair.fault(advice));
             }
         }
@@ -135,7 +137,7 @@ impl Ra {
             "min_interval" => self.min_interval = Some(within(text, 3, 1350)?),
             "rdnss" => self.rdnss = addresses(text)?,
             "dnssl" => self.dnssl = value::names(text).map_err(told)?,
-            "router_lifetime" => self.lifetime = Some(within(text, 0, 9000)?),
+            "router_lifetime" => self.lifetime = Some(within(text, 0, u16::MAX)?),
             "prefix_valid_lifetime" => self.valid = Some(value::number(text, 0).map_err(told)?),
             "prefix_preferred_lifetime" => {
                 self.preferred = Some(value::number(text, 0).map_err(told)?);
@@ -151,6 +153,22 @@ impl Ra {
             }
         }
         Ok(())
+    }
+
+    /// One advertisement says it all, and is in one packet that every link carries.
+    fn check_size(&self) -> Result<(), String> {
+        let names = |list: &[String]| list.iter().map(|name| name.len() + 2).sum::<usize>();
+        let option = |body: usize| if body == 0 { 0 } else { (2 + body).next_multiple_of(8) };
+        let listed = |head: usize, body: usize| if body == 0 { 0 } else { option(head + body) };
+        let size = self.routes.iter().map(|_| option(22)).sum::<usize>()
+            + self.pref64.len() * option(14)
+            + listed(6, self.rdnss.len() * 16)
+            + listed(6, names(&self.dnssl))
+            + option(self.captive_portal.as_ref().map_or(0, String::len));
+        if size <= ROOM {
+            return Ok(());
+        }
+        Err(format!("leave some out: it takes {size} bytes with the rest, and {ROOM} fit a packet"))
     }
 
     /// What must fit beside each other (RFC 4861 §6.2.1); what does not, follows from the rest.
@@ -184,6 +202,23 @@ impl Ra {
         faults
     }
 
+    /// How long guests may use the router without hearing from it, seconds: as long as
+    /// there is where nothing is said by itself (RFC 8319 §4), as OVN has it.
+    #[must_use]
+    pub fn router_lifetime(&self) -> u16 {
+        let (_, most) = self.intervals();
+        let lifetime = if most == 0 { u16::MAX } else { ROUTER_LIFETIME.max(most) };
+        self.lifetime.unwrap_or(lifetime)
+    }
+
+    /// How long addresses of the prefixes are valid and preferred, seconds. Preferred for
+    /// longer than they are valid a guest would take none (RFC 4862 §5.5.3).
+    #[must_use]
+    pub fn prefix_lifetimes(&self) -> (u32, u32) {
+        let valid = self.valid.unwrap_or(VALID_LIFETIME);
+        (valid, self.preferred.unwrap_or(PREFERRED_LIFETIME).min(valid))
+    }
+
     /// The times between periodic advertisements, seconds: least and most. Kube-OVN's, if
     /// nothing is said; most is 0 where there are none.
     #[must_use]
@@ -195,11 +230,17 @@ impl Ra {
     }
 }
 
+/// What is left for the rest of an advertisement, bytes: IPv6's least MTU (RFC 8200 §5) less
+/// its header, the message's own, link-layer address, MTU and a prefix.
+const ROOM: usize = 1280 - 40 - 16 - 8 - 8 - 32;
 /// Kube-OVN's times between advertisements, seconds.
 const MIN_INTERVAL: u16 = 5;
 const MAX_INTERVAL: u16 = 30;
 /// The least that RFC 4861 §6.2.1 lets `MinRtrAdvInterval` be, seconds.
 const LEAST_INTERVAL: u16 = 3;
+/// How long a guest may use a router without hearing from it, seconds: AdvDefaultLifetime
+/// at the MaxRtrAdvInterval of RFC 4861 §6.2.1.
+const ROUTER_LIFETIME: u16 = 1800;
 /// AdvValidLifetime where nothing is said, seconds (RFC 4861 §6.2.1).
 pub const VALID_LIFETIME: u32 = 2_592_000;
 /// AdvPreferredLifetime where nothing is said, seconds (RFC 4861 §6.2.1).
@@ -295,6 +336,44 @@ mod tests {
     }
 
     #[test]
+    fn rfc4862_5_5_3_no_address_is_preferred_for_longer_than_it_is_valid() {
+        let lifetimes = |text: &str| Ra::parse(text).0.prefix_lifetimes();
+        assert_eq!(lifetimes(""), (2_592_000, 604_800));
+        assert_eq!(lifetimes("prefix_valid_lifetime=86400"), (86_400, 86_400));
+        assert_eq!(
+            lifetimes("prefix_valid_lifetime=86400,prefix_preferred_lifetime=3600"),
+            (86_400, 3600)
+        );
+    }
+
+    #[test]
+    fn a_router_that_says_nothing_by_itself_is_one_for_as_long_as_can_be_said() {
+        let lifetime = |text: &str| Ra::parse(text).0.router_lifetime();
+        assert_eq!(lifetime(""), 1800);
+        assert_eq!(lifetime("send_periodic=false"), 65_535);
+        assert_eq!(lifetime("send_periodic=false,router_lifetime=600"), 600);
+    }
+
+    #[test]
+    fn rfc8910_2_the_urn_that_says_there_is_no_portal_is_a_uri() {
+        let (ra, faults) = Ra::parse("captive_portal=urn:ietf:params:capport:unrestricted");
+        assert!(ra.captive_portal.is_some() && faults.is_empty(), "{faults:?}");
+    }
+
+    #[test]
+    fn more_than_one_packet_holds_is_refused_and_the_rest_counts() {
+        let routes = |count: usize| {
+            let list: Vec<String> = (0..count).map(|at| format!("fd01:{at:x}::/48")).collect();
+            format!("rdnss=fd00::53,route_info={{{}}},dnssl=example.com", list.join(","))
+        };
+        let (ra, faults) = Ra::parse(&routes(40));
+        assert_eq!((ra.routes.len(), faults.len()), (40, 0), "{faults:?}");
+        let (ra, faults) = Ra::parse(&routes(90));
+        assert_eq!((ra.routes.len(), ra.rdnss.len(), ra.dnssl.len()), (0, 1, 1));
+        assert!(faults[0].to_string().contains("leave some out"), "{faults:?}");
+    }
+
+    #[test]
     fn routes_have_a_preference_or_none() {
         let (ra, _) = Ra::parse("route_info={HIGH-fd01::/48,LOW-fd02::/48,fd03::/64}");
         let preferences: Vec<_> = ra.routes.iter().map(|route| route.preference).collect();
@@ -315,6 +394,8 @@ mod tests {
             ("pref64=64:ff9b::/95", "write a network of /32"),
             ("rdnss=10.0.0.53", "write IPv6 addresses"),
             ("captive_portal=x", "write a URI"),
+            ("captive_portal=portal.example:8080/api", "write a URI"),
+            ("captive_portal=urn:", "write a URI"),
             ("dns_server=fd00::53", "write one of address_mode, "),
         ] {
             let (ra, faults) = Ra::parse(&format!("{pair},dnssl=example.com"));

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use super::value::{self, Advice};
-use super::{Clients, Value};
+use super::{Clients, Value, dnr};
 use crate::MacAddr;
 
 /// One name.
@@ -66,6 +66,16 @@ pub enum Kind {
     Hex,
     /// Names or numbers of options, `;` between.
     Options,
+    /// Enterprise number and octets in hexadecimal, of DHCPv4 (RFC 3925) with a length between.
+    Vendors4,
+    /// The same of DHCPv6 (RFC 9915 §21.17): one.
+    Vendor6,
+    /// Encrypted resolvers (RFC 9463).
+    Resolvers4,
+    /// The same of DHCPv6: one.
+    Resolver6,
+    /// Texts with their lengths (RFC 5970 §3.2), `;` between.
+    Parameters,
 }
 
 impl Kind {
@@ -88,6 +98,20 @@ impl Kind {
             Self::U32(_) | Self::ZeroOr(_) | Self::I32 => "seconds",
             Self::Hex => "octets in hexadecimal",
             Self::Options => "options",
+            Self::Vendors4 | Self::Vendor6 => "enterprise:octets",
+            Self::Resolvers4 => "resolvers",
+            Self::Resolver6 => "resolver",
+            Self::Parameters => "texts",
+        }
+    }
+
+    /// The value of an option of this kind that is written by its number: as by its name,
+    /// or with a kind before it. Octets go as they are.
+    pub(super) fn read_tagged(self, text: &str) -> Result<Value, Advice> {
+        match value::tagged(text) {
+            Some((octets, true)) => value::octets(octets).map(Value::Bytes),
+            Some((rest, false)) => self.read(rest),
+            None => self.read(text),
         }
     }
 
@@ -125,16 +149,9 @@ impl Kind {
             Self::Routes => value::routes(text).map(Value::Routes),
             Self::Text => value::texts(text).map(Value::Text),
             Self::Uri => {
-                let scheme = text.split_once("://").is_some_and(|(scheme, rest)| {
-                    !scheme.is_empty()
-                        && scheme.bytes().all(|octet| octet.is_ascii_alphanumeric())
-                        && !rest.is_empty()
-                });
-                if scheme && text.bytes().all(|octet| octet.is_ascii_graphic()) {
-                    Ok(Value::Text(text.to_owned()))
-                } else {
-                    Err(Advice::new("write a URI such as https://portal.example/api"))
-                }
+                let advice = "write a URI such as https://portal.example/api";
+                let uri = Some(text).filter(|text| is_uri(text));
+                uri.map(|uri| Value::Text(uri.to_owned())).ok_or_else(|| Advice::new(advice))
             }
             Self::Name => {
                 let name = Some(text).filter(|text| value::is_name(text));
@@ -154,8 +171,61 @@ impl Kind {
             Self::I32 => value::signed(text).map(Value::I32),
             Self::Hex => value::octets(text).map(Value::Bytes),
             Self::Options => value::texts(text).map(Value::Text),
+            Self::Vendors4 => {
+                let all: Result<Vec<_>, _> = value::parts(text).map(vendor_v4).collect();
+                Ok(Value::Bytes(all?.concat()))
+            }
+            Self::Vendor6 => vendor(text).map(|(number, octets)| {
+                Value::Bytes([&number.to_be_bytes()[..], &octets].concat())
+            }),
+            Self::Resolvers4 => dnr::v4(text).map(Value::Bytes),
+            Self::Resolver6 => dnr::v6(text).map(Value::Bytes),
+            Self::Parameters => parameters(text).map(Value::Bytes),
         }
     }
+}
+
+/// `3561:0104c0a80001`.
+fn vendor(text: &str) -> Result<(u32, Vec<u8>), Advice> {
+    let advice = || Advice::new("write an enterprise number and octets, such as 3561:0104c0a80001");
+    let (number, octets) = text.split_once(':').ok_or_else(advice)?;
+    let number = number.trim().parse().map_err(|_| advice())?;
+    Ok((number, value::octets(octets).map_err(|_| advice())?))
+}
+
+/// Number, length, octets (RFC 3925 §3, §4).
+fn vendor_v4(text: &str) -> Result<Vec<u8>, Advice> {
+    let (number, octets) = vendor(text)?;
+    let length = u8::try_from(octets.len());
+    let length = length.map_err(|_| Advice::new("write at most 255 octets for an enterprise"))?;
+    Ok([&number.to_be_bytes()[..], &[length], &octets].concat())
+}
+
+/// Each with its length in two octets (RFC 5970 §3.2).
+fn parameters(text: &str) -> Result<Vec<u8>, Advice> {
+    let mut octets = Vec::new();
+    for one in text.split(';').map(str::trim).filter(|one| !one.is_empty()) {
+        let one = value::texts(one)?;
+        let length = u16::try_from(one.len()).map_err(|_| Advice::new("write shorter texts"))?;
+        octets.extend(length.to_be_bytes());
+        octets.extend_from_slice(one.as_bytes());
+    }
+    if octets.is_empty() { Err(Advice::new("write texts with ; between")) } else { Ok(octets) }
+}
+
+/// A URI that names a host, or a name of RFC 8141 such as RFC 8910's
+/// `urn:ietf:params:capport:unrestricted`. Of other schemes without `//` none is meant here,
+/// and `portal.example:8080/api` would be one.
+fn is_uri(text: &str) -> bool {
+    let scheme = |scheme: &str| {
+        scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+            && scheme.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"+-.".contains(&octet))
+    };
+    let rest = match text.split_once("://") {
+        Some((first, rest)) if scheme(first) => Some(rest),
+        _ => text.strip_prefix("urn:"),
+    };
+    rest.is_some_and(|rest| !rest.is_empty()) && text.bytes().all(|octet| octet.is_ascii_graphic())
 }
 
 fn ipv4_list(text: &str) -> Result<Vec<IpAddr>, Advice> {
@@ -251,12 +321,16 @@ pub const V4_TABLE: &[Definition] = &[
     option("domain_search_list", 119, Kind::Names, "example.com;eng.example.com"),
     option("sip_server", 120, Kind::Ipv4ListOrNames, "sip.example.com"),
     option("classless_static_route", 121, Kind::Routes, "{10.9.0.0/16,10.0.0.2}"),
+    option("vendor_identifying_class", 124, Kind::Vendors4, "3561:03616263"),
+    option("vendor_identifying_options", 125, Kind::Vendors4, "3561:0104c0a80001"),
     option("tftp_server_address", 150, Kind::Ipv4List, "10.0.0.2"),
+    option("encrypted_dns", 162, Kind::Resolvers4, "1 dns.example.com 10.0.0.53 alpn=dot"),
     option("config_file", 209, Kind::Text, "pxelinux.cfg/default"),
     option("path_prefix", 210, Kind::Text, "/boot/"),
     option("ms_classless_static_route", 249, Kind::Routes, "{10.9.0.0/16,10.0.0.2}"),
     option("wpad", 252, Kind::Uri, "http://wpad.example.com/wpad.dat"),
     setting("next_server", Kind::Ipv4, "10.0.0.2"),
+    setting("server_mac", Kind::Mac, "00:00:00:2e:2f:b8"),
     setting("always_send", Kind::Options, "ntp_server;66"),
     setting("always_broadcast", Kind::Flag, "true"),
 ];
@@ -264,12 +338,14 @@ pub const V4_TABLE: &[Definition] = &[
 /// DHCPv6, by number.
 pub const V6_TABLE: &[Definition] = &[
     option("server_id", 2, Kind::Mac, "02:00:00:00:00:01"),
+    option("vendor_options", 17, Kind::Vendor6, "3561:00010004c0a80001"),
     option("sip_name", 21, Kind::Names, "sip.example.com"),
     option("sip_server", 22, Kind::Ipv6List, "fd00::2"),
     option("dns_server", 23, Kind::Ipv6List, "fd00::53;fd00::54"),
     option("domain_search", 24, Kind::Names, "example.com;eng.example.com"),
     option("sntp_server", 31, Kind::Ipv6List, "fd00::2"),
     option("information_refresh_time", 32, Kind::U32(600), "3600"),
+    option("fqdn", 39, Kind::Name, "web.example.com"),
     option("posix_timezone", 41, Kind::Text, "\"CET-1CEST,M3.5.0,M10.5.0/3\""),
     option("tzdb_timezone", 42, Kind::Text, "Europe/Berlin"),
     option("ntp_server", 56, Kind::Ipv6ListOrNames, "fd00::2;fd00::3"),
@@ -280,7 +356,9 @@ pub const V6_TABLE: &[Definition] = &[
     boot6("bootfile_name_efi_arm64", &[11], "tftp://boot.example.com/arm64.efi"),
     boot6("bootfile_name_http_efi64", &[16], "http://boot.example.com/x64.efi"),
     boot6("bootfile_name_http_arm64", &[19], "http://boot.example.com/arm64.efi"),
+    option("bootfile_param", 60, Kind::Parameters, "console=ttyS0;quiet"),
     option("captive_portal", 103, Kind::Uri, "https://portal.example/api"),
+    option("encrypted_dns", 144, Kind::Resolver6, "1 dns.example.com fd00::53 alpn=dot"),
     setting("lease_time", Kind::U32(LEAST_LEASE), "3600"),
     setting("preferred_lifetime", Kind::U32(LEAST_LEASE), "2250"),
     setting("dhcpv6_stateless", Kind::Flag, "true"),
@@ -300,6 +378,22 @@ pub(super) fn shown(table: &[Definition]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn options_with_a_form_of_their_own_have_it() {
+        for (kind, text, octets) in [
+            (Kind::Vendors4, "9:0a0b;1:ff", &[0, 0, 0, 9, 2, 10, 11, 0, 0, 0, 1, 1, 255][..]),
+            (Kind::Vendor6, "9:0a0b", &[0, 0, 0, 9, 10, 11]),
+            (Kind::Parameters, "ab;c", &[0, 2, b'a', b'b', 0, 1, b'c']),
+        ] {
+            assert_eq!(kind.read(text), Ok(Value::Bytes(octets.to_vec())));
+        }
+        for text in ["", "0a0b", "x:0a", "9:0"] {
+            let error = Kind::Vendor6.read(text).unwrap_err().to_string();
+            assert!(error.contains("enterprise number"), "{text:?}: {error}");
+        }
+        assert!(Kind::Vendors4.read(&format!("9:{}", "00".repeat(256))).is_err());
+    }
 
     #[test]
     fn the_guide_shows_the_tables_as_they_are() {

@@ -9,12 +9,15 @@ use super::table::V4_TABLE;
 use super::text::{self, Pair};
 use super::value::{self, Value};
 use super::{Coded, Fault};
+use crate::MacAddr;
 
 /// What options say; whatever is left out follows from the subnet.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct V4 {
     /// The server identifier.
     pub server: Option<Ipv4Addr>,
+    /// The MAC address that answers come from; the router's if nothing is said.
+    pub server_mac: Option<MacAddr>,
     /// The default router.
     pub router: Option<Ipv4Addr>,
     /// Where the boot file is.
@@ -56,7 +59,7 @@ pub const LEASE: u32 = 3600;
 /// client, so that nobody can choose its value by its number.
 #[must_use]
 pub const fn is_servers_own(code: u8) -> bool {
-    matches!(code, 0 | 50..=55 | 57 | 61 | 80..=82 | 255)
+    matches!(code, 0 | 50..=55 | 57..=59 | 61 | 80..=82 | 255)
 }
 
 impl V4 {
@@ -86,6 +89,7 @@ impl V4 {
         let Some((name, value)) = read else { return Ok(()) };
         match (name.name, value) {
             ("server_id", value) => self.server = address(&value),
+            ("server_mac", Value::Text(mac)) => self.server_mac = mac.parse().ok(),
             ("router", value) => self.router = address(&value),
             ("next_server", value) => self.next_server = address(&value),
             ("lease_time", Value::U32(seconds)) => self.lease = Some(seconds),
@@ -128,6 +132,8 @@ fn code(text: &str) -> Result<u8, String> {
     match code {
         51 => Err("write lease_time instead".to_owned()),
         54 => Err("write server_id instead".to_owned()),
+        58 => Err("write T1 instead".to_owned()),
+        59 => Err("write T2 instead".to_owned()),
         _ if is_servers_own(code) => {
             Err("the server says this option of itself: leave it out".to_owned())
         }
@@ -227,11 +233,16 @@ mod tests {
             ("dns_server=10.0.0.256", "write IPv4 addresses with ; between"),
             ("dns_server=fd00::53", "write IPv4 addresses with ; between"),
             ("router=10.0.0.1;10.0.0.2", "write one IPv4 address"),
-            ("dns=10.0.0.53", "write dns_server, or option_<number>"),
+            ("dns=10.0.0.53", "write dns_server, encrypted_dns, or option_<number>"),
             ("ntp-servers=10.0.0.2", "write ntp_server, or option_<number>"),
             ("colour=blue", "write option_<number>"),
             ("option_53=5", "leave it out"),
             ("option_51=60", "write lease_time instead"),
+            ("option_58=u32:60", "write T1 instead"),
+            ("option_59=u32:60", "write T2 instead"),
+            ("option_6=text:x", "write IPv4 addresses with ; between"),
+            ("option_26=u16:60", "write a number from 68 to 65535"),
+            ("server_mac=10.0.0.1", "write a MAC address"),
             ("option_256=x", "from 1 to 254"),
             ("option_43=hex:0", "octets in hexadecimal"),
             ("option_43=base64:AA==", "write text:, hex:"),
@@ -256,8 +267,37 @@ mod tests {
 
     #[test]
     fn one_option_under_two_names_is_written_once() {
-        let told = told("ntp_server=10.0.0.2,option_42=ip:10.0.0.3");
-        assert!(told[0].starts_with("\"option_42=ip:10.0.0.3\": this option is there"), "{told:?}");
+        for text in [
+            "ntp_server=10.0.0.2,option_42=ip:10.0.0.3",
+            "dns_server=10.0.0.2,option_6=hex:0a000003",
+            "option_121=routes:10.9.0.0/16;10.0.0.2,classless_static_route={10.8.0.0/16,10.0.0.3}",
+        ] {
+            let told = told(text);
+            assert!(told.len() == 1 && told[0].contains(": this option is there"), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_has_a_name_means_the_name_and_octets_go_as_they_are() {
+        let named = good(
+            "option_3=10.0.0.1,option_6=ip:10.0.0.53,option_26=u16:1400,option_12=web,\
+             option_121=routes:10.9.0.0/16;10.0.0.2,option_67=http://boot.example/x",
+        );
+        let same = good(
+            "router=10.0.0.1,dns_server=10.0.0.53,mtu=1400,hostname=web,\
+             classless_static_route={10.9.0.0/16,10.0.0.2},bootfile_name=http://boot.example/x",
+        );
+        assert_eq!(named, same);
+        let octets = good("option_6=hex:0a000035");
+        assert!(octets.dns.is_empty() && octets.options[0].value.to_string() == "hex:0a000035");
+    }
+
+    #[test]
+    fn kube_ovns_example_of_a_server_is_taken_as_it_stands() {
+        let options = good(
+            "lease_time=3600,router=10.0.0.1,server_id=169.254.0.254,server_mac=00:00:00:2E:2F:B8",
+        );
+        assert_eq!(options.server_mac, "00:00:00:2e:2f:b8".parse().ok());
     }
 
     #[test]

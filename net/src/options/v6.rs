@@ -13,7 +13,7 @@ use crate::MacAddr;
 /// What options say; whatever is left out follows from the subnet.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct V6 {
-    /// What the server's DUID is made of; the router's MAC address if nothing is said.
+    /// What the server's DUID is made of; derived from the network if nothing is said.
     pub server: Option<MacAddr>,
     /// The valid lifetime, seconds.
     pub lease: Option<u32>,
@@ -27,6 +27,8 @@ pub struct V6 {
     pub dns: Vec<Ipv6Addr>,
     /// The domain search list.
     pub search: Vec<String>,
+    /// The guest's full name.
+    pub fqdn: Option<String>,
     /// All others, those for fewer clients first.
     pub options: Vec<Coded>,
 }
@@ -68,6 +70,7 @@ impl V6 {
             ("dhcpv6_stateless", Value::Flag(stateless)) => self.stateless = stateless,
             ("dns_server", Value::Addresses(list)) => self.dns = v6_only(&list),
             ("domain_search", Value::Names(names)) => self.search = names,
+            ("fqdn", Value::Text(name)) => self.fqdn = Some(name),
             (_, value) => return numbered.take(name, value),
         }
         Ok(())
@@ -78,14 +81,15 @@ impl V6 {
 /// client, so that nobody can choose its value by its number.
 #[must_use]
 pub const fn is_servers_own_v6(code: u16) -> bool {
-    matches!(code, 0..=20 | 25 | 26 | 32 | 39 | 82 | 83)
+    matches!(code, 0..=16 | 18..=20 | 25 | 26 | 32 | 39 | 82 | 83)
 }
 
 fn code(text: &str) -> Result<u16, String> {
-    let code: u16 = text.parse().or(Err("write option_ and a number from 21 to 65535"))?;
+    let code: u16 = text.parse().or(Err("write option_ and a number from 17 to 65535"))?;
     match code {
         2 => Err("write server_id instead".to_owned()),
         32 => Err("write information_refresh_time instead".to_owned()),
+        39 => Err("write fqdn instead".to_owned()),
         _ if is_servers_own_v6(code) => {
             Err("the server says this option of itself: leave it out".to_owned())
         }
@@ -123,7 +127,8 @@ mod tests {
         let (options, faults) = V6::parse(
             "dns_server=fd00::53;fd00::54,domain_search=example.com,lease_time=600,\
              preferred_lifetime=300,dhcpv6_stateless=true,server_id=02:00:00:00:00:01,\
-             information_refresh_time=700,ntp_server=ntp.example,option_65001=hex:01",
+             information_refresh_time=700,ntp_server=ntp.example,option_65001=hex:01,\
+             fqdn=web.example.com,option_17=hex:0000013700",
         );
         assert!(faults.is_empty(), "{faults:?}");
         assert_eq!((options.dns.len(), options.search.len(), options.stateless), (2, 1, true));
@@ -131,7 +136,8 @@ mod tests {
         assert_eq!((options.refresh, options.server.is_some()), (Some(700), true));
         let list: Vec<String> =
             options.options.iter().map(|one| format!("{} {}", one.code, one.value)).collect();
-        assert_eq!(list, ["56 names:ntp.example", "65001 hex:01"]);
+        assert_eq!(list, ["56 names:ntp.example", "65001 hex:01", "17 hex:0000013700"]);
+        assert_eq!(options.fqdn.as_deref(), Some("web.example.com"));
     }
 
     #[test]
@@ -143,7 +149,9 @@ mod tests {
             ("bootfile_name=x.efi", "write a URI"),
             ("option_3=x", "leave it out"),
             ("option_2=x", "write server_id instead"),
-            ("option_70000=x", "from 21 to 65535"),
+            ("option_70000=x", "from 17 to 65535"),
+            ("option_39=x", "write fqdn instead"),
+            ("option_23=text:x", "write IPv6 addresses with ;"),
             ("preferred_lifetime=9000", "no more than lease_time, which is 3600"),
             ("information_refresh_time=60", "from 600 to"),
         ] {

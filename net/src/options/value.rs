@@ -49,6 +49,19 @@ impl Advice {
 /// What stands before the colon, for whoever wrote something else there.
 const KINDS: &str = "text:, hex:, ip:, names:, routes:, bool:, u8:, u16:, u32: or i32:";
 
+/// What follows the kind that a text names, and whether that is octets; `None` where it
+/// names none.
+pub(super) fn tagged(text: &str) -> Option<(&str, bool)> {
+    let (kind, rest) = text.split_once(':')?;
+    let mut known = KINDS.split(", ").flat_map(|one| one.split(" or "));
+    known.any(|one| one.strip_suffix(':') == Some(kind)).then_some((rest, kind == "hex"))
+}
+
+/// Whether a text says octets as they are sent.
+pub(super) fn is_octets(text: &str) -> bool {
+    matches!(tagged(text), Some((_, true)))
+}
+
 impl FromStr for Value {
     type Err = Advice;
 
@@ -150,7 +163,9 @@ pub(super) fn names(text: &str) -> Result<Vec<String>, Advice> {
     if names.iter().all(|one| is_name(one)) { Ok(names) } else { Err(Advice::new(advice)) }
 }
 
-pub(super) fn is_name(name: &str) -> bool {
+/// Whether labels can hold this domain name (RFC 1035 §2.3.4); a dot may end it.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     let label = |label: &str| {
         (1..=63).contains(&label.len())

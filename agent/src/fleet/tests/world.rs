@@ -19,6 +19,7 @@ use crate::domain::Emulation;
 use crate::host::Host;
 use crate::hypervisor::fake::Verb;
 use crate::hypervisor::{Fake, Hypervisor, Observed};
+use crate::leases::Defaults;
 use crate::metrics::Metrics;
 use crate::ports::Ports;
 use crate::volumes::Dirs;
@@ -98,6 +99,7 @@ impl World {
             // Fakes are known to each other by name.
             arrivals: Some(address_of(self.node)),
             pki: None,
+            defaults: Defaults::default(),
             look: Arc::default(),
         };
         let fleet = Fleet::new(host, Watched::start(&client, self.node));

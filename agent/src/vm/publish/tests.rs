@@ -65,6 +65,32 @@ fn what_the_object_says_already_is_not_written() {
 }
 
 #[test]
+fn an_address_that_the_guest_declined_is_told_until_it_is_settled() {
+    let mac = "02:00:00:00:00:05".parse().unwrap();
+    let port = |conflict| Port {
+        network: "default".to_owned(),
+        name: "web.default".to_owned(),
+        tap: "tap0".to_owned(),
+        mac,
+        mtu: 1400,
+        addresses: vec!["10.0.0.5".parse().unwrap()],
+        faults: Vec::new(),
+        conflict,
+        binding: dhcp::Binding { mac, hostname: None, v4: None, v6: None, ra: None },
+    };
+    let before = vmi(|_| {});
+    let patch = super::patch(&before, &RUNNING, &n1(), &[port(true)], &at(100)).unwrap();
+    let told = after(&before, &patch);
+    let conditions = told.status.clone().unwrap().conditions;
+    let one = conditions.iter().find(|one| one.r#type == ADDRESS_IN_USE).unwrap();
+    let message = one.message.as_deref().unwrap_or_default();
+    assert!(message.contains("of network \"default\" 10.0.0.5"), "{message}");
+    let patch = super::patch(&told, &RUNNING, &n1(), &[port(false)], &at(200)).unwrap();
+    let settled = after(&told, &patch).status.unwrap().conditions;
+    assert!(settled.iter().all(|one| one.r#type != ADDRESS_IN_USE));
+}
+
+#[test]
 fn a_condition_that_stays_keeps_its_time_and_one_that_turns_gets_a_new_one() {
     let trouble = |message: &str| {
         Report::Waiting(Trouble { reason: "Busy", message: message.to_owned(), hopeless: false })

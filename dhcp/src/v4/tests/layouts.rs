@@ -3,6 +3,8 @@
 use dhcproto::v4::{DhcpOption, UnknownOption};
 
 use super::*;
+use net::options::{Clients, Coded};
+
 use crate::binding::Route4;
 
 fn route(to: &str, via: [u8; 4]) -> Route4 {
@@ -76,8 +78,27 @@ fn rfc3442_routes_carry_the_default_route_and_only_significant_octets() {
     expected.extend([32, 10, 0, 0, 9, 0, 0, 0, 0]);
     expected.extend([0, 10, 0, 0, 1]);
     assert_eq!(value_of(&reply, 121), expected);
-    // Option 3 stays for the clients that know no routes; the others ignore it.
-    assert_eq!(value_of(&reply, 3), GATEWAY.octets());
+}
+
+#[test]
+fn rfc3442_who_asks_for_routes_gets_no_router_beside_them() {
+    let routed = |v4: &mut V4| {
+        v4.routes = vec![route("192.0.2.0/24", [10, 0, 0, 2])];
+        v4.options = vec![Coded {
+            code: 33,
+            value: "ip:10.9.0.5;10.0.0.2".parse().unwrap(),
+            only: Clients::default(),
+        }];
+    };
+    let asked = |codes: &[u8]| discover().wanting(codes).reply(&binding_with(routed)).codes();
+    assert_eq!(asked(&[121, 3, 33, 6])[6..], [121, 6]);
+    assert_eq!(asked(&[3, 33, 121])[6..], [121]);
+    // Who does not ask for routes, or does not say, gets what it may know.
+    assert_eq!(asked(&[3, 33])[6..], [3, 33]);
+    let unasked = discover().reply(&binding_with(routed)).codes();
+    assert!(unasked.contains(&121) && unasked.contains(&3));
+    // There are none to stand for the router.
+    assert_eq!(discover().wanting(&[121, 3]).reply(&binding()).codes()[6..], [3]);
 }
 
 #[test]
@@ -151,6 +172,54 @@ fn rfc2132_9_3_what_does_not_fit_goes_into_the_file_and_sname_fields() {
 }
 
 #[test]
+fn rfc3396_an_option_that_no_field_holds_is_split_over_them() {
+    let routes = (0..50).map(|at| route(&format!("192.168.{at}.0/24"), [10, 0, 0, 2])).collect();
+    let reply = discover().wanting(&[121]).reply(&binding_with(|v4| v4.routes = routes));
+    assert_eq!(reply.left_out, 0);
+    assert_eq!(value_of(&reply, 52), [3]);
+    // The parts in the order in which a client reads them.
+    let fields = [&reply.bytes[240..], &reply.bytes[108..236], &reply.bytes[44..108]];
+    let value: Vec<u8> = fields.iter().flat_map(|field| value_in(field, 121)).collect();
+    assert_eq!(value.len(), 50 * 8 + 5);
+    assert!(value.starts_with(&[24, 192, 168, 0, 10, 0, 0, 2, 24, 192, 168, 1]));
+    assert!(value.ends_with(&[0, 10, 0, 0, 1]));
+}
+
+#[test]
+fn what_fits_nowhere_is_left_out_whole_and_counted() {
+    let routes = (0..70).map(|at| route(&format!("192.168.{at}.0/24"), [10, 0, 0, 2])).collect();
+    let reply = discover().wanting(&[121, 6]).reply(&binding_with(|v4| v4.routes = routes));
+    assert_eq!((reply.left_out, reply.codes().contains(&121)), (1, false));
+    assert!(reply.codes().contains(&6));
+}
+
+#[test]
+fn rfc2132_9_3_the_boot_file_keeps_its_place_while_there_is_another() {
+    let rom =
+        discover().wanting(&[121, 15, 67]).with(DhcpOption::ClassIdentifier(b"PXEClient".to_vec()));
+    let boots = |count: u8| {
+        rom.reply(&binding_with(|v4| {
+            let via = [10, 0, 0, 2];
+            v4.routes = (0..count).map(|at| route(&format!("192.168.{at}.0/24"), via)).collect();
+            v4.options = vec![Coded {
+                code: 67,
+                value: "text:pxelinux.0".parse().unwrap(),
+                only: Clients::default(),
+            }];
+        }))
+    };
+    let some = boots(31);
+    assert_eq!((value_of(&some, 52), some.left_out), (vec![2], 0));
+    assert!(some.bytes[108..].starts_with(b"pxelinux.0\0"));
+    // With no other place it goes, and stands among the options.
+    let more = boots(40);
+    assert_eq!((value_of(&more, 52)[0] & 1, more.left_out), (1, 0));
+    let all = [value_of(&more, 67), value_in(&more.bytes[108..236], 67)].concat();
+    let all = [all, value_in(&more.bytes[44..108], 67)].concat();
+    assert_eq!(all, b"pxelinux.0");
+}
+
+#[test]
 fn rfc2132_9_10_a_guest_that_takes_more_gets_it_all_in_one_field() {
     let larger = talkative();
     let reply = discover().with(DhcpOption::MaxMessageSize(1400)).reply(&larger);
@@ -186,7 +255,7 @@ fn rfc3396_parts_of_an_option_are_joined_before_they_are_read() {
     message.truncate(240);
     message.extend([53, 1, 1, 52, 1, 1, 55, 1, 15, 255]);
     message[108..113].copy_from_slice(&[55, 2, 6, 3, 255]);
-    let Answer::Send(frame, kind) =
+    let Answer::Send(Sent { frame, kind, .. }) =
         Responder::answer(&binding(), &frame(MAC, NONE, Ipv4Addr::BROADCAST, &message))
     else {
         panic!("no answer")
@@ -214,7 +283,10 @@ fn an_option_field_without_an_end_is_read_all_the_same() {
     message.truncate(240);
     message.extend([0, 0, 53, 1, 1, 0]);
     let frame = frame(MAC, NONE, Ipv4Addr::BROADCAST, &message);
-    assert!(matches!(Responder::answer(&binding(), &frame), Answer::Send(_, Kind::Offer)));
+    assert!(matches!(
+        Responder::answer(&binding(), &frame),
+        Answer::Send(Sent { kind: Kind::Offer, .. })
+    ));
 }
 
 #[test]

@@ -164,11 +164,75 @@ fn an_inform_without_ciaddr_is_answered_where_it_came_from() {
 
 #[test]
 fn rfc2131_4_3_3_a_decline_and_a_release_get_no_answer_but_a_reason() {
-    assert_eq!(client(MessageType::Decline).ignored(&binding()), Ignored::Decline);
+    assert_eq!(declining(ADDRESS, SERVER).ignored(&binding()), Ignored::Decline);
     assert_eq!(client(MessageType::Release).ignored(&binding()), Ignored::Release);
     // Not held to the server identifier either: Kea does the same.
     let release = client(MessageType::Release).with(DhcpOption::ServerIdentifier(GATEWAY));
     assert_eq!(release.ignored(&binding()), Ignored::Release);
+}
+
+fn declining(address: Ipv4Addr, server: Ipv4Addr) -> Client {
+    client(MessageType::Decline)
+        .with(DhcpOption::RequestedIpAddress(address))
+        .with(DhcpOption::ServerIdentifier(server))
+}
+
+#[test]
+fn rfc2131_4_3_3_a_decline_of_another_servers_or_a_foreign_address_is_no_conflict_here() {
+    assert_eq!(declining(ADDRESS, GATEWAY).ignored(&binding()), Ignored::OtherServer);
+    assert_eq!(declining(FOREIGN, SERVER).ignored(&binding()), Ignored::ForeignDecline);
+    assert_eq!(client(MessageType::Decline).ignored(&binding()), Ignored::ForeignDecline);
+}
+
+#[test]
+fn rfc2131_4_3_2_a_renewal_is_about_ciaddr_whatever_option_50_says() {
+    for make in [renewing, rebinding] {
+        let own = make(ADDRESS).with(DhcpOption::RequestedIpAddress(FOREIGN));
+        assert_eq!(own.reply(&binding()).kind, Kind::Ack);
+        let foreign = make(FOREIGN).with(DhcpOption::RequestedIpAddress(ADDRESS));
+        assert_eq!(foreign.reply(&binding()).kind, Kind::Nak);
+    }
+}
+
+#[test]
+fn rfc2131_4_3_2_selecting_is_about_option_50_and_nothing_goes_to_a_foreign_ciaddr() {
+    let both = selecting(ADDRESS).change(|message| message.set_ciaddr(FOREIGN));
+    let reply = both.reply(&binding());
+    assert_eq!((reply.kind, reply.message.ciaddr()), (Kind::Ack, NONE));
+    assert_eq!(reply.destination, ADDRESS);
+}
+
+#[test]
+fn a_renewal_sent_to_the_server_of_before_gets_the_server_of_now() {
+    let before = Ipv4Addr::new(10, 0, 0, 9);
+    let asked = Client { destination: before, ..renewing(ADDRESS) };
+    let reply = asked.reply(&binding());
+    assert_eq!((reply.kind, reply.source), (Kind::Ack, before));
+    assert_eq!(reply.get(54), Some(&DhcpOption::ServerIdentifier(SERVER)));
+    // What is for another server is its affair, and who uses another address is not known.
+    for other in [
+        Client { destination: before, ..renewing(FOREIGN) },
+        Client { destination: before, ..discover() },
+        Client { destination: before, ..declining(ADDRESS, SERVER) },
+    ] {
+        assert_eq!(other.ignored(&binding()), Ignored::OtherDestination);
+    }
+}
+
+#[test]
+fn times_that_do_not_fit_the_lease_follow_from_it() {
+    for (t1, t2) in [(Some(5000), None), (None, Some(3600)), (Some(3000), Some(2000))] {
+        let reply = discover().reply(&binding_with(|v4| (v4.t1, v4.t2) = (t1, t2)));
+        assert_eq!(reply.get(58), Some(&DhcpOption::Renewal(1800)));
+        assert_eq!(reply.get(59), Some(&DhcpOption::Rebinding(3150)));
+    }
+}
+
+#[test]
+fn answers_come_from_the_mac_address_that_is_named_for_the_server() {
+    let named = MacAddr::new([0, 0, 0, 0x2e, 0x2f, 0xb8]);
+    let reply = discover().reply(&binding_with(|v4| v4.server_mac = Some(named)));
+    assert_eq!(reply.ethernet.0, named);
 }
 
 #[test]
@@ -224,7 +288,7 @@ fn rfc3046_2_2_relay_information_from_a_guest_is_not_echoed() {
 
 #[test]
 fn what_is_addressed_to_another_host_is_not_ours() {
-    let elsewhere = Client { destination: FOREIGN, ..renewing(ADDRESS) };
+    let elsewhere = Client { destination: FOREIGN, ..renewing(FOREIGN) };
     assert_eq!(elsewhere.ignored(&binding()), Ignored::OtherDestination);
     let subnet = Client { destination: [10, 0, 0, 255].into(), ..discover() };
     assert_eq!(subnet.reply(&binding()).kind, Kind::Offer);

@@ -67,7 +67,7 @@ fn of_associations_that_name_nothing_the_first_gets_the_address() {
         [client(MessageType::Solicit).message.to_vec(), ia(9, &[]).to_vec(), ia(4, &[]).to_vec()];
     let message = parts.map(Result::unwrap).concat();
     let answer = Responder::answer(&binding(), &frame(MAC, SERVERS, &message));
-    let Answer::Send(reply, kind) = answer else { panic!("{answer:?}") };
+    let Answer::Send(Sent { frame: reply, kind, .. }) = answer else { panic!("{answer:?}") };
     let reply = Reply::read(&reply, kind);
     assert_eq!(reply.ia(9), Some(Ia::given()));
     assert_eq!(reply.ia(4), Some(Ia::refused(Status::NoAddrsAvail)));
@@ -242,8 +242,81 @@ fn without_a_binding_dhcpv6_is_silent() {
 }
 
 #[test]
+fn rfc9915_18_3_8_only_a_decline_of_the_ports_address_is_a_conflict() {
+    let foreign = client(MessageType::Decline).with(ia(2, &[FOREIGN])).reply(&binding());
+    assert_eq!((foreign.kind, foreign.status()), (Kind::ReplyNothing, Some(Status::Success)));
+    assert_eq!(foreign.ia(2), Some(Ia::refused(Status::NoBinding)));
+}
+
+#[test]
+fn rfc9915_18_3_2_what_is_off_the_link_is_told_so_also_where_no_router_advertises() {
+    let mut silent = Binding { ra: None, ..binding() };
+    silent.v6.as_mut().unwrap().network = Some("fd00::/64".parse().unwrap());
+    let reply = client(MessageType::Request).with(ia(7, &[OFF_LINK])).reply(&silent);
+    assert_eq!(reply.ia(7), Some(Ia::refused(Status::NotOnLink)));
+    let reply = client(MessageType::Request).with(ia(7, &[FOREIGN])).reply(&silent);
+    assert_eq!(reply.ia(7), Some(Ia::given()));
+}
+
+#[test]
+fn of_more_associations_than_fit_the_one_that_gets_the_address_is_answered() {
+    let last = 90;
+    let mut solicit = client(MessageType::Request);
+    for id in 0..last {
+        solicit = solicit.with(ia(id, &[]));
+    }
+    let reply = solicit.with(ia(last, &[ADDRESS])).reply(&binding());
+    assert_eq!((reply.kind, reply.ia(last)), (Kind::Reply, Some(Ia::given())));
+    assert!(reply.left_out > 0 && reply.bytes.len() <= 1232);
+}
+
+#[test]
+fn many_foreign_addresses_do_not_crowd_out_the_ports_own() {
+    let others = (0x100..0x1a0).map(|at| Ipv6Addr::from_bits(ADDRESS.to_bits() + at));
+    let named: Vec<Ipv6Addr> = others.chain([ADDRESS]).collect();
+    let reply = client(MessageType::Renew).with(ia(7, &named)).reply(&binding());
+    let answer = reply.ia(7).unwrap();
+    assert_eq!((reply.kind, answer.addresses[0]), (Kind::Reply, (ADDRESS, 2250, 3600)));
+}
+
+#[test]
+fn rfc9915_11_1_a_duid_that_is_none_is_not_echoed() {
+    let named = |length| {
+        let duid = DhcpOption::ClientId(vec![1; length]);
+        client(MessageType::Solicit).without(OptionCode::ClientId).with(duid).with(ia(7, &[]))
+    };
+    assert_eq!(named(131).ignored(&binding()), Ignored::Invalid);
+    assert_eq!(named(130).reply(&binding()).kind, Kind::Advertise);
+}
+
+#[test]
+fn a_full_name_of_the_bindings_own_is_the_guests() {
+    let mut named = binding();
+    named.v6.as_mut().unwrap().fqdn = Some("web.example.com".to_owned());
+    let reply = client(MessageType::Solicit).with(ia(7, &[])).wanting(&[39]).reply(&named);
+    let wanted = [&[4][..], b"\x03web\x07example\x03com\0"].concat();
+    let at = reply.bytes.windows(wanted.len()).position(|window| window == wanted);
+    assert!(at.is_some(), "{:?}", reply.bytes);
+}
+
+#[test]
+fn the_server_keeps_its_name_when_its_router_begins_or_ceases_to_advertise() {
+    let mut with = binding();
+    with.v6.as_mut().unwrap().server = None;
+    let without = Binding { ra: None, ..with.clone() };
+    let advertise = client(MessageType::Solicit).with(ia(7, &[])).reply(&with);
+    let known = advertise.get(2).unwrap().clone();
+    for now in [&with, &without] {
+        let renew = client(MessageType::Renew).without(OptionCode::ServerId).with(known.clone());
+        let reply = renew.with(ia(7, &[ADDRESS])).reply(now);
+        assert_eq!((reply.kind, reply.get(2)), (Kind::Reply, Some(&known)));
+    }
+}
+
+#[test]
 fn the_server_is_the_same_wherever_the_guest_runs() {
-    let without_router = Binding { ra: None, ..binding() };
+    let mut without_router = Binding { ra: None, ..binding() };
+    without_router.v6.as_mut().unwrap().server = None;
     let ask = |binding: &Binding| {
         let reply = client(MessageType::Solicit).with(ia(7, &[])).reply(binding);
         let Some(DhcpOption::ServerId(duid)) = reply.get(2) else { panic!("no server id") };
