@@ -39,6 +39,7 @@ fn binding() -> Binding {
         v6: Some(V6 {
             dns: vec!["fd66::53".parse().unwrap()],
             search: vec!["example.com".to_owned(), "eng.example.com".to_owned()],
+            server: Some(ROUTER_MAC.parse().unwrap()),
             ..V6::new("fd66::5".parse().unwrap(), 3600)
         }),
         ra: Some(Ra {
@@ -108,7 +109,6 @@ fn udhcpc_is_told_all_of_its_binding() {
         "ip=10.66.0.5",
         "subnet=255.255.255.0",
         "mask=24",
-        "router=10.66.0.1",
         "dns=10.66.0.53 10.66.0.54",
         "domain=example.com",
         "search=example.com eng.example.com",
@@ -222,7 +222,6 @@ fn dhclient_takes_its_dhcpv4_lease() {
     for line in [
         "new_ip_address=10.66.0.5",
         "new_subnet_mask=255.255.255.0",
-        "new_routers=10.66.0.1",
         "new_domain_name_servers=10.66.0.53 10.66.0.54",
         "new_domain_name=example.com",
         "new_domain_search=example.com. eng.example.com.",
@@ -273,6 +272,85 @@ fn dhclient_renews_by_unicast_through_its_kernel() {
         acks.output.matches("DHCPREQUEST for 10.66.0.5 on eth0 to 169.254.0.254").count();
     assert_eq!(to_server, 1, "{}", acks.output);
     assert_eq!(lab.counter("berth_dhcp_messages_total", "ack"), 2.0, "{}", acks.output);
+}
+
+/// Runs dhclient until what it was told holds, and changes what it is told in the meantime.
+fn hears_of_a_change(lab: &Lab, family: &str, changed: Binding, wanted: &str) {
+    let out = lab.path("changing.out");
+    let configure = lab.script(
+        "changing.sh",
+        "#!/bin/sh\ncase \"$reason\" in\n\
+         BOUND) ip address add 10.66.0.5/24 dev eth0\n\
+         ip neighbour replace 169.254.0.254 lladdr 02:00:5e:00:00:01 dev eth0\n\
+         ip route replace 169.254.0.254 dev eth0;;\n\
+         RENEW|RENEW6) env > \"$OUT.new\"; mv \"$OUT.new\" \"$OUT\";; esac\nexit 0\n",
+    );
+    let (leases, pid) = (lab.path("changing.leases"), lab.path("changing.pid"));
+    let given = if family == "-4" { "ack" } else { "reply" };
+    let hears = |out: &str| {
+        let heard = std::fs::read_to_string(out).unwrap_or_default();
+        heard.lines().any(|line| line == wanted)
+    };
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            lab.guest(&format!(
+                "timeout 15 dhclient {family} -1 -d -v -cf /dev/null -lf {leases} -pf {pid} \
+                 -sf {configure} -e OUT={out} eth0"
+            ))
+        });
+        eventually("a lease", || lab.counter("berth_dhcp_messages_total", given) > 0.0);
+        lab.set(changed);
+        eventually("the change in the guest", || hears(&out) || client.is_finished());
+        let _ = lab.guest(&format!("kill $(cat {pid})"));
+        let said = client.join().unwrap();
+        assert!(hears(&out), "{}", said.output);
+    });
+}
+
+#[test]
+fn a_changed_name_server_reaches_a_running_guest_with_its_next_renewal() {
+    let mut short = binding();
+    // T1 after 5 seconds.
+    short.v4.as_mut().unwrap().lease = 10;
+    let mut changed = short.clone();
+    changed.v4.as_mut().unwrap().dns = vec![[10, 66, 0, 99].into()];
+    let lab = Lab::start(short);
+    hears_of_a_change(&lab, "-4", changed, "new_domain_name_servers=10.66.0.99");
+}
+
+#[test]
+fn a_changed_name_server_reaches_a_running_guest_with_its_next_dhcpv6_renewal() {
+    let mut short = binding();
+    // T1 after 3 seconds.
+    short.v6.as_mut().unwrap().lease = 10;
+    let mut changed = short.clone();
+    changed.v6.as_mut().unwrap().dns = vec!["fd66::99".parse().unwrap()];
+    // Nor does the server become another one with the end of its router.
+    changed.ra = None;
+    let lab = Lab::start(short);
+    hears_of_a_change(&lab, "-6", changed, "new_dhcp6_name_servers=fd66::99");
+}
+
+#[test]
+fn a_renewal_to_a_server_of_another_name_by_now_is_answered_at_once() {
+    let mut short = binding();
+    short.v4.as_mut().unwrap().lease = 10;
+    let mut changed = short.clone();
+    changed.v4.as_mut().unwrap().server = [10, 66, 0, 1].into();
+    let lab = Lab::start(short);
+    hears_of_a_change(&lab, "-4", changed, "new_dhcp_server_identifier=10.66.0.1");
+    assert_eq!(lab.counter("berth_dhcp_messages_total", "ack"), 2.0, "at T1, not at T2");
+}
+
+#[test]
+fn tagged_frames_and_fragments_are_counted_and_not_answered() {
+    let lab = Lab::start(binding());
+    lab.tagged();
+    eventually("the tagged frame", || lab.counter("berth_dhcp_ignored_total", "tagged") == 1.0);
+    // Of each datagram three: the first, and those that name no port.
+    assert!(lab.guest("ip address add 10.66.0.5/24 dev eth0; ip route add default dev eth0").ok);
+    lab.fragments();
+    eventually("the fragments", || lab.counter("berth_dhcp_ignored_total", "fragment") >= 6.0);
 }
 
 #[test]

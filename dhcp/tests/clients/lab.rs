@@ -6,7 +6,8 @@
 //! ```
 
 use std::fs::File;
-use std::net::{Ipv6Addr, SocketAddrV6, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV6, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,7 +17,9 @@ use std::time::{Duration, Instant};
 
 use dhcp::{Binding, PortReport, Server};
 use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::bind;
 use prometheus::Registry;
+use socket2::{Domain, Type};
 
 /// How long anything may take before the test gives up.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -192,19 +195,51 @@ impl Lab {
 
     /// Has the guest send so many DHCPv6 messages that mean nothing, without a pause.
     pub(crate) fn flood(&self, messages: u32) {
-        let namespace = File::open(format!("/run/netns/{}", self.namespace("guest"))).unwrap();
-        let sender = std::thread::spawn(move || {
-            // For this thread alone, which ends with the flood.
-            setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
-            let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 546)).unwrap();
-            let eth0 = nix::net::if_::if_nametoindex("eth0").unwrap();
-            let servers = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
-            let to = SocketAddrV6::new(servers, 547, 0, eth0);
+        self.as_guest(move || {
+            let (socket, to) = to_dhcpv6_servers();
             for _ in 0..messages {
                 socket.send_to(&[1, 0, 0, 0], to).unwrap();
             }
         });
-        sender.join().unwrap();
+    }
+
+    /// Has the guest send a datagram of either family to all servers that takes three frames.
+    pub(crate) fn fragments(&self) {
+        self.as_guest(|| {
+            let large = [0; 4000];
+            let (socket, to) = to_dhcpv6_servers();
+            socket.send_to(&large, to).unwrap();
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 68)).unwrap();
+            socket.set_broadcast(true).unwrap();
+            socket.send_to(&large, (Ipv4Addr::BROADCAST, 67)).unwrap();
+        });
+    }
+
+    /// Has the guest send a DHCPv4 message of no sense under a VLAN tag.
+    pub(crate) fn tagged(&self) {
+        let mac: net::MacAddr = self.mac.parse().unwrap();
+        self.as_guest(move || {
+            let mut frame = [&[0xff; 6][..], &mac.octets(), &[0x81, 0, 0, 5, 8, 0]].concat();
+            frame
+                .extend([0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255]);
+            frame.extend([0, 68, 0, 67, 0, 8, 0, 0]);
+            let socket = socket2::Socket::new(Domain::PACKET, Type::RAW, None).unwrap();
+            let mut links = nix::ifaddrs::getifaddrs().unwrap();
+            let eth0 = links.find(|one| one.interface_name == "eth0").unwrap().address.unwrap();
+            bind(socket.as_raw_fd(), eth0.as_link_addr().unwrap()).unwrap();
+            socket.send(&frame).unwrap();
+        });
+    }
+
+    /// Does something where the guest is.
+    fn as_guest(&self, act: impl FnOnce() + Send + 'static) {
+        let namespace = File::open(format!("/run/netns/{}", self.namespace("guest"))).unwrap();
+        let thread = std::thread::spawn(move || {
+            // For this thread alone, which ends with it.
+            setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+            act();
+        });
+        thread.join().unwrap();
     }
 
     /// A path in the lab's own directory.
@@ -245,6 +280,13 @@ impl Drop for Lab {
         }
         let _ = std::fs::remove_dir_all(&self.dir);
     }
+}
+
+fn to_dhcpv6_servers() -> (UdpSocket, SocketAddrV6) {
+    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 546)).unwrap();
+    let eth0 = nix::net::if_::if_nametoindex("eth0").unwrap();
+    let servers = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
+    (socket, SocketAddrV6::new(servers, 547, 0, eth0))
 }
 
 fn sh(command: &str) -> Run {

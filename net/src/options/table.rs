@@ -173,7 +173,8 @@ impl Kind {
             Self::Options => value::texts(text).map(Value::Text),
             Self::Vendors4 => {
                 let all: Result<Vec<_>, _> = value::parts(text).map(vendor_v4).collect();
-                Ok(Value::Bytes(all?.concat()))
+                let all = all?.concat();
+                if all.is_empty() { Err(vendor_advice()) } else { Ok(Value::Bytes(all)) }
             }
             Self::Vendor6 => vendor(text).map(|(number, octets)| {
                 Value::Bytes([&number.to_be_bytes()[..], &octets].concat())
@@ -187,10 +188,13 @@ impl Kind {
 
 /// `3561:0104c0a80001`.
 fn vendor(text: &str) -> Result<(u32, Vec<u8>), Advice> {
-    let advice = || Advice::new("write an enterprise number and octets, such as 3561:0104c0a80001");
-    let (number, octets) = text.split_once(':').ok_or_else(advice)?;
-    let number = number.trim().parse().map_err(|_| advice())?;
-    Ok((number, value::octets(octets).map_err(|_| advice())?))
+    let (number, octets) = text.split_once(':').ok_or_else(vendor_advice)?;
+    let number = number.trim().parse().map_err(|_| vendor_advice())?;
+    Ok((number, value::octets(octets).map_err(|_| vendor_advice())?))
+}
+
+fn vendor_advice() -> Advice {
+    Advice::new("write an enterprise number and octets, such as 3561:0104c0a80001")
 }
 
 /// Number, length, octets (RFC 3925 §3, §4).
@@ -388,9 +392,11 @@ mod tests {
         ] {
             assert_eq!(kind.read(text), Ok(Value::Bytes(octets.to_vec())));
         }
-        for text in ["", "0a0b", "x:0a", "9:0"] {
-            let error = Kind::Vendor6.read(text).unwrap_err().to_string();
-            assert!(error.contains("enterprise number"), "{text:?}: {error}");
+        for text in ["", ",", "0a0b", "x:0a", "9:0"] {
+            for kind in [Kind::Vendors4, Kind::Vendor6] {
+                let error = kind.read(text).unwrap_err().to_string();
+                assert!(error.contains("enterprise number"), "{text:?}: {error}");
+            }
         }
         assert!(Kind::Vendors4.read(&format!("9:{}", "00".repeat(256))).is_err());
     }
