@@ -78,4 +78,5 @@ step kube-assets kube_assets
 use_built_kubectl
 step guest-image sh berth/host/guest-image.sh "${BERTH_CACHE:-$HOME/.cache/berth}/guest"
 step tests cargo test --locked --workspace --no-fail-fast
+step fuzz env BERTH_FUZZ_SECONDS=60 cargo test --locked --workspace --test fuzz -- --nocapture
 conclude

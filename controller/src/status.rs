@@ -72,6 +72,9 @@ pub fn subnets(
             let address = querier.and_then(|querier| querier.address());
             status.mcast_querier_ip = address.map(|one| one.to_string()).unwrap_or_default();
             status.mcast_querier_mac = querier.map(|one| one.mac.to_string()).unwrap_or_default();
+        } else if world.ledger.held_in(name).next().is_none() {
+            // Its router went with it; as long as somebody is there it stays as it is.
+            status.gateway_mac = String::new();
         }
         (subnet.status.as_ref() != Some(&status) && !same_counts_as_doubles(&old, &status))
             .then(|| (name.clone(), status))

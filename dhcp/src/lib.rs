@@ -33,9 +33,9 @@
 //! | Solicit | Advertise, or Reply with Rapid Commit | RFC 9915 §18.3.1 |
 //! | Request, Renew, Rebind | Reply | RFC 9915 §18.3.2, §18.3.4, §18.3.5 |
 //! | Confirm | Reply: Success or NotOnLink | RFC 9915 §18.3.3 |
-//! | Release, Decline | Reply: Success | RFC 9915 §18.3.7, §18.3.8 |
+//! | Release, Decline | Reply: Success; a conflict is a Decline of the port's own address | RFC 9915 §18.3.7, §18.3.8 |
 //! | Information-request | Reply with options | RFC 9915 §18.3.6 |
-//! | router solicitation | advertisement, at once | RFC 4861 §6.2.6 |
+//! | router solicitation | advertisement, at once (see [`ra`]) | RFC 4861 §6.2.6 |
 //!
 //! DHCPv4 options: any, by number ([`V4::options`]); by themselves 1, 3, 6, 12, 15, 26, 28,
 //! 51, 53, 54, 56, 58, 59, 60 (UEFI's HTTP boot), 61 (RFC 6842), 80 (RFC 4039), 81
@@ -54,13 +54,16 @@
 //! addresses, relayed messages (`giaddr`, Relay-forward: a guest is no relay), what
 //! servers send, requests to another server, VLAN tags, fragments, BOOTP, unicast
 //! DHCPv6 (RFC 9915 §16), malformed messages. DHCPRELEASE and DHCPDECLINE have no
-//! answer; a decline is reported on the port, as someone else must be using the address.
+//! answer; a decline of the port's address is reported on the port, as someone else must be
+//! using it. What was sent to another server is its affair, but for a renewal of the port's
+//! own address: its guest knows the server by an earlier name.
 //! UDP checksums are not verified: guests leave them to hardware that a tap lacks.
 //!
 //! # Not here
 //!
 //! FORCERENEW and Reconfigure (changed options arrive with the next renewal, changed
-//! advertisements at once), prefix delegation, relays, DNS updates.
+//! advertisements at once or three seconds after the last), prefix delegation, relays, DNS
+//! updates.
 
 mod answer;
 mod binding;

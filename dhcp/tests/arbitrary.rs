@@ -4,100 +4,16 @@
 // The whole file is a test, its helpers too.
 #![allow(clippy::unwrap_used)]
 
-use dhcp::{Answer, Binding, Ignored, Responder, Sent};
+#[path = "arbitrary/frames.rs"]
+mod frames;
+
+use dhcp::{Answer, Binding, Ignored, Responder};
+use frames::{
+    BINDING, MAC, NEIGHBOUR, check, dhcp6_frame, ethernet, length, says, v4_frame, v6_frame,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::json;
-
-const MAC: [u8; 6] = [2, 0, 0x5e, 0x10, 0, 5];
-const BROADCAST: [u8; 6] = [0xff; 6];
-
-fn binding() -> Binding {
-    serde_json::from_value(json!({
-        "mac": "02:00:5e:10:00:05",
-        "hostname": "web",
-        "v4": {
-            "address": "10.0.0.5", "prefix": 24, "gateway": "10.0.0.1", "server": "169.254.0.254",
-            "dns": ["10.0.0.53"], "domain": "example.com", "search": ["example.com"], "mtu": 1400,
-            "routes": [{"to": "192.0.2.0/24", "via": "10.0.0.2"}], "lease": 3600,
-            "t1": 600, "t2": 1200, "next_server": "10.0.0.2", "broadcast": true, "always": [42, 108],
-            "options": [
-                {"code": 67, "value": "text:efi", "only": {"arch": [7, 9], "ipxe": false}},
-                {"code": 67, "value": "text:menu", "only": {"ipxe": true}},
-                {"code": 66, "value": "text:boot.example"},
-                {"code": 42, "value": "ip:10.0.0.3;10.0.0.4"},
-                {"code": 43, "value": long("hex:", "00", 300)},
-                {"code": 108, "value": "u32:1800"},
-                {"code": 53, "value": "hex:05"},
-                {"code": 900, "value": "bool:true"},
-            ],
-        },
-        "v6": {
-            "address": "fd00::5", "dns": ["fd00::53"], "search": ["example.com"], "lease": 3600,
-            "options": [
-                {"code": 59, "value": "text:http://boot/x64.efi", "only": {"arch": [16]}},
-                {"code": 56, "value": "names:ntp.example"},
-                {"code": 65000, "value": long("hex:", "00", 1100)},
-            ],
-        },
-        "ra": {
-            "router_mac": "02:00:5e:00:00:01", "managed": true, "other": true, "mtu": 1400,
-            "prefixes": [{"network": "fd00::/64", "on_link": true, "autonomous": false}],
-            "rdnss": ["fd00::53"], "dnssl": ["example.com"],
-            "lifetime": 1800, "min_interval": 200, "max_interval": 600,
-            "preference": "high", "routes": [{"to": "fd01::/48"}], "pref64": ["64:ff9b::/96"],
-            "captive_portal": "https://portal.example/api",
-        },
-    }))
-    .unwrap()
-}
-
-fn long(start: &str, part: &str, times: usize) -> String {
-    format!("{start}{}", part.repeat(times))
-}
-
-fn ethernet(ethertype: u16) -> Vec<u8> {
-    [&[0xff; 6][..], &MAC, &ethertype.to_be_bytes()].concat()
-}
-
-fn length(bytes: usize) -> [u8; 2] {
-    u16::try_from(bytes).unwrap().to_be_bytes()
-}
-
-/// DHCPv4 with these options, right up to the options.
-fn v4_frame(options: &[u8]) -> Vec<u8> {
-    let mut message = vec![1, 1, 6, 0, 9, 9, 9, 9];
-    message.resize(28, 0);
-    message.extend(MAC);
-    message.resize(236, 0);
-    message.extend([99, 130, 83, 99]);
-    message.extend(options);
-    let mut frame = ethernet(0x0800);
-    frame.extend([0x45, 0]);
-    frame.extend(length(28 + message.len()));
-    frame.extend([0, 0, 0, 0, 64, 17, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 0, 68, 0, 67]);
-    frame.extend(length(8 + message.len()));
-    frame.extend([0, 0]);
-    frame.extend(message);
-    frame
-}
-
-/// An IPv6 packet from the guest's link-local address.
-fn v6_frame(protocol: u8, hop_limit: u8, destination: &str, payload: &[u8]) -> Vec<u8> {
-    let mut frame = ethernet(0x86dd);
-    frame.extend([0x60, 0, 0, 0]);
-    frame.extend(length(payload.len()));
-    frame.extend([protocol, hop_limit]);
-    frame.extend("fe80::5eff:fe10:5".parse::<std::net::Ipv6Addr>().unwrap().octets());
-    frame.extend(destination.parse::<std::net::Ipv6Addr>().unwrap().octets());
-    frame.extend(payload);
-    frame
-}
-
-fn dhcp6_frame(message: &[u8]) -> Vec<u8> {
-    let udp = [&[2, 34, 2, 35][..], &length(8 + message.len()), &[0, 0], message].concat();
-    v6_frame(17, 1, "ff02::1:2", &udp)
-}
 
 /// A code and a value, in DHCPv4's form.
 fn v4_option() -> impl Strategy<Value = Vec<u8>> {
@@ -149,37 +65,6 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
         })
 }
 
-/// What holds for every answer to every frame.
-fn check(frame: &[u8]) {
-    let answer = Responder::answer(&binding(), frame);
-    let from_guest = frame.get(6..12) == Some(&MAC[..]);
-    match answer {
-        Answer::Send(Sent { frame: reply, kind, .. }) => {
-            assert!(from_guest, "a foreign MAC address was answered with {kind:?}");
-            let to: [u8; 6] = reply[..6].try_into().unwrap();
-            assert!(to == MAC || to == BROADCAST, "{kind:?} went to {to:?}");
-            assert!(reply.len() <= 14 + 1400, "{kind:?} of {} bytes", reply.len());
-            assert!(!says(&reply, &NEIGHBOUR), "{kind:?} says something of another port");
-        }
-        Answer::Ignore(reason) if frame.len() >= 14 => {
-            assert!(reason != Ignored::ForeignMac || !from_guest || is_dhcp4(frame));
-        }
-        Answer::Ignore(reason) => assert_eq!(reason, Ignored::Malformed),
-    }
-}
-
-/// A mark in the binding of the port beside this one.
-const NEIGHBOUR: [u8; 9] = *b"neighbour";
-
-fn says(frame: &[u8], what: &[u8]) -> bool {
-    frame.windows(what.len()).any(|window| window == what)
-}
-
-/// Only DHCPv4 has a second place where a MAC address could be foreign.
-fn is_dhcp4(frame: &[u8]) -> bool {
-    frame[12..14] == [8, 0]
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4096))]
 
@@ -212,13 +97,13 @@ proptest! {
         mac in any::<[u8; 6]>().prop_filter("foreign", |mac| *mac != MAC),
     ) {
         frame[6..12].copy_from_slice(&mac);
-        assert_eq!(Responder::answer(&binding(), &frame), Answer::Ignore(Ignored::ForeignMac));
+        assert_eq!(Responder::answer(&BINDING, &frame), Answer::Ignore(Ignored::ForeignMac));
     }
 }
 
 /// The binding of another port, which says its mark wherever it can.
 fn neighbour() -> Binding {
-    let mut binding = binding();
+    let mut binding = BINDING.clone();
     let mark = || String::from_utf8(NEIGHBOUR.to_vec()).unwrap();
     binding.mac = "02:00:5e:10:00:06".parse().unwrap();
     binding.hostname = Some(mark());
@@ -239,13 +124,13 @@ proptest! {
         before in mutated(),
         frame in mutated().prop_filter("says it itself", |frame| !says(frame, &NEIGHBOUR)),
     ) {
-        let first = Responder::answer(&binding(), &frame);
+        let first = Responder::answer(&BINDING, &frame);
         let mut of_neighbour = before;
         if let Some(source) = of_neighbour.get_mut(6..12) {
             source.copy_from_slice(&[2, 0, 0x5e, 0x10, 0, 6]);
         }
         let _ = Responder::answer(&neighbour(), &of_neighbour);
-        assert_eq!(Responder::answer(&binding(), &frame), first);
+        assert_eq!(Responder::answer(&BINDING, &frame), first);
         check(&frame);
     }
 
@@ -259,7 +144,7 @@ proptest! {
             let (v4, _) = net::options::V4::parse(&text);
             let _ = net::options::V6::parse(&text);
             let _ = net::options::Ra::parse(&text);
-            let mut binding = binding();
+            let mut binding = BINDING.clone();
             let old = binding.v4.as_mut().unwrap();
             (old.options, old.always, old.search) = (v4.options, v4.always, v4.search);
             let kept = serde_json::to_string(&binding).unwrap();
@@ -283,15 +168,15 @@ fn the_neighbour_says_its_mark_to_its_own_guest() {
 #[test]
 fn the_plausible_frames_are_ones_that_are_answered() {
     let discover = v4_frame(&[53, 1, 1, 255]);
-    assert!(matches!(Responder::answer(&binding(), &discover), Answer::Send(..)));
+    assert!(matches!(Responder::answer(&BINDING, &discover), Answer::Send(..)));
     let solicit = dhcp6_frame(&[1, 1, 2, 3, 0, 1, 0, 2, 7, 7]);
-    assert!(matches!(Responder::answer(&binding(), &solicit), Answer::Send(..)));
+    assert!(matches!(Responder::answer(&BINDING, &solicit), Answer::Send(..)));
 }
 
 #[test]
 fn a_binding_survives_the_way_to_disk_and_back() {
-    let text = serde_json::to_string(&binding()).unwrap();
-    assert_eq!(serde_json::from_str::<Binding>(&text).unwrap(), binding());
+    let text = serde_json::to_string(&*BINDING).unwrap();
+    assert_eq!(serde_json::from_str::<Binding>(&text).unwrap(), *BINDING);
     let bare: Binding = serde_json::from_value(json!({"mac": "02:00:5e:10:00:05"})).unwrap();
     assert!(bare.v4.is_none() && bare.v6.is_none() && bare.ra.is_none());
     // What a later version says besides is passed over.
