@@ -299,6 +299,23 @@ mod tests {
     }
 
     #[test]
+    fn nobody_is_kept_from_serving_a_subnet_that_the_agents_do_not_serve() {
+        let spec = crds::kubeovn::SubnetSpec {
+            cidr_block: "10.200.0.0/24".to_owned(),
+            vpc: "vpc1".to_owned(),
+            ..Default::default()
+        };
+        let network = Network::parse(&crds::kubeovn::Subnet::new("s1", spec)).unwrap();
+        let acls = |served| {
+            let mut rows = subnet(&network, network.router_mac(), served);
+            rows.switches.remove("s1").unwrap().acls
+        };
+        let drops = |acl: &AclWant| (acl.priority, acl.action.as_str()) == (32_000, "drop");
+        assert_eq!(acls(true).iter().filter(|acl| drops(acl)).count(), 4);
+        assert!(acls(false).is_empty());
+    }
+
+    #[test]
     fn packets_from_a_subnet_with_a_route_table_are_looked_up_there() {
         let options = |table: &str| {
             let spec = crds::kubeovn::SubnetSpec {

@@ -306,6 +306,25 @@ mod tests {
     }
 
     #[test]
+    fn a_subnet_that_is_not_in_force_and_has_nobody_has_no_router_any_more() {
+        let told = |cidr: &str| {
+            let spec = SubnetSpec { cidr_block: cidr.to_owned(), ..SubnetSpec::default() };
+            let mut subnet = Subnet::new("s", spec);
+            subnet.status = Some(SubnetStatus {
+                gateway_mac: "02:00:00:00:00:fe".to_owned(),
+                ..SubnetStatus::default()
+            });
+            let mut world = World::new(60);
+            world.put_subnet(subnet);
+            let statuses = subnets(&world, |_| None, Timestamp::UNIX_EPOCH);
+            statuses.into_iter().next().unwrap().1.gateway_mac
+        };
+        assert_eq!(told(""), "");
+        // Its port was not seen yet.
+        assert_eq!(told("10.0.0.0/24"), "02:00:00:00:00:fe");
+    }
+
+    #[test]
     fn a_refusal_is_told_once() {
         let status = |refusal| conditions_of(refusal, None);
         let subnet = Subnet::new("s", SubnetSpec::default());
