@@ -38,7 +38,7 @@ pub enum Why {
     },
 }
 
-/// What [`write`] did.
+/// What [`write()`] did.
 #[derive(Debug)]
 pub struct Written<K> {
     /// What is there now of all that was wanted.
