@@ -25,7 +25,7 @@ pub struct Record {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kept {
     /// A record.
-    Record(Record),
+    Record(Box<Record>),
     /// One of another version, which this one cannot read and that one may again: it stays
     /// until the API says what the port has now, or the domain is gone.
     Unread {
@@ -192,7 +192,7 @@ mod tests {
         drop(store);
 
         let again = Bindings::open(dir.path()).unwrap();
-        let web = ("web.default".to_owned(), Kept::Record(record("default_web")));
+        let web = ("web.default".to_owned(), Kept::Record(record("default_web").into()));
         assert_eq!(again.all().unwrap(), [web]);
     }
 
@@ -203,7 +203,7 @@ mod tests {
         let later = br#"{"domain": "default_web", "since": 7,
             "binding": {"mac": "02:00:00:00:00:01", "dot1x": {"a": 1}}}"#;
         store.db.insert("web.default", &later[..]).unwrap();
-        let web = ("web.default".to_owned(), Kept::Record(record("default_web")));
+        let web = ("web.default".to_owned(), Kept::Record(record("default_web").into()));
         assert_eq!(store.all().unwrap(), [web]);
     }
 

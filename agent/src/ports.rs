@@ -71,7 +71,7 @@ impl Ports {
             match kept {
                 Kept::Record(record) => {
                     let tap = net::names::tap(&name);
-                    self.answer(name, tap, record);
+                    self.answer(name, tap, *record);
                     count += 1;
                 }
                 Kept::Unread { domain } => drop(self.unread.lock().insert(name, domain)),

@@ -17,6 +17,7 @@
 mod frames;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt::Write as _;
 use std::hash::{BuildHasher as _, RandomState};
 use std::panic::catch_unwind;
@@ -48,9 +49,8 @@ fn frames_that_grow_out_of_the_corpus_are_survived() {
         for _ in 0..1000 {
             let frame = random.changed(&all);
             survive(&frame, seed);
-            let kind = kind_of(&frame);
-            if !pool.contains_key(&kind) {
-                pool.insert(kind, frame.clone());
+            if let Entry::Vacant(new) = pool.entry(kind_of(&frame)) {
+                new.insert(frame.clone());
                 all.push(frame);
             }
             tried += 1;

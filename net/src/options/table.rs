@@ -398,7 +398,7 @@ mod tests {
                 assert!(error.contains("enterprise number"), "{text:?}: {error}");
             }
         }
-        assert!(Kind::Vendors4.read(&format!("9:{}", "00".repeat(256))).is_err());
+        Kind::Vendors4.read(&format!("9:{}", "00".repeat(256))).unwrap_err();
     }
 
     #[test]
