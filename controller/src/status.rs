@@ -316,6 +316,7 @@ mod tests {
             });
             let mut world = World::new(60);
             world.put_subnet(subnet);
+            world.take_dirty();
             let statuses = subnets(&world, |_| None, Timestamp::UNIX_EPOCH);
             statuses.into_iter().next().unwrap().1.gateway_mac
         };

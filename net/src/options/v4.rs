@@ -245,7 +245,7 @@ mod tests {
             ("server_mac=10.0.0.1", "write a MAC address"),
             ("option_256=x", "from 1 to 254"),
             ("option_43=hex:0", "octets in hexadecimal"),
-            ("option_43=base64:AA==", "write text:, hex:"),
+            ("option_200=base64:AA==", "write text:, hex:"),
             ("v6only_preferred=20", "write 0, or at least 300 seconds"),
             ("captive_portal=portal", "write a URI"),
             ("domain_search_list=a..b", "write domain names"),
