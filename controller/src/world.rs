@@ -303,9 +303,20 @@ impl World {
         }
     }
 
-    /// Puts in an instance as the API answered it.
+    /// Puts in an instance as the API answered it. One that went by that very write is
+    /// gone: its watch has told so, or tells it with the same version, which brings no news.
     pub fn put_instance(&mut self, instance: VirtualMachineInstance) {
-        if let Some(change) = self.instances.put(vm_key(&instance), instance) {
+        let key = vm_key(&instance);
+        let went = hold::is_leaving(&instance.metadata) && instance.finalizers().is_empty();
+        let uid = instance.uid();
+        if let Some(change) = self.instances.put(key.clone(), instance) {
+            self.instance_changed(change);
+        }
+        let is_it = self.instances.meta(&key).is_some_and(|held| held.uid == uid);
+        if went
+            && is_it
+            && let Some(change) = self.instances.remove(&key)
+        {
             self.instance_changed(change);
         }
     }

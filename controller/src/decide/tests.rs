@@ -136,6 +136,27 @@ pub(crate) fn addresses(decision: &Decision) -> Vec<String> {
 }
 
 #[test]
+fn an_instance_that_went_by_a_write_of_ours_is_not_there_whenever_the_answer_comes() {
+    for told_before in [false, true] {
+        let mut world = world();
+        put(&mut world, vm("web", "u1", "Always", None));
+        let first = started(&mut world, "web");
+        let mut last = world.instances.get(&key("web")).unwrap().as_ref().clone();
+        last.metadata.resource_version = Some("9".to_owned());
+        last.metadata.deletion_timestamp = Some(Time(now()));
+        last.metadata.finalizers = None;
+        if told_before {
+            world.apply(Event::Instance(Seen::gone(&last)));
+        }
+        world.put_instance(last.clone());
+        assert!(world.instances.get(&key("web")).is_none(), "told before: {told_before}");
+        world.apply(Event::Instance(Seen::gone(&last)));
+        let anew = decided(&mut world, "web");
+        assert!(anew.create.is_some() && addresses(&anew) == addresses(&first), "{anew:?}");
+    }
+}
+
+#[test]
 fn a_vm_that_runs_gets_addresses_a_node_and_an_instance() {
     let mut world = world();
     put(&mut world, vm("web", "u1", "Always", Some("10.0.0.5")));

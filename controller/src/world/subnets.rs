@@ -57,12 +57,15 @@ impl World {
         self.keep_unreadable(&mut in_force);
         let mut waiting = self.by_precedence(&held);
         self.keep_held(&waiting, &held, &mut in_force);
+        // Those that nothing says anything of, as far as is known yet.
+        let mut missing = held;
+        missing.retain(|name| !in_force.networks.contains_key(name));
         let mut edited = true;
         while std::mem::take(&mut edited) {
             waiting.retain(|subnet| {
                 let name = subnet.name_any();
                 let understood = self
-                    .understand(subnet, &in_force, &held)
+                    .understand(subnet, &in_force, &missing)
                     .and_then(|network| self.unless_named(network, &in_force.networks, subnet));
                 match understood {
                     Ok(network) => {
@@ -153,12 +156,13 @@ impl World {
     }
 
     /// What `subnet` says, if it can stand beside what is in force and still has room for
-    /// what is held in it.
+    /// what is held in it. `missing`: of which something is held, and which may not be
+    /// in force.
     fn understand(
         &self,
         subnet: &Subnet,
         in_force: &InForce,
-        held: &BTreeSet<String>,
+        missing: &BTreeSet<String>,
     ) -> Result<Network, NetworkError> {
         let mut network = Network::parse(subnet)?;
         let vpc = self.vpcs.get(&network.vpc).map(|vpc| &**vpc);
@@ -187,7 +191,7 @@ impl World {
         if let Some(held) = hold::held(self, &network.name, is_gateway) {
             return Err(NetworkError::GatewayHeld(held));
         }
-        let others = held.iter().filter(|name| **name != network.name);
+        let others = missing.iter().filter(|name| **name != network.name);
         for lost in others.filter(|name| self.is_lost(name, in_force, &network.vpc)) {
             let address = self.ledger.held_in(lost).find(|held| network.cidrs.contains(*held));
             if let Some(address) = address {
