@@ -252,9 +252,10 @@ mod tests {
             ("ip_address", "10.0.0.6,fd00::9"),
             ("mac_address", "nonsense"),
             ("logical_switch", "other"),
+            ("ip_address", "10.0.0.2"),
         ] {
             let (mut world, first) = running();
-            annotate(&mut world, "web", &[edit]);
+            annotate(&mut world, "web", &[edit, ("ip_family", "ipv4")]);
             let after = decided(&mut world, "web");
             assert_eq!(after.ports, first.ports, "{edit:?}");
             assert!(after.release.is_empty() && after.spare.is_empty(), "{edit:?}: {after:?}");

@@ -3,8 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crds::annotations;
+use crds::kubeovn::Ip;
 use crds::kubevirt::VirtualMachineInstance;
 use kube::ResourceExt as _;
 
@@ -42,7 +44,7 @@ pub(super) fn judge(world: &mut World, decision: &mut Decision) {
                 !noted.contains(*one)
                     && (held.iter().any(|another| other(&another))
                         || instance.is_some_and(|instance| {
-                            is_without(instance, claimant.provider(), &noted, **one)
+                            is_without(world, &claimant, instance, &noted, **one)
                         }))
             };
             let spare = held.iter().filter(is_spare);
@@ -67,22 +69,27 @@ pub(super) fn used(world: &World, claimant: &Claimant, subnet: &str) -> Vec<IpAd
     if let Some(instance) = instance
         && place.iter().any(|one| noted.contains(one))
     {
-        place.retain(|one| !is_without(instance, provider, &noted, *one));
+        place.retain(|one| !is_without(world, claimant, instance, &noted, *one));
     }
     place
 }
 
 /// Whether the instance was made for one family on this network, and not for that of
-/// `address`. What somebody edits in its addresses afterwards takes nothing from a guest.
+/// `address`. What somebody edits on it afterwards takes nothing from a guest: the IP
+/// object was written before the instance, and says so too.
 fn is_without(
+    world: &World,
+    claimant: &Claimant,
     instance: &VirtualMachineInstance,
-    provider: &str,
     noted: &BTreeSet<IpAddr>,
     address: IpAddr,
 ) -> bool {
-    let key = annotations::key(provider, annotations::IP_FAMILY);
+    let key = annotations::key(claimant.provider(), annotations::IP_FAMILY);
     let of_one_family = instance.annotations().contains_key(&key);
+    let ip = world.ips.get(&claimant.port).filter(|ip| owned_by(ip, &claimant.uid));
+    let has = |ip: &Arc<Ip>| net::listed::addresses(&ip.spec.ip_address).any(|one| one == address);
     is_placed(instance)
         && of_one_family
         && !noted.iter().any(|one| one.is_ipv4() == address.is_ipv4())
+        && !ip.is_some_and(has)
 }
