@@ -32,6 +32,15 @@ async fn start(world: &World, subnet: &str, cidr: &str, vms: &[&str]) -> anyhow:
     Ok(())
 }
 
+/// Waits until the subnet says that this is in force of a field.
+async fn is_in_force(world: &World, field: &str, value: &Value) -> anyhow::Result<()> {
+    eventually(&format!("{field} {value} to be in force"), SOON, async || {
+        let status = world.cluster.get(SUBNET, "given-net").await?["status"].clone();
+        same(field, &status["inForce"][field], value)
+    })
+    .await
+}
+
 async fn end(world: &World, subnets: &[&str], vms: &[&str]) -> anyhow::Result<()> {
     for vm in vms {
         world.cluster.delete(VM, vm).await?;
@@ -106,6 +115,14 @@ pub(super) async fn an_edit_of_a_subnet_that_cannot_be_takes_nothing_also_over_a
     world: &mut World,
 ) -> anyhow::Result<()> {
     start(world, "given-net", "10.221.0.0/24", &[]).await?;
+    // What was taken out of it again is in force no more, after a restart as before.
+    let private =
+        |private: Value| json!({ "spec": { "private": private, "excludeIps": ["10.221.0.9"] } });
+    world.cluster.merge(SUBNET, "given-net", private(json!(true))).await?;
+    is_in_force(world, "private", &json!(true)).await?;
+    let open = json!({ "spec": { "private": false, "excludeIps": null } });
+    world.cluster.merge(SUBNET, "given-net", open).await?;
+    is_in_force(world, "excludeIps", &Value::Null).await?;
     let vm = Vm::named("given-web").on("given-net").with_address("10.221.0.200").without_grace();
     world.cluster.create(VM, vm.object()).await?;
     world.running("given-web").await?;

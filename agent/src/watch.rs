@@ -136,7 +136,7 @@ impl Watched {
         versions.sort_unstable();
         if versions != self.current.versions {
             let valid = all.iter().filter_map(|one| one.0.as_ref().ok());
-            let subnets = valid.map(|one| (one.name_any(), one.clone())).collect();
+            let subnets = valid.map(|one| (one.name_any(), one.clone().as_in_force())).collect();
             self.current.versions = versions;
             self.current.subnets = Arc::new(subnets);
         }

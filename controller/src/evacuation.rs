@@ -89,7 +89,10 @@ pub fn plan(
     {
         return Plan { again_at: Some(due), ..Plan::default() };
     }
-    let last = failed.last().and_then(|one| one.uid()).unwrap_or_default();
+    // Those that arrived count, too: it may have come back since.
+    let ours = migrations.iter().filter(|one| is_ours(one));
+    let last = ours.max_by_key(|one| (one.creation_timestamp(), one.name_any()));
+    let last = last.and_then(|one| one.uid()).unwrap_or_default();
     let create = Some(Box::new(migration(instance, &name, &last)));
     Plan { create, ..Plan::default() }
 }
@@ -243,6 +246,17 @@ mod tests {
         assert_ne!(second.name_any(), first.name_any());
         over.push(failed(&second, "u2", at(30)));
         assert_eq!(plan(&web, &cordoned(), &over, at(31)).again_at, Some(at(70)));
+    }
+
+    #[test]
+    fn a_guest_that_came_back_leaves_the_node_again() {
+        let web = instance("LiveMigrate");
+        let first = *plan(&web, &cordoned(), &[], at(0)).create.unwrap();
+        let mut arrived = first.clone();
+        arrived.metadata.uid = Some("u1".to_owned());
+        arrived.status.get_or_insert_default().phase = Some(MigrationPhase::Succeeded);
+        let again = plan(&web, &cordoned(), &[Arc::new(arrived)], at(0)).create.unwrap();
+        assert_ne!(again.name_any(), first.name_any());
     }
 
     #[test]

@@ -67,7 +67,10 @@ fn quoted(chars: &mut impl Iterator<Item = char>) -> Option<String> {
     while let Some(char) = chars.next() {
         match char {
             '"' => return None,
-            '\\' => drop(chars.next()),
+            '\\' if chars.next().is_none_or(char::is_control) => {
+                return Some("a backslash stands before nothing".to_owned());
+            }
+            '\\' => {}
             _ if char.is_control() => return Some(format!("{char:?} stands within quotes")),
             _ => {}
         }

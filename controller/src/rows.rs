@@ -87,8 +87,8 @@ pub fn topology(world: &World, mac_of: impl Fn(&str) -> Option<MacAddr>) -> Vec<
     let subnets = networks.map(|network| {
         let mac = mac_of(&names::router_side(&network.vpc, &network.name));
         let mac = mac.unwrap_or_else(|| network.router_mac());
-        let spec = world.subnets.get(&network.name).map(|subnet| &subnet.spec);
-        let served = spec.is_none_or(|spec| spec.enable_dhcp != Some(false));
+        let served =
+            world.accepted(&network.name).is_none_or(|spec| spec.enable_dhcp != Some(false));
         (Whose::Subnet(network.name.clone()), subnet(network, mac, served))
     });
     vpcs.chain(subnets).chain(vips::rows(world, None)).collect()

@@ -8,12 +8,16 @@
 //! ```
 //!
 //! The two look alike: an address that an instance names and the ledger does not have.
-//! But who has an address of a family has lost none of it.
+//! But who has an address of a family has lost none of it, and what a port had its IP
+//! object says, too.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crds::annotations;
+use crds::cni::IpamClaim;
+use crds::kubeovn::{Ip, Vip};
 use crds::kubevirt::VirtualMachineInstance;
 use ipam::Seconds;
 use kube::ResourceExt as _;
@@ -58,8 +62,9 @@ pub(super) fn regain(
         let key = |field| annotations::key(provider, field);
         let Some(subnet) = notes.get(&key(annotations::LOGICAL_SWITCH)) else { continue };
         let claimant = claimant(&names::port(&vm.name, &vm.namespace, provider), vm, uid);
-        let noted = noted(instance, provider);
-        let lost = lost(world, &claimant, subnet, noted.collect());
+        let mut noted: Vec<_> = noted(instance, provider).collect();
+        noted.retain(|address| is_said_by_object(world, &claimant, *address));
+        let lost = lost(world, &claimant, subnet, noted);
         if lost.is_empty() {
             continue;
         }
@@ -99,7 +104,7 @@ pub(super) fn recall(world: &mut World, vm: &VmKey, policy: Policy, now: Seconds
     for (claimant, subnet, addresses) in said.collect::<Vec<_>>() {
         let mut lost = lost(world, &claimant, &subnet, addresses);
         // What was lent comes back with the next start.
-        lost.retain(|address| !is_a_lenders(world, *address));
+        lost.retain(|address| !is_a_lenders(world, &subnet, *address));
         if !lost.is_empty() {
             let _ = world.ledger.claim_named(&subnet, &claimant, &lost, now);
         }
@@ -119,15 +124,29 @@ fn lost(world: &World, claimant: &Claimant, subnet: &str, said: Vec<IpAddr>) -> 
     said.into_iter().filter(is_lost).collect()
 }
 
-/// Whether a Vip or an IPAMClaim says that it has this address.
-fn is_a_lenders(world: &World, address: IpAddr) -> bool {
-    let text = address.to_string();
-    let vips = world.vips.iter().filter_map(|(_, vip)| vip.status.as_ref());
-    let of_claim = |(_, claim): (_, &std::sync::Arc<crds::cni::IpamClaim>)| {
-        claims::said(claim).is_some_and(|(_, addresses)| addresses.contains(&address))
+/// Whether the IP object of the port says that it has this address, too. Without any IP
+/// object of its VM the instance is all there is to go by.
+fn is_said_by_object(world: &World, claimant: &Claimant, address: IpAddr) -> bool {
+    let mut own = world.ips_of(&claimant.vm).filter(|ip| owned_by(ip, &claimant.uid)).peekable();
+    let says = |ip: &Arc<Ip>| {
+        ip.name_any() == claimant.port
+            && listed::addresses(&ip.spec.ip_address).any(|one| one == address)
     };
-    vips.into_iter().any(|status| status.v4_ip == text || status.v6_ip == text)
-        || world.claims.objects.iter().any(of_claim)
+    own.peek().is_none() || own.any(says)
+}
+
+/// Whether a Vip or an IPAMClaim says that it has this address of this subnet.
+fn is_a_lenders(world: &World, subnet: &str, address: IpAddr) -> bool {
+    let text = address.to_string();
+    let of_vip = |(_, vip): (_, &Arc<Vip>)| {
+        let has = vip.status.as_ref().is_some_and(|one| one.v4_ip == text || one.v6_ip == text);
+        has && vip.spec.subnet == subnet
+    };
+    let of_claim = |(_, claim): (_, &Arc<IpamClaim>)| {
+        claims::said(claim)
+            .is_some_and(|(named, addresses)| named == subnet && addresses.contains(&address))
+    };
+    world.vips.iter().any(of_vip) || world.claims.objects.iter().any(of_claim)
 }
 
 /// Has the instance say again what its ports are, if somebody edited that.
@@ -203,8 +222,6 @@ pub(super) fn noted(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use serde_json::json;
 
     use super::super::tests::{
@@ -280,6 +297,41 @@ mod tests {
     }
 
     #[test]
+    fn an_edited_instance_gains_no_address_and_no_port() {
+        let (mut world, _) = running();
+        gone(&mut world, "web");
+        let mut of_one = vm("web", "u1", "Always", None);
+        of_one.metadata.resource_version = Some("5".to_owned());
+        of_one.spec.template.metadata.as_mut().unwrap().annotations =
+            Some([("ovn.kubernetes.io/ip_family".to_owned(), "ipv4".to_owned())].into());
+        put(&mut world, of_one);
+        let first = started(&mut world, "web");
+        assert_eq!(addresses(&first), ["10.0.0.2"]);
+        let mut ip = objects::ip(&first.ports[0]);
+        ip.metadata.resource_version = Some("6".to_owned());
+        world.put_ip(ip);
+        // What it no longer asks for is given back.
+        let spare = decided(&mut world, "web").spare;
+        for (claimant, subnet, address) in spare {
+            world.ledger.release_one(&subnet, &claimant, address, 0);
+        }
+        let port = "net2.default.ovn.kubernetes.io";
+        let mut instance =
+            Arc::unwrap_or_clone(Arc::clone(world.instances.get(&key("web")).unwrap()));
+        instance.annotations_mut().extend([
+            ("ovn.kubernetes.io/ip_address".to_owned(), "10.0.0.2,fd00::9".to_owned()),
+            (format!("{port}/allocated"), "true".to_owned()),
+            (format!("{port}/logical_switch"), "s".to_owned()),
+            (format!("{port}/ip_address"), "10.0.0.6".to_owned()),
+        ]);
+        instance.metadata.resource_version = Some("7".to_owned());
+        world.put_instance(instance);
+        let after = decided(&mut world, "web");
+        assert_eq!(after.ports, first.ports);
+        assert!(matches!(after.inscription, Some(Inscription::Mended(..))), "{after:?}");
+    }
+
+    #[test]
     fn a_running_vm_whose_template_was_edited_claims_what_its_guest_has() {
         let (mut world, first) = running();
         let mut other = vm("web", "u1", "Always", Some("10.0.0.6"));
@@ -349,6 +401,19 @@ mod tests {
         ip.metadata.resource_version = Some("9".to_owned());
         world.put_ip(ip);
         assert_eq!(decided(&mut world, "web").ports, first.ports);
+    }
+
+    #[test]
+    fn a_mac_that_came_from_elsewhere_is_the_guests_whoever_edits_its_object() {
+        let (mut world, first) = running();
+        let adopted = "02:00:00:00:00:77";
+        // As it was given, and as its node shows it.
+        annotate(&mut world, "web", &[("mac_address", adopted)]);
+        let mut ip = objects::ip(&first.ports[0]);
+        ip.spec.mac_address = "02:00:00:00:00:66".to_owned();
+        ip.metadata.resource_version = Some("9".to_owned());
+        world.put_ip(ip);
+        assert_eq!(decided(&mut world, "web").ports[0].mac.to_string(), adopted);
     }
 
     #[test]

@@ -84,7 +84,9 @@ pub(super) fn kept(world: &World, claimant: &Claimant, network: &Network) -> Mac
 }
 
 /// What its instance was given and its IP object says. Of two that differ one was
-/// edited: not the one that the port could have by itself.
+/// edited: not the one that the port could have by itself; or, where it could have
+/// neither (it came with a reservation, a Vip, or from Kube-OVN), that of the object,
+/// unless the guest's node says otherwise.
 fn had(world: &World, claimant: &Claimant, network: &Network) -> Option<MacAddr> {
     let key = annotations::key(claimant.provider(), annotations::MAC_ADDRESS);
     let running = world.instances.get(&claimant.vm);
@@ -95,7 +97,12 @@ fn had(world: &World, claimant: &Claimant, network: &Network) -> Option<MacAddr>
     let said = ip.and_then(|ip| ip.spec.mac_address.trim().parse().ok());
     let given = given.and_then(|text| text.trim().parse().ok());
     let is_own = |mac: &MacAddr| is_own(world, claimant, network, *mac);
-    given.filter(is_own).or(said).or(given)
+    let interfaces = running.iter().flat_map(|one| one.status.iter());
+    let interfaces = interfaces.flat_map(|status| &status.interfaces);
+    let seen: Vec<MacAddr> = interfaces.filter_map(|one| one.mac.as_ref()?.parse().ok()).collect();
+    let is_seen =
+        |mac: &MacAddr| seen.contains(mac) && given.is_none_or(|given| !seen.contains(&given));
+    given.filter(is_own).or(said.filter(is_own)).or(said.filter(is_seen)).or(given).or(said)
 }
 
 /// Whether the port could have this MAC by itself: derived for it, or named in the

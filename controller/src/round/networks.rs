@@ -17,6 +17,7 @@ use tracing::warn;
 use crds::condition::Condition;
 use crds::kubeovn::{Ip, IpPool, Subnet, Vip, Vpc};
 
+use super::standalone::difference;
 use super::{PARALLEL_WRITES, REPAIR_AFTER, Rounds, STATUS_EVERY, is_not_found};
 use crate::network::NetworkError;
 use crate::warning::Warning;
@@ -98,6 +99,8 @@ impl Rounds {
         let subnets = status::subnets(&self.world, mac_of, now);
         let vpcs = status::vpcs(&self.world, now);
         let mut warnings = Vec::new();
+        let of_subnet = |name: &String| json!(self.world.subnets.get(name)?.status).into();
+        let subnets = changes(subnets, of_subnet);
         for (subnet, name) in self.patch_statuses::<Subnet, _>(subnets).await {
             let old = self.world.subnets.get(&name).map(|old| &**old);
             warnings.extend(news(old, &subnet, |one| {
@@ -112,7 +115,8 @@ impl Rounds {
             }));
             self.world.put_vpc(vpc);
         }
-        let pools = status::ip_pools(&self.world, now);
+        let of_pool = |name: &String| json!(self.world.pools.get(name)?.status).into();
+        let pools = changes(status::ip_pools(&self.world, now), of_pool);
         for (pool, name) in self.patch_statuses::<IpPool, _>(pools).await {
             let old = self.world.pools.get(&name).map(|old| &**old);
             warnings.extend(news(old, &pool, |one| {
@@ -187,6 +191,20 @@ impl Rounds {
         warn!(name, %error, "A status was not written");
         self.statuses_due = Some(Instant::now() + STATUS_EVERY);
     }
+}
+
+/// What a merge must say to make each `old` status into the new one. A field within a
+/// field goes only if that is said: one that is empty is not written at all.
+fn changes<S: serde::Serialize>(
+    statuses: Vec<(String, S)>,
+    old: impl Fn(&String) -> Option<Value>,
+) -> Vec<(String, Value)> {
+    let change = |(name, new): (String, S)| {
+        let old = old(&name).filter(Value::is_object).unwrap_or_else(|| json!({}));
+        let said = difference(&old, &json!(new)).unwrap_or_else(|| json!({}));
+        (name, said)
+    };
+    statuses.into_iter().map(change).collect()
 }
 
 /// What to tell about an object whose status was written over that of `old`.

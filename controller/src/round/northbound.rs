@@ -205,7 +205,8 @@ impl Rounds {
                     .push((key.clone(), Trouble { reason: machine::PORT_NOT_AVAILABLE, message }));
                 continue;
             }
-            let again = self.refused.again(&part.whose);
+            let now = Instant::now();
+            let again = self.refused.again(&part.whose).filter(|again| *again > now);
             self.resync_at = self.resync_at.into_iter().chain(again).min();
             self.world.set_aside.insert(part.whose, message);
         }

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Count;
-use crate::condition::Condition;
+use crate::condition::{self, Condition};
 use crate::kubevirt::Opaque;
 
 /// A logical switch with its networks. Upstream `pkg/apis/kubeovn/v1/subnet.go`.
@@ -229,6 +229,22 @@ pub struct SubnetNatRuleMatch {
 pub struct U2oFeatures {
     /// Route overlay traffic only.
     pub overlay_only_routing: bool,
+}
+
+impl Subnet {
+    /// As it is in force: with the spec that its status has, where what is written now
+    /// cannot be.
+    #[must_use]
+    pub fn as_in_force(mut self) -> Self {
+        let Some(status) = &self.status else { return self };
+        let is_ready = |one: &Condition| one.r#type == condition::READY && one.status == "True";
+        if let Some(spec) = &status.in_force
+            && !status.conditions.iter().any(is_ready)
+        {
+            self.spec = SubnetSpec::clone(spec);
+        }
+        self
+    }
 }
 
 /// What became of a Subnet.
