@@ -102,7 +102,8 @@ fn had(world: &World, claimant: &Claimant, network: &Network) -> Option<MacAddr>
     let seen: Vec<MacAddr> = interfaces.filter_map(|one| one.mac.as_ref()?.parse().ok()).collect();
     let is_seen =
         |mac: &MacAddr| seen.contains(mac) && given.is_none_or(|given| !seen.contains(&given));
-    given.filter(is_own).or(said.filter(is_own)).or(said.filter(is_seen)).or(given).or(said)
+    let by_right = given.filter(is_own).or_else(|| said.filter(is_own));
+    by_right.or_else(|| said.filter(is_seen)).or(given).or(said)
 }
 
 /// Whether the port could have this MAC by itself: derived for it, or named in the
