@@ -58,10 +58,12 @@ pub(super) async fn the_default_subnet_is_made_serves_all_and_is_its_editors(
     let subnet = world.cluster.get(SUBNET, NET).await?;
     same("its network", &subnet["spec"]["cidrBlock"], CIDR)?;
     same("its Vpc", &subnet["spec"]["vpc"], "ovn-cluster")?;
-    ensure!(
-        world.cluster.get(VPC, "ovn-cluster").await?["status"]["default"] == true,
-        "no default"
-    );
+    // It is written after the Subnet's.
+    eventually("the Vpc to say that it is the default one", SOON, async || {
+        let status = world.cluster.get(VPC, "ovn-cluster").await?["status"].clone();
+        same("default", &status["default"], true)
+    })
+    .await?;
     // It names no subnet.
     world.cluster.create(VM, Vm::named("anywhere").without_grace().object()).await?;
     world.running("anywhere").await?;
