@@ -86,9 +86,7 @@ pub(super) async fn a_move_that_is_called_off_or_fails_leaves_the_guest_where_it
     world: &mut World,
 ) -> anyhow::Result<()> {
     let place = rover(world).await?;
-    let source = world.node_of(VM_NAME).await?;
-    let nodes = world.lab().nodes();
-    let target = nodes.into_iter().find(|node| node.name != source.name).context("one node")?;
+    let (source, target) = both_nodes(world).await?;
     let domain = net::names::domain("default", VM_NAME);
 
     // Before it is sent: the target's agent is away, and so its part is not done.
@@ -139,9 +137,7 @@ pub(super) async fn a_cordoned_node_is_left_by_the_guests_that_say_so_and_by_no_
     world: &mut World,
 ) -> anyhow::Result<()> {
     let place = rover(world).await?;
-    let source = world.node_of(VM_NAME).await?;
-    let nodes = world.lab().nodes();
-    let target = nodes.into_iter().find(|node| node.name != source.name).context("one node")?;
+    let (source, target) = both_nodes(world).await?;
     world.cluster.kubectl_ok(&["cordon", &source.name]).await?;
     let moved = eventually("its guest to have left", MOVE, async || {
         same("its node", &world.node_of(VM_NAME).await?.name, &target.name)?;
@@ -167,6 +163,14 @@ pub(super) async fn a_cordoned_node_is_left_by_the_guests_that_say_so_and_by_no_
     world.cluster.delete(MIGRATION, name).await?;
     world.cluster.delete(VM, VM_NAME).await?;
     world.cluster.gone(VMI, VM_NAME, SOON).await
+}
+
+/// The node that the guest is on, and the other.
+async fn both_nodes(world: &World) -> anyhow::Result<(NodeLayout, NodeLayout)> {
+    let here = world.node_of(VM_NAME).await?;
+    let nodes = world.lab().nodes();
+    let other = nodes.into_iter().find(|node| node.name != here.name).context("one node")?;
+    Ok((here, other))
 }
 
 /// A VM that no node is prescribed, and that may be moved, running.

@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crds::condition::{self, Condition};
-use crds::kubeovn::IpPool;
+use crds::condition::{READY, holds};
+use crds::kubeovn::{IpPool, IpPoolStatus};
 use kube::ResourceExt as _;
 use net::AddrRange;
 
@@ -277,9 +277,8 @@ fn refusal(
 
 /// Whether the status says that the pool was in force, as written or otherwise.
 fn was_in_force(pool: &IpPool) -> bool {
-    let conditions = pool.status.iter().flat_map(|status| &status.conditions);
-    let is_ready = |one: &Condition| one.r#type == condition::READY && one.status == "True";
-    as_it_was(pool).is_some() || conditions.into_iter().any(is_ready)
+    let is_ready = |status: &IpPoolStatus| holds(&status.conditions, READY);
+    as_it_was(pool).is_some() || pool.status.as_ref().is_some_and(is_ready)
 }
 
 /// The pool with the spec that was in force last.

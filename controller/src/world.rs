@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crds::cni::IpamClaim;
-use crds::condition;
+use crds::condition::{READY, holds};
 use crds::kubeovn::{Ip, IpPool, Subnet, SubnetSpec, Vip, Vpc};
 use crds::kubevirt::{
     MIGRATION_ADDRESS, VirtualMachine, VirtualMachineInstance,
@@ -668,8 +668,7 @@ fn is_news<K: Resource, S: PartialEq>(
 
 /// Whether the status says that the subnet was in force.
 pub(crate) fn was_ready(subnet: &Subnet) -> bool {
-    let conditions = subnet.status.iter().flat_map(|status| &status.conditions);
-    conditions.into_iter().any(|one| one.r#type == condition::READY && one.status == "True")
+    subnet.status.as_ref().is_some_and(|status| holds(&status.conditions, READY))
 }
 
 /// Counts one more on `node`, whose name is written once.

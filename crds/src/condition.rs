@@ -47,6 +47,12 @@ pub const INVALID_DHCP_OPTIONS: &str = "InvalidDHCPOptions";
 /// A guest found its address in use by somebody else and declined it; the message says which.
 pub const ADDRESS_IN_USE: &str = "AddressInUse";
 
+/// Whether one of the conditions says that this holds.
+#[must_use]
+pub fn holds(conditions: &[Condition], kind: &str) -> bool {
+    conditions.iter().any(|one| one.r#type == kind && one.status == "True")
+}
+
 /// `conditions` with `wanted` merged in by type.
 ///
 /// A condition that says the same as before keeps its times, so that writing an

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Count;
-use crate::condition::{self, Condition};
+use crate::condition::{Condition, READY, holds};
 use crate::kubevirt::Opaque;
 
 /// A logical switch with its networks. Upstream `pkg/apis/kubeovn/v1/subnet.go`.
@@ -237,9 +237,8 @@ impl Subnet {
     #[must_use]
     pub fn as_in_force(mut self) -> Self {
         let Some(status) = &self.status else { return self };
-        let is_ready = |one: &Condition| one.r#type == condition::READY && one.status == "True";
         if let Some(spec) = &status.in_force
-            && !status.conditions.iter().any(is_ready)
+            && !holds(&status.conditions, READY)
         {
             self.spec = SubnetSpec::clone(spec);
         }
