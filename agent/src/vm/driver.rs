@@ -12,8 +12,9 @@
 //! the rest, so that an API that is away holds nothing up. A newer report takes
 //! the place of one that is not written yet.
 //!
-//! A list of domains counts only if it was begun after the last action ended:
-//! an older one may not know what we did.
+//! A list of domains counts only if it was begun after the last action ended and
+//! the state was entered: an older one may not know what we did, or does not yet
+//! have the domain whose end is awaited.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -48,8 +49,10 @@ pub struct Driver {
     ports: Result<Vec<Port>, LeaseError>,
     /// From `Prepare` to `Define`.
     disks: Vec<DiskFile>,
-    /// When the last action ended, if there was one.
+    /// When the last action ended or the state changed, whichever was later, if either was.
     acted: Option<Instant>,
+    /// When the list was begun that was looked at last.
+    listed: Option<Instant>,
     /// When to send `Tick`.
     wake: Option<Instant>,
     /// When the VM was first seen here.
@@ -95,6 +98,7 @@ impl Driver {
             disks: Vec::new(),
             // Without a list to begin with, an earlier driver may have acted just now.
             acted: first.seen.is_none().then_some(now),
+            listed: None,
             wake: None,
             born: now,
             report: Reporting::default(),
@@ -110,7 +114,9 @@ impl Driver {
         while self.state != State::Ended {
             let Some(events) = self.next().await else { return };
             for event in events {
-                self.happen(event).await;
+                if self.is_news(&event) {
+                    self.happen(event).await;
+                }
             }
         }
         tracing::info!("Nothing of the VM is left on this node");
@@ -188,10 +194,16 @@ impl Driver {
             // It may arrive any moment.
             self.host.look_again();
         }
-        if let Some(seen) = seen.filter(|seen| self.acted.is_none_or(|acted| seen.at > acted)) {
+        if let Some(seen) = seen {
+            self.listed = Some(seen.at);
             events.push(Event::Seen(seen.state));
         }
         events
+    }
+
+    /// Whether it is about what is here now.
+    fn is_news(&self, event: &Event) -> bool {
+        !matches!(event, Event::Seen(_)) || self.acted.is_none_or(|acted| self.listed > Some(acted))
     }
 
     /// One event and all that directly follows from it.
@@ -224,6 +236,8 @@ impl Driver {
             return;
         }
         self.wake = None;
+        // What it waits for from now on no list shows that was begun before.
+        self.acted = Some(Instant::now());
         self.host.metrics.left(before);
         if *after != State::Ended {
             self.host.metrics.entered(after);

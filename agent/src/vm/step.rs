@@ -8,6 +8,10 @@ use crate::hypervisor::{DomainState, PauseReason, ShutOffReason};
 /// How often a guest is asked to power off within its grace period.
 pub(super) const PRESS_AGAIN: Duration = Duration::from_secs(5);
 
+/// Before an end that libvirt refused is tried again: some of its refusals take it half a
+/// minute, and the thread that waits for them has other VMs to serve.
+const REFUSED_PAUSE: Duration = Duration::from_secs(8);
+
 /// The longest time between two attempts at the same thing.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -34,9 +38,8 @@ pub fn step(state: State, wish: Wish, event: Event) -> (State, Vec<Action>) {
         }
         State::Destroying { end } => match event {
             Event::Done | Event::Seen(None | Some(DomainState::ShutOff(_))) => clean(end),
-            Event::Failed(_) | Event::Lost => {
-                (State::Destroying { end }, vec![Action::Wake(pause(0))])
-            }
+            Event::Lost => (State::Destroying { end }, vec![Action::Wake(pause(0))]),
+            Event::Failed(_) => (State::Destroying { end }, vec![Action::Wake(REFUSED_PAUSE)]),
             Event::Tick => (State::Destroying { end }, vec![Action::Destroy]),
             _ => stay(State::Destroying { end }),
         },
@@ -52,8 +55,9 @@ pub fn step(state: State, wish: Wish, event: Event) -> (State, Vec<Action>) {
             Event::Done if end.is_elsewhere() => migration::gone(wish, end == End::Left),
             Event::Done if reported || wish == Wish::Gone => stay(State::Ended),
             Event::Done => report_end(end, false),
-            Event::Failed(_) | Event::Lost => {
-                (State::Undefining { end, reported }, vec![Action::Wake(pause(0))])
+            Event::Lost => (State::Undefining { end, reported }, vec![Action::Wake(pause(0))]),
+            Event::Failed(_) => {
+                (State::Undefining { end, reported }, vec![Action::Wake(REFUSED_PAUSE)])
             }
             Event::Tick => undefine(end, reported),
             _ => stay(State::Undefining { end, reported }),

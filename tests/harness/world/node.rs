@@ -30,6 +30,22 @@ impl World {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// What becomes of a frame of this flow (`ovs-ofctl`'s words) that comes from a tap,
+    /// step by step; nothing is sent.
+    ///
+    /// # Errors
+    /// When the tap is no port of the integration bridge.
+    pub async fn traced(&self, node: &NodeLayout, tap: &str, flow: &str) -> anyhow::Result<String> {
+        let db = format!("--db={}", node.ovsdb());
+        let number = ["ovs-vsctl", "--timeout=10", &db, "get", "Interface", tap, "ofport"];
+        let number = self.lab.exec(node.number, &number).await?;
+        let daemon = node.ovs().join("vswitchd.ctl");
+        let daemon = daemon.to_str().context("no UTF-8")?;
+        let flow = format!("in_port={},{flow}", number.trim());
+        let trace = ["ovs-appctl", "-t", daemon, "ofproto/trace", "br-int", &flow];
+        self.lab.exec(node.number, &trace).await
+    }
+
     /// The names of a node's domains, running or not.
     ///
     /// # Errors

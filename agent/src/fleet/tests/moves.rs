@@ -181,3 +181,25 @@ async fn a_guest_that_runs_here_runs_on_if_somebody_writes_another_node_on_it() 
         assert_eq!(n1.domains().await[0].state, DomainState::Running, "{other}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_list_from_before_a_move_failed_does_not_say_that_nothing_has_come() {
+    let (n1, n2) = on_its_way().await;
+    until("the target is ready", async || state(&n1, "web").target_node_address.is_some()).await;
+    // The last list that the target has is empty, and no newer one to be had.
+    for _ in 0..3 {
+        n2.fake.fail_next(Verb::List, HypervisorError::Disconnected("restarting".into()));
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let libvirt = crate::hypervisor::Hypervisor::Fake(n2.fake.clone());
+    libvirt.define(&n1.fake.xml("default_web").unwrap()).await.unwrap();
+    libvirt.start("default_web").await.unwrap();
+    n1.api.change("web", |vmi| {
+        let labels = vmi["metadata"]["labels"].as_object_mut().unwrap();
+        labels.remove("kubevirt.io/migrationTargetNodeName");
+        vmi["status"]["migrationState"]["failed"] = json!(true);
+        vmi["status"]["migrationState"]["endTimestamp"] = json!("2026-01-01T00:00:00Z");
+    });
+    until("it is ended, not only forgotten", async || n2.calls(Verb::Destroy) == 1).await;
+    n2.until_nothing_is_left().await;
+}

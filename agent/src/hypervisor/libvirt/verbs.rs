@@ -211,8 +211,18 @@ fn is_active(domain: &Domain) -> bool {
     domain.is_active().unwrap_or(false)
 }
 
+/// What libvirt (9.0 at least) brings about when it is killed between the name and the
+/// process of a guest that comes to it: it never looks after that domain again.
+const HELD: &str = "; if it says so again and again, libvirtd was killed while it prepared this domain, \
+                    and holds it for ever: stop libvirtd, remove the domain's file from \
+                    /run/libvirt/qemu, and start libvirtd";
+
 /// An error in libvirt's own words. Whether the connection broke is seen by
 /// the session, which then asks again or says so.
 pub(super) fn refused(error: &Error) -> HypervisorError {
-    HypervisorError::Refused(error.message().to_owned())
+    let advice = match error.code().known() {
+        Some(ErrorNumber::OperationTimeout) => HELD,
+        _ => "",
+    };
+    HypervisorError::Refused(format!("{}{advice}", error.message()))
 }
