@@ -1,6 +1,7 @@
 //! A world's own directory: gone with it, kept when something failed.
 
 use std::fs::{self, DirBuilder};
+use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,18 +28,18 @@ impl Scratch {
     /// When the directory cannot be made.
     pub fn new(name: &str) -> anyhow::Result<Self> {
         remove_orphans();
+        fs::create_dir_all(ROOT).with_context(|| format!("making {ROOT}"))?;
         let pid = std::process::id();
         for n in 0.. {
             let dir = Path::new(ROOT).join(format!("{name}.{pid}.{n}"));
-            if !dir.exists() {
-                // There will be kubeconfigs and keys of administrators in it.
-                let mut private = DirBuilder::new();
-                private.recursive(true).mode(0o700);
-                private
-                    .create(dir.join("logs"))
-                    .with_context(|| format!("making {}", dir.display()))?;
-                return Ok(Self { dir, kept: false });
+            // There will be kubeconfigs and keys of administrators in it.
+            match DirBuilder::new().mode(0o700).create(&dir) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
+                Err(error) => return Err(error).context(format!("making {}", dir.display())),
             }
+            fs::create_dir(dir.join("logs"))?;
+            return Ok(Self { dir, kept: false });
         }
         unreachable!("some number is free")
     }

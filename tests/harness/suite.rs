@@ -1,5 +1,10 @@
 //! The runner: scenarios that share a world, run one after another.
 //!
+//! ```text
+//!   lane embedded:  review ─► api ─► fake ─► fight ─► flags ─► lab …   one after another
+//!   lane real:      api ─► fake ─► …                                   beside it
+//! ```
+//!
 //! A world (an API, a lab) costs seconds to start. The first scenario that needs one
 //! starts it and all of its group use it. A world that cannot exist on this machine
 //! has its scenarios reported as ignored, each with the reason, and named again at the
@@ -9,7 +14,7 @@ use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
@@ -18,8 +23,9 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
 
-/// How long one scenario may take before it counts as failed.
-const SCENARIO_LIMIT: Duration = Duration::from_secs(240);
+/// How long one scenario may take before it counts as failed: some boot six guests by
+/// software emulation, while the other lane does the same.
+const SCENARIO_LIMIT: Duration = Duration::from_secs(480);
 
 /// Between a failure and what its world has to say about it.
 const DETAILS: &str = "--- what there is to see ---";
@@ -64,8 +70,39 @@ macro_rules! stories {
 #[derive(Debug)]
 pub struct Suite {
     runtime: Arc<Runtime>,
-    trials: Vec<Trial>,
+    lanes: Vec<Vec<Planned>>,
     skipped: Arc<std::sync::Mutex<BTreeMap<String, Vec<String>>>>,
+}
+
+/// One test, which has its turn once those before it in its lane are over.
+struct Planned {
+    name: String,
+    run: Box<dyn FnOnce() -> Result<Completion, Failed> + Send>,
+}
+
+impl std::fmt::Debug for Planned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// Whose turn it is in a lane.
+#[derive(Debug, Default)]
+struct Turnstile {
+    next: std::sync::Mutex<usize>,
+    moved: Condvar,
+}
+
+impl Turnstile {
+    /// Runs it when it is the turn of `place`, and then it is that of the next.
+    fn pass<T>(&self, place: usize, run: impl FnOnce() -> T) -> T {
+        let next = self.next.lock().expect("no holder panics");
+        drop(self.moved.wait_while(next, |next| *next != place).expect("no holder panics"));
+        let outcome = run();
+        *self.next.lock().expect("no holder panics") += 1;
+        self.moved.notify_all();
+        outcome
+    }
 }
 
 enum State<W> {
@@ -81,12 +118,26 @@ impl Suite {
     /// When there can be no runtime.
     pub fn new() -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        Ok(Self { runtime: Arc::new(runtime), trials: vec![], skipped: Arc::default() })
+        Ok(Self { runtime: Arc::new(runtime), lanes: vec![vec![]], skipped: Arc::default() })
+    }
+
+    /// What is added from now on is run beside what was added before.
+    pub fn lane(&mut self) {
+        self.lanes.push(vec![]);
     }
 
     /// A test that needs no world.
     pub fn plain(&mut self, name: &str, test: fn() -> anyhow::Result<()>) {
-        self.trials.push(Trial::test(name, move || test().map_err(failed)));
+        self.plan(name.to_owned(), move || test().map_err(failed).map(|()| Completion::Completed));
+    }
+
+    fn plan(
+        &mut self,
+        name: String,
+        run: impl FnOnce() -> Result<Completion, Failed> + Send + 'static,
+    ) {
+        let lane = self.lanes.last_mut().expect("there is always one");
+        lane.push(Planned { name, run: Box::new(run) });
     }
 
     /// The scenarios of one world; the last one takes it down.
@@ -122,7 +173,7 @@ impl Suite {
         run: impl FnOnce() -> Result<(), Failed> + Send + 'static,
     ) {
         let skipped = self.skipped.clone();
-        self.trials.push(Trial::ignorable_test(name.clone(), move || {
+        self.plan(name.clone(), move || {
             if let Some(reason) = W::unavailable(choice) {
                 let mut skipped = skipped.lock().expect("no holder panics");
                 skipped.entry(reason.clone()).or_default().push(name.clone());
@@ -130,25 +181,46 @@ impl Suite {
             }
             let start = Instant::now();
             let outcome = run();
+            let seconds = start.elapsed().as_secs_f64();
             if let Err(failed) = &outcome {
                 // The whole of it comes at the end; this is for who watches.
                 let message = failed.message().unwrap_or_default();
-                println!("\n{}", message.split(DETAILS).next().unwrap_or_default().trim_end());
+                let begun = message.split(DETAILS).next().unwrap_or_default().trim_end();
+                println!("{name} failed:\n{begun}");
             }
-            // Between "test name ..." and "ok".
-            print!("({:.1} s) ", start.elapsed().as_secs_f64());
+            if seconds >= 1.0 {
+                println!("{name} took {seconds:.1} s");
+            }
             outcome.map(|()| Completion::Completed)
-        }));
+        });
     }
 
-    /// Runs what the command line selects, one after another, and names at the
-    /// end what was skipped and why.
+    /// Runs what the command line selects, each lane's one after another, and names at
+    /// the end what was skipped and why.
     #[must_use]
     pub fn run(self) -> ExitCode {
         let mut arguments = Arguments::from_args();
-        arguments.test_threads = Some(1);
         self.runtime.spawn(clean_up_on_signal());
-        let conclusion = libtest_mimic::run(&arguments, self.trials);
+        let mut trials = vec![];
+        for lane in self.lanes {
+            let turnstile = Arc::new(Turnstile::default());
+            let mut places = 0..;
+            for Planned { name, run } in lane {
+                // The place of one that is not selected is never waited for.
+                let place = if is_selected(&arguments, &name) { places.next() } else { None };
+                let turnstile = turnstile.clone();
+                trials.push(Trial::ignorable_test(name, move || {
+                    let place = place.ok_or("it was not selected")?;
+                    turnstile.pass(place, || {
+                        std::panic::catch_unwind(AssertUnwindSafe(run))
+                            .unwrap_or_else(|_| Err("it panicked".into()))
+                    })
+                }));
+            }
+        }
+        // Each has a thread, in which most of them wait for their turn.
+        arguments.test_threads = Some(trials.len().max(2));
+        let conclusion = libtest_mimic::run(&arguments, trials);
         for (reason, names) in &*self.skipped.lock().expect("no holder panics") {
             println!("SKIPPED {} for this reason: {reason}", names.len());
             for name in names {
@@ -157,6 +229,13 @@ impl Suite {
         }
         conclusion.exit_code()
     }
+}
+
+/// Whether the command line asks for a test of this name, as libtest has it.
+fn is_selected(arguments: &Arguments, name: &str) -> bool {
+    let is_named =
+        |word: &String| if arguments.exact { name == word } else { name.contains(word.as_str()) };
+    arguments.filter.as_ref().is_none_or(is_named) && !arguments.skip.iter().any(is_named)
 }
 
 async fn play<W: World>(
