@@ -23,7 +23,9 @@ RUN="
 "
 GUEST="linux-image-cloud-amd64 busybox-static"
 # The tests make guests of their own, of what is installed.
-TESTS="$GUEST etcd-server etcd-client openssl ndisc6"
+TESTS="$GUEST etcd-server etcd-client openssl"
+# DHCP clients, and with systemd its networkd; systemd-sysv would make it the init.
+TESTS="$TESTS ndisc6 dhcpcd-base dnsmasq-utils systemd"
 
 # Servers to measure ours against.
 BENCH="kea-dhcp4-server dnsmasq-base"

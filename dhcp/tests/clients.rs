@@ -1,14 +1,22 @@
 //! Real clients against the real server, over a veth pair whose far end plays
 //! the guest. Everything happens in network namespaces of the test's own.
 //!
-//! These tests need root and iproute2, busybox, isc-dhcp-client and ndisc6; where
-//! one is missing they fail and say which.
+//! These tests need root and what `berth/host/install.sh tests` installs; where something is
+//! missing they fail and say which.
 
 // The whole file is a test, its helpers too.
 #![allow(clippy::unwrap_used)]
 
 #[path = "clients/lab.rs"]
 mod lab;
+#[path = "clients/matrix.rs"]
+mod matrix;
+#[path = "clients/programs.rs"]
+mod programs;
+#[path = "clients/scenario.rs"]
+mod scenario;
+#[path = "clients/wire.rs"]
+mod wire;
 
 use std::net::Ipv6Addr;
 

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -17,13 +17,17 @@ use std::time::{Duration, Instant};
 
 use dhcp::{Binding, PortReport, Server};
 use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::bind;
+use nix::unistd::Pid;
 use prometheus::Registry;
 use socket2::{Domain, Type};
 
 /// How long anything may take before the test gives up.
 const PATIENCE: Duration = Duration::from_secs(20);
 const PORT: &str = "web.default";
+/// It has no place in anybody's path.
+pub(crate) const NETWORKD: &str = "/lib/systemd/systemd-networkd";
 
 /// A server with one port, and the guest behind it.
 #[derive(Debug)]
@@ -42,6 +46,10 @@ pub(crate) struct Run {
     pub(crate) ok: bool,
     pub(crate) output: String,
 }
+
+/// What goes on in the guest until it is killed, or the lab ends.
+#[derive(Debug)]
+pub(crate) struct Process(Child);
 
 /// Waits until `holds` is true.
 #[track_caller]
@@ -80,7 +88,8 @@ impl Lab {
             "these tests make network namespaces and need root: run them with sudo, or leave \
              them out with `cargo test -p dhcp --lib`"
         );
-        for tool in ["ip", "busybox", "dhclient", "rdisc6", "sysctl"] {
+        let tools = ["ip", "busybox", "dhclient", "rdisc6", "sysctl", "dhcpcd", "dhcp_release"];
+        for tool in tools.into_iter().chain(["dhcp_release6", NETWORKD]) {
             assert!(sh(&format!("command -v {tool}")).ok, "these tests need {tool}");
         }
         let id = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -193,6 +202,38 @@ impl Lab {
         run(&mut shell)
     }
 
+    /// Starts a shell command where the guest is, and leaves it running. What it says is in
+    /// the file `log` of the lab.
+    pub(crate) fn start_in_guest(&self, log: &str, command: &str) -> Process {
+        let log = File::options().create(true).append(true).open(self.path(log)).unwrap();
+        let guest = self.namespace("guest");
+        // Each of these becomes the next one.
+        let mut shell = Command::new("ip");
+        shell.args(["netns", "exec", &guest, "sh", "-c", command]).stdin(Stdio::null());
+        shell.stdout(log.try_clone().unwrap()).stderr(log);
+        Process(shell.spawn().expect("a shell runs"))
+    }
+
+    /// Ends what goes on in the guest, and what that has left behind.
+    pub(crate) fn kill_all_in_guest(&self) {
+        sh(&format!("kill -9 $(ip netns pids {})", self.namespace("guest")));
+    }
+
+    /// Runs a shell command at the server's end of the cable.
+    pub(crate) fn host(&self, command: &str) {
+        let host = self.namespace("host");
+        let done = run(Command::new("ip").args(["netns", "exec", &host, "sh", "-c", command]));
+        assert!(done.ok, "{command}: {}", done.output);
+    }
+
+    /// Does something at the server's end of the cable.
+    pub(crate) fn as_host<T: Send + 'static>(
+        &self,
+        act: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        as_one_in(&self.namespace("host"), act)
+    }
+
     /// Has the guest send so many DHCPv6 messages that mean nothing, without a pause.
     pub(crate) fn flood(&self, messages: u32) {
         self.as_guest(move || {
@@ -233,13 +274,7 @@ impl Lab {
 
     /// Does something where the guest is.
     fn as_guest(&self, act: impl FnOnce() + Send + 'static) {
-        let namespace = File::open(format!("/run/netns/{}", self.namespace("guest"))).unwrap();
-        let thread = std::thread::spawn(move || {
-            // For this thread alone, which ends with it.
-            setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
-            act();
-        });
-        thread.join().unwrap();
+        as_one_in(&self.namespace("guest"), act).join().unwrap();
     }
 
     /// A path in the lab's own directory.
@@ -275,11 +310,38 @@ impl Drop for Lab {
             drop(stop);
             let _ = thread.join();
         }
+        self.kill_all_in_guest();
         for side in ["host", "guest"] {
             sh(&format!("ip netns del {}", self.namespace(side)));
         }
         let _ = std::fs::remove_dir_all(&self.dir);
     }
+}
+
+impl Process {
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.0.id().try_into().unwrap());
+        kill(pid, signal).expect("what was started is there");
+    }
+
+    /// Ends it without its having a say.
+    pub(crate) fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// Does something on a thread that lives in a network namespace.
+fn as_one_in<T: Send + 'static>(
+    namespace: &str,
+    act: impl FnOnce() -> T + Send + 'static,
+) -> JoinHandle<T> {
+    let namespace = File::open(format!("/run/netns/{namespace}")).unwrap();
+    std::thread::spawn(move || {
+        // For this thread alone, which ends with it.
+        setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+        act()
+    })
 }
 
 fn to_dhcpv6_servers() -> (UdpSocket, SocketAddrV6) {
