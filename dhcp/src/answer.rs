@@ -35,6 +35,8 @@ pub enum Kind {
     Advertise,
     /// DHCPv6 Reply that gives or extends the address.
     Reply,
+    /// DHCPv6 Reply that delegates the prefix or extends it, and gives no address.
+    ReplyPrefix,
     /// DHCPv6 Reply to a Request, Renew or Rebind that named nothing to give, or to a
     /// Decline of what is not the guest's.
     ReplyNothing,
@@ -114,13 +116,14 @@ pub enum Ignored {
 
 impl Kind {
     /// Every kind, for counters that exist before they count.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Offer,
         Self::Ack,
         Self::InformAck,
         Self::Nak,
         Self::Advertise,
         Self::Reply,
+        Self::ReplyPrefix,
         Self::ReplyNothing,
         Self::Confirmed,
         Self::Released,
@@ -139,6 +142,7 @@ impl Kind {
             Self::Nak => "nak",
             Self::Advertise => "advertise",
             Self::Reply => "reply",
+            Self::ReplyPrefix => "reply_prefix",
             Self::ReplyNothing => "reply_nothing",
             Self::Confirmed => "reply_confirm",
             Self::Released => "reply_release",

@@ -141,6 +141,10 @@ pub struct V6 {
     /// said the prefixes of advertisements tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<Ipv6Network>,
+    /// The prefix for the networks behind the guest (IA_PD, RFC 9915 §6.3), for as long as
+    /// the address. Whoever sets it routes it to the guest. None is delegated without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegated: Option<Ipv6Network>,
     /// Name servers, best first: option 23 (RFC 3646).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<Ipv6Addr>,
@@ -179,6 +183,7 @@ impl V6 {
         Self {
             address,
             network: None,
+            delegated: None,
             dns: Vec::new(),
             search: Vec::new(),
             lease,

@@ -43,7 +43,7 @@
 //! `sname` (52) where a short datagram needs it, in parts where one is long (RFC 3396);
 //! boot files by architecture and for iPXE, in the header too. DHCPv6: any, by number
 //! ([`V6::options`]); by themselves 1, 2, 3, 5, 7, 13, 14, 16 (UEFI's HTTP boot), 23, 24, 25
-//! (refused), 32, 39 (RFC 4704), 82, 83; boot files in the same way (RFC 5970). In
+//! and 26 (prefixes), 32, 39 (RFC 4704), 82, 83; boot files in the same way (RFC 5970). In
 //! advertisements source link-layer address, MTU, prefixes, RDNSS and DNSSL (RFC 8106),
 //! preference and routes (RFC 4191), NAT64 prefixes (RFC 8781), the captive portal (RFC 8910).
 //! What the guest asks for is sent in its order; see [`V4`], [`V6`] and [`Ra`].
@@ -62,8 +62,8 @@
 //! # Not here
 //!
 //! FORCERENEW and Reconfigure (changed options arrive with the next renewal, changed
-//! advertisements at once or three seconds after the last), prefix delegation, relays, DNS
-//! updates.
+//! advertisements at once or three seconds after the last), relays, DNS updates; routes for
+//! what is delegated.
 
 mod answer;
 mod binding;

@@ -10,9 +10,10 @@
 //! relayed, from servers, breaking the rules of section 16 -> silence
 //! ```
 //!
-//! A port has one address. In a message with several IAs it goes to the one
-//! that names it already, else to the first; the others learn that there is
-//! nothing for them. So nothing needs to be remembered between messages.
+//! A port has one address, and at most one prefix for what is behind its guest (IA_PD, §6.3).
+//! In a message with several IAs each goes to the one that names it already, else to the
+//! first; the others learn that there is nothing for them. So nothing needs to be remembered
+//! between messages.
 //!
 //! The link that RFC 9915 §18.3.3 has a Confirm judged by is the port, and the port's
 //! address is the only one that works there: a guest that is told "on link" of another, as a
@@ -22,8 +23,11 @@ mod associations;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use associations::bare;
+
 use std::net::Ipv6Addr;
 
+use ipnetwork::Ipv6Network;
 use net::MacAddr;
 use net::options::{Coded, Value, is_servers_own_v6};
 
@@ -74,7 +78,10 @@ pub(crate) struct Association {
     pub(crate) family: Family,
     /// The IAID; 0 is as good as any.
     pub(crate) id: u32,
+    /// What an IA_NA names.
     pub(crate) addresses: Vec<Ipv6Addr>,
+    /// What an IA_PD names, without host bits.
+    pub(crate) prefixes: Vec<Ipv6Network>,
 }
 
 /// What an association is for.
@@ -82,7 +89,7 @@ pub(crate) struct Association {
 pub(crate) enum Family {
     /// IA_NA.
     Address,
-    /// IA_PD, which is never given.
+    /// IA_PD.
     Prefix,
 }
 
@@ -111,7 +118,7 @@ pub(crate) enum Opt {
     /// 3 (IA_NA)
     Address { id: u32, t1: u32, t2: u32, leases: Vec<Lease>, status: Option<Status> },
     /// 25 (IA_PD)
-    Prefix { id: u32, status: Status },
+    Prefix { id: u32, t1: u32, t2: u32, delegations: Vec<Delegation>, status: Option<Status> },
     /// 7
     Preference(u8),
     /// 13
@@ -140,6 +147,14 @@ pub(crate) enum Opt {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Lease {
     pub(crate) address: Ipv6Addr,
+    pub(crate) preferred: u32,
+    pub(crate) valid: u32,
+}
+
+/// A prefix and for how long, in seconds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Delegation {
+    pub(crate) prefix: Ipv6Network,
     pub(crate) preferred: u32,
     pub(crate) valid: u32,
 }
@@ -234,10 +249,11 @@ fn decide(
             let (answers, given) = associations::answer(binding, v6, request);
             options.extend(answers);
             options.extend(configuration(binding, v6, request));
-            match (reply, given) {
-                (ReplyType::Advertise, _) => Kind::Advertise,
-                (ReplyType::Reply, true) => Kind::Reply,
-                (ReplyType::Reply, false) => Kind::ReplyNothing,
+            match reply {
+                ReplyType::Advertise => Kind::Advertise,
+                ReplyType::Reply if given.address => Kind::Reply,
+                ReplyType::Reply if given.prefix => Kind::ReplyPrefix,
+                ReplyType::Reply => Kind::ReplyNothing,
             }
         }
         Type::Confirm => {

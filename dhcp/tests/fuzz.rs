@@ -72,6 +72,7 @@ fn the_corpus_has_frames_of_every_protocol_that_are_answered() {
         "nak",
         "advertise",
         "reply",
+        "reply_prefix",
         "reply_nothing",
         "reply_confirm",
         "reply_release",
@@ -156,6 +157,12 @@ fn seeds() -> Vec<Vec<u8>> {
         &[5, 0, 0, 0, 0, 0, 0, 0, 0],
     ]
     .concat();
+    let prefix = [
+        &[0, 25, 0, 41, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 26, 0, 25][..],
+        &[0, 0, 0, 0, 0, 0, 0, 0, 64, 0xfd, 1, 0, 0, 0, 0, 0, 5],
+        &[0; 8],
+    ]
+    .concat();
     let v6 = (1..=13_u8).flat_map(move |kind| {
         let head = [&[kind, 1, 2, 3][..], &client].concat();
         [
@@ -163,6 +170,9 @@ fn seeds() -> Vec<Vec<u8>> {
             [&head[..], &asked].concat(),
             [&head[..], &address, &asked].concat(),
             [&head[..], &server, &address, &asked].concat(),
+            [&head[..], &prefix, &asked].concat(),
+            [&head[..], &server, &prefix, &address].concat(),
+            [&head[..], &server, &prefix].concat(),
             [&head[..], &server, &[0, 14, 0, 0]].concat(),
         ]
     });

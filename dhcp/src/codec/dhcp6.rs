@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use dhcproto::Encodable;
 use dhcproto::v6::{self as proto6, UnknownOption as Unknown6};
+use ipnetwork::Ipv6Network;
 use net::options::Value;
 
 use super::{architectures, value_bytes};
@@ -74,14 +75,27 @@ fn association(family: v6::Family, value: &[u8]) -> Result<v6::Association, Igno
     let (id, rest) = value.split_first_chunk::<4>().ok_or(Ignored::Malformed)?;
     // T1 and T2: the client's wishes.
     let options = rest.get(8..).ok_or(Ignored::Malformed)?;
-    let mut addresses = Vec::new();
+    let (mut addresses, mut prefixes) = (Vec::new(), Vec::new());
     for option in V6Options(options) {
-        if let (5, value) = option? {
-            let address = value.first_chunk::<16>().filter(|_| value.len() >= 24);
-            addresses.push(Ipv6Addr::from(*address.ok_or(Ignored::Malformed)?));
+        match (family, option?) {
+            (v6::Family::Address, (5, value)) => {
+                let address = value.first_chunk::<16>().filter(|_| value.len() >= 24);
+                addresses.push(Ipv6Addr::from(*address.ok_or(Ignored::Malformed)?));
+            }
+            (v6::Family::Prefix, (26, value)) => prefixes.push(prefix(value)?),
+            _ => {}
         }
     }
-    Ok(v6::Association { family, id: u32::from_be_bytes(*id), addresses })
+    Ok(v6::Association { family, id: u32::from_be_bytes(*id), addresses, prefixes })
+}
+
+/// A prefix after its two lifetimes (RFC 9915 §21.22).
+fn prefix(value: &[u8]) -> Result<Ipv6Network, Ignored> {
+    let value = value.get(8..).ok_or(Ignored::Malformed)?;
+    let (length, rest) = value.split_first().ok_or(Ignored::Malformed)?;
+    let address = rest.first_chunk::<16>().ok_or(Ignored::Malformed)?;
+    let prefix = Ipv6Network::new(Ipv6Addr::from(*address), *length);
+    prefix.map(v6::bare).map_err(|_| Ignored::Malformed)
 }
 
 fn option_request(value: &[u8]) -> Result<Vec<u16>, Ignored> {
@@ -190,9 +204,18 @@ fn v6_option(option: &v6::Opt) -> proto6::DhcpOption {
             let opts = leases.chain(status.map(status_code)).collect();
             To::IANA(proto6::IANA { id: *id, t1: *t1, t2: *t2, opts })
         }
-        Opt::Prefix { id, status } => {
-            let opts = std::iter::once(status_code(*status)).collect();
-            To::IAPD(proto6::IAPD { id: *id, t1: 0, t2: 0, opts })
+        Opt::Prefix { id, t1, t2, delegations, status } => {
+            let delegations = delegations.iter().map(|one| {
+                To::IAPrefix(proto6::IAPrefix {
+                    prefix_ip: one.prefix.ip(),
+                    prefix_len: one.prefix.prefix(),
+                    preferred_lifetime: one.preferred,
+                    valid_lifetime: one.valid,
+                    opts: proto6::DhcpOptions::new(),
+                })
+            });
+            let opts = delegations.chain(status.map(status_code)).collect();
+            To::IAPD(proto6::IAPD { id: *id, t1: *t1, t2: *t2, opts })
         }
         Opt::Preference(value) => To::Preference(*value),
         Opt::Status(status) => status_code(*status),
@@ -217,14 +240,12 @@ fn status_code(status: v6::Status) -> proto6::DhcpOption {
         v6::Status::NoAddrsAvail => {
             (proto6::Status::NoAddrsAvail, "the one address of this port is given elsewhere")
         }
-        v6::Status::NoBinding => {
-            (proto6::Status::NoBinding, "this is not the address of this port")
-        }
+        v6::Status::NoBinding => (proto6::Status::NoBinding, "this is not what this port has"),
         v6::Status::NotOnLink => {
             (proto6::Status::NotOnLink, "this is not the address of this port")
         }
         v6::Status::NoPrefixAvail => {
-            (proto6::Status::NoPrefixAvail, "no prefixes are delegated here")
+            (proto6::Status::NoPrefixAvail, "there is no prefix for this here")
         }
     };
     proto6::DhcpOption::StatusCode(proto6::StatusCode { status: code, msg: text.to_owned() })

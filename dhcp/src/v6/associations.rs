@@ -1,30 +1,42 @@
-//! Who of a message's identity associations gets the port's one address.
+//! Who of a message's identity associations gets the port's one address, and its prefix if it
+//! has one.
 
 use std::net::Ipv6Addr;
 
-use super::{Association, Family, Lease, Opt, Request, Status, Type};
+use ipnetwork::Ipv6Network;
+
+use super::{Association, Delegation, Family, Lease, Opt, Request, Status, Type};
 use crate::answer::Ignored;
 use crate::binding::{Binding, INFINITE, V6};
 
-/// The answer to each association, and whether one of them got the address: that one is the
+/// What a message was given.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Given {
+    pub(super) address: bool,
+    pub(super) prefix: bool,
+}
+
+/// The answer to each association, and what they got: those that got something are the
 /// first, since the last ones fall off a long message.
-pub(super) fn answer(binding: &Binding, v6: &V6, request: &Request) -> (Vec<Opt>, bool) {
-    let chosen = chosen(v6, request);
-    let mut given = false;
+pub(super) fn answer(binding: &Binding, v6: &V6, request: &Request) -> (Vec<Opt>, Given) {
+    let chosen = [chosen(v6, request), chosen_prefix(v6, request)];
+    let mut given = Given::default();
     let mut order: Vec<usize> = (0..request.associations.len()).collect();
-    order.sort_by_key(|index| chosen != Some(*index));
+    order.sort_by_key(|index| !chosen.contains(&Some(*index)));
     let answers = order.into_iter().map(|index| {
         let association = &request.associations[index];
         if association.family == Family::Prefix {
-            return no_prefix(request.kind, association);
+            let prefix = v6.delegated.filter(|_| chosen[1] == Some(index));
+            given.prefix |= prefix.is_some();
+            return delegated(v6, prefix, request.kind, association);
         }
         // Only a Request is judged so: whoever solicits gets another address, and
         // whoever renews learns that the old one is over (RFC 9915 §18.3.2).
         if request.kind == Type::Request && is_off_link(binding, v6, association) {
             return refused(association, Status::NotOnLink);
         }
-        if chosen == Some(index) {
-            given = true;
+        if chosen[0] == Some(index) {
+            given.address = true;
             return leased(v6, request.kind, association);
         }
         match request.kind {
@@ -39,15 +51,29 @@ pub(super) fn answer(binding: &Binding, v6: &V6, request: &Request) -> (Vec<Opt>
 /// The association that names the address already, else the first; none where addresses
 /// are not given.
 fn chosen(v6: &V6, request: &Request) -> Option<usize> {
-    if v6.stateless {
-        return None;
-    }
+    let names = |association: &Association| association.addresses.contains(&v6.address);
+    first(request, Family::Address, names).filter(|_| !v6.stateless)
+}
+
+/// The same of the prefix.
+fn chosen_prefix(v6: &V6, request: &Request) -> Option<usize> {
+    let prefix = v6.delegated.map(bare)?;
+    first(request, Family::Prefix, |association| association.prefixes.contains(&prefix))
+}
+
+/// The first association of a family that names what it is about, else the first.
+fn first(request: &Request, family: Family, names: impl Fn(&Association) -> bool) -> Option<usize> {
     let candidates = || {
         let all = request.associations.iter().enumerate();
-        all.filter(|(_, association)| association.family == Family::Address)
+        all.filter(|(_, association)| association.family == family)
     };
-    let naming = candidates().find(|(_, association)| association.addresses.contains(&v6.address));
+    let naming = candidates().find(|(_, association)| names(association));
     naming.or_else(|| candidates().next()).map(|(index, _)| index)
+}
+
+/// A prefix without its host bits, which mean nothing (RFC 9915 §21.22).
+pub(crate) fn bare(prefix: Ipv6Network) -> Ipv6Network {
+    Ipv6Network::new(prefix.network(), prefix.prefix()).unwrap_or(prefix)
 }
 
 fn leased(v6: &V6, kind: Type, association: &Association) -> Opt {
@@ -91,20 +117,41 @@ fn ended(v6: &V6, association: &Association, status: Option<Status>) -> Opt {
     Opt::Address { id: association.id, t1: 0, t2: 0, leases, status }
 }
 
+const MOST_FOREIGN: usize = 16;
+
 /// The association's foreign addresses, to be dropped at once: as many as leave room for
 /// the one that is its own. What is not mentioned ends with its lifetime.
 fn over(v6: &V6, association: &Association) -> impl Iterator<Item = Lease> {
-    const MOST: usize = 16;
     let foreign = association.addresses.iter().filter(|address| **address != v6.address);
-    foreign.take(MOST).map(|address| Lease { address: *address, preferred: 0, valid: 0 })
+    foreign.take(MOST_FOREIGN).map(|address| Lease { address: *address, preferred: 0, valid: 0 })
 }
 
-fn no_prefix(kind: Type, association: &Association) -> Opt {
-    let status = match kind {
-        Type::Renew | Type::Rebind => Status::NoBinding,
-        _ => Status::NoPrefixAvail,
+/// What an IA_PD gets: the prefix if that is for it, and for what it had before the end of it.
+fn delegated(v6: &V6, prefix: Option<Ipv6Network>, kind: Type, association: &Association) -> Opt {
+    let (preferred, valid) = lifetimes(v6);
+    let own = prefix.map(|prefix| Delegation { prefix: bare(prefix), preferred, valid });
+    let (t1, t2) = own.map_or((0, 0), |_| times(preferred));
+    let renews = matches!(kind, Type::Renew | Type::Rebind);
+    let mut delegations: Vec<_> = own.into_iter().collect();
+    if renews {
+        delegations.extend(over_prefixes(v6, association));
+    }
+    let status = match (own, renews) {
+        (Some(_), _) => None,
+        (None, true) => Some(Status::NoBinding),
+        (None, false) => Some(Status::NoPrefixAvail),
     };
-    Opt::Prefix { id: association.id, status }
+    Opt::Prefix { id: association.id, t1, t2, delegations, status }
+}
+
+/// The association's foreign prefixes, as with addresses. One without bits is a wish for its
+/// length (RFC 9915 §18.2.4).
+fn over_prefixes(v6: &V6, association: &Association) -> impl Iterator<Item = Delegation> {
+    let own = v6.delegated.map(bare);
+    let had = association.prefixes.iter().copied();
+    had.filter(move |prefix| Some(*prefix) != own && !prefix.ip().is_unspecified())
+        .take(MOST_FOREIGN)
+        .map(|prefix| Delegation { prefix, preferred: 0, valid: 0 })
 }
 
 /// Whether the association names an address outside the link's known networks.
@@ -133,10 +180,20 @@ pub(super) fn name_own(v6: &V6, request: &Request) -> bool {
 
 /// Of a Release or Decline, the associations that were never given anything (RFC 9915 §18.3.7, §18.3.8).
 pub(super) fn foreign(v6: &V6, request: &Request) -> Vec<Opt> {
-    let foreign = request.associations.iter().filter(|ia| !ia.addresses.contains(&v6.address));
+    let own = v6.delegated.map(bare);
+    let is_foreign = |ia: &&Association| match ia.family {
+        Family::Address => !ia.addresses.contains(&v6.address),
+        Family::Prefix => own.is_none_or(|own| !ia.prefixes.contains(&own)),
+    };
     let answer = |ia: &Association| match ia.family {
         Family::Address => refused(ia, Status::NoBinding),
-        Family::Prefix => Opt::Prefix { id: ia.id, status: Status::NoBinding },
+        Family::Prefix => Opt::Prefix {
+            id: ia.id,
+            t1: 0,
+            t2: 0,
+            delegations: Vec::new(),
+            status: Some(Status::NoBinding),
+        },
     };
-    foreign.map(answer).collect()
+    request.associations.iter().filter(is_foreign).map(answer).collect()
 }

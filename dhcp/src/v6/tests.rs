@@ -3,6 +3,7 @@
 //! Messages are made and replies are read with `dhcproto` alone, so that our
 //! reading and writing are checked against someone else's.
 
+mod delegation;
 mod named;
 mod options;
 mod rules;

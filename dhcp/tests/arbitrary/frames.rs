@@ -31,7 +31,8 @@ pub(crate) static BINDING: LazyLock<Binding> = LazyLock::new(|| {
             ],
         },
         "v6": {
-            "address": "fd00::5", "dns": ["fd00::53"], "search": ["example.com"], "lease": 3600,
+            "address": "fd00::5", "delegated": "fd01:0:0:5::/64", "dns": ["fd00::53"],
+            "search": ["example.com"], "lease": 3600,
             "options": [
                 {"code": 59, "value": "text:http://boot/x64.efi", "only": {"arch": [16]}},
                 {"code": 56, "value": "names:ntp.example"},

@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 
 use crate::lab::{Lab, NETWORKD};
-use crate::scenario::Scenario::{Decline, Lease, Rebind, Reboot, Release, Renew};
+use crate::scenario::Scenario::{Decline, Lease, Prefix, Rebind, Reboot, Release, Renew};
 use crate::scenario::{Family, MAC, Program, SERVER, Scenario, Stage, V4_ADDRESS, V6_ADDRESS};
 
 /// One line of the table: a client in one family.
@@ -14,14 +14,15 @@ pub(crate) struct Row {
     pub(crate) play: Box<dyn Fn(Scenario) + Sync>,
 }
 
-const EVERYTHING: &[Scenario] = &Scenario::ALL;
+const EVERYTHING_V4: &[Scenario] = &[Lease, Renew, Rebind, Reboot, Decline, Release];
+const EVERYTHING_V6: &[Scenario] = &Scenario::ALL;
 
 pub(crate) fn rows() -> Vec<Row> {
     let programs = [
         Program {
             name: "dhclient",
             family: Family::V4,
-            has: EVERYTHING,
+            has: EVERYTHING_V4,
             command: |lab, scenario| dhclient(lab, "-4", scenario),
             release: |lab, _| assert!(lab.guest(&dhclient(lab, "-4 -r", Release)).ok),
             memory: Some(("leases", V4_ADDRESS)),
@@ -29,7 +30,7 @@ pub(crate) fn rows() -> Vec<Row> {
         Program {
             name: "dhclient",
             family: Family::V6,
-            has: EVERYTHING,
+            has: EVERYTHING_V6,
             command: |lab, scenario| dhclient(lab, "-6", scenario),
             release: |lab, _| assert!(lab.guest(&dhclient(lab, "-6 -r", Release)).ok),
             memory: Some(("leases", V6_ADDRESS)),
@@ -37,7 +38,7 @@ pub(crate) fn rows() -> Vec<Row> {
         Program {
             name: "dhcpcd",
             family: Family::V4,
-            has: EVERYTHING,
+            has: EVERYTHING_V4,
             command: |lab, scenario| dhcpcd(lab, "-4", scenario),
             release: |_, client| client.signal(Signal::SIGALRM),
             memory: Some(("dhcpcd/eth0.lease", "")),
@@ -45,7 +46,7 @@ pub(crate) fn rows() -> Vec<Row> {
         Program {
             name: "dhcpcd",
             family: Family::V6,
-            has: &[Lease, Renew, Rebind, Reboot, Release],
+            has: &[Lease, Renew, Rebind, Reboot, Release, Prefix],
             command: |lab, scenario| dhcpcd(lab, "-6", scenario),
             release: |_, client| client.signal(Signal::SIGALRM),
             memory: Some(("dhcpcd/eth0.lease6", "")),
@@ -77,7 +78,7 @@ pub(crate) fn rows() -> Vec<Row> {
         Program {
             name: "systemd-networkd",
             family: Family::V6,
-            has: &[Lease, Renew, Rebind],
+            has: &[Lease, Renew, Rebind, Prefix],
             command: |lab, scenario| networkd(lab, "DHCP=ipv6\nIPv6AcceptRA=yes", scenario),
             release: |_, client| client.signal(Signal::SIGTERM),
             memory: None,
@@ -142,6 +143,8 @@ BOUND|REBOOT|RENEW|REBIND)
     ip address replace "$new_ip_address/24" dev eth0 \
         valid_lft "$new_dhcp_lease_time" preferred_lft "$new_dhcp_lease_time";;
 BOUND6|RENEW6|REBIND6)
+    [ -z "$new_ip6_prefix" ] || ip -6 route replace unreachable "$new_ip6_prefix"
+    [ -n "$new_ip6_address" ] || exit 0
     ip address replace "$new_ip6_address/128" dev eth0 \
         valid_lft "$new_max_life" preferred_lft "$new_preferred_life"
     while :; do
@@ -161,6 +164,8 @@ fn dhclient(lab: &Lab, how: &str, scenario: Scenario) -> String {
     let script = lab.script("dhclient.sh", DHCLIENT);
     let conf = lab.script("dhclient.conf", "timeout 30; retry 1; initial-interval 1;\n");
     let look = u8::from(scenario == Decline);
+    // With an address too.
+    let how = if scenario == Prefix { format!("{how} -N -P") } else { how.to_owned() };
     let (leases, pid) = (lab.path("leases"), lab.path("pid"));
     format!(
         "exec dhclient {how} -d -v -cf {conf} -lf {leases} -pf {pid} -sf {script} \
@@ -183,12 +188,16 @@ fn udhcpc(lab: &Lab, scenario: Scenario) -> String {
 
 fn dhcpcd(lab: &Lab, how: &str, scenario: Scenario) -> String {
     let look = if scenario == Decline { "" } else { "noarp\n" };
-    let conf =
-        lab.script("dhcpcd.conf", &format!("duid ll\nslaac hwaddr\nia_na 1\nnoipv4ll\n{look}"));
+    // A prefix is asked for by who has all interfaces only.
+    let (asks, at) = match scenario {
+        Prefix => ("nodev\nallowinterfaces eth0\ninterface eth0\nia_na 1\nia_pd 2\n", ""),
+        _ => ("ia_na 1\n", "eth0"),
+    };
+    let conf = lab.script("dhcpcd.conf", &format!("duid ll\nslaac hwaddr\nnoipv4ll\n{look}{asks}"));
     let state = lab.path("dhcpcd");
     format!(
         "mkdir -p {state}; mount -t tmpfs none /run; mount --bind {state} /var/lib/dhcpcd; \
-         exec dhcpcd -B -d -f {conf} -c /bin/true {how} eth0"
+         exec dhcpcd -B -d -f {conf} -c /bin/true {how} {at}"
     )
 }
 

@@ -14,6 +14,8 @@ pub(crate) const MAC: &str = "02:00:5e:10:00:05";
 /// What DHCPv4 gives, and the conflict is about.
 pub(crate) const V4_ADDRESS: &str = "10.66.0.5";
 pub(crate) const V6_ADDRESS: &str = "fd66::5";
+/// What is delegated with it.
+pub(crate) const DELEGATED: &str = "fd67:0:0:500::/56";
 /// What a guest makes up of the prefix and its MAC address.
 const OWN_ADDRESS: &str = "fd66::5eff:fe10:5";
 pub(crate) const SERVER: &str = "10.66.0.1";
@@ -46,6 +48,8 @@ pub(crate) enum Scenario {
     Decline,
     /// It gives its address back.
     Release,
+    /// It asks for a prefix, and lets nothing for it out again that is not further in.
+    Prefix,
 }
 
 /// A client that stays.
@@ -92,8 +96,15 @@ impl Family {
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Lease, Self::Renew, Self::Rebind, Self::Reboot, Self::Decline, Self::Release];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Lease,
+        Self::Renew,
+        Self::Rebind,
+        Self::Reboot,
+        Self::Decline,
+        Self::Release,
+        Self::Prefix,
+    ];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -103,6 +114,7 @@ impl Scenario {
             Self::Reboot => "reboot",
             Self::Decline => "decline",
             Self::Release => "release",
+            Self::Prefix => "prefix",
         }
     }
 
@@ -111,7 +123,7 @@ impl Scenario {
         Some(match (family, self) {
             // Nothing but the address tells that an advertisement was heard, nor whether two
             // messages gave it or, with Rapid Commit, four.
-            (Family::Ra, _) | (_, Self::Lease) => return None,
+            (Family::Ra, _) | (_, Self::Lease | Self::Prefix) => return None,
             (Family::V4, Self::Renew) => ("Renewing", "Ack"),
             (Family::V4, Self::Rebind) => ("Rebinding", "Ack"),
             (Family::V4, Self::Reboot) => ("Reboot", "Ack"),
@@ -153,6 +165,11 @@ impl Program {
                 stage.is_said(scenario);
                 stage.is_leased();
             }
+            Scenario::Prefix => stage.until("the prefix", || {
+                let said =
+                    stage.lab.guest(&format!("ip -6 route show type unreachable {DELEGATED}"));
+                said.output.contains(DELEGATED)
+            }),
             Scenario::Decline => {
                 stage.until("the conflict to be known", || stage.lab.report().conflict.is_some());
             }
@@ -280,7 +297,8 @@ fn binding(family: Family, scenario: Scenario) -> Binding {
     // T1 and T2 are 0.5 and 0.8 of it.
     let preferred = Some(if renews { 15 } else { 5 });
     let server = Some(router);
-    let v6 = V6 { preferred, server, ..V6::new(V6_ADDRESS.parse().unwrap(), 20) };
+    let delegated = (scenario == Scenario::Prefix).then(|| DELEGATED.parse().unwrap());
+    let v6 = V6 { preferred, server, delegated, ..V6::new(V6_ADDRESS.parse().unwrap(), 20) };
     let ra = Ra {
         prefixes: vec![prefix],
         managed: family == Family::V6,
