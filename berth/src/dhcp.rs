@@ -68,6 +68,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_bindings_of_the_guide_can_be_read() {
+        let guide = include_str!("../../docs/dhcp.md");
+        let (_, rest) = guide.split_once("# cat bindings.yaml\n").unwrap();
+        let (file, _) = rest.split_once("# berth dhcp").unwrap();
+        let bindings = read(file).unwrap();
+        assert!(bindings[1].v6.as_ref().unwrap().delegated.is_some(), "{bindings:?}");
+    }
+
+    #[test]
     fn a_field_that_is_none_is_pointed_out() {
         let entry = |field: &str| {
             format!(
