@@ -27,6 +27,8 @@ mod book;
 mod error;
 mod fresh;
 mod index;
+#[cfg(test)]
+mod midst;
 mod owner;
 mod pool;
 mod records;

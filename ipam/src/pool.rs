@@ -11,6 +11,8 @@ use crate::spans::Span;
 use crate::{AllocateError, ClaimError, Owner, PoolError, Seconds};
 
 #[cfg(test)]
+mod cost;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod tests;

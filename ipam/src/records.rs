@@ -124,6 +124,8 @@ impl Records {
 
     /// Makes the record at `slot` the one of `to`.
     pub(crate) fn assign(&mut self, slot: Slot, to: Asking) {
+        #[cfg(test)]
+        crate::midst::here();
         if to.known == Some(slot) {
             return;
         }
