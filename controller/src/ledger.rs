@@ -13,6 +13,7 @@
 //! is read again, the pools are rebuilt, and the owner asks anew. Two writers
 //! therefore never both succeed, however late either of them wakes up.
 
+pub(crate) mod asked;
 mod blocks;
 mod edits;
 mod holder;
@@ -38,7 +39,7 @@ pub use spare::one_of_each_family;
 
 use blocks::Blocks;
 use edits::{Change, Edit, Outcome, Write, apply, empty, version};
-use pools::{of_family, take};
+use pools::{Pools, of_family, take};
 
 use crate::family::{Family, covers, covers_network};
 use crate::few::Few;
@@ -52,8 +53,7 @@ const PARALLEL_WRITES: usize = 16;
 pub struct Ledger {
     rest: Seconds,
     networks: BTreeMap<String, Network>,
-    /// By subnet; IPv4 first.
-    pools: HashMap<String, Vec<Pool>>,
+    pools: Pools,
     blocks: Blocks,
     /// Blocks that do not fit their type. Those that did before are among `blocks`
     /// as they were.
@@ -92,7 +92,7 @@ impl Ledger {
         Self {
             rest,
             networks: BTreeMap::new(),
-            pools: HashMap::new(),
+            pools: Pools::default(),
             blocks: Blocks::default(),
             unreadable: BTreeSet::new(),
             by_vm: HashMap::new(),
@@ -222,6 +222,7 @@ impl Ledger {
 
     /// The addresses whose entries name `claimant`, as who has or who has lent them.
     fn own_addresses(&self, subnet: &str, claimant: &Claimant) -> Vec<IpAddr> {
+        asked::note(subnet);
         let held = self.by_vm.get(&claimant.vm).into_iter().flatten();
         let here = |one: &&Holding| one.claimant == *claimant && one.subnet == subnet;
         held.filter(here).map(|one| one.address).collect()
@@ -307,7 +308,7 @@ impl Ledger {
     pub fn counts(&self, subnet: &str) -> [(u64, u128); 2] {
         let mut counts = [(0, 0); 2];
         let Some(network) = self.networks.get(subnet) else { return counts };
-        let pools = self.pools.get(subnet).into_iter().flatten();
+        let pools = self.pools.of(subnet);
         for (cidr, pool) in network.cidrs.iter().zip(pools) {
             counts[usize::from(cidr.is_ipv6())] = (pool.held(), pool.available());
         }
@@ -319,7 +320,7 @@ impl Ledger {
     pub fn available_in(&self, subnet: &str, pool: &str) -> [u128; 2] {
         let mut available = [0; 2];
         let Some(network) = self.networks.get(subnet) else { return available };
-        let pools = self.pools.get(subnet).into_iter().flatten();
+        let pools = self.pools.of(subnet);
         for (cidr, addresses) in network.cidrs.iter().zip(pools) {
             available[usize::from(cidr.is_ipv6())] = addresses.available_in(pool);
         }
@@ -429,7 +430,7 @@ impl Ledger {
             return if enough { Ok(held) } else { Err(AddressError::Unreadable { subnet, block }) };
         }
         let owner = claimant.owner();
-        let pools = self.pools.get_mut(subnet).into_iter().flatten();
+        let pools = self.pools.of_mut(subnet);
         let mut given = Vec::new();
         let mut fresh: Vec<IpAddr> = Vec::new();
         let mut changed = false;
@@ -511,8 +512,8 @@ impl Ledger {
     /// network that never runs out would name every address that it ever gave. Only
     /// what is written anyway is shortened.
     fn forget_rested(&self, block: &mut AddressBlockSpec) {
-        let pools = self.networks.get(&block.subnet).zip(self.pools.get(&block.subnet));
-        let Some((network, pools)) = pools else { return };
+        let Some(network) = self.networks.get(&block.subnet) else { return };
+        let pools = self.pools.of(&block.subnet);
         block.resting.retain(|address, _| {
             let mut pools = network.cidrs.iter().zip(pools);
             // What lies outside, since the subnet was changed, no pool can know of.
@@ -586,7 +587,7 @@ impl Ledger {
     }
 
     fn pool_mut(&mut self, subnet: &str, address: IpAddr) -> Option<&mut Pool> {
-        of_family(self.networks.get(subnet)?, self.pools.get_mut(subnet)?, address)
+        of_family(self.networks.get(subnet)?, self.pools.of_mut(subnet), address)
     }
 
     fn note(&mut self, subnet: &str, address: IpAddr, change: Change) {
@@ -697,7 +698,7 @@ impl Ledger {
                 }
             }
         }
-        self.pools.insert(subnet.to_owned(), pools);
+        self.pools.put(subnet, pools);
     }
 }
 

@@ -28,6 +28,8 @@ mod northbound;
 mod outdated;
 mod patience;
 mod standalone;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;

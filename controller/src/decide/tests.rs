@@ -49,7 +49,7 @@ pub(crate) fn world() -> World {
 }
 
 /// A world in which every kind has been listed and nothing has been looked at.
-fn listed(subnets: Vec<Subnet>) -> World {
+pub(crate) fn listed(subnets: Vec<Subnet>) -> World {
     let mut world = World::new(60);
     world.apply(Event::Subnet(Seen::all(subnets)));
     let node =

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crds::ledger::AddressBlock;
 
+use super::asked;
+
 /// Blocks by name; `by_subnet` follows.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Blocks {
@@ -18,11 +20,12 @@ impl Blocks {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &AddressBlock)> {
-        self.by_name.iter()
+        self.by_name.iter().inspect(|(_, block)| asked::note(&block.spec.subnet))
     }
 
     /// Those of one subnet.
     pub(super) fn of(&self, subnet: &str) -> impl Iterator<Item = (&String, &AddressBlock)> {
+        asked::note(subnet);
         let names = self.by_subnet.get(subnet).into_iter().flatten();
         names.filter_map(|name| self.by_name.get_key_value(name))
     }

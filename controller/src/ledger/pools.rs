@@ -1,14 +1,42 @@
-//! What is asked of a subnet's pools, and why they refuse.
+//! The pools of each subnet, what is asked of them, and why they refuse.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use ipam::{AllocateError, ClaimError, Owner, Pool, Seconds};
 use net::{AddrRange, names};
 use tracing::info;
 
-use super::Claimant;
+use super::{Claimant, asked};
 use crate::family::Family;
 use crate::network::Network;
+
+/// The pools of each subnet, IPv4 first. They are had by its name and in no other way, so
+/// that nobody looks through all of them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pools(HashMap<String, Vec<Pool>>);
+
+impl Pools {
+    /// Those of a subnet; none if it is not in force.
+    pub(super) fn of(&self, subnet: &str) -> &[Pool] {
+        asked::note(subnet);
+        self.0.get(subnet).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn of_mut(&mut self, subnet: &str) -> &mut [Pool] {
+        asked::note(subnet);
+        self.0.get_mut(subnet).map_or(&mut [], Vec::as_mut_slice)
+    }
+
+    pub(super) fn put(&mut self, subnet: &str, pools: Vec<Pool>) {
+        asked::note(subnet);
+        self.0.insert(subnet.to_owned(), pools);
+    }
+
+    pub(super) fn remove(&mut self, subnet: &str) {
+        self.0.remove(subnet);
+    }
+}
 
 /// What a port asks of its subnet.
 #[derive(Clone, Copy, Debug, Default)]

@@ -24,8 +24,8 @@ impl Ledger {
             return held;
         }
         let owner = claimant.owner();
-        let pools = self.pools.get(subnet).into_iter().flatten();
-        let used: Vec<_> = pools.filter_map(|pool| pool.address_of(owner)).collect();
+        let pools = self.pools.of(subnet);
+        let used: Vec<_> = pools.iter().filter_map(|pool| pool.address_of(owner)).collect();
         let of_family = |v4: bool| move |one: &&IpAddr| -> bool { one.is_ipv4() == v4 };
         let first = |v4: bool| {
             let used = used.iter().filter(|one| held.contains(one)).find(of_family(v4));

@@ -343,7 +343,7 @@ impl Shelves {
         ledger.settle();
         let held: BTreeMap<_, _> = ledger.by_vm.iter().collect();
         let mut name = format!("{:?} {held:?}", ledger.blocks);
-        for pool in &ledger.pools[SUBNET] {
+        for pool in ledger.pools.of(SUBNET) {
             let mut held: Vec<_> = pool.iter().collect();
             held.sort();
             let mut pool = pool.clone();
