@@ -2,15 +2,21 @@
 //! nothing may be left.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use serde_json::Value;
-use tests::kinds::{BLOCK, IP, SUBNET, VIP, VM, VMI, VPC};
+use kube::Api;
+use kube::core::DynamicObject;
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{Config, watcher};
+use serde_json::{Value, json};
+use tests::kinds::{BLOCK, IP, POOL, SUBNET, VIP, VM, VMI, VPC};
 use tests::objects::{Subnet, Vm, vpc};
 use tests::world::{Part, World, port_of};
 use tests::{eventually, same};
+
+use crate::admission::says;
 
 /// How many VMs.
 const MANY: usize = 200;
@@ -33,6 +39,135 @@ pub(super) async fn two_hundred_vms_come_and_go_and_leave_nothing(
     ensure!(world.cluster.create(VM, again).await.is_err(), "names are taken once");
     delete(world, &names).await?;
     nothing_is_left(world).await
+}
+
+/// Kube-OVN writes it for each address that is given or comes back.
+pub(super) async fn the_status_of_a_subnet_is_written_once_a_second_however_many_vms_come_and_go(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    make_subnets(world).await?;
+    for subnet in OURS {
+        says(&world.cluster, SUBNET, subnet, ("Ready", "True"), "").await?;
+    }
+    let begun = Instant::now();
+    let counting = tokio::spawn(versions_until_marked(world.cluster.api(SUBNET)));
+    let names: Vec<String> = (0..MANY).map(|n| format!("passing-{n}")).collect();
+    create(world, &names).await?;
+    all_run(world, MANY).await?;
+    delete(world, &names).await?;
+    nothing_is_left(world).await?;
+    for subnet in OURS {
+        let mark = json!({"metadata": {"annotations": {MARK: "yes"}}});
+        world.cluster.merge(SUBNET, subnet, mark).await?;
+    }
+    let seen = tokio::time::timeout(LONG, counting).await.context("no mark was seen")???;
+    // What it was at first, the mark, and what each of two comparisons of everything may
+    // find: that of every minute, and that by which its router came to have a MAC.
+    let most = begun.elapsed().as_secs() + 4;
+    for subnet in OURS {
+        let versions = seen[subnet].len();
+        ensure!(versions > 2, "of {subnet} {versions} versions were seen");
+        ensure!(
+            u64::try_from(versions)? <= most,
+            "{subnet} had {versions} versions, and not {most}, while {MANY} VMs came and went"
+        );
+        let no_mark = json!({"metadata": {"annotations": {MARK: null}}});
+        world.cluster.merge(SUBNET, subnet, no_mark).await?;
+    }
+    Ok(())
+}
+
+/// The subnets that VMs come and go in.
+const OURS: [&str; 2] = ["churn-a", "churn-b"];
+
+/// The annotation by which a Subnet says that it is looked at no more.
+const MARK: &str = "tests.berth.io/seen-enough";
+
+/// By name, the versions of each Subnet that there are until all of ours are marked.
+async fn versions_until_marked(
+    subnets: Api<DynamicObject>,
+) -> anyhow::Result<BTreeMap<String, BTreeSet<String>>> {
+    let mut versions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut marked = BTreeSet::new();
+    let mut changes =
+        watcher(subnets, Config::default()).default_backoff().applied_objects().boxed();
+    while !OURS.iter().all(|name| marked.contains(*name)) {
+        // A watch that ends begins anew by itself.
+        let Ok(subnet) = changes.next().await.context("a watch goes on")? else { continue };
+        let (name, version) = (subnet.metadata.name, subnet.metadata.resource_version);
+        let (name, version) = name.zip(version).context("no name or version")?;
+        versions.entry(name.clone()).or_default().insert(version);
+        if subnet.metadata.annotations.is_some_and(|all| all.contains_key(MARK)) {
+            marked.insert(name);
+        }
+    }
+    Ok(versions)
+}
+
+/// Kube-OVN asks and writes for each address, one after the other.
+pub(super) async fn a_start_among_two_hundred_vms_writes_nothing(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    make_subnets(world).await?;
+    let names: Vec<String> = (0..MANY).map(|n| format!("staying-{n}")).collect();
+    create(world, &names).await?;
+    all_run(world, MANY).await?;
+    eventually("everything to say so", SOON, async || {
+        let machines = world.cluster.list(VM).await?;
+        let running = machines.iter().filter(|vm| vm["status"]["printableStatus"] == "Running");
+        same("number of running VMs", running.count(), MANY)?;
+        for subnet in OURS {
+            let using = &world.cluster.get(SUBNET, subnet).await?["status"]["v4usingIPs"];
+            let half = f64::from(u32::try_from(MANY / 2)?);
+            same(&format!("addresses in use of {subnet}"), using.as_f64(), Some(half))?;
+        }
+        Ok(())
+    })
+    .await?;
+    let before = versions(world).await?;
+    let killed = world.kill(Part::Controller)?;
+    world.back(killed).await?;
+    // Who says this has looked at everything, and the second time once more.
+    for cidr in ["10.71.1.0/24", "10.71.2.0/24"] {
+        let late = Subnet::named("churn-late").in_vpc("churn").of(cidr).object();
+        match world.cluster.find(SUBNET, "churn-late").await? {
+            None => drop(world.cluster.create(SUBNET, late).await?),
+            Some(_) => world.cluster.merge(SUBNET, "churn-late", late).await?,
+        }
+        let why = format!("{cidr} overlaps");
+        says(&world.cluster, SUBNET, "churn-late", ("Ready", "False"), &why).await?;
+    }
+    eventually("all to be looked at twice", SOON, async || {
+        let decisions = world.counted("decisions").await?;
+        ensure!(decisions >= 2 * u64::try_from(MANY)?, "{decisions} decisions");
+        Ok(())
+    })
+    .await?;
+    same("transactions", world.counted("ovn_transactions").await?, 0)?;
+    // Of the late one two statuses and an event with each.
+    let writes = world.counted("api_writes").await?;
+    ensure!(writes <= 4, "{writes} writes to the API, and not 4");
+    let mut after = versions(world).await?;
+    after.retain(|(_, name), _| name != "churn-late");
+    let changed: Vec<_> = after.iter().filter(|(one, now)| before.get(one) != Some(now)).collect();
+    ensure!(changed.is_empty(), "{} were written, the first is {:?}", changed.len(), changed[0]);
+    same("number of objects", after.len(), before.len())?;
+
+    world.cluster.delete(SUBNET, "churn-late").await?;
+    delete(world, &names).await?;
+    nothing_is_left(world).await
+}
+
+/// The version of each object that a controller writes, by kind and name.
+async fn versions(world: &World) -> anyhow::Result<BTreeMap<(String, String), Value>> {
+    let mut all = BTreeMap::new();
+    for kind in [VPC, SUBNET, IP, POOL, VIP, VM, VMI, BLOCK] {
+        for object in world.cluster.list(kind).await? {
+            let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            all.insert((kind.singular(), name), object["metadata"]["resourceVersion"].clone());
+        }
+    }
+    Ok(all)
 }
 
 pub(super) async fn the_same_with_kills_in_between_leaves_nothing_either(

@@ -236,6 +236,8 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             a_text_that_ovn_cannot_have_is_told_and_holds_up_nobody;
         churn:
             two_hundred_vms_come_and_go_and_leave_nothing,
+            the_status_of_a_subnet_is_written_once_a_second_however_many_vms_come_and_go,
+            a_start_among_two_hundred_vms_writes_nothing,
             a_new_vm_of_an_old_name_has_a_place_of_its_own,
             the_same_with_kills_in_between_leaves_nothing_either,
             subnets_and_vpcs_go_from_ovn_with_their_objects;

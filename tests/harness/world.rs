@@ -1,6 +1,7 @@
 //! The whole system: an API of either flavour, a lab of two nodes, controller
 //! and agents. With guests (libvirt and QEMU), or with the fake hypervisor.
 
+mod counted;
 mod guests;
 mod node;
 mod outside;
@@ -111,6 +112,8 @@ pub struct World {
     pub cluster: Cluster,
     lab: Lab,
     outside: Outside,
+    /// Where the controller tells its figures, if there is one and no more.
+    figures: Option<u16>,
 }
 
 impl World {
@@ -119,7 +122,9 @@ impl World {
     /// # Errors
     /// When it does not come up; logs are kept.
     pub async fn with(setup: Setup) -> anyhow::Result<Self> {
-        let Setup { choice, nodes, audit, controllers, controller_args } = setup;
+        let Setup { choice, nodes, audit, controllers, mut controller_args } = setup;
+        let figures = if controllers == 1 { Some(free_port()?) } else { None };
+        controller_args.extend(figures.map(|port| format!("--metrics-listen=127.0.0.1:{port}")));
         let outside = Outside::seen().await?;
         let kind = if choice.guests { "lab" } else { "fake" };
         let mut scratch = Scratch::new(kind)?;
@@ -158,7 +163,7 @@ impl World {
                 Cluster::attached(choice.flavour, &kubeconfig, scratch).await?
             }
         };
-        Ok(Self { cluster, lab, outside })
+        Ok(Self { cluster, lab, outside, figures })
     }
 
     /// The lab under it.
@@ -325,7 +330,7 @@ impl suite::World for World {
     }
 
     async fn finish(self) -> anyhow::Result<()> {
-        let Self { cluster, lab, outside } = self;
+        let Self { cluster, lab, outside, figures: _ } = self;
         let layout = lab.layout().clone();
         let _ = lab.down().await;
         let left = sweep(&layout);
