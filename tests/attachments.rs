@@ -6,8 +6,9 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use tests::kinds::{IP, SUBNET, VM, VMI, VPC};
+use tests::monitor::Monitor;
 use tests::objects::{Subnet, Vm, vpc};
-use tests::world::{Part, World};
+use tests::world::{Part, World, port_of};
 use tests::{eventually, same};
 
 use crate::address_life::{another_runs, set_strategy};
@@ -156,6 +157,38 @@ pub(super) async fn an_attachment_used_twice_is_two_nics_of_which_each_keeps_its
     }
     let ports = world.northbound().vm_ports().await?;
     ensure!(!ports.keys().any(|one| one.starts_with("twin")), "ports are left: {ports:?}");
+    Ok(())
+}
+
+/// Kube-OVN writes each by itself, and whoever reads in between sees half of a VM.
+pub(super) async fn the_ports_of_a_vm_with_two_nics_come_and_go_in_one_transaction(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    make_subnets(world).await?;
+    let both = [port_of("pair"), port("pair", "")];
+    let (remote, wanted) = (world.lab().layout().northbound(), both.clone());
+    let tables: [(&str, &[&str]); 1] = [("Logical_Switch_Port", &["name"])];
+    let monitor = Monitor::of(&remote, "OVN_Northbound", &tables, move |rows| {
+        let rows = rows.get("Logical_Switch_Port").into_iter().flatten();
+        let names = rows.filter_map(|(_, row)| row["name"].as_str());
+        let there: Vec<&str> = names.filter(|name| wanted.iter().any(|one| one == name)).collect();
+        ensure!(there.is_empty() || there.len() == 2, "of {wanted:?} there is {there:?} alone");
+        Ok(())
+    })
+    .await?;
+    let vm = Vm::named("pair").on("quay-first").without_grace();
+    world.cluster.create(VM, attached(&vm, &["more"])).await?;
+    world.running("pair").await?;
+    let there = world.northbound().vm_ports().await?;
+    ensure!(both.iter().all(|one| there.contains_key(one)), "no {both:?} in {:?}", there.keys());
+    world.cluster.delete(VM, "pair").await?;
+    for ip in &both {
+        world.cluster.gone(IP, ip, SOON).await?;
+    }
+    let left = world.northbound().vm_ports().await?;
+    ensure!(!both.iter().any(|one| left.contains_key(one)), "ports are left: {:?}", left.keys());
+    let states = monitor.ended().await?;
+    ensure!(states > 2, "{states} states were looked at, and there were two changes");
     Ok(())
 }
 

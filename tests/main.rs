@@ -184,6 +184,7 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             a_vpc_places_the_vms_of_its_namespaces;
         attachments:
             an_attachment_used_twice_is_two_nics_of_which_each_keeps_its_place,
+            the_ports_of_a_vm_with_two_nics_come_and_go_in_one_transaction,
             what_multus_list_asks_for_a_nic_it_has;
         adoption:
             a_kube_ovn_cluster_is_taken_over_with_its_rows_addresses_and_macs;
