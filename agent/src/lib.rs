@@ -32,6 +32,8 @@ pub mod host;
 pub mod hypervisor;
 pub mod leases;
 pub mod metrics;
+#[cfg(test)]
+mod netns;
 pub mod node;
 pub mod ports;
 mod run;

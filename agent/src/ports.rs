@@ -19,6 +19,9 @@ use crate::bindings::{Bindings, BindingsError, Kept, Record};
 use crate::leases::Port;
 use crate::tap::{TapError, Taps};
 
+#[cfg(test)]
+mod tests;
+
 /// The node's ports; a cheap handle.
 #[derive(Clone, Debug)]
 pub struct Ports {

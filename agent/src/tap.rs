@@ -17,7 +17,7 @@
 mod arrival;
 mod gateway;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

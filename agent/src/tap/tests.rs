@@ -11,14 +11,14 @@ use super::*;
 const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
 
 /// The database of an Open vSwitch with `br-int`; ended by pid when dropped.
-struct Switch {
+pub(crate) struct Switch {
     dir: TempDir,
     server: Child,
-    taps: Taps,
+    pub(crate) taps: Taps,
 }
 
 impl Switch {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name).display().to_string();
         run("ovsdb-tool", &["create", &path("conf.db"), SCHEMA]);
@@ -49,7 +49,7 @@ impl Switch {
         switch
     }
 
-    fn vsctl(&self, words: &[&str]) -> String {
+    pub(crate) fn vsctl(&self, words: &[&str]) -> String {
         let db = format!("--db=unix:{}", self.dir.path().join("db.sock").display());
         run("ovs-vsctl", &[&[db.as_str(), "--no-wait"], words].concat())
     }
@@ -63,7 +63,7 @@ impl Switch {
         self.vsctl(&["get", "Interface", tap, &column]).trim().trim_matches('"').to_owned()
     }
 
-    async fn until(&self, what: &str, holds: impl Fn(&Replica) -> bool) {
+    pub(crate) async fn until(&self, what: &str, holds: impl Fn(&Replica) -> bool) {
         let waited = tokio::time::timeout(
             Duration::from_secs(30),
             self.taps.ovsdb.wait_for(|replica| holds(replica).then_some(())),
@@ -79,13 +79,13 @@ impl Drop for Switch {
     }
 }
 
-fn run(program: &str, words: &[&str]) -> String {
+pub(crate) fn run(program: &str, words: &[&str]) -> String {
     let output = Command::new(program).args(words).output().unwrap();
     assert!(output.status.success(), "{program} {words:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn port(vm: &str) -> Port {
+pub(crate) fn port(vm: &str) -> Port {
     let name = net::names::port(vm, "default", "ovn");
     let mac = "02:00:00:00:00:05".parse().unwrap();
     Port {
