@@ -1,7 +1,12 @@
 //! Guests that move between two nodes; the test is the controller.
 
+use prometheus::Registry;
+
 use super::*;
 use crate::hypervisor::DomainState;
+use crate::netns;
+use crate::ports::Wires;
+use crate::tap::tests::Switch;
 
 /// Has a VM move, as the controller does once it is its turn.
 fn send(world: &World, name: &str, uid: &str, from: &str, to: &str) {
@@ -202,4 +207,37 @@ async fn a_list_from_before_a_move_failed_does_not_say_that_nothing_has_come() {
     });
     until("it is ended, not only forgotten", async || n2.calls(Verb::Destroy) == 1).await;
     n2.until_nothing_is_left().await;
+}
+
+/// The row of the tap has no `ovn-installed` as long as ovn-controller has not put the
+/// port in place, and what the guest sends would be dropped.
+#[test]
+fn a_target_is_not_ready_before_ovn_has_its_port_in_force() {
+    netns::apart(|| async {
+        let switch = Switch::start().await;
+        let dhcp = dhcp::Server::start(&Registry::new()).unwrap();
+        let wires = Wires { dhcp, taps: switch.taps.clone() };
+        let (n1, n2) = World::pair_with("web", Some(wires)).await;
+        send(&n1, "web", "m1", "n1", "n2");
+        let tap = net::names::tap("web.default");
+        let plugged_in =
+            |replica: &ovn::ovsdb::Replica| replica.by_name("Interface", &tap).is_some();
+        switch.until("its tap is plugged in", plugged_in).await;
+        let says = |installed: &str| {
+            let column = format!("external_ids:ovn-installed={installed}");
+            switch.vsctl(&["set", "Interface", &tap, &column]);
+        };
+        let is_ready = async || state(&n1, "web").target_node_address.is_some();
+        for early in [None, Some("false")] {
+            early.into_iter().for_each(says);
+            let ready = until("it is ready", is_ready);
+            let ready = tokio::time::timeout(Duration::from_millis(300), ready).await;
+            assert!(ready.is_err(), "it is ready while ovn-installed is {early:?}");
+        }
+        assert_eq!(n1.calls(Verb::Migrate), 0, "nothing is sent before");
+        says("true");
+        until_over(&n1, "web", "m1").await;
+        assert!(state(&n1, "web").completed);
+        is_only_at(&n2, &n1).await;
+    });
 }

@@ -21,7 +21,7 @@ use crate::hypervisor::fake::Verb;
 use crate::hypervisor::{Fake, Hypervisor, Observed};
 use crate::leases::Defaults;
 use crate::metrics::Metrics;
-use crate::ports::Ports;
+use crate::ports::{Ports, Wires};
 use crate::volumes::Dirs;
 use crate::watch::Watched;
 
@@ -35,6 +35,7 @@ pub(super) struct World {
     pub(super) bindings: Bindings,
     pub(super) dir: TempDir,
     node: &'static str,
+    wires: Option<Wires>,
     agent: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -55,6 +56,7 @@ impl World {
         Self {
             api,
             node,
+            wires: None,
             fake: Fake::new(),
             bindings: Bindings::open(&dir.path().join("bindings")).unwrap(),
             dir,
@@ -65,8 +67,14 @@ impl World {
     /// Two nodes of one API, each with an agent, between which guests can move. A VM
     /// runs on the first.
     pub(super) async fn pair(name: &str) -> (Self, Self) {
+        Self::pair_with(name, None).await
+    }
+
+    /// The same, where guests that come to the second find taps and a switch.
+    pub(super) async fn pair_with(name: &str, wires: Option<Wires>) -> (Self, Self) {
         let first = Self::new();
         let second = Self::at("n2", first.api.clone(), tempfile::tempdir().unwrap());
+        let second = Self { wires, ..second };
         first.fake.connect(&address_of("n2"), &second.fake);
         second.fake.connect(&address_of("n1"), &first.fake);
         first.start_agent();
@@ -85,7 +93,7 @@ impl World {
 
     pub(super) fn start_agent(&self) {
         let client = self.api.client();
-        let ports = Ports::new(self.bindings.clone(), None);
+        let ports = Ports::new(self.bindings.clone(), self.wires.clone());
         ports.restore().unwrap();
         let host = Host {
             node: self.node.to_owned(),
