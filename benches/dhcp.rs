@@ -12,30 +12,27 @@
 //! tried for a second and a half, doubled until something is lost, then narrowed down.
 //! Peers that are not installed are left out.
 
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, ensure};
-use benches::exchange::{CLIENTS, Clients, Outcome, mac_of, questions};
-use benches::{Figure, ns_per_op};
-use dhcp::{Answer, Binding, Responder};
+use benches::exchange::{CLIENTS, Clients, Outcome};
+use benches::responder::{self, SERVER, binding};
+use benches::{Effort, Figure};
 use nix::sched::{CloneFlags, setns};
 use serde_json::json;
 use tests::process::{Process, resident_kib};
 use tests::scratch::Scratch;
 
-/// Of every server.
-const SERVER: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 /// How long a rate is tried.
 const TRIAL: Duration = Duration::from_millis(1500);
 /// The highest rate that is tried, exchanges a second.
 const CEILING: u32 = 64_000;
 
 fn main() -> ExitCode {
-    responder();
+    responder::measure(Effort::Whole, &mut |figure: Figure<'_>| figure.print());
     match servers() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -43,39 +40,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// The computation alone.
-fn responder() {
-    let binding: Binding = serde_json::from_value(binding(0)).expect("a binding");
-    let questions = questions(address_of(0), SERVER);
-    let both = ns_per_op(
-        9,
-        || (),
-        |()| {
-            for _ in 0..10_000 {
-                for question in &questions {
-                    let answer = Responder::answer(&binding, std::hint::black_box(question));
-                    assert!(matches!(answer, Answer::Send(..)), "{answer:?}");
-                }
-            }
-            20_000
-        },
-    );
-    Figure::new("dhcp_responder", both, "ns").print();
-}
-
-fn binding(client: u32) -> serde_json::Value {
-    let mac = net::MacAddr::new(mac_of(client)).to_string();
-    json!({"mac": mac, "hostname": format!("vm-{client}"), "v4": {
-        "address": address_of(client), "prefix": 16, "gateway": SERVER, "server": SERVER,
-        "dns": ["10.1.0.2"], "domain": "cluster.local", "lease": 3600,
-    }})
-}
-
-/// The address of a client, where the server has one for each.
-fn address_of(client: u32) -> Ipv4Addr {
-    Ipv4Addr::from_bits(Ipv4Addr::new(10, 1, 8, 0).to_bits() + client)
 }
 
 /// What was found of a server.

@@ -6,16 +6,47 @@
 //!
 //! A benchmark sets up its world, measures for a number of rounds and takes the
 //! median, as the machine is rarely idle and a mean remembers every interruption.
+//!
+//! What needs nothing but this process is carried out by the tests, too, once and small
+//! (`short.rs`): a case that fails is seen, and not missed when somebody looks for its figure.
 
 pub mod bed;
 pub mod exchange;
+pub mod memory;
 pub mod peer;
+pub mod pool;
+pub mod responder;
+#[cfg(test)]
+mod short;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
 use anyhow::Context as _;
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Effort {
+    /// As much as a figure takes.
+    Whole,
+    /// Each case once, and small, to see that it works. Its figures say nothing.
+    Short,
+}
+
+impl Effort {
+    /// How often a case is measured that otherwise is so many times.
+    #[must_use]
+    pub const fn rounds(self, whole: usize) -> usize {
+        match self {
+            Self::Whole => whole,
+            Self::Short => 1,
+        }
+    }
+}
+
+/// Who is told each figure as soon as there is one.
+pub type Tell<'a> = &'a mut dyn FnMut(Figure<'_>);
 
 /// One measured value.
 #[derive(Clone, Copy, Debug)]

@@ -26,7 +26,9 @@ pub(super) fn every_fault_of_a_peer_has_the_tests_that_its_line_names() -> anyho
     let named: BTreeSet<&str> = words.filter(|word| is_sentence(word)).collect();
     ensure!(named.len() > 20, "the table names {} tests only", named.len());
     let mut sources = String::new();
-    for folder in ["tests", "controller/src", "ipam/src", "ovn", "agent/src", "crds/src", "dhcp"] {
+    for folder in
+        ["tests", "controller/src", "ipam/src", "ovn", "agent/src", "crds/src", "dhcp", "benches"]
+    {
         read_all(&repository().join(folder), &mut sources)?;
     }
     let list = std::fs::read_to_string(repository().join("tests/main.rs"))?;
