@@ -117,6 +117,11 @@ fn networks() -> Vec<Spec> {
         (SUBNET, with("gateway", json!("10.92.0.1")), &["spec.gateway", "10.92.0.1", "choose"]),
         (SUBNET, with("gateway", json!("10.91.0.0")), &["spec.gateway", "10.91.0.0", "choose"]),
         (SUBNET, with("gateway", json!("10.91.0.255")), &["spec.gateway", "10.91.0.255", "choose"]),
+        (
+            SUBNET,
+            with("gateway", json!("10.91.0.1,10.91.0.2")),
+            &["spec.gateway", "10.91.0.1,10.91.0.2", "one of each"],
+        ),
         (SUBNET, with("protocol", json!("IPv6")), &["spec.protocol", "IPv6", "leave protocol out"]),
         (SUBNET, with("protocol", json!("Dual")), &["spec.protocol", "Dual", "leave protocol out"]),
         (SUBNET, with("mtu", json!(100)), &["spec.mtu", "100", "at least 1280"]),

@@ -42,7 +42,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt as _;
-use net::{listed, names};
+use net::{MacAddr, listed, names};
 
 use crate::claims;
 use crate::evacuation;
@@ -86,6 +86,8 @@ pub struct Decision {
     pub surplus: BTreeSet<String>,
     /// IP objects whose deletion waits, and what for.
     pub blocked: BTreeMap<String, String>,
+    /// MACs that are named for ports which the VM has before it first starts.
+    pub macs: BTreeMap<String, MacAddr>,
     /// The VM is to start, whether or not it can.
     pub starting: bool,
     /// The instance to make.
@@ -118,6 +120,7 @@ impl Decision {
             spare: Vec::new(),
             surplus: BTreeSet::new(),
             blocked: BTreeMap::new(),
+            macs: BTreeMap::new(),
             starting: false,
             create: None,
             delete: None,
@@ -270,8 +273,8 @@ fn present(
         }
     };
     let stays = !hold::is_leaving(&vm.metadata);
-    let reserve =
-        stays && policy.keep_vm_ip && asked.iter().any(|request| !request.addresses.is_empty());
+    let is_named = |one: &Request| !one.addresses.is_empty() || one.mac.is_some();
+    let reserve = stays && policy.keep_vm_ip && asked.iter().any(is_named);
     if !starting && !reserve {
         return;
     }
@@ -285,6 +288,9 @@ fn present(
     }
     if starting {
         start(world, decision, vm, asked, now);
+    } else {
+        let macs = asked.iter().filter_map(|one| Some((one.port.clone(), mac::named(world, one)?)));
+        decision.macs = macs.collect();
     }
 }
 
@@ -522,7 +528,8 @@ fn settle_holdings(world: &World, decision: &mut Decision, policy: Policy) {
             && !(is_leaving && world.ledger.lender_to(&subnet, &claimant).is_some());
         let reserved = claimant.uid.is_empty() && is_reservation(world, &claimant.port);
         if in_use || of_vm {
-            decision.ports.extend(kept_port(world, &claimant, &subnet));
+            let named = decision.macs.get(&claimant.port).copied();
+            decision.ports.extend(kept_port(world, &claimant, &subnet, named));
         } else if !reserved {
             decision.release.push((claimant, subnet));
         }
@@ -539,7 +546,12 @@ fn settle_holdings(world: &World, decision: &mut Decision, policy: Policy) {
     decision.surplus.extend(orphans.map(|ip| ip.name_any()).chain(surplus));
 }
 
-fn kept_port(world: &World, claimant: &Claimant, subnet: &str) -> Option<Port> {
+fn kept_port(
+    world: &World,
+    claimant: &Claimant,
+    subnet: &str,
+    named: Option<MacAddr>,
+) -> Option<Port> {
     let network = world.ledger.networks().get(subnet)?;
     if world.ips.is_unreadable(&claimant.port) {
         // It may say which MAC the port has.
@@ -553,7 +565,7 @@ fn kept_port(world: &World, claimant: &Claimant, subnet: &str) -> Option<Port> {
         vm: claimant.vm.clone(),
         network: known::network(world, claimant),
         subnet: subnet.to_owned(),
-        mac: mac::kept(world, claimant, network),
+        mac: mac::kept(world, claimant, network, named),
         addresses: spare::used(world, claimant, subnet),
         node: claimant.vm.node().or(placed).map(str::to_owned),
         target: target.map(str::to_owned),

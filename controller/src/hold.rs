@@ -188,6 +188,25 @@ pub fn held(world: &World, subnet: &str, which: impl Fn(IpAddr) -> bool) -> Opti
         .or_else(|| Some("an address".to_owned()))
 }
 
+/// The same, of what is not a Vip's.
+#[must_use]
+pub fn held_by_guests(
+    world: &World,
+    subnet: &str,
+    which: impl Fn(IpAddr) -> bool,
+) -> Option<String> {
+    if !world.ledger.held_in(subnet).any(&which) {
+        return None;
+    }
+    let holders = world.ledger.holders_in(subnet).into_iter();
+    let guests = holders.filter(|holder| holder.vm.vip().is_none());
+    told(guests.flat_map(|holder| {
+        let addresses = world.ledger.addresses(subnet, &holder).into_iter();
+        let addresses = addresses.filter(|address| which(*address)).collect::<Vec<_>>();
+        addresses.into_iter().map(move |address| (address, holder.clone()))
+    }))
+}
+
 /// These addresses with who holds each; none if there are none.
 pub fn told(held: impl IntoIterator<Item = (IpAddr, Claimant)>) -> Option<String> {
     let told = held.into_iter().map(|(address, holder)| holding(address, &holder));

@@ -392,9 +392,10 @@ impl World {
     /// Whether a subnet is not as written because of addresses that are held.
     #[must_use]
     pub fn has_subnet_that_waits(&self) -> bool {
-        use NetworkError::{GatewayHeld, HeldByLost, HeldOutside};
-        let waits =
-            |why: &NetworkError| matches!(why, HeldOutside(_) | GatewayHeld(_) | HeldByLost { .. });
+        use NetworkError::{GatewayHeld, HeldByLost, HeldOutside, VipHeld};
+        let waits = |why: &NetworkError| {
+            matches!(why, HeldOutside(_) | GatewayHeld(_) | VipHeld(_) | HeldByLost { .. })
+        };
         self.refused.values().any(waits)
     }
 

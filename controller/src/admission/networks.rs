@@ -70,6 +70,15 @@ fn stands_in_the_way(index: &Index, network: &Network) -> Option<NetworkError> {
     if let Some(held) = held(&|one| network.gateways().any(|gateway| gateway == one)) {
         return Some(NetworkError::GatewayHeld(held));
     }
+    let before = index.networks().get(&network.name).map(|before| &before.vips);
+    let listed = network.vips.iter().filter(|one| before.is_none_or(|all| !all.contains(one)));
+    let guests = listed.filter_map(|one| {
+        let holder = index.holders.of(&network.name, *one)?;
+        holder.vm.vip().is_none().then_some((*one, holder))
+    });
+    if let Some(held) = hold::told(guests) {
+        return Some(NetworkError::VipHeld(held));
+    }
     let join = index.subnet(JOIN).is_some();
     if let Some(why) = index.reserved.conflict(network, join) {
         return Some(why);

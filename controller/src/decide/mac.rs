@@ -61,7 +61,7 @@ pub(super) fn at_start(
 }
 
 /// The MAC that the template names, itself or by the Vip that it names.
-fn named(world: &World, request: &Request) -> Option<MacAddr> {
+pub(super) fn named(world: &World, request: &Request) -> Option<MacAddr> {
     let lent = || match &request.lender {
         Some(Lender::Vip(name)) => vips::mac(world, name),
         Some(Lender::Claim(_)) | None => None,
@@ -78,9 +78,16 @@ fn is_lenders(world: &World, claimant: &Claimant) -> bool {
     })
 }
 
-/// The MAC of a port as it is; a new one only if nobody knows of it.
-pub(super) fn kept(world: &World, claimant: &Claimant, network: &Network) -> MacAddr {
-    had(world, claimant, network).unwrap_or_else(|| fresh(world, claimant, network))
+/// The MAC of a port as it is. Of one that is only reserved yet it is what was `named` for
+/// it; a new one only if nobody knows of any.
+pub(super) fn kept(
+    world: &World,
+    claimant: &Claimant,
+    network: &Network,
+    named: Option<MacAddr>,
+) -> MacAddr {
+    let had = had(world, claimant, network);
+    had.or(named).unwrap_or_else(|| fresh(world, claimant, network))
 }
 
 /// What its instance was given and its IP object says. Of two that differ one was
@@ -237,6 +244,28 @@ mod tests {
     fn remove_all(world: &mut World) {
         let vms: Vec<_> = world.machines.iter().map(|(_, vm)| vm.as_ref().clone()).collect();
         vms.into_iter().for_each(|vm| super::super::tests::remove(world, vm));
+    }
+
+    #[test]
+    fn a_mac_that_the_template_names_is_the_vms_before_it_first_starts() {
+        let mut world = world();
+        for address in [None, Some("10.0.0.5")] {
+            let mut halted = with_mac("web", "02:00:00:00:00:01");
+            halted.spec.run_strategy = Some(crds::kubevirt::RunStrategy::Halted);
+            let notes = halted.spec.template.metadata.as_mut().unwrap().annotations.as_mut();
+            let address =
+                address.map(|one: &str| ("ovn.kubernetes.io/ip_address".into(), one.into()));
+            notes.unwrap().extend(address);
+            put(&mut world, halted);
+            let decision = decided(&mut world, "web");
+            assert!(decision.create.is_none());
+            assert_eq!(decision.ports[0].mac.to_string(), "02:00:00:00:00:01");
+            world.put_ip(objects::ip(&decision.ports[0]));
+            put(&mut world, with_mac("late", "02:00:00:00:00:01"));
+            let message = decided(&mut world, "late").trouble.unwrap().message;
+            assert!(message.contains("is used by web.default"), "{message}");
+            world = super::super::tests::world();
+        }
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(super) fn decide(world: &mut World, name: &str, now: Timestamp) -> Decision 
     if let Some(uid) = uid {
         let claimant = Claimant { port: names::node_port(name), vm: key.clone(), uid };
         match claim(world, &claimant, unix(now)) {
-            Ok(_) => decision.ports.extend(kept_port(world, &claimant, JOIN)),
+            Ok(_) => decision.ports.extend(kept_port(world, &claimant, JOIN, None)),
             Err(error) => {
                 warn!(node = name, %error, "The node has no address to lead out by");
                 decision.trouble = Some(Trouble {

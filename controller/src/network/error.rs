@@ -23,6 +23,9 @@ pub enum NetworkError {
         "spec.gateway: {0:?} is not an address: write one of each family, with a comma between"
     )]
     Gateway(String),
+    /// Several gateways of one family.
+    #[error("spec.gateway: {0:?} has two addresses of one family: write one of each")]
+    Gateways(String),
     /// The gateway lies elsewhere.
     #[error("spec.gateway: {0} is not in spec.cidrBlock {1}: choose an address of the subnet")]
     GatewayOutside(IpAddr, Cidrs),
@@ -92,6 +95,11 @@ pub enum NetworkError {
     /// The gateway's address is in use.
     #[error("spec.gateway: {0} is held: choose another, or delete its holder first")]
     GatewayHeld(String),
+    /// An address that ports are to share is somebody's own.
+    #[error(
+        "spec.vips: {0} is held, and cannot be shared as well: list another, or delete its holder first"
+    )]
+    VipHeld(String),
     /// An address of this network is held in a subnet that is gone or unreadable.
     #[error(
         "spec.cidrBlock: {address} is still held in subnet {subnet:?}, which is gone or invalid: repair that one, or delete its VMs first"

@@ -109,8 +109,13 @@ pub(super) fn gateways(
 ) -> Result<(Option<Ipv4Addr>, Option<Ipv6Addr>), NetworkError> {
     let mut v4 = cidrs.v4.and_then(|network| network.nth(1));
     let mut v6 = cidrs.v6.map(|network| Ipv6Addr::from(u128::from(network.network()) + 1));
+    let mut first: Option<IpAddr> = None;
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         let gateway: IpAddr = part.parse().map_err(|_| NetworkError::Gateway(shown(text)))?;
+        if first.is_some_and(|first| first.is_ipv4() == gateway.is_ipv4()) {
+            return Err(NetworkError::Gateways(shown(text)));
+        }
+        first = first.or(Some(gateway));
         if !cidrs.contains(gateway) {
             return Err(NetworkError::GatewayOutside(gateway, cidrs));
         }

@@ -58,7 +58,18 @@ impl Reader<'_> {
             .and_then(|interface| interface.mac_address.clone())
             .map(|text| (format!("interface {network:?}: macAddress"), text));
         let element = named.element.and_then(|element| element.said(MAC_ADDRESS));
-        let Some((key, text)) = element else { return noted.or(field).map(mac).transpose() };
+        let Some((key, text)) = element else {
+            let said = noted.map(mac).transpose()?;
+            let other = field.map(mac).transpose()?;
+            if let (Some((place, asked)), Some((other, theirs))) = (&said, &other)
+                && asked != theirs
+            {
+                let (text, theirs) = (asked.to_string(), theirs.to_string());
+                let (place, other) = (place.clone(), other.clone());
+                return Err(RequestError::Contradicted { place, text, other, theirs });
+            }
+            return Ok(said.or(other));
+        };
         let (place, asked) = mac((format!("annotation {key}"), text.clone()))?;
         for other in noted.into_iter().chain(field) {
             let (other, theirs) = mac(other)?;

@@ -12,6 +12,7 @@
 //! and one that cannot be leaves its subnet as it was, also over a restart.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crds::kubeovn::{DEFAULT_VPC, Subnet, SubnetSpec};
@@ -191,6 +192,11 @@ impl World {
         if let Some(held) = hold::held(self, &network.name, is_gateway) {
             return Err(NetworkError::GatewayHeld(held));
         }
+        // What was listed before is shared already, whoever has it besides.
+        let listed = |one| network.vips.contains(&one) && !self.listed_before(subnet, one);
+        if let Some(held) = hold::held_by_guests(self, &network.name, listed) {
+            return Err(NetworkError::VipHeld(held));
+        }
         let others = missing.iter().filter(|name| **name != network.name);
         for lost in others.filter(|name| self.is_lost(name, in_force, &network.vpc)) {
             let address = self.ledger.held_in(lost).find(|held| network.cidrs.contains(*held));
@@ -199,6 +205,18 @@ impl World {
             }
         }
         network.conflict(in_force.of(&network.vpc)).map_or(Ok(network), Err)
+    }
+
+    /// Whether an address was in `spec.vips` when the subnet was last in force.
+    fn listed_before(&self, subnet: &Subnet, address: IpAddr) -> bool {
+        let name = subnet.name_any();
+        match (self.ledger.networks().get(&name), self.accepted(&name)) {
+            (Some(before), _) => before.vips.contains(&address),
+            (None, Some(before)) => {
+                before.vips.iter().any(|text| text.trim().parse() == Ok(address))
+            }
+            (None, None) => was_ready(subnet),
+        }
     }
 
     /// Whether nobody can say any more what the subnet of this name was, on which

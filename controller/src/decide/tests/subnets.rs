@@ -72,6 +72,28 @@ fn a_subnet_of_which_nobody_knows_what_it_was_leaves_no_held_address_to_another(
 }
 
 #[test]
+fn an_address_that_a_vm_has_is_not_listed_to_be_shared_and_one_that_is_stays_so() {
+    let mut world = world();
+    put(&mut world, vm("web", "u1", "Always", Some("10.0.0.5")));
+    started(&mut world, "web");
+    committed(&mut world);
+    let mut edited = with_status(&world, "s");
+    edited.spec.vips = vec!["10.0.0.6".to_owned(), "10.0.0.5".to_owned()];
+    edited.metadata.resource_version = Some("9".to_owned());
+    world.put_subnet(edited.clone());
+    decided(&mut world, "web");
+    let why = world.refused["s"].to_string();
+    assert!(why.contains("spec.vips: 10.0.0.5 of VirtualMachine default/web is held"), "{why}");
+    assert!(world.ledger.networks()["s"].vips.is_empty(), "it goes on as it was");
+    // A controller that let it pass has shared it already.
+    let status = edited.status.as_mut().unwrap();
+    status.in_force = Some(Box::new(edited.spec.clone()));
+    let mut anew = restarted(&world, vec![edited]);
+    decided(&mut anew, "web");
+    assert!(anew.refused.is_empty(), "{:?}", anew.refused);
+}
+
+#[test]
 fn an_edit_takes_the_place_of_no_other_subnet_however_old_it_is() {
     for restart in [false, true] {
         let mut world = world();
