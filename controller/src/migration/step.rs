@@ -62,6 +62,9 @@ pub struct Outcome {
     pub migrations: Vec<Migration>,
     /// The migrations that are to be deleted: there are newer ones that are over.
     pub outlived: Vec<Arc<Migration>>,
+    /// All this is to be written only if the API has the instance as it was seen here:
+    /// what says nothing of a migration under way may be older than that.
+    pub ask: bool,
     /// One more takes its turn.
     pub admitted: bool,
     /// Look again then.
@@ -164,6 +167,7 @@ impl Next<'_> {
             return fails("Cancelled", "it was deleted before it began");
         }
         if now > Phase::Scheduling {
+            outcome.ask = true;
             return fails(
                 "InstanceReplaced",
                 "the instance says nothing of this migration any more: make another one",

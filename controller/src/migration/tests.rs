@@ -345,6 +345,20 @@ fn one_that_was_given_up_before_its_state_was_seen_leaves_none_behind() {
 }
 
 #[test]
+fn an_instance_that_says_nothing_of_a_migration_under_way_is_asked_for_first() {
+    let mut api = Api::with_one();
+    let before = api.instance.clone();
+    assert!(!api.step().ask);
+    api.settle();
+    assert!(!api.step().ask);
+    // As a controller sees it whose watch of instances is late.
+    let now = std::mem::replace(&mut api.instance, before);
+    assert!(api.step().ask && !api.step().migrations.is_empty());
+    api.instance = now;
+    assert!(api.step().migrations.is_empty());
+}
+
+#[test]
 fn what_cannot_be_moved_says_why() {
     type Change = fn(&mut Api);
     let cases: [(Change, MigrationPhase, &str); 6] = [

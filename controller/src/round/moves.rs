@@ -29,6 +29,9 @@ impl Rounds {
             created.extend(evacuation.create.map(|one| (decision.vm.clone(), one)));
             outlived.extend(evacuation.cancel);
             let outcome = std::mem::take(&mut decision.moves);
+            if outcome.ask && !self.is_as_seen(&decision.vm).await {
+                continue;
+            }
             if let Some(want) = outcome.instance
                 && let Some(have) = self.world.instances.get(&decision.vm)
             {
@@ -41,6 +44,28 @@ impl Rounds {
         self.write_migrations(moves).await;
         self.delete_migrations(outlived).await;
         self.create_migrations(created).await;
+    }
+
+    /// Whether the API has the instance as it was seen. If not it is decided for again.
+    async fn is_as_seen(&mut self, vm: &VmKey) -> bool {
+        let api: Api<VirtualMachineInstance> =
+            Api::namespaced(self.edge.client.clone(), &vm.namespace);
+        let seen = self.world.instances.meta(vm);
+        let seen = seen.map(|meta| (meta.uid.clone(), meta.resource_version.clone()));
+        match api.get_opt(&vm.name).await {
+            Ok(now) if now.as_ref().map(|one| (one.uid(), one.resource_version())) == seen => true,
+            Ok(now) => {
+                info!(%vm, "The instance is not as its watch has it yet");
+                now.into_iter().for_each(|one| self.world.put_instance(one));
+                self.fail(vm.clone());
+                false
+            }
+            Err(error) => {
+                warn!(%vm, %error, "Whether an instance still moves could not be asked");
+                self.fail(vm.clone());
+                false
+            }
+        }
     }
 
     async fn create_migrations(&mut self, wanted: Vec<(VmKey, Box<Migration>)>) {
