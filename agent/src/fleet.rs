@@ -34,7 +34,7 @@ use tracing::Instrument as _;
 use crate::host::Host;
 use crate::hypervisor::{DomainState, Observed};
 use crate::vm::driver::Driver;
-use crate::vm::{Input, Seen, Wish, has_parted, publish, wish_of};
+use crate::vm::{Input, Seen, has_parted, publish, wish_of};
 use crate::watch::Watched;
 
 /// How often domains are listed when nothing else asks for it.
@@ -267,7 +267,7 @@ impl Fleet {
         let state = seen.get(uid).map(|one| one.state);
         // An ended driver stays ended, unless something of its VM is there after all.
         // And unless its guest comes here, again perhaps.
-        let comes = wish_of(vmi.map(|vmi| &**vmi), &self.host.node) == Wish::Receive;
+        let comes = wish_of(vmi.map(|vmi| &**vmi), &self.host.node).comes();
         let driven = self
             .vms
             .get(uid)

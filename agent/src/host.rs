@@ -158,6 +158,11 @@ impl Host {
         domain::has_queues(vmi, self.emulation)
     }
 
+    /// Whether there are files of a domain.
+    pub async fn has_files(&self, domain: &str) -> bool {
+        tokio::fs::try_exists(self.dirs.of_domain(domain)).await.unwrap_or(true)
+    }
+
     /// Removes the files of a domain.
     ///
     /// # Errors

@@ -109,7 +109,7 @@ pub struct Observed {
 }
 
 /// What a domain is doing.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum DomainState {
     /// Running, blocked on a resource, or suspended by its own power
     /// management: KubeVirt calls all three running.
@@ -123,7 +123,7 @@ pub enum DomainState {
 }
 
 /// Why a domain is paused.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum PauseReason {
     User,
     /// A disk returned an error and its policy is to stop.
@@ -137,7 +137,7 @@ pub enum PauseReason {
 }
 
 /// Why a domain is shut off.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum ShutOffReason {
     /// The guest powered itself off, asked to or not.
     Shutdown,
@@ -206,6 +206,14 @@ impl Hypervisor {
     /// `NotFound`, `AlreadyRunning`, or `Refused` with what QEMU printed.
     pub async fn start(&self, domain: &str) -> Result<(), HypervisorError> {
         either!(self, start(domain))
+    }
+
+    /// Lets a guest go on that stands still. One that runs is left so.
+    ///
+    /// # Errors
+    /// `NotFound`, or `Refused`.
+    pub async fn resume(&self, domain: &str) -> Result<(), HypervisorError> {
+        either!(self, resume(domain))
     }
 
     /// Presses the guest's power button, and returns without waiting for it.

@@ -37,7 +37,7 @@ mod netns;
 pub mod node;
 pub mod ports;
 mod run;
-mod sending;
+pub mod sending;
 pub mod tap;
 pub mod vm;
 pub mod volumes;

@@ -16,7 +16,10 @@
 //! target is then no copy any more that could be continued.
 //!
 //! That it worked is the target's to say. That it did not is said here, once libvirt
-//! says that the guest is here, and never while it may be there.
+//! says that the guest is here, and never while it may be there. Where libvirt does not
+//! know, the target is asked; what is decided here is in [`order`].
+
+pub mod order;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -30,9 +33,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use self::order::{CALLED_OFF, Place, asked, changed, is_resumed, place, say_begun, say_undecided};
 use crate::host::Host;
-use crate::hypervisor::{DomainState, HypervisorError, Job, Journey, PauseReason};
-use crate::vm::place_of;
+use crate::hypervisor::{HypervisorError, Job, Journey};
 use crate::vm::publish::{self, Refusal};
 
 /// KubeVirt's `completionTimeoutPerGiB`.
@@ -41,11 +44,10 @@ const PER_GIB: Duration = Duration::from_secs(150);
 const PROGRESS: Duration = Duration::from_secs(150);
 /// How often progress is looked at, as KubeVirt does.
 const GLANCE: Duration = Duration::from_millis(400);
+/// How long libvirt may take to decide where a guest is that was sent.
+const DECISION: Duration = Duration::from_secs(5);
 /// How long to wait before libvirt or the API is asked again.
 const AGAIN: Duration = Duration::from_millis(500);
-
-/// Why a move ends that is not wanted any more.
-const CALLED_OFF: &str = "it was called off";
 
 /// The guest that is being sent, if it is.
 #[derive(Default)]
@@ -72,26 +74,30 @@ impl Sending {
         taps: &[String],
         runs: bool,
     ) {
-        let Some(state) = order(vmi, &host.node) else { return };
-        if self.migration != state.migration_uid && self.task.is_none() && runs {
-            self.migration.clone_from(&state.migration_uid);
+        let able = self.task.is_none() && runs;
+        let asked = asked(vmi, &host.node, self.migration.as_deref(), able);
+        if asked.begin.is_some() {
+            self.migration = asked.begin;
             self.abort = CancellationToken::new();
             let order = Order {
                 host: host.clone(),
                 domain: domain.to_owned(),
                 taps: taps.to_vec(),
-                migration: state.migration_uid.clone(),
+                migration: self.migration.clone(),
                 abort: self.abort.clone(),
             };
             // Not polled by the driver, whose actions may take long.
             let task = tokio::spawn(order.carry_out(VirtualMachineInstance::clone(vmi)));
             self.task = Some(AbortOnDropHandle::new(task));
         }
-        // Who deletes the VM wants it to end, and it does not power off while it is sent.
-        let is_unwanted = state.abort_requested || vmi.metadata.deletion_timestamp.is_some();
-        if is_unwanted && self.migration == state.migration_uid {
+        if asked.call_off {
             self.abort.cancel();
         }
+    }
+
+    /// The uid of the migration that was begun last.
+    pub(crate) fn begun(&self) -> Option<&str> {
+        self.migration.as_deref()
     }
 
     /// Waits until what was begun is over.
@@ -102,14 +108,6 @@ impl Sending {
         }
         self.task = None;
     }
-}
-
-/// The move that this node is to carry out, if there is one.
-fn order<'a>(vmi: &'a VirtualMachineInstance, node: &str) -> Option<&'a MigrationState> {
-    let state = vmi.migration()?;
-    let is_ready = state.target_node_address.is_some();
-    let is_ours = state.source_node.as_deref() == Some(node) && place_of(vmi) == Some(node);
-    (is_ready && is_ours && !vmi.phase().is_final()).then_some(state)
 }
 
 struct Order {
@@ -123,19 +121,12 @@ struct Order {
 impl Order {
     async fn carry_out(self, vmi: VirtualMachineInstance) {
         let (api, name) = self.object(&vmi);
-        let has_started = vmi.migration().is_some_and(MigrationState::has_started);
-        let failed = if has_started {
+        let failed = if is_resumed(&vmi) {
             self.follow().await;
             "the agent of the source node was restarted, and the guest was not sent again"
                 .to_owned()
         } else {
-            let start = |vmi: &mut VirtualMachineInstance| {
-                let now = Time(k8s_openapi::jiff::Timestamp::now());
-                match migration(vmi) {
-                    Some(state) if !state.abort_requested => state.start_timestamp = Some(now),
-                    _ => vmi.fail_migration(CALLED_OFF, &now),
-                }
-            };
+            let start = |vmi: &mut VirtualMachineInstance| say_begun(vmi, &now());
             // Without that word nothing is done: it may have been called off meanwhile.
             let Some(started) = self.write(&api, &name, vmi, start).await else { return };
             match self.send(&started).await {
@@ -146,10 +137,13 @@ impl Order {
                 Err(why) => why,
             }
         };
-        if !self.is_here().await {
-            return;
-        }
-        tracing::warn!(domain = self.domain, why = failed, "The guest stays");
+        let place = self.place().await;
+        let failed = match place {
+            Place::NotHere => return,
+            Place::Here => Some(failed),
+            Place::Undecided => None,
+        };
+        tracing::warn!(domain = self.domain, why = failed, "The guest stays, or nobody knows");
         // Nobody else will say it: the controller ends nothing that has begun.
         let vmi = loop {
             match publish::read(&api, &name).await {
@@ -158,11 +152,12 @@ impl Order {
                 Err(_) => tokio::time::sleep(AGAIN).await,
             }
         };
-        let fail = |vmi: &mut VirtualMachineInstance| {
-            let now = Time(k8s_openapi::jiff::Timestamp::now());
-            vmi.fail_migration(&failed, &now);
+        let say = |vmi: &mut VirtualMachineInstance| match &failed {
+            Some(why) => vmi.fail_migration(why, &now()),
+            // The driver lets it go on once the target has said that it is not there.
+            None => say_undecided(vmi, &self.host.node),
         };
-        self.write(&api, &name, vmi, fail).await;
+        self.write(&api, &name, vmi, say).await;
     }
 
     /// Sends the guest; why it did not go otherwise.
@@ -248,16 +243,16 @@ impl Order {
         }
     }
 
-    /// Whether the guest is here, once libvirt can say so.
-    async fn is_here(&self) -> bool {
+    /// Where the guest is, once libvirt can say so or does not for long.
+    async fn place(&self) -> Place {
+        let mut since = None;
         loop {
             if let Ok(domains) = self.host.hypervisor.list().await {
                 let state = domains.iter().find(|one| one.domain == self.domain);
-                match state.map(|one| one.state) {
-                    // It has not decided yet.
-                    Some(DomainState::Paused(PauseReason::Migration)) => {}
-                    Some(DomainState::ShutOff(_)) | None => return false,
-                    Some(_) => return true,
+                let place = place(state.map(|one| one.state));
+                let since = since.get_or_insert_with(Instant::now);
+                if place != Place::Undecided || since.elapsed() > DECISION {
+                    return place;
                 }
             }
             tokio::time::sleep(AGAIN).await;
@@ -280,12 +275,8 @@ impl Order {
         change: impl Fn(&mut VirtualMachineInstance),
     ) -> Option<VirtualMachineInstance> {
         loop {
-            let state = order(&vmi, &self.host.node)?;
-            if state.migration_uid != self.migration {
-                return None;
-            }
-            let mut changed = vmi.clone();
-            change(&mut changed);
+            let migration = self.migration.as_deref();
+            let changed = changed(&vmi, &self.host.node, migration, &change)?;
             match publish::write(api, name, &publish::changes(&vmi, &changed)?).await {
                 Ok(()) => return Some(changed),
                 Err(Refusal::NoObject) => return None,
@@ -327,8 +318,8 @@ fn is_plain(path: &str) -> bool {
     path.starts_with('/') && path.chars().all(is_plain) && !path.split('/').any(|part| part == "..")
 }
 
-fn migration(vmi: &mut VirtualMachineInstance) -> Option<&mut MigrationState> {
-    vmi.status.as_mut()?.migration_state.as_deref_mut()
+fn now() -> Time {
+    Time(k8s_openapi::jiff::Timestamp::now())
 }
 
 /// How long a guest may take to be sent, and go on without progress.

@@ -50,12 +50,12 @@ mod tests;
 
 use std::time::Duration;
 
-pub use self::input::{Input, Seen, has_parted, place_of, wish_of};
+pub use self::input::{Input, Known, Seen, has_parted, place_of, wish_of};
 pub use self::step::step;
 use crate::hypervisor::{DomainState, PauseReason};
 
 /// What the VM's object asks for at this moment.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Wish {
     /// Run. `recorded`: the object says already that it does.
     Run { recorded: bool },
@@ -67,14 +67,16 @@ pub enum Wish {
     Gone,
     /// Run on while the guest is being sent to another node.
     Leave,
-    /// Its guest comes here from another node.
-    Receive,
+    /// Its guest comes here from another node; `ready`: the source may send it.
+    Receive { ready: bool },
+    /// The same, and its source does not know whether it has come.
+    Tell,
     /// It is another node's, and was this one's or was to be.
     Moved,
 }
 
 /// What exists of the VM on this node.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum State {
     /// Nobody knows yet: the next list will tell.
     Unseen { attempt: u32 },
@@ -116,7 +118,7 @@ pub enum State {
 }
 
 /// How a VM ended.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum End {
     Succeeded,
     Failed(Trouble),
@@ -127,7 +129,7 @@ pub enum End {
 }
 
 /// What went wrong.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Trouble {
     /// One CamelCase word for programs.
     pub reason: &'static str,
@@ -138,11 +140,12 @@ pub struct Trouble {
 }
 
 /// Something that happened.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Event {
     /// The wish changed, or what the network of the VM is made from.
     Wish,
-    /// The guest is to come by another migration than it was to.
+    /// The guest is to come here by a migration that was not known before. What is here
+    /// is of an earlier one.
     Anew,
     /// The domain in a list taken after our last action; `None`: not in it.
     Seen(Option<DomainState>),
@@ -160,7 +163,7 @@ pub enum Event {
 
 /// What the driver is to do. All but the last two end in `Done`, `Failed` or
 /// `Lost`, and a step asks for at most one of those, last.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Action {
     /// Keep and serve the DHCP bindings of its ports.
     Serve,
@@ -174,6 +177,8 @@ pub enum Action {
     Attach,
     /// Make everything for a guest that comes from another node.
     Receive,
+    /// Let the guest go on that stands still since it was sent.
+    Resume,
     /// Press the power button.
     Press,
     /// End its process.
@@ -189,7 +194,7 @@ pub enum Action {
 }
 
 /// What the object should say.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Report {
     /// It does not start yet, because.
     Waiting(Trouble),
@@ -199,6 +204,8 @@ pub enum Report {
     Ready,
     /// It cannot come, because.
     Refused(Trouble),
+    /// It has not come here.
+    Absent,
     /// The target has it.
     Left,
     /// It ended: phase, and our finalizer removed.
@@ -246,13 +253,21 @@ impl Wish {
     #[must_use]
     pub fn changed_to(self, new: Self) -> bool {
         let runs = |wish| matches!(wish, Self::Run { .. } | Self::Leave);
-        !(runs(self) && runs(new)) && self != new
+        let receives = |wish| matches!(wish, Self::Receive { .. });
+        let alike = (runs(self) && runs(new)) || (receives(self) && receives(new));
+        !alike && self != new
     }
 
     /// Whether a guest that runs here is to run.
     #[must_use]
     pub const fn has_guest(self) -> bool {
-        matches!(self, Self::Run { .. } | Self::Leave | Self::Receive)
+        matches!(self, Self::Run { .. } | Self::Leave) || self.comes()
+    }
+
+    /// Whether its guest is to come here.
+    #[must_use]
+    pub const fn comes(self) -> bool {
+        matches!(self, Self::Receive { .. } | Self::Tell)
     }
 }
 

@@ -21,6 +21,7 @@ pub struct Fake {
 pub enum Verb {
     Define,
     Start,
+    Resume,
     Shutdown,
     Destroy,
     Undefine,
@@ -136,6 +137,15 @@ impl Fake {
             return Err(HypervisorError::AlreadyRunning(domain.to_owned()));
         }
         guest.state = DomainState::Running;
+        Ok(())
+    }
+
+    pub(super) async fn resume(&self, domain: &str) -> Result<(), HypervisorError> {
+        let mut host = self.enter(Verb::Resume, domain).await?;
+        let guest = host.guest(domain)?;
+        if matches!(guest.state, DomainState::Paused(_)) {
+            guest.state = DomainState::Running;
+        }
         Ok(())
     }
 

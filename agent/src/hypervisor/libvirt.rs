@@ -73,6 +73,10 @@ impl Libvirt {
         self.change(domain, verbs::start).await
     }
 
+    pub(super) async fn resume(&self, domain: &str) -> Result<(), HypervisorError> {
+        self.change(domain, verbs::resume).await
+    }
+
     pub(super) async fn shutdown(&self, domain: &str) -> Result<(), HypervisorError> {
         self.change(domain, verbs::shutdown).await
     }

@@ -12,9 +12,9 @@
 //! the rest, so that an API that is away holds nothing up. A newer report takes
 //! the place of one that is not written yet.
 //!
-//! A list of domains counts only if it was begun after the last action ended and
-//! the state was entered: an older one may not know what we did, or does not yet
-//! have the domain whose end is awaited.
+//! A list of domains counts only if it was begun after the last action ended:
+//! an older one may not know what we did. Nor does one count that was begun before the
+//! object was seen to ask for something else.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,10 +22,12 @@ use std::sync::Arc;
 use crds::kubevirt::VirtualMachineInstance;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use kube::ResourceExt as _;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Action, Event, Input, Report, State, Trouble, Wish, publish, step, wish_of};
+use super::publish::Refusal;
+use super::{Action, Event, Input, Known, Report, State, Trouble, Wish, publish, step};
 use crate::host::{Here, Host};
 use crate::hypervisor::HypervisorError;
 use crate::leases::{self, Defaults, LeaseError, Port, Subnets};
@@ -39,8 +41,8 @@ pub struct Driver {
     domain: String,
     state: State,
     input: watch::Receiver<Input>,
-    /// What the object asked for when last looked at.
-    wish: Wish,
+    /// What the object said when last looked at.
+    known: Known,
     /// The object as last seen: what the domain is made from.
     vmi: Option<Arc<VirtualMachineInstance>>,
     /// The subnets that `ports` was made from.
@@ -49,18 +51,16 @@ pub struct Driver {
     ports: Result<Vec<Port>, LeaseError>,
     /// From `Prepare` to `Define`.
     disks: Vec<DiskFile>,
-    /// When the last action ended or the state changed, whichever was later, if either was.
+    /// When the last action ended, or something else was asked for; if either was.
     acted: Option<Instant>,
-    /// When the list was begun that was looked at last.
-    listed: Option<Instant>,
     /// When to send `Tick`.
     wake: Option<Instant>,
     /// When the VM was first seen here.
     born: Instant,
     report: Reporting,
     sending: Sending,
-    /// By which migration the guest is to come here.
-    coming: Option<String>,
+    /// Whether no earlier agent has made what is here for a guest that is to come.
+    is_ours: bool,
     /// On which images its disks lie here.
     images: BTreeMap<String, String>,
 }
@@ -87,7 +87,7 @@ impl Driver {
         host.metrics.entered(&state);
         let now = Instant::now();
         Self {
-            wish: wish_of(first.vmi.as_deref(), &host.node),
+            known: Known::of(first.vmi.as_deref(), &host.node),
             host,
             domain,
             state,
@@ -98,12 +98,11 @@ impl Driver {
             disks: Vec::new(),
             // Without a list to begin with, an earlier driver may have acted just now.
             acted: first.seen.is_none().then_some(now),
-            listed: None,
             wake: None,
             born: now,
             report: Reporting::default(),
             sending: Sending::default(),
-            coming: None,
+            is_ours: false,
             images: BTreeMap::new(),
         }
     }
@@ -114,9 +113,7 @@ impl Driver {
         while self.state != State::Ended {
             let Some(events) = self.next().await else { return };
             for event in events {
-                if self.is_news(&event) {
-                    self.happen(event).await;
-                }
+                self.happen(event).await;
             }
         }
         tracing::info!("Nothing of the VM is left on this node");
@@ -158,30 +155,26 @@ impl Driver {
     /// Takes in the newest input; says what in it is news.
     fn look(&mut self) -> Vec<Event> {
         let Input { vmi, subnets, seen } = self.input.borrow_and_update().clone();
-        let mut events = Vec::new();
-        let wish = wish_of(vmi.as_deref(), &self.host.node);
-        let known =
+        let same =
             vmi.as_ref().zip(self.vmi.as_ref()).is_some_and(|(new, old)| Arc::ptr_eq(new, old))
                 && Arc::ptr_eq(&subnets, &self.subnets);
         let mut ports = match &vmi {
-            Some(vmi) if !known => leases::ports(vmi, &subnets, &self.host.defaults),
+            Some(vmi) if !same => leases::ports(vmi, &subnets, &self.host.defaults),
             // Nothing new; or what is left was made from the object we knew.
             _ => self.ports.clone(),
         };
         if let Ok(ports) = &mut ports {
             self.host.ports.note_conflicts(ports);
         }
-        if self.wish.changed_to(wish) || ports != self.ports {
-            events.push(Event::Wish);
+        let network = ports != self.ports;
+        let counts = seen.filter(|seen| self.acted.is_none_or(|acted| seen.at > acted));
+        let counts = counts.map(|seen| seen.state);
+        let begun = self.sending.begun();
+        let events = self.known.learn(vmi.as_deref(), &self.host.node, begun, network, counts);
+        if events.iter().any(|event| !matches!(event, Event::Seen(_))) {
+            self.acted = Some(Instant::now());
+            self.host.look_again();
         }
-        if wish == Wish::Receive {
-            let coming = vmi.as_ref().and_then(|vmi| vmi.migration()?.migration_uid.clone());
-            if self.coming.is_some() && self.coming != coming {
-                events.push(Event::Anew);
-            }
-            self.coming = coming;
-        }
-        self.wish = wish;
         self.ports = ports;
         self.subnets = subnets;
         self.vmi = vmi.or_else(|| self.vmi.take());
@@ -194,16 +187,7 @@ impl Driver {
             // It may arrive any moment.
             self.host.look_again();
         }
-        if let Some(seen) = seen {
-            self.listed = Some(seen.at);
-            events.push(Event::Seen(seen.state));
-        }
         events
-    }
-
-    /// Whether it is about what is here now.
-    fn is_news(&self, event: &Event) -> bool {
-        !matches!(event, Event::Seen(_)) || self.acted.is_none_or(|acted| self.listed > Some(acted))
     }
 
     /// One event and all that directly follows from it.
@@ -220,7 +204,7 @@ impl Driver {
                     "An action on a VM failed"
                 );
             }
-            let (state, actions) = step(before.clone(), self.wish, event);
+            let (state, actions) = step(before.clone(), self.known.wish, event);
             self.state = state;
             self.moved(&before, quiet);
             for action in actions {
@@ -236,8 +220,6 @@ impl Driver {
             return;
         }
         self.wake = None;
-        // What it waits for from now on no list shows that was begun before.
-        self.acted = Some(Instant::now());
         self.host.metrics.left(before);
         if *after != State::Ended {
             self.host.metrics.entered(after);
@@ -277,6 +259,9 @@ impl Driver {
             Action::Start => self.start().await,
             Action::Attach => self.attach().await,
             Action::Receive => self.receive().await,
+            Action::Resume => {
+                fine_if_gone(self.host.hypervisor.resume(&self.domain).await).map_err(Failure::from)
+            }
             Action::Press => fine_if_gone(self.host.hypervisor.shutdown(&self.domain).await)
                 .map_err(Failure::from),
             Action::Destroy => fine_if_gone(self.host.hypervisor.destroy(&self.domain).await)
@@ -295,7 +280,7 @@ impl Driver {
     }
 
     fn begin_report(&mut self, report: Report) {
-        let Some(vmi) = self.vmi.clone().filter(|_| self.wish != Wish::Gone) else {
+        let Some(vmi) = self.vmi.clone().filter(|_| self.known.wish != Wish::Gone) else {
             self.report.0 = Some(std::future::ready(()).boxed());
             return;
         };
@@ -367,6 +352,10 @@ impl Driver {
         // What an earlier attempt has left of its disks is none of the guest's; but once
         // the source knows that we are ready it may be sending.
         if vmi.migration().is_none_or(|state| state.target_node_address.is_none()) {
+            if !self.is_ours && self.host.has_files(&self.domain).await {
+                silence_predecessor(&self.host.client, &vmi).await?;
+            }
+            self.is_ours = true;
             self.host.remove_files(&self.domain).await?;
         }
         self.host.prepare(&vmi).await?;
@@ -398,6 +387,23 @@ impl Drop for Driver {
             self.host.metrics.left(&self.state);
         }
     }
+}
+
+/// Who has made what is here may have said that it is ready, in words that have yet to
+/// arrive: then the guest would be sent while this is made anew.
+async fn silence_predecessor(
+    client: &kube::Client,
+    vmi: &VirtualMachineInstance,
+) -> Result<(), Failure> {
+    let Some(patch) = publish::anew(vmi) else { return Ok(()) };
+    let api = kube::Api::namespaced(client.clone(), &vmi.namespace().unwrap_or_default());
+    publish::write(&api, &vmi.name_any(), &patch).await.map_err(|refusal| {
+        let why = match refusal {
+            Refusal::NoObject | Refusal::Conflict => "the VM's object has changed".to_owned(),
+            Refusal::Other(error) => error,
+        };
+        Failure::Trouble(Trouble::of("ObjectNotWritten", why))
+    })
 }
 
 /// Why an action had no effect.

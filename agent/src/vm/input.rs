@@ -10,7 +10,7 @@ use crds::kubevirt::{
 use kube::ResourceExt as _;
 use tokio::time::Instant;
 
-use super::Wish;
+use super::{Event, Wish};
 use crate::hypervisor::DomainState;
 use crate::leases::Subnets;
 
@@ -47,15 +47,72 @@ impl Input {
     }
 }
 
+/// What a driver has learned from its VM's object.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Known {
+    /// What it asked for when last looked at.
+    pub wish: Wish,
+    /// By which migration the guest is to come here.
+    coming: Option<String>,
+}
+
+impl Known {
+    /// Of one that is looked at for the first time.
+    #[must_use]
+    pub fn of(vmi: Option<&VirtualMachineInstance>, node: &str) -> Self {
+        Self { wish: wish_of(vmi, node), coming: None }
+    }
+
+    /// Takes in the object as it is now, and says what is news. `begun`: by which migration
+    /// this node has begun to send the guest, which the object may not say yet. `network`: what the VM's
+    /// network is made from has changed. `seen`: its domain in a list that counts; not
+    /// for what the object asks for only now, as the list may have been begun before the
+    /// cause of that.
+    pub fn learn(
+        &mut self,
+        vmi: Option<&VirtualMachineInstance>,
+        node: &str,
+        begun: Option<&str>,
+        network: bool,
+        seen: Option<Option<DomainState>>,
+    ) -> Vec<Event> {
+        let mut news = Vec::new();
+        let moves = vmi.and_then(|vmi| vmi.migration()?.migration_uid.as_deref());
+        let wish = match wish_of(vmi, node) {
+            Wish::Run { .. } if begun.is_some() && begun == moves => Wish::Leave,
+            wish => wish,
+        };
+        let anew = wish.comes()
+            && self.coming.as_deref() != moves
+            && (self.coming.is_some() || !self.wish.comes());
+        if anew {
+            news.push(Event::Anew);
+        } else if self.wish.changed_to(wish) || network {
+            news.push(Event::Wish);
+        }
+        if wish.comes() {
+            self.coming = moves.map(str::to_owned);
+        }
+        self.wish = wish;
+        if news.is_empty() {
+            news.extend(seen.map(Event::Seen));
+        }
+        news
+    }
+}
+
 /// What an object asks of this node.
 #[must_use]
 pub fn wish_of(vmi: Option<&VirtualMachineInstance>, node: &str) -> Wish {
     let Some(vmi) = vmi else { return Wish::Gone };
     if place_of(vmi).is_some_and(|other| other != node) {
-        let comes = vmi.migration().is_some_and(|one| one.target_node.as_deref() == Some(node));
+        let comes = vmi.migration().filter(|one| one.target_node.as_deref() == Some(node));
         // One that has ended goes nowhere.
-        let comes = comes && !vmi.phase().is_final();
-        return if comes { Wish::Receive } else { Wish::Moved };
+        return match comes.filter(|_| !vmi.phase().is_final()) {
+            Some(state) if state.is_undecided() => Wish::Tell,
+            Some(state) => Wish::Receive { ready: state.target_node_address.is_some() },
+            None => Wish::Moved,
+        };
     }
     if vmi.phase().is_final() {
         return Wish::Over;

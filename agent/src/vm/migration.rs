@@ -15,8 +15,10 @@
 //! Which of the two nodes has the guest libvirt decides, and nothing else is asked. The
 //! source ends what is its own when its domain says that the guest has left, and says that
 //! the target has it, should the target's agent be away. A source that finds neither guest
-//! nor a word of where it is waits for the target, and reports a loss only when that says
-//! nothing.
+//! nor a word of where it is waits for the target, and when that says nothing hands the VM
+//! over all the same: there the guest is found, or found to be lost. A source whose guest
+//! stands still, and whose libvirt does not know whether the target runs it, asks (`Tell`);
+//! the target says that it has come, or that it has not, and then the source lets it go on.
 
 use std::time::Duration;
 
@@ -36,11 +38,15 @@ const ARRIVAL: Duration = Duration::from_secs(60);
 /// The first list of a node that a guest comes to, or has left.
 pub(super) fn first_sight(seen: Option<DomainState>, wish: Wish) -> (State, Vec<Action>) {
     match seen {
-        None | Some(DomainState::ShutOff(_)) if wish == Wish::Receive => receive(0),
+        None | Some(DomainState::ShutOff(_)) if matches!(wish, Wish::Receive { .. }) => receive(0),
+        None | Some(DomainState::ShutOff(_)) if wish == Wish::Tell => absent(),
         None | Some(DomainState::ShutOff(_)) => clean(End::Moved),
-        Some(seen) if wish == Wish::Receive && has_arrived(seen) => adopt(),
+        // What is here is of an earlier migration: nothing was sent yet by this one.
+        Some(_) if wish == (Wish::Receive { ready: false }) => depart(),
+        Some(seen) if wish.comes() && has_arrived(seen) => adopt(),
         // It is on its way.
-        Some(_) if wish == Wish::Receive => ready(),
+        Some(_) if wish == (Wish::Receive { ready: true }) => ready(),
+        Some(_) if wish == Wish::Tell => stay(State::Ready),
         Some(_) => depart(),
     }
 }
@@ -53,21 +59,25 @@ pub(super) fn step(state: State, wish: Wish, event: Event) -> (State, Vec<Action
         State::Ready => match event {
             Event::Seen(Some(seen)) if has_arrived(seen) && wish.has_guest() => adopt(),
             Event::Seen(Some(seen)) if has_arrived(seen) && is_own(wish) => close(wish),
+            Event::Seen(None | Some(DomainState::ShutOff(_))) if wish == Wish::Tell => absent(),
             Event::Wish if is_own(wish) => expect(),
             // It has not been seen, and will not be: it ended at once.
             Event::Tick if wish.has_guest() => adopt(),
             Event::Tick if is_own(wish) => close(wish),
-            Event::Wish if wish != Wish::Receive => depart(),
+            Event::Wish if !wish.comes() => depart(),
             _ => stay(State::Ready),
         },
         State::Departing => match event {
             Event::Seen(None | Some(DomainState::ShutOff(_))) => clean(End::Moved),
+            // The object has come to say that the guest is this node's.
+            Event::Wish | Event::Tick if is_own(wish) => expect(),
             Event::Tick => destroy(End::Moved),
             _ => stay(State::Departing),
         },
         State::Departed { sure } => match event {
-            Event::Wish => gone(wish, sure),
-            Event::Tick if sure => gone(wish, sure),
+            Event::Wish | Event::Anew => gone(wish, sure),
+            // The target finds it there, or finds that it is lost. Nobody here can tell.
+            Event::Tick if sure || wish == Wish::Leave => gone(wish, true),
             Event::Tick => report_end(End::Failed(lost()), false),
             _ => stay(state),
         },
@@ -76,8 +86,12 @@ pub(super) fn step(state: State, wish: Wish, event: Event) -> (State, Vec<Action
 }
 
 fn receiving(attempt: u32, wish: Wish, event: Event) -> (State, Vec<Action>) {
-    if wish != Wish::Receive && !matches!(event, Event::Seen(_) | Event::Reported) {
-        return if is_own(wish) { expect() } else { depart() };
+    if !matches!(wish, Wish::Receive { .. }) && !matches!(event, Event::Seen(_) | Event::Reported) {
+        return match wish {
+            Wish::Tell => stay(State::Ready),
+            wish if is_own(wish) => expect(),
+            _ => depart(),
+        };
     }
     match event {
         Event::Done => ready(),
@@ -97,6 +111,11 @@ fn receiving(attempt: u32, wish: Wish, event: Event) -> (State, Vec<Action>) {
 
 fn receive(attempt: u32) -> (State, Vec<Action>) {
     (State::Receiving { attempt }, vec![Action::Receive])
+}
+
+/// Nothing has come, and nothing will: all was sent that is.
+fn absent() -> (State, Vec<Action>) {
+    (State::Ready, vec![Action::Report(Report::Absent)])
 }
 
 fn ready() -> (State, Vec<Action>) {
@@ -122,7 +141,8 @@ pub(super) fn depart() -> (State, Vec<Action>) {
 /// Nothing is left here of a guest that went elsewhere; `sure`: libvirt says so.
 pub(super) fn gone(wish: Wish, sure: bool) -> (State, Vec<Action>) {
     match wish {
-        Wish::Receive => receive(0),
+        Wish::Receive { .. } => receive(0),
+        Wish::Tell => absent(),
         // Its object names this node still. The target's agent may be away: whoever knows
         // where the guest is says it, so that it is not made anew elsewhere.
         Wish::Run { .. } | Wish::Leave | Wish::Stop { .. } => {

@@ -14,8 +14,8 @@ use std::time::Duration;
 use crds::condition::{ADDRESS_IN_USE, FIELDS_WITHOUT_EFFECT, INVALID_DHCP_OPTIONS};
 use crds::kubevirt::{
     Condition, ConditionStatus, INSTANCE_FINALIZER, InstanceInterface, InstancePhase,
-    MIGRATION_TARGET_LABEL, NODE_NAME_LABEL, PhaseTransition, TargetState, VirtualMachineInstance,
-    VirtualMachineInstanceStatus,
+    MIGRATION_TARGET_LABEL, MigrationState, NODE_NAME_LABEL, PhaseTransition, TargetState,
+    VirtualMachineInstance, VirtualMachineInstanceStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams};
@@ -58,13 +58,17 @@ pub fn patch(
     let comes = vmi.migration().is_some_and(|one| one.target_node.as_deref() == Some(&*here.node));
     let mut after = vmi.clone();
     match report {
-        Report::Ready | Report::Refused(_) if is_ours || !comes => return None,
+        Report::Ready | Report::Refused(_) | Report::Absent if is_ours || !comes => return None,
         Report::Ready => say_ready(&mut after, here),
         Report::Left => {
             let target = vmi.migration().filter(|one| is_ours && one.has_started());
             let target = target.and_then(|one| one.target_node.clone())?;
             say_arrived(&mut after, &target, now);
             after.status.get_or_insert_default().node_name = Some(target);
+        }
+        Report::Absent => {
+            let asks = vmi.migration().is_some_and(MigrationState::is_undecided);
+            asks.then(|| after.fail_migration("the guest did not arrive", now))?;
         }
         Report::Refused(trouble) => say_refused(&mut after, trouble, here, now),
         Report::Running { .. } if comes && !is_ours => {
@@ -83,10 +87,7 @@ pub fn patch(
 /// The merge patch that makes `before` into `after`, as far as an agent writes an
 /// instance: its status, labels and finalizers. `None` when they are the same.
 #[must_use]
-pub(crate) fn changes(
-    before: &VirtualMachineInstance,
-    after: &VirtualMachineInstance,
-) -> Option<Value> {
+pub fn changes(before: &VirtualMachineInstance, after: &VirtualMachineInstance) -> Option<Value> {
     let mut patch = json!({});
     let status = |vmi: &VirtualMachineInstance| json!(vmi.status.clone().unwrap_or_default());
     if let Some(status) = difference(status(before), status(after)) {
@@ -113,7 +114,8 @@ pub(crate) fn changes(
 /// Whether the end is written before our finalizer goes: with the last one the object
 /// goes too, and nobody would see in which phase. An instance that goes in any other
 /// than a final one went without an end.
-fn is_told_first(vmi: &VirtualMachineInstance) -> bool {
+#[must_use]
+pub fn is_told_first(vmi: &VirtualMachineInstance) -> bool {
     vmi.metadata.deletion_timestamp.is_some() && !vmi.phase().is_final()
 }
 
@@ -161,9 +163,20 @@ fn say_ready(vmi: &mut VirtualMachineInstance, here: &Here) {
             state_dir: Some(here.state_dir.clone()),
             run_dir: Some(here.run_dir.clone()),
             images: here.images.clone(),
-            ..TargetState::default()
+            ..state.target_state.take().unwrap_or_default()
         });
     }
+}
+
+/// The object as it is before what an earlier agent has left here is removed: no word of
+/// that agent can arrive any more, as each was for the version that it had read.
+#[must_use]
+pub fn anew(vmi: &VirtualMachineInstance) -> Option<Value> {
+    let mut after = vmi.clone();
+    let state = after.status.as_mut()?.migration_state.as_mut()?;
+    let target = state.target_state.get_or_insert_default();
+    target.attempt = Some(target.attempt.unwrap_or(0).saturating_add(1));
+    changes(vmi, &after)
 }
 
 /// Says that the guest cannot come, unless it is on its way already.
@@ -216,6 +229,7 @@ fn apply(
         }
         Report::Ready
         | Report::Refused(_)
+        | Report::Absent
         | Report::Left
         | Report::Ended(End::Moved | End::Left) => {}
         Report::Ended(end) => {
@@ -329,6 +343,20 @@ fn difference(before: Value, after: Value) -> Option<Value> {
     (!after.is_empty()).then_some(Value::Object(after))
 }
 
+/// The migration that is under way.
+#[must_use]
+pub fn under_way(vmi: &VirtualMachineInstance) -> Option<&str> {
+    vmi.migration()?.migration_uid.as_deref()
+}
+
+/// Whether what a node has to report was meant for the object as it has become since:
+/// what a node says to which a guest is to come holds for that very migration. `during`:
+/// the one that was under way when the report was begun.
+#[must_use]
+pub fn is_still_meant(vmi: &VirtualMachineInstance, node: &str, during: Option<&str>) -> bool {
+    place_of(vmi).is_none_or(|place| place == node) || under_way(vmi) == during
+}
+
 /// Writes the report until the object says it, or until there is no object.
 ///
 /// May be dropped at any time and begun again: what was written is seen then.
@@ -343,6 +371,7 @@ pub async fn publish(
     let api: Api<VirtualMachineInstance> =
         Api::namespaced(client, &vmi.namespace().unwrap_or_default());
     let (name, uid) = (vmi.name_any(), vmi.uid());
+    let during = under_way(&vmi).map(str::to_owned);
     let mut pause = PAUSES.0;
     loop {
         let now = Time(k8s_openapi::jiff::Timestamp::now());
@@ -365,7 +394,12 @@ pub async fn publish(
         }
         // Whatever came in between: another version, or an answer that got lost.
         match read(&api, &name).await {
-            Ok(Some(now)) if now.uid() == uid => vmi = now,
+            Ok(Some(now)) if now.uid() == uid => {
+                if !is_still_meant(&now, &here.node, during.as_deref()) {
+                    return;
+                }
+                vmi = now;
+            }
             Ok(_) => return,
             Err(error) => {
                 tracing::debug!(%error, "The object of a VM cannot be read");

@@ -60,6 +60,8 @@ pub fn step(state: State, wish: Wish, event: Event) -> (State, Vec<Action>) {
                 (State::Undefining { end, reported }, vec![Action::Wake(REFUSED_PAUSE)])
             }
             Event::Tick => undefine(end, reported),
+            // Nothing can run of what has no files.
+            Event::Seen(Some(seen)) if !matches!(seen, DomainState::ShutOff(_)) => destroy(end),
             _ => stay(State::Undefining { end, reported }),
         },
         State::Reporting { end, defined } => match event {
@@ -73,13 +75,13 @@ pub fn step(state: State, wish: Wish, event: Event) -> (State, Vec<Action>) {
 
 /// The first list after the beginning, or after a call whose effect is unknown.
 fn first_sight(seen: Option<DomainState>, wish: Wish, attempt: u32) -> (State, Vec<Action>) {
-    use ShutOffReason::{Failed, Unknown};
+    use ShutOffReason::{Daemon, Failed, Unknown};
     match (seen, wish) {
         (Some(DomainState::ShutOff(Unknown | Failed)) | None, Wish::Run { recorded: false }) => {
             (State::Serving { attempt }, vec![Action::Serve])
         }
-        (_, Wish::Receive | Wish::Moved) => migration::first_sight(seen, wish),
-        (None | Some(DomainState::ShutOff(Unknown)), Wish::Leave) => clean(End::Moved),
+        (_, Wish::Receive { .. } | Wish::Tell | Wish::Moved) => migration::first_sight(seen, wish),
+        (None | Some(DomainState::ShutOff(Unknown | Daemon)), Wish::Leave) => clean(End::Moved),
         (Some(DomainState::ShutOff(reason)), Wish::Run { .. } | Wish::Leave) => {
             clean(end_of(reason))
         }
@@ -145,6 +147,9 @@ fn wait(attempt: u32, wish: Wish, event: Event) -> (State, Vec<Action>) {
 
 /// The guest runs, its network does not yet.
 fn attach(attempt: u32, wish: Wish, event: Event) -> (State, Vec<Action>) {
+    if event == Event::Anew {
+        return stay(State::Unseen { attempt: 0 });
+    }
     if let Some(ended) = guest_ended(&event, wish) {
         return ended;
     }
@@ -172,8 +177,17 @@ fn run(paused: Option<PauseReason>, wish: Wish, event: Event) -> (State, Vec<Act
         return ended;
     }
     match event {
+        // It has left, or will have: only a new list tells.
+        Event::Anew => stay(State::Unseen { attempt: 0 }),
         Event::Wish if wish.has_guest() => adopt(),
         Event::Wish => close(wish),
+        // It was sent and has not arrived: nothing is being sent any more, and what the
+        // object says of it is final.
+        Event::Seen(Some(DomainState::Paused(PauseReason::Migration)))
+            if matches!(wish, Wish::Run { .. }) =>
+        {
+            (State::Running { paused }, vec![Action::Resume])
+        }
         Event::Seen(Some(seen)) => {
             let now = match seen {
                 DomainState::Paused(reason @ (PauseReason::User | PauseReason::IoError)) => {
@@ -209,7 +223,8 @@ fn guest_ended(event: &Event, wish: Wish) -> Option<(State, Vec<Action>)> {
     match event {
         // It is being sent away, or was: whether it arrived the target knows.
         Event::Seen(None) if matches!(wish, Wish::Leave | Wish::Moved) => Some(destroy(End::Moved)),
-        Event::Seen(Some(DomainState::ShutOff(ShutOffReason::Unknown)))
+        // A libvirtd that was started again ends what has left, and says no more of it.
+        Event::Seen(Some(DomainState::ShutOff(ShutOffReason::Unknown | ShutOffReason::Daemon)))
             if matches!(wish, Wish::Leave | Wish::Moved) =>
         {
             Some(clean(End::Moved))
@@ -262,9 +277,12 @@ fn cleaned(end: End, wish: Wish) -> (State, Vec<Action>) {
     match wish {
         _ if end.is_elsewhere() => undefine(end, true),
         Wish::Run { .. } | Wish::Leave => report_end(end, true),
-        Wish::Stop { .. } | Wish::Over | Wish::Gone | Wish::Receive | Wish::Moved => {
-            undefine(end, false)
-        }
+        Wish::Stop { .. }
+        | Wish::Over
+        | Wish::Gone
+        | Wish::Receive { .. }
+        | Wish::Tell
+        | Wish::Moved => undefine(end, false),
     }
 }
 

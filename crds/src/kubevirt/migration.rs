@@ -9,8 +9,9 @@
 //! | `migrationUid`, `sourceNode`, `targetNode` | controller | a target is chosen |
 //! | `targetNodeAddress`, `targetState` | target's agent | everything there is ready |
 //! | `startTimestamp` | source's agent | just before the guest is sent |
+//! | `sourceState.undecided` | source's agent | its libvirt does not know whether the guest has arrived |
 //! | `completed`, `endTimestamp`, and the instance's node | target's agent; source's, should that be silent | the guest runs there |
-//! | `failed`, `failureReason`, `endTimestamp` | source's agent; the controller while nothing has started | it will not happen |
+//! | `failed`, `failureReason`, `endTimestamp` | source's agent; the controller while nothing has started; the target's agent when it was asked | it will not happen |
 //!
 //! Each is written for the version that was read, so of two that contradict each other
 //! one is refused.
@@ -208,7 +209,7 @@ pub struct MigrationState {
     pub target_state: Option<TargetState>,
     /// What the source has told of itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source_state: Option<Opaque>,
+    pub source_state: Option<SourceState>,
     /// The limits that were in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migration_configuration: Option<Opaque>,
@@ -246,6 +247,25 @@ pub struct TargetState {
     /// what the guest has written over it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub images: BTreeMap<String, String>,
+    /// How often its agent found what an earlier one had made, and began anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// What the source of a migration has told of itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceState {
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// The guest stands still here and was sent, and nobody here knows whether it has
+    /// arrived: the target is to say.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undecided: bool,
     /// What this type does not name.
     #[serde(flatten)]
     pub rest: Rest,
@@ -256,6 +276,12 @@ impl MigrationState {
     #[must_use]
     pub const fn is_over(&self) -> bool {
         self.completed || self.failed || self.end_timestamp.is_some()
+    }
+
+    /// Whether the target is to say if the guest has arrived.
+    #[must_use]
+    pub fn is_undecided(&self) -> bool {
+        self.source_state.as_ref().is_some_and(|source| source.undecided)
     }
 
     /// Whether the guest is, or may be, being sent.

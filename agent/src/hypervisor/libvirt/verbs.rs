@@ -35,6 +35,14 @@ pub(super) fn start(
     }
 }
 
+pub(super) fn resume(connection: &Connect, name: &str, _: Attempt) -> Result<(), HypervisorError> {
+    let domain = lookup(connection, name)?;
+    match domain.resume() {
+        Err(_) if matches!(state(&domain), Ok(Some(DomainState::Running))) => Ok(()),
+        resumed => resumed.map(drop).map_err(|error| refused(&error)),
+    }
+}
+
 pub(super) fn shutdown(
     connection: &Connect,
     name: &str,

@@ -245,6 +245,45 @@ fn a_target_says_that_it_is_ready_or_cannot_be_only_before_the_guest_is_sent() {
 }
 
 #[test]
+fn a_target_says_that_nothing_has_come_only_when_it_is_asked() {
+    let begun = |vmi: &mut Value| {
+        vmi["status"]["migrationState"]["startTimestamp"] = json!("2026-01-01T00:00:00Z");
+    };
+    assert_eq!(said_by("n2", &moving(begun), &Report::Absent), None);
+    let asked = moving(|vmi| {
+        begun(vmi);
+        vmi["status"]["migrationState"]["sourceState"] = json!({ "undecided": true });
+    });
+    assert_eq!(said_by("n1", &asked, &Report::Absent), None);
+    let patch = said_by("n2", &asked, &Report::Absent).unwrap();
+    assert_eq!(patch["status"]["migrationState"]["failed"], true, "{patch}");
+}
+
+#[test]
+fn a_target_that_was_ready_for_one_migration_does_not_say_so_of_the_next() {
+    let (first, none) = (moving(|_| {}), vmi(|_| {}));
+    let next = moving(|vmi| vmi["status"]["migrationState"]["migrationUid"] = json!("m2"));
+    for (now, meant) in [(&first, true), (&next, false), (&none, true)] {
+        let node = if under_way(now).is_some() { "n2" } else { "n1" };
+        assert_eq!(is_still_meant(now, node, under_way(&first)), meant);
+    }
+    assert!(is_still_meant(&next, "n1", None), "its own node says how the guest is");
+}
+
+#[test]
+fn each_attempt_to_make_anew_what_is_there_is_another_version() {
+    let mut vmi = moving(|_| {});
+    for attempt in 1..=2 {
+        let patch = anew(&vmi).unwrap();
+        assert_eq!(patch["metadata"]["resourceVersion"], "7");
+        assert_eq!(patch["status"]["migrationState"]["targetState"]["attempt"], attempt);
+        vmi = after(&vmi, &patch);
+    }
+    let ready = after(&vmi, &said_by("n2", &vmi, &Report::Ready).unwrap());
+    assert!(anew(&ready).is_some(), "also after it was ready");
+}
+
+#[test]
 fn whether_a_guest_can_move_is_said_with_the_reason_why_not() {
     let said = |vmi: &VirtualMachineInstance, here: &Here| {
         let patch = super::patch(vmi, &RUNNING, here, &[], &at(100)).unwrap();

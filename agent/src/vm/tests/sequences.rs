@@ -59,7 +59,7 @@ impl World {
         match action {
             Action::Wake(_) => self.timer = true,
             Action::Report(report) => self.reporting = Some(report.clone()),
-            Action::Serve | Action::Attach | Action::Press => {}
+            Action::Serve | Action::Attach | Action::Resume | Action::Press => {}
             Action::Prepare | Action::Receive => {
                 assert!(!self.is_up(), "files are made under a running guest");
                 self.files = true;
