@@ -1,0 +1,1099 @@
+//! All of it together: the API, controllers, agents, libvirts, OVN and the user, and what
+//! may happen next.
+
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use agent::sending::order::{Place, place};
+use agent::vm::{Action, Event, State as VmState, Trouble, Wish, has_parted, publish, wish_of};
+use crds::kubevirt::{InstancePhase, MIGRATION_TARGET_LABEL, MigrationPhase, NODE_NAME_LABEL};
+use kube::ResourceExt as _;
+
+use super::explore::{Steps, System};
+use super::libvirt::{Dom, Ended, MOVES, Move, Virt};
+use super::node::{Agent, Driver, Rules, Task};
+use super::shelf::{Chassis, Id, NODES, Refusal, Shelf, Word, Write, number};
+
+/// The promises, in the words that a broken one is told with.
+pub(super) const TWO_COPIES: &str = "two copies of the guest run";
+pub(super) const LOST: &str = "the guest was lost";
+pub(super) const UNBOUND: &str = "the guest runs where its port is not bound";
+pub(super) const UNTRUE: &str = "what the objects say is not true";
+pub(super) const LEFT_OVER: &str = "something is left of the guest where it is not";
+pub(super) const UNDER_IT: &str = "files are changed under a guest";
+pub(super) const STARTED: &str = "a guest was started anew";
+pub(super) const ENDLESS: &str = "it never ends";
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// With two, the one fault is that the second decides.
+    pub(super) controllers: usize,
+    /// How much may go wrong.
+    pub(super) faults: u8,
+    /// Only deaths and lost connections: nothing is late or fails otherwise.
+    pub(super) deaths: bool,
+    /// How often the user does something: calls a move off, deletes the VM, asks for
+    /// another move.
+    pub(super) wishes: u8,
+    /// Whether the user asks for a second move.
+    pub(super) again: bool,
+}
+
+/// A state as it is kept: by numbers.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) struct Packed([u16; 13]);
+
+/// A state as it is worked on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct State {
+    instance: Option<Id>,
+    migrations: [Option<Id>; 2],
+    /// What OVN says.
+    port: Chassis,
+    controllers: Vec<Rc<Controller>>,
+    agents: [Rc<Agent>; 2],
+    virt: Virt,
+    files: [bool; 2],
+    /// A write for which nobody waits any more.
+    stray: Option<Write>,
+    faults: u8,
+    wishes: u8,
+    deleted: bool,
+    asked_again: bool,
+}
+
+/// A controller: what it has seen, and what it is about to write.
+#[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct Controller {
+    instance: Option<Id>,
+    migrations: [Option<Id>; 2],
+    writes: Vec<Write>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Step {
+    LibvirtdIsBack(usize),
+    AgentIsBack(usize),
+    Libvirt(Move),
+    PowersOff(usize),
+    StrayArrives,
+    ControllerSees(usize),
+    ControllerSeesMigrations(usize),
+    Decides(usize),
+    ControllerWrites(usize),
+    Acts(usize),
+    Reports(usize),
+    SaysOfSending(usize),
+    Sends(usize),
+    CallsOff(usize),
+    Looks(usize),
+    Sees(usize),
+    Lists(usize),
+    Sweeps(usize),
+    /// Gentle only where nothing else happens.
+    Ticks(usize),
+    HasWaited(usize),
+    // === faults ===
+    AgentDies(usize),
+    AgentDiesAndItsWriteArrives(usize),
+    LibvirtdDies(usize),
+    ControllerDies(usize),
+    ControllerDiesAndItsWriteArrives(usize),
+    ConnectionBreaks,
+    ActionFails(usize),
+    WritesTwice(usize),
+    // === the user ===
+    UserCallsOff(usize),
+    UserDeletes,
+    UserAsksAgain,
+}
+
+impl Step {
+    const fn is_death(self) -> bool {
+        matches!(
+            self,
+            Self::AgentDies(_)
+                | Self::LibvirtdDies(_)
+                | Self::ControllerDies(_)
+                | Self::ConnectionBreaks
+        )
+    }
+}
+
+const GENTLE: [Step; 38] = {
+    use Step as S;
+    [
+        S::LibvirtdIsBack(0),
+        S::LibvirtdIsBack(1),
+        S::AgentIsBack(0),
+        S::AgentIsBack(1),
+        S::Libvirt(MOVES[0]),
+        S::Libvirt(MOVES[1]),
+        S::Libvirt(MOVES[2]),
+        S::Libvirt(MOVES[3]),
+        S::Libvirt(MOVES[4]),
+        S::Libvirt(MOVES[5]),
+        S::Libvirt(MOVES[6]),
+        S::Libvirt(MOVES[7]),
+        S::PowersOff(0),
+        S::PowersOff(1),
+        S::StrayArrives,
+        S::Decides(0),
+        S::ControllerWrites(0),
+        S::ControllerSees(1),
+        S::ControllerSeesMigrations(1),
+        S::ControllerWrites(1),
+        S::Acts(0),
+        S::Reports(0),
+        S::SaysOfSending(0),
+        S::Sends(0),
+        S::CallsOff(0),
+        S::Looks(0),
+        S::Sees(0),
+        S::Lists(0),
+        S::Sweeps(0),
+        S::Acts(1),
+        S::Reports(1),
+        S::SaysOfSending(1),
+        S::Sends(1),
+        S::CallsOff(1),
+        S::Looks(1),
+        S::Sees(1),
+        S::Lists(1),
+        S::Sweeps(1),
+    ]
+};
+
+const TIMES: [Step; 3] = [Step::Ticks(0), Step::Ticks(1), Step::HasWaited(0)];
+
+const FAULTS: [Step; 16] = {
+    use Step as S;
+    [
+        S::Decides(1),
+        S::AgentDies(0),
+        S::AgentDies(1),
+        S::AgentDiesAndItsWriteArrives(0),
+        S::AgentDiesAndItsWriteArrives(1),
+        S::LibvirtdDies(0),
+        S::LibvirtdDies(1),
+        S::ControllerDies(0),
+        S::ControllerDies(1),
+        S::ControllerDiesAndItsWriteArrives(0),
+        S::ControllerDiesAndItsWriteArrives(1),
+        S::ConnectionBreaks,
+        S::ActionFails(0),
+        S::ActionFails(1),
+        S::WritesTwice(0),
+        S::WritesTwice(1),
+    ]
+};
+
+const WISHES: [Step; 4] =
+    [Step::UserCallsOff(0), Step::UserCallsOff(1), Step::UserDeletes, Step::UserAsksAgain];
+
+type Next = Result<State, String>;
+
+/// Values known by number.
+#[derive(Debug)]
+struct Table<T> {
+    all: Vec<Rc<T>>,
+    by_value: HashMap<Rc<T>, u16>,
+    /// Most are looked up as they were given out.
+    by_place: HashMap<*const T, u16>,
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self { all: Vec::new(), by_value: HashMap::new(), by_place: HashMap::new() }
+    }
+}
+
+impl<T: Eq + std::hash::Hash> Table<T> {
+    fn number(&mut self, value: &Rc<T>) -> u16 {
+        let known = self.by_place.get(&Rc::as_ptr(value));
+        if let Some(number) = known.or_else(|| self.by_value.get(value)) {
+            return *number;
+        }
+        let number = u16::try_from(self.all.len()).expect("the world is small");
+        self.all.push(Rc::clone(value));
+        self.by_value.insert(Rc::clone(value), number);
+        self.by_place.insert(Rc::as_ptr(value), number);
+        number
+    }
+
+    fn get(&self, number: u16) -> Rc<T> {
+        Rc::clone(&self.all[usize::from(number)])
+    }
+}
+
+pub(super) struct World {
+    pub(super) shelf: Shelf,
+    rules: Rules,
+    bounds: Bounds,
+    /// Which promise is looked at; all of them if none is named.
+    only: Option<&'static str>,
+    /// States from which the end is reached.
+    well: HashSet<Packed>,
+    agents: Table<Agent>,
+    controllers: Table<Controller>,
+    virts: Table<Virt>,
+}
+
+impl System for World {
+    type State = Packed;
+    type Step = Step;
+
+    fn start(&mut self) -> Packed {
+        let instance = self.shelf.first_instance();
+        let controller = Controller { instance: Some(instance), ..Controller::default() };
+        let agent = Rc::new(Agent { up: true, ..Agent::default() });
+        let state = State {
+            instance: Some(instance),
+            migrations: [None; 2],
+            port: (Some(0), None),
+            controllers: (0..self.bounds.controllers)
+                .map(|_| Rc::new(controller.clone()))
+                .collect(),
+            agents: [agent.clone(), agent],
+            virt: Virt::new(),
+            files: [true, false],
+            stray: None,
+            faults: self.bounds.faults,
+            wishes: self.bounds.wishes,
+            deleted: false,
+            asked_again: false,
+        };
+        let mut state = self.at_rest(state).expect("nothing has happened yet").0;
+        state.migrations[0] = Some(self.shelf.new_migration(1));
+        state.tidy();
+        self.pack(&state)
+    }
+
+    fn steps(&mut self, packed: &Packed) -> Steps<Self> {
+        let state = &self.unpack(packed);
+        let mut steps = Vec::new();
+        for step in &GENTLE {
+            self.add(state, *step, |_| {}, &mut steps);
+        }
+        // Time passes where nothing else does.
+        if steps.is_empty() {
+            for step in TIMES {
+                self.add(state, step, |_| {}, &mut steps);
+            }
+        } else if state.faults > 0 && !self.bounds.deaths && self.bounds.controllers == 1 {
+            for step in TIMES {
+                self.add(state, step, |next| next.faults -= 1, &mut steps);
+            }
+        }
+        if state.faults > 0 {
+            let Bounds { deaths, controllers, .. } = self.bounds;
+            let happens = |step: &&Step| match step {
+                Step::Decides(_) => true,
+                step => controllers == 1 && (step.is_death() || !deaths),
+            };
+            for step in FAULTS.iter().filter(happens) {
+                self.add(state, *step, |next| next.faults -= 1, &mut steps);
+            }
+        }
+        if state.wishes > 0 {
+            for step in WISHES {
+                self.add(state, step, |next| next.wishes -= 1, &mut steps);
+            }
+        }
+        steps
+    }
+
+    fn check(&mut self, packed: &Packed) -> Result<(), String> {
+        let state = self.unpack(packed);
+        self.is_safe(&state)?;
+        self.ends_well(state)
+    }
+}
+
+impl World {
+    pub(super) fn new(rules: Rules, bounds: Bounds) -> Self {
+        Self {
+            shelf: Shelf::default(),
+            rules,
+            bounds,
+            only: None,
+            well: HashSet::new(),
+            agents: Table::default(),
+            controllers: Table::default(),
+            virts: Table::default(),
+        }
+    }
+
+    /// That looks at this promise alone.
+    pub(super) fn for_only(mut self, promise: &'static str) -> Self {
+        self.only = Some(promise);
+        self
+    }
+
+    fn add(
+        &mut self,
+        state: &State,
+        step: Step,
+        costs: impl Fn(&mut State),
+        steps: &mut Steps<Self>,
+    ) {
+        let Some(next) = self.take(state, step) else { return };
+        let next = next.map(|mut next| {
+            costs(&mut next);
+            next
+        });
+        if !next.as_ref().is_ok_and(|next| next == state) {
+            steps.push((step, next.map(|next| self.pack(&next))));
+        }
+    }
+
+    fn pack(&mut self, state: &State) -> Packed {
+        let id = |id: Option<Id>| id.map_or(0, |id| id + 1);
+        let node = |node: Option<usize>| node.map_or(0, |node| node + 1);
+        let port = node(state.port.0) * 3 + node(state.port.1);
+        let bits = [state.files[0], state.files[1], state.deleted, state.asked_again];
+        let bits = bits.iter().fold(0, |bits, one| bits * 2 + u16::from(*one));
+        let stray = state.stray.map_or([0, 0], |write| {
+            [write.patch + 1, u16::try_from(node(write.of)).expect("it is small")]
+        });
+        let mut one =
+            |at: usize| state.controllers.get(at).map_or(0, |one| self.controllers.number(one));
+        let controllers = [one(0), one(1)];
+        Packed([
+            id(state.instance),
+            id(state.migrations[0]),
+            id(state.migrations[1]),
+            u16::try_from(port).expect("it is small"),
+            controllers[0],
+            controllers[1],
+            self.agents.number(&state.agents[0]),
+            self.agents.number(&state.agents[1]),
+            self.virts.number(&Rc::new(state.virt)),
+            bits,
+            stray[0],
+            stray[1],
+            u16::from(state.faults) * 256 + u16::from(state.wishes),
+        ])
+    }
+
+    fn unpack(&self, packed: &Packed) -> State {
+        let all = packed.0;
+        let id = |at: usize| all[at].checked_sub(1);
+        let node = |number: u16| usize::from(number).checked_sub(1);
+        let bit = |at: u16| all[9] & (8 >> at) != 0;
+        let controllers = all[4..4 + self.bounds.controllers].iter();
+        State {
+            instance: id(0),
+            migrations: [id(1), id(2)],
+            port: (node(all[3] / 3), node(all[3] % 3)),
+            controllers: controllers.map(|one| self.controllers.get(*one)).collect(),
+            agents: [6, 7].map(|at: usize| self.agents.get(all[at])),
+            virt: *self.virts.get(all[8]),
+            files: [bit(0), bit(1)],
+            stray: id(10).map(|patch| Write { of: node(all[11]), patch }),
+            faults: u8::try_from(all[12] / 256).expect("as packed"),
+            wishes: u8::try_from(all[12] % 256).expect("as packed"),
+            deleted: bit(2),
+            asked_again: bit(3),
+        }
+    }
+
+    /// That a promise is broken, if it is one that is looked at.
+    fn broken(&self, promise: &'static str, how: &str) -> Result<(), String> {
+        let looked_at = self.only.is_none_or(|only| only == promise);
+        if looked_at { Err(format!("{promise}: {how}")) } else { Ok(()) }
+    }
+
+    // === what may happen ===
+
+    /// What this step leads to; nothing if it cannot be taken.
+    fn take(&mut self, state: &State, step: Step) -> Option<Next> {
+        if !state.may(step) {
+            return None;
+        }
+        let mut next = state.clone();
+        let taken = match step {
+            Step::LibvirtdIsBack(node) => {
+                let down = !next.virt.up[node];
+                down.then(|| next.virt.is_back(node))
+            }
+            Step::AgentIsBack(node) => {
+                let down = !next.agents[node].up;
+                down.then(|| next.agents[node] = Rc::new(Agent { up: true, ..Agent::default() }))
+            }
+            Step::Libvirt(what) => {
+                let ended = next.virt.take(what, next.files)?;
+                let from = state.virt.job.map(|job| job.from);
+                from.into_iter().for_each(|from| next.call_ends(from, ended));
+                Some(())
+            }
+            Step::PowersOff(node) => next.virt.power_off(node).then_some(()),
+            Step::StrayArrives => {
+                let write = next.stray.take()?;
+                let _ = self.write(&mut next, write);
+                Some(())
+            }
+            Step::ControllerSees(one) => {
+                let instance = next.instance;
+                next.idle(one).map(|controller| controller.instance = instance)
+            }
+            Step::ControllerSeesMigrations(one) => {
+                let migrations = next.migrations;
+                next.idle(one).map(|controller| controller.migrations = migrations)
+            }
+            Step::Decides(one) => self.decides(&mut next, one, false),
+            Step::HasWaited(one) => self.decides(&mut next, one, true),
+            Step::ControllerWrites(one) => self.controller_writes(&mut next, one),
+            Step::Acts(node) => match self.acts(&mut next, node)? {
+                Ok(()) => Some(()),
+                Err(promise) => return Some(Err(promise)),
+            },
+            Step::Reports(node) => self.reports(&mut next, node),
+            Step::SaysOfSending(node) => self.says_of_sending(&mut next, node),
+            Step::Sends(node) => sends(&mut next, node),
+            Step::CallsOff(node) => calls_off(&mut next, node),
+            Step::Looks(node) => looks(&mut next, node),
+            Step::Sees(node) => self.sees(&mut next, node),
+            Step::Lists(node) => self.lists(&mut next, node),
+            Step::Sweeps(node) => self.sweeps(&mut next, node),
+            Step::Ticks(node) => {
+                let driver = next.free(node)?;
+                std::mem::take(&mut driver.timer).then(|| driver.happens(Event::Tick))
+            }
+            Step::AgentDies(node) => {
+                next.agents[node].up.then(|| next.agents[node] = Rc::default())
+            }
+            Step::AgentDiesAndItsWriteArrives(node) => {
+                next.stray = Some(self.in_flight(&next, node).filter(|_| next.stray.is_none())?);
+                next.agents[node] = Rc::default();
+                Some(())
+            }
+            Step::LibvirtdDies(node) => next.virt.up[node].then(|| {
+                let ended = next.virt.dies(node);
+                next.call_ends(node, ended);
+            }),
+            Step::ControllerDies(one) => {
+                let controller = Rc::make_mut(next.controllers.get_mut(one)?);
+                (!controller.writes.is_empty()).then(|| controller.writes.clear())
+            }
+            Step::ControllerDiesAndItsWriteArrives(one) => {
+                let controller = next.idle(one).filter(|_| state.stray.is_none())?;
+                let (instance, migrations) = (controller.instance, controller.migrations);
+                let round = self.shelf.round(instance, migrations, false);
+                if round.ask && instance != state.instance {
+                    return None;
+                }
+                next.stray = round.writes.first().copied();
+                next.stray.map(drop)
+            }
+            Step::ConnectionBreaks => next.virt.is_cut().then_some(()),
+            Step::ActionFails(node) => next.driver(node).and_then(|driver| {
+                let can = matches!(
+                    driver.doing,
+                    Some(Action::Receive | Action::Attach | Action::Clean | Action::Destroy)
+                );
+                can.then(|| driver.done(Event::Failed(trouble())))
+            }),
+            Step::WritesTwice(node) => {
+                next.stray = Some(self.in_flight(&next, node).filter(|_| next.stray.is_none())?);
+                Some(())
+            }
+            Step::UserCallsOff(which) => next.migrations[which].and_then(|id| {
+                let is_asked = self.shelf.migration(id).metadata.deletion_timestamp.is_none();
+                is_asked.then(|| next.migrations[which] = self.shelf.deleted_migration(id))
+            }),
+            Step::UserDeletes => next.instance.filter(|_| !next.deleted).map(|id| {
+                next.instance = self.shelf.deleted_instance(id);
+                next.deleted = true;
+            }),
+            Step::UserAsksAgain => {
+                let can = self.bounds.again && !next.asked_again && next.instance.is_some();
+                can.then(|| {
+                    next.asked_again = true;
+                    next.migrations[1] = Some(self.shelf.new_migration(2));
+                })
+            }
+        };
+        taken?;
+        next.tidy();
+        Some(Ok(next))
+    }
+
+    /// A write arrives.
+    fn write(&mut self, state: &mut State, write: Write) -> Result<Option<Id>, Refusal> {
+        let place = match write.of {
+            Some(of) => &mut state.migrations[of],
+            None => &mut state.instance,
+        };
+        let after = self.shelf.apply(write, *place, self.rules.precondition)?;
+        *place = after;
+        Ok(after)
+    }
+
+    fn decides(&mut self, state: &mut State, one: usize, late: bool) -> Option<()> {
+        let controller = state.idle(one)?;
+        let (instance, migrations) = (controller.instance, controller.migrations);
+        let round = self.shelf.round(instance, migrations, late);
+        if late && *round.writes == *self.shelf.round(instance, migrations, false).writes {
+            return None;
+        }
+        if instance.is_some() {
+            state.port = round.chassis;
+        }
+        let current = state.instance;
+        let controller = state.idle(one)?;
+        if round.ask && current != instance {
+            controller.instance = current;
+            return Some(());
+        }
+        controller.writes.clone_from(&round.writes);
+        // One that dies before has as well not decided.
+        self.controller_writes(state, one);
+        Some(())
+    }
+
+    fn controller_writes(&mut self, state: &mut State, one: usize) -> Option<()> {
+        let controller = Rc::make_mut(state.controllers.get_mut(one)?);
+        let write = (!controller.writes.is_empty()).then(|| controller.writes.remove(0))?;
+        let written = self.write(state, write);
+        let controller = Rc::make_mut(&mut state.controllers[one]);
+        match (written, write.of) {
+            (Ok(after), Some(of)) => controller.migrations[of] = after,
+            (Ok(after), None) => controller.instance = after,
+            (Err(_), _) => {}
+        }
+        Some(())
+    }
+
+    /// The write that an agent is about to make.
+    fn in_flight(&mut self, state: &State, node: usize) -> Option<Write> {
+        let driver = state.agents[node].driver.as_ref()?;
+        let (report, base) = driver.report.clone().filter(|_| !driver.is_busy())?;
+        let patch = self.shelf.report(base?, node, &report)?;
+        Some(Write { of: None, patch })
+    }
+
+    /// What `publish` does, a write at a time.
+    fn reports(&mut self, state: &mut State, node: usize) -> Option<()> {
+        let driver = state.free(node)?;
+        let (report, base) = driver.report.clone()?;
+        let patch = base.and_then(|base| Some((base, self.shelf.report(base, node, &report)?)));
+        let mut goes_on = None;
+        if let Some((base, patch)) = patch {
+            let told_first = matches!(report, agent::vm::Report::Ended(_))
+                && publish::is_told_first(self.shelf.instance(base));
+            goes_on = match self.write(state, Write { of: None, patch }) {
+                Ok(now) if told_first => now,
+                Ok(_) | Err(Refusal::NoObject) => None,
+                Err(Refusal::Conflict) => state.instance,
+            };
+        }
+        let driver = state.free(node)?;
+        let during = driver.during.as_deref();
+        let is_meant =
+            |id: &Id| publish::is_still_meant(self.shelf.instance(*id), NODES[node], during);
+        if goes_on.is_some_and(|id| is_meant(&id) || !self.rules.meant) {
+            driver.report = Some((report, goes_on));
+        } else {
+            driver.report = None;
+            driver.during = None;
+            driver.happens(Event::Reported);
+        }
+        Some(())
+    }
+
+    /// The writes of the task that sends the guest.
+    fn says_of_sending(&mut self, state: &mut State, node: usize) -> Option<()> {
+        let sending = &state.driver(node)?.sending;
+        let (base, word) = match sending.task {
+            Task::Begins(base) => (base, Word::Begun),
+            Task::Fails(base) => (base, Word::Failed),
+            Task::Asks(base) => (base, Word::Undecided),
+            _ => return None,
+        };
+        let begun = sending.begun.clone();
+        let again = |base| match word {
+            Word::Begun => Task::Begins(base),
+            Word::Failed => Task::Fails(base),
+            Word::Undecided => Task::Asks(base),
+        };
+        let task = match self.shelf.sent(base, node, begun.as_deref(), word, self.rules.ready) {
+            None => Task::None,
+            Some(patch) => match self.write(state, Write { of: None, patch }) {
+                // It may have written that it was called off.
+                Ok(now) if word == Word::Begun => {
+                    let moves = now.is_some_and(|id| self.shelf.instance(id).migration().is_some());
+                    if moves { Task::Calls } else { Task::Looks }
+                }
+                Ok(_) | Err(Refusal::NoObject) => Task::None,
+                Err(Refusal::Conflict) => state.instance.map_or(Task::None, again),
+            },
+        };
+        state.driver(node)?.sending.task = task;
+        Some(())
+    }
+
+    /// What an action comes to.
+    fn acts(&mut self, state: &mut State, node: usize) -> Option<Result<(), String>> {
+        let action = state.driver(node)?.doing.clone()?;
+        let outcome = self.outcome(state, node, &action);
+        Some(outcome.map(|outcome| {
+            if let Some(driver) = state.driver(node) {
+                driver.done(outcome);
+            }
+            state.lets_go(node);
+        }))
+    }
+
+    fn outcome(
+        &mut self,
+        state: &mut State,
+        node: usize,
+        action: &Action,
+    ) -> Result<Event, String> {
+        let verbs =
+            matches!(action, Action::Resume | Action::Press | Action::Destroy | Action::Undefine);
+        if verbs && !state.virt.up[node] {
+            return Ok(Event::Lost);
+        }
+        Ok(match action {
+            Action::Serve | Action::Attach => Event::Done,
+            Action::Resume => {
+                state.virt.resume(node);
+                Event::Done
+            }
+            Action::Press => {
+                state.virt.pressed[node] = state.virt.is_active(node);
+                Event::Done
+            }
+            Action::Destroy => {
+                let ended = state.virt.destroy(node);
+                state.call_ends(node, ended);
+                Event::Done
+            }
+            Action::Undefine if state.virt.is_active(node) => Event::Failed(trouble()),
+            Action::Undefine => {
+                state.virt.defined[node] = false;
+                Event::Done
+            }
+            Action::Clean => {
+                if state.virt.is_active(node) {
+                    self.broken(UNDER_IT, &format!("cleaned at {}", NODES[node]))?;
+                }
+                state.files[node] = false;
+                Event::Done
+            }
+            Action::Receive => {
+                let known = state.agents[node].driver.as_ref().and_then(|one| one.instance);
+                let ready = known.is_some_and(|id| {
+                    let state = self.shelf.instance(id).migration();
+                    state.is_some_and(|state| state.target_node_address.is_some())
+                });
+                let driver = state.agents[node].driver.as_ref();
+                let foreign = state.files[node] && !driver.is_some_and(|driver| driver.is_ours);
+                if !ready
+                    && foreign
+                    && let Some(patch) = known.and_then(|id| self.shelf.anew(id))
+                    && self.write(state, Write { of: None, patch }).is_err()
+                {
+                    return Ok(Event::Failed(trouble()));
+                }
+                if let Some(driver) = state.driver(node) {
+                    driver.is_ours |= !ready;
+                }
+                if !ready && state.virt.is_active(node) {
+                    self.broken(UNDER_IT, &format!("made anew at {}", NODES[node]))?;
+                }
+                state.files[node] = true;
+                // Until OVN has installed the port here.
+                let is_bound = state.port.0 == Some(node) || state.port.1 == Some(node);
+                if is_bound { Event::Done } else { Event::Failed(trouble()) }
+            }
+            Action::Prepare | Action::Define | Action::Start => {
+                self.broken(STARTED, &format!("at {}: {action:?}", NODES[node]))?;
+                Event::Done
+            }
+            Action::Report(_) | Action::Wake(_) => Event::Done,
+        })
+    }
+
+    /// Whether the watches of a node bring the object.
+    fn is_watched(&self, id: Id, node: usize) -> bool {
+        let labels = self.shelf.instance(id).labels();
+        [NODE_NAME_LABEL, MIGRATION_TARGET_LABEL]
+            .iter()
+            .any(|label| labels.get(*label).is_some_and(|one| one == NODES[node]))
+    }
+
+    /// The object by a watch, or as the API says when asked.
+    fn sees(&mut self, state: &mut State, node: usize) -> Option<()> {
+        let current = state.instance;
+        if let Some(id) = current
+            && !self.is_watched(id, node)
+        {
+            let is_off = !state.virt.is_active(node);
+            if !has_parted(self.shelf.instance(id), NODES[node]) && !is_off {
+                return None;
+            }
+        }
+        let driver = state.free(node)?;
+        let knows =
+            driver.instance == current || (current.is_none() && driver.known.wish == Wish::Gone);
+        if knows {
+            return None;
+        }
+        driver.look(current, None, node, &self.shelf, self.rules);
+        state.lets_go(node);
+        Some(())
+    }
+
+    /// A list of domains, and a round of the fleet.
+    fn lists(&mut self, state: &mut State, node: usize) -> Option<()> {
+        if !state.virt.up[node] || !state.agents[node].up {
+            return None;
+        }
+        let seen = state.virt.seen(node);
+        if state.agents[node].driver.is_none() {
+            let watched = state.instance.filter(|id| self.is_watched(*id, node));
+            state.agent(node).ended &= watched.is_some();
+            let spawned = match (state.instance, watched) {
+                (Some(id), Some(_)) => {
+                    let instance = self.shelf.instance(id);
+                    let comes = wish_of(Some(instance), NODES[node]).comes();
+                    !state.agents[node].ended || comes || seen.is_some()
+                }
+                (Some(id), None) => {
+                    let parted = has_parted(self.shelf.instance(id), NODES[node]);
+                    seen.is_some() && (parted || !state.virt.is_active(node))
+                }
+                (None, _) => seen.is_some(),
+            };
+            if !spawned {
+                return Some(());
+            }
+            let driver = Driver::new(state.instance, node, &self.shelf);
+            *state.agent(node) = Agent { up: true, driver: Some(Box::new(driver)), ended: false };
+        }
+        let driver = state.free(node)?;
+        let known = driver.instance.filter(|_| driver.known.wish != Wish::Gone);
+        driver.look(known, Some(seen), node, &self.shelf, self.rules);
+        state.lets_go(node);
+        Some(())
+    }
+
+    /// What belongs to nobody is removed.
+    fn sweeps(&mut self, state: &mut State, node: usize) -> Option<()> {
+        let agent = &state.agents[node];
+        let is_known = state.instance.is_some_and(|id| self.is_watched(id, node));
+        let lives = is_known || agent.driver.is_some() || state.virt.is_there(node);
+        (agent.up && state.virt.up[node] && !lives).then(|| state.files[node] = false)
+    }
+
+    // === what is promised ===
+
+    fn is_safe(&self, state: &State) -> Result<(), String> {
+        let runs: Vec<usize> = (0..2).filter(|node| state.virt.doms[*node] == Dom::Runs).collect();
+        let held = state.virt.doms.contains(&Dom::Held);
+        if runs.len() > 1 && !state.virt.doubt {
+            self.broken(TWO_COPIES, "on both nodes")?;
+        }
+        if runs.is_empty() && !held && !state.deleted {
+            self.broken(LOST, &format!("{:?}", state.virt.doms))?;
+        }
+        let bound = |node: usize| state.port.0 == Some(node) || state.port.1 == Some(node);
+        if state.instance.is_some()
+            && !state.virt.doubt
+            && !state.deleted
+            && self.bounds.controllers == 1
+            && let Some(node) = runs.iter().find(|node| !bound(**node))
+        {
+            self.broken(UNBOUND, &format!("on {}, bound to {:?}", NODES[*node], state.port))?;
+        }
+        let ended = state.instance.is_some_and(|id| self.shelf.instance(id).phase().is_final());
+        if ended && !state.deleted {
+            self.broken(UNTRUE, "the instance has ended")?;
+        }
+        Ok(())
+    }
+
+    /// What the world comes to if nothing more fails, and the states on the way.
+    fn at_rest(&mut self, state: State) -> Result<(State, Vec<Packed>, Vec<Step>), String> {
+        let mut state = state;
+        let mut passed = vec![self.pack(&state)];
+        let mut way = Vec::new();
+        let mut met: HashSet<Packed> = passed.iter().copied().collect();
+        'next: for _ in 0..2000 {
+            if passed.last().is_some_and(|last| self.well.contains(last)) {
+                return Ok((state, passed, way));
+            }
+            for step in GENTLE.iter().chain(&TIMES) {
+                let Some(next) = self.take(&state, *step) else { continue };
+                let next = next.map_err(|why| format!("{why}, by {way:?} and {step:?}"))?;
+                let print = self.pack(&next);
+                if met.insert(print) {
+                    passed.push(print);
+                    way.push(*step);
+                    state = next;
+                    continue 'next;
+                }
+            }
+            return Ok((state, passed, way));
+        }
+        self.broken(ENDLESS, &format!("{state:?}"))?;
+        Ok((state, passed, way))
+    }
+
+    /// If nothing more fails, the guest is in one place and everything says so.
+    fn ends_well(&mut self, state: State) -> Result<(), String> {
+        let (end, passed, way) = self.at_rest(state)?;
+        if !passed.last().is_some_and(|last| self.well.contains(last)) {
+            let well = self.is_safe(&end).and_then(|()| self.is_well(&end));
+            well.map_err(|why| format!("in the end, {why}, by {way:?}\n{}", self.told(&end)))?;
+        }
+        self.well.extend(passed);
+        Ok(())
+    }
+
+    fn is_well(&self, end: &State) -> Result<(), String> {
+        let open = end.migrations.iter().flatten().find(|id| {
+            !matches!(self.shelf.phase(**id), MigrationPhase::Succeeded | MigrationPhase::Failed)
+                || self.shelf.is_held(**id)
+        });
+        if let Some(id) = open {
+            self.broken(ENDLESS, &format!("a migration is {:?}", self.shelf.phase(*id)))?;
+        }
+        let node = end.instance.and_then(|id| self.shelf.place(id));
+        for other in (0..2).filter(|other| Some(*other) != node) {
+            if end.virt.is_there(other) || end.files[other] {
+                self.broken(LEFT_OVER, NODES[other])?;
+            }
+        }
+        let Some(id) = end.instance else { return Ok(()) };
+        let instance = self.shelf.instance(id);
+        if end.deleted {
+            return self.broken(ENDLESS, "it was deleted and is there");
+        }
+        let said = instance.status.as_ref().and_then(|status| status.node_name.as_deref());
+        let runs = node.is_some_and(|node| end.virt.doms[node] == Dom::Runs);
+        if !runs || instance.phase() != InstancePhase::Running || number(said) != node {
+            self.broken(UNTRUE, &format!("{:?} on {said:?}", instance.phase()))?;
+        }
+        if instance.migration().is_some() || instance.labels().contains_key(MIGRATION_TARGET_LABEL)
+        {
+            self.broken(UNTRUE, "it moves")?;
+        }
+        if end.port != (node, None) {
+            self.broken(UNBOUND, &format!("{:?}", end.port))?;
+        }
+        self.is_where_they_say(end, node)
+    }
+
+    /// The guest is where the migrations that are over have brought it.
+    fn is_where_they_say(&self, end: &State, node: Option<usize>) -> Result<(), String> {
+        let mut place = Some(0);
+        for id in end.migrations {
+            let Some(id) = id else {
+                place = None;
+                continue;
+            };
+            let status = self.shelf.migration(id).status.as_ref();
+            let state = status.and_then(|status| status.migration_state.as_ref());
+            if self.shelf.phase(id) == MigrationPhase::Succeeded {
+                place = number(state.and_then(|state| state.target_node.as_deref()));
+            }
+        }
+        if end.asked_again && place.is_some() && place != node
+            || !end.asked_again && end.migrations[0].is_some() && self.said_place(end) != node
+        {
+            self.broken(UNTRUE, "the guest is not where its migrations say")?;
+        }
+        Ok(())
+    }
+
+    /// Where the first migration has left the guest.
+    fn said_place(&self, end: &State) -> Option<usize> {
+        let id = end.migrations[0]?;
+        Some(usize::from(self.shelf.phase(id) == MigrationPhase::Succeeded))
+    }
+
+    fn told(&self, state: &State) -> String {
+        let instance = state.instance.map(|id| self.shelf.instance(id));
+        let status = instance.and_then(|one| one.status.as_ref());
+        let moves = status.and_then(|status| status.migration_state.as_ref());
+        let moves = moves.map(|one| {
+            let (from, to) = (one.source_node.as_deref(), one.target_node.as_deref());
+            format!(
+                "{:?} {from:?} to {to:?}, ready {}, begun {}, completed {}, failed {:?}, abort {}",
+                one.migration_uid,
+                one.target_node_address.is_some(),
+                one.has_started(),
+                one.completed,
+                one.failure_reason,
+                one.abort_requested
+            )
+        });
+        format!(
+            "{:?}\nlabels {:?}\nphase {:?} on {:?}\n{moves:?}",
+            state,
+            instance.map(|one| one.labels()),
+            instance.map(|one| one.phase()),
+            status.and_then(|status| status.node_name.as_ref()),
+        )
+    }
+}
+
+// === the task that sends the guest ===
+
+fn sends(state: &mut State, node: usize) -> Option<()> {
+    if state.driver(node)?.sending.task != Task::Calls {
+        return None;
+    }
+    let begins = state.virt.call(node);
+    state.driver(node)?.sending.task = if begins { Task::Sends } else { Task::Looks };
+    Some(())
+}
+
+fn calls_off(state: &mut State, node: usize) -> Option<()> {
+    let sending = &state.driver(node)?.sending;
+    if !sending.called_off || !matches!(sending.task, Task::Sends | Task::Follows) {
+        return None;
+    }
+    let ended = state.virt.abort(node)?;
+    state.call_ends(node, ended);
+    Some(())
+}
+
+/// Follows what is being sent, and asks where the guest is when that is over.
+fn looks(state: &mut State, node: usize) -> Option<()> {
+    let task = state.driver(node)?.sending.task.clone();
+    if !state.virt.up[node] {
+        return None;
+    }
+    let task = match task {
+        Task::Follows if !state.virt.is_sending(node) => Task::Looks,
+        Task::Looks => match place(state.virt.seen(node)) {
+            Place::Here => state.instance.map_or(Task::None, Task::Fails),
+            Place::NotHere => Task::None,
+            Place::Undecided => state.instance.map_or(Task::None, Task::Asks),
+        },
+        _ => return None,
+    };
+    state.driver(node)?.sending.task = task;
+    Some(())
+}
+
+impl State {
+    /// Whether a step is worth a try: most are not, in most states.
+    fn may(&self, step: Step) -> bool {
+        let driver = |node: usize| self.agents[node].driver.as_deref();
+        let is_free = |node| driver(node).is_some_and(|driver| !driver.is_busy());
+        let task = |node| driver(node).map_or(&Task::None, |driver| &driver.sending.task);
+        let writes =
+            |one: usize| self.controllers.get(one).is_some_and(|one| !one.writes.is_empty());
+        let is_idle =
+            |one: usize| self.controllers.get(one).is_some_and(|one| one.writes.is_empty());
+        match step {
+            Step::LibvirtdIsBack(node) => !self.virt.up[node],
+            Step::AgentIsBack(node) => !self.agents[node].up,
+            Step::Libvirt(_) => self.virt.job.is_some() || self.virt.doms.contains(&Dom::Comes),
+            Step::PowersOff(node) => self.virt.pressed[node],
+            Step::StrayArrives => self.stray.is_some(),
+            Step::ControllerSees(one) => {
+                self.controllers.len() > 1
+                    && is_idle(one)
+                    && self.controllers[one].instance != self.instance
+            }
+            Step::ControllerSeesMigrations(one) => {
+                self.controllers.len() > 1
+                    && is_idle(one)
+                    && self.controllers[one].migrations != self.migrations
+            }
+            Step::Decides(one)
+            | Step::HasWaited(one)
+            | Step::ControllerDiesAndItsWriteArrives(one) => is_idle(one),
+            Step::ControllerWrites(one) | Step::ControllerDies(one) => writes(one),
+            Step::Acts(node) | Step::ActionFails(node) => {
+                driver(node).is_some_and(|driver| driver.is_busy())
+            }
+            Step::Reports(node)
+            | Step::WritesTwice(node)
+            | Step::AgentDiesAndItsWriteArrives(node) => {
+                is_free(node) && driver(node).is_some_and(|driver| driver.report.is_some())
+            }
+            Step::SaysOfSending(node) => {
+                matches!(task(node), Task::Begins(_) | Task::Fails(_) | Task::Asks(_))
+            }
+            Step::Sends(node) => *task(node) == Task::Calls,
+            Step::CallsOff(node) => matches!(task(node), Task::Sends | Task::Follows),
+            Step::Looks(node) => matches!(task(node), Task::Looks | Task::Follows),
+            Step::Sees(node) => is_free(node),
+            Step::Lists(node) => {
+                self.agents[node].up && (self.agents[node].driver.is_none() || is_free(node))
+            }
+            Step::Sweeps(node) => self.files[node] && self.agents[node].driver.is_none(),
+            Step::Ticks(node) => driver(node).is_some_and(|driver| driver.timer) && is_free(node),
+            Step::AgentDies(node) => self.agents[node].up,
+            Step::LibvirtdDies(node) => self.virt.up[node],
+            Step::ConnectionBreaks => self.virt.job.is_some(),
+            Step::UserCallsOff(which) => self.migrations[which].is_some(),
+            Step::UserDeletes => !self.deleted,
+            Step::UserAsksAgain => !self.asked_again,
+        }
+    }
+
+    fn agent(&mut self, node: usize) -> &mut Agent {
+        Rc::make_mut(&mut self.agents[node])
+    }
+
+    fn driver(&mut self, node: usize) -> Option<&mut Driver> {
+        self.agents[node].driver.as_ref()?;
+        self.agent(node).driver.as_deref_mut()
+    }
+
+    /// The driver, if it does nothing else.
+    fn free(&mut self, node: usize) -> Option<&mut Driver> {
+        self.driver(node).filter(|driver| !driver.is_busy())
+    }
+
+    /// A controller that writes nothing just now.
+    fn idle(&mut self, one: usize) -> Option<&mut Controller> {
+        let idle = self.controllers.get_mut(one).filter(|one| one.writes.is_empty());
+        idle.map(Rc::make_mut)
+    }
+
+    /// A call of `migrate` is answered, if somebody still waits.
+    fn call_ends(&mut self, node: usize, ended: Ended) {
+        let Some(well) = ended else { return };
+        if let Some(driver) = self.driver(node)
+            && driver.sending.task == Task::Sends
+        {
+            driver.sending.task = if well { Task::None } else { Task::Looks };
+        }
+    }
+
+    /// A driver with nothing left to do ends.
+    fn lets_go(&mut self, node: usize) {
+        let driver = self.agents[node].driver.as_ref();
+        if driver.is_some_and(|driver| driver.state == VmState::Ended) {
+            *self.agent(node) = Agent { up: true, driver: None, ended: true };
+        }
+    }
+
+    fn tidy(&mut self) {
+        for node in 0..2 {
+            self.lets_go(node);
+        }
+        self.virt.tidy();
+        if let Some(one) = self.controllers.first_mut() {
+            // What it decides late is a write that arrives late.
+            if one.instance != self.instance || one.migrations != self.migrations {
+                let one = Rc::make_mut(one);
+                (one.instance, one.migrations) = (self.instance, self.migrations);
+            }
+        }
+    }
+}
+
+fn trouble() -> Trouble {
+    Trouble { reason: "Busy", message: "try later".to_owned(), hopeless: false }
+}
