@@ -30,6 +30,7 @@ mod peer_faults;
 mod pools;
 mod port_lifecycle;
 mod port_names;
+mod renewals;
 mod restarts;
 mod schema_rules;
 mod succession;
@@ -292,5 +293,7 @@ fn lab_stories() -> Vec<(&'static str, Story<World>)> {
             the_database_of_a_node_may_die_at_any_time,
             the_api_may_die_at_any_time,
             the_daemons_of_a_node_may_die_under_a_guest;
+        renewals:
+            every_guest_renews_after_its_agent_was_killed_while_no_api_is_there;
     ]
 }

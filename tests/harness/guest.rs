@@ -11,6 +11,17 @@ const COMMAND: Duration = Duration::from_secs(60);
 /// How long the prompt may take to come, counted from the connection.
 const PROMPT: Duration = Duration::from_secs(30);
 
+/// Has udhcpc ask the server of its lease for more time.
+pub const RENEW_V4: &str = "kill -USR1 $(cat /run/udhcpc.eth0.pid)";
+
+/// Has dhclient ask the server of its lease for more time. It takes no such order, so that
+/// another one comes up with its lease, asks whether that is still good on this link
+/// (Confirm), and finds that the time to renew it is over.
+pub const RENEW_V6: &str = "kill -9 $(cat /run/dhclient6.eth0.pid); rm -f /run/dhclient6.eth0.pid; \
+     sed -i 's/ renew [0-9]*;/ renew 1;/' /run/dhclient6.eth0.leases; \
+     dhclient -6 -q -sf /etc/berth/dhcp6 -lf /run/dhclient6.eth0.leases \
+     -pf /run/dhclient6.eth0.pid eth0";
+
 /// An open console. QEMU serves one client at a time, so let go of it soon.
 #[derive(Debug)]
 pub struct Guest(console::Guest);

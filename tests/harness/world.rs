@@ -189,21 +189,28 @@ impl World {
     /// # Errors
     /// When it does not run.
     pub fn kill(&mut self, part: Part) -> anyhow::Result<Killed> {
-        let name = match part {
-            Part::Api if self.cluster.flavour() == Flavour::Real => {
-                self.cluster.kill_api()?;
-                return Ok(Killed::RealApi);
-            }
-            Part::Api => "apiserver".to_owned(),
-            Part::Controller => "controller".to_owned(),
-            Part::Agent(node) => self.lab.layout().node(node).process("agent"),
-            Part::Northbound => "ovsdb-nb".to_owned(),
-            Part::Southbound => "ovsdb-sb".to_owned(),
-            Part::Northd => "northd".to_owned(),
-            Part::Daemon(node, name) => self.lab.layout().node(node).process(name),
-        };
+        if part == Part::Api && self.cluster.flavour() == Flavour::Real {
+            self.cluster.kill_api()?;
+            return Ok(Killed::RealApi);
+        }
+        let name = self.process(part);
         let pid = self.lab.kill(&name)?;
         Ok(Killed::Supervised { name, pid })
+    }
+
+    /// kill -9, and the part stays away until `back` starts it.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub async fn kill_for_long(&mut self, part: Part) -> anyhow::Result<Killed> {
+        match self.kill(part)? {
+            // Nobody else starts that one.
+            Killed::RealApi => Ok(Killed::RealApi),
+            Killed::Supervised { name, .. } | Killed::Held { name } => {
+                self.lab.stop(&name).await?;
+                Ok(Killed::Held { name })
+            }
+        }
     }
 
     /// Waits until a killed part runs again.
@@ -214,6 +221,20 @@ impl World {
         match killed {
             Killed::RealApi => self.cluster.start_api().await,
             Killed::Supervised { name, pid } => self.lab.restarted(&name, pid, BACK).await,
+            Killed::Held { name } => self.lab.start(&name).await,
+        }
+    }
+
+    /// What the lab calls a part.
+    fn process(&self, part: Part) -> String {
+        match part {
+            Part::Api => "apiserver".to_owned(),
+            Part::Controller => "controller".to_owned(),
+            Part::Agent(node) => self.lab.layout().node(node).process("agent"),
+            Part::Northbound => "ovsdb-nb".to_owned(),
+            Part::Southbound => "ovsdb-sb".to_owned(),
+            Part::Northd => "northd".to_owned(),
+            Part::Daemon(node, name) => self.lab.layout().node(node).process(name),
         }
     }
 
@@ -286,6 +307,11 @@ pub enum Killed {
         name: String,
         /// The id it had.
         pid: i32,
+    },
+    /// It is started again by `back`.
+    Held {
+        /// The process.
+        name: String,
     },
     /// The harness starts it again.
     RealApi,
