@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use dhcp::Server;
 use k8s_openapi::jiff::Timestamp;
@@ -21,6 +21,9 @@ use crate::tap::{TapError, Taps};
 
 #[cfg(test)]
 mod tests;
+
+/// How long DHCP may take to find a tap that is there.
+const HEARD_LIMIT: Duration = Duration::from_secs(10);
 
 /// The node's ports; a cheap handle.
 #[derive(Clone, Debug)]
@@ -112,7 +115,8 @@ impl Ports {
     }
 
     /// Makes the taps of a domain that comes from another node, joins them to OVS, and
-    /// waits until OVN has put them in place.
+    /// waits until OVN has put them in place and DHCP hears what comes from them: the
+    /// first that the guest asks here is answered.
     ///
     /// # Errors
     /// See [`TapError`].
@@ -122,10 +126,13 @@ impl Ports {
         ports: &[Port],
         queues: bool,
     ) -> Result<(), TapError> {
-        match &self.wires {
-            Some(wires) => wires.taps.receive(domain, ports, queues).await,
-            None => Ok(()),
+        let Some(wires) = &self.wires else { return Ok(()) };
+        wires.taps.receive(domain, ports, queues).await?;
+        for port in ports {
+            let heard = tokio::time::timeout(HEARD_LIMIT, wires.dhcp.opened(&port.name));
+            heard.await.map_err(|_| TapError::NotHeard(port.name.clone()))?;
         }
+        Ok(())
     }
 
     /// Removes taps of these ports that nobody uses, as far as they are there.

@@ -63,6 +63,9 @@ pub enum TapError {
     /// ovn-controller has not put the port in place.
     #[error("OVN has not put port {0} in place: see whether ovn-controller runs on this node")]
     NotInstalled(String),
+    /// No socket of DHCP is on the tap.
+    #[error("DHCP does not hear port {0}: the agent's log says why")]
+    NotHeard(String),
     /// Earlier removals are still in force in the datapath.
     #[error("ovs-vswitchd does not carry out what its database says: see whether it runs")]
     Behind,

@@ -15,10 +15,11 @@ mod task;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::binding::Binding;
 use crate::limit::Limit;
@@ -67,7 +68,11 @@ pub enum StartError {
 
 /// Memory that handles and task share; locked briefly, never across an await.
 #[derive(Debug, Default)]
-struct Shared(Mutex<State>);
+struct Shared {
+    state: Mutex<State>,
+    /// Told whenever a port has been opened.
+    opened: Notify,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -87,7 +92,7 @@ struct Wanted {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Every change under the lock is a single insertion or removal.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -161,6 +166,20 @@ impl Server {
     #[must_use]
     pub fn port(&self, name: &str) -> Option<PortReport> {
         self.shared.lock().reports.get(name).cloned()
+    }
+
+    /// Returns as soon as whatever the port's guest sends is heard: its interface is there,
+    /// with a socket on it. Waits for ever for a port that nobody sets.
+    pub async fn opened(&self, name: &str) {
+        loop {
+            let mut opened = pin!(self.shared.opened.notified());
+            // From now on none is missed.
+            opened.as_mut().enable();
+            if self.port(name).is_some_and(|report| report.open) {
+                return;
+            }
+            opened.await;
+        }
     }
 
     /// Returns when the server's task has ended, which it does only by a panic

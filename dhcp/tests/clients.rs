@@ -490,7 +490,7 @@ fn a_port_set_before_its_interface_is_served_when_it_comes() {
     let lab = Lab::without_interface(binding());
     assert!(!lab.report().open);
     lab.plug("true");
-    eventually("the port to be open", || lab.report().open);
+    lab.opened();
     assert!(udhcpc(&lab, ""), "{}", lab.state());
 }
 
@@ -510,7 +510,7 @@ fn a_port_removed_and_set_in_one_breath_goes_on_with_a_new_report() {
     assert!(udhcpc(&lab, ""), "{}", lab.state());
     lab.remove();
     lab.set(binding());
-    eventually("the port to be open", || lab.report().open);
+    lab.opened();
     assert_eq!(lab.report().first_ack_v4, None);
     assert!(udhcpc(&lab, ""), "{}", lab.state());
 }

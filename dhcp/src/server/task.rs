@@ -156,7 +156,7 @@ impl Task {
         if segment.socket.is_some() {
             match self.ports.get(&token).is_some_and(|port| port.open) {
                 // Its report may be a new one.
-                true => self.report(token, |report| report.open = true),
+                true => self.report_open(token),
                 false => self.open(token),
             }
         }
@@ -183,7 +183,12 @@ impl Task {
     fn open(&mut self, token: u64) {
         let now = Instant::now();
         self.reschedule(token, |port| port.opened(now));
+        self.report_open(token);
+    }
+
+    fn report_open(&self, token: u64) {
         self.report(token, |report| report.open = true);
+        self.shared.opened.notify_waiters();
     }
 
     /// Brings the sockets of these segments in line with the interfaces that there

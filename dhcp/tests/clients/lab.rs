@@ -159,6 +159,14 @@ impl Lab {
         report
     }
 
+    /// Waits for the server to say that it hears the guest.
+    pub(crate) fn opened(&self) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let opened = async { tokio::time::timeout(PATIENCE, self.server().opened(PORT)).await };
+        runtime.block_on(opened).expect("the port is open");
+        assert!(self.report().open);
+    }
+
     /// The value of a counter, for one value of its label, or the one it has.
     pub(crate) fn counter(&self, name: &str, label: &str) -> f64 {
         let families = self.registry.gather();
