@@ -13,6 +13,7 @@ use tests::{eventually, same};
 
 use crate::attachments;
 use crate::port_lifecycle::{SUBNET_NAME, web_and_db};
+use crate::renewals::Renewals;
 use crate::vm_lifecycle::{another_report, is_where_it_was};
 
 const SOON: Duration = Duration::from_secs(45);
@@ -50,15 +51,18 @@ pub(super) async fn a_guest_moves_there_and_back_and_keeps_its_place_and_its_str
     let boot = guest_says(world, "cat /proc/sys/kernel/random/boot_id").await?;
     let around = Around::seen(world).await?;
     let stream = Stream::begin(world).await?;
-    let mut silences = Vec::new();
+    Renewals::start(world, VM_NAME).await?;
+    let (mut silences, mut unserved) = (Vec::new(), Vec::new());
     for name in ["there", "back"] {
-        let source = world.node_of(VM_NAME).await?;
+        let (source, other) = both_nodes(world).await?;
+        let renewals = Renewals::listen(world, VM_NAME, &source, other).await?;
         let pings = Pings::begin(world, &place).await?;
         ask(world, name, VM_NAME).await?;
         let moved = over(world, name).await?;
         same("its phase", moved["status"]["phase"].as_str(), Some("Succeeded"))
             .with_context(|| moved["status"].to_string())?;
         silences.push(pings.lost(world).await?);
+        unserved.push(renewals.went_on(world).await?);
         let target = world.node_of(VM_NAME).await?;
         ensure!(target.name != source.name, "it is where it was");
 
@@ -72,7 +76,7 @@ pub(super) async fn a_guest_moves_there_and_back_and_keeps_its_place_and_its_str
         world.ping("web", &place.v6).await?;
         nothing_is_left_at(world, &source).await?;
     }
-    println!("pings lost of one every 20 ms: {silences:?}");
+    println!("pings lost of one every 20 ms: {silences:?}; longest without DHCP: {unserved:?}");
     stream.is_whole(world).await?;
     // Booted anew where it has come to, it gets by DHCP what it has had.
     let boots = world.reports(VM_NAME).await?.len();

@@ -1,10 +1,12 @@
-//! Guests that ask for more time of their leases, in both families, while no API is there.
+//! Guests that ask for more time of their leases, in both families: while no API is there,
+//! and while they move.
 
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use berth::lab::NodeLayout;
 use tests::guest::{Guest, RENEW_V4, RENEW_V6};
+use tests::wire::{End, Exchange, Family, Wire};
 use tests::world::{Part, Place, World, port_of};
 use tests::{eventually, same};
 
@@ -115,4 +117,92 @@ async fn lasts_for(guest: &mut Guest, address: &str) -> anyhow::Result<u32> {
     let (_, after) = line.split_once("valid_lft ").with_context(|| line.to_owned())?;
     let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().with_context(|| line.to_owned())
+}
+
+/// A guest that renews each second, and what is answered on its taps while it moves.
+pub(super) struct Renewals {
+    wire: Wire,
+    vm: &'static str,
+    /// The number of its tap at the source.
+    left: usize,
+    target: NodeLayout,
+}
+
+impl Renewals {
+    /// Has the guest begin, which goes on until it boots again.
+    pub(super) async fn start(world: &World, vm: &str) -> anyhow::Result<()> {
+        let mut guest = world.guest(vm).await?;
+        for renew in [RENEW_V4, RENEW_V6] {
+            let each = format!("while sleep 1; do {renew}; done");
+            guest.run(&format!("({{ {each}; }} >/dev/null 2>&1 </dev/null &)")).await?;
+        }
+        Ok(())
+    }
+
+    /// Listens at the source, where it is answered, and at the target.
+    pub(super) async fn listen(
+        world: &World,
+        vm: &'static str,
+        source: &NodeLayout,
+        target: NodeLayout,
+    ) -> anyhow::Result<Self> {
+        let wire = Wire::between(&source.namespace, &target.namespace)?;
+        let left = tap_number(world, vm, source).await?;
+        let renewals = Self { wire, vm, left, target };
+        renewals.go_on_at(End::Source, left).await?;
+        Ok(renewals)
+    }
+
+    /// The guest has moved. Whatever it asked was answered where it was and nowhere else,
+    /// once; at the target from the first on. The longest time without an answer of
+    /// DHCPv4, and that of DHCPv6.
+    pub(super) async fn went_on(self, world: &World) -> anyhow::Result<[Duration; 2]> {
+        let come = tap_number(world, self.vm, &self.target).await?;
+        let there = self.go_on_at(End::Target, come).await?;
+        let before = self.wire.exchanges(End::Source, self.left);
+        for one in before.iter().chain(&there) {
+            let good = if one.family == Family::V4 { "Ack" } else { "Reply" };
+            let is_good = one.answers.iter().all(|(_, name)| name == good);
+            ensure!(!one.asked.is_empty() && is_good && one.answers.len() < 2, "{one:?}");
+        }
+        for family in [Family::V4, Family::V6] {
+            let last = before.iter().rposition(|one| one.family == family);
+            let lost = before.iter().enumerate().filter(|(_, one)| one.family == family);
+            let mut lost = lost.filter(|(at, one)| one.answers.is_empty() && Some(*at) != last);
+            ensure!(lost.next().is_none(), "not answered before it left: {before:?}");
+        }
+        let end = before.iter().flat_map(places).max();
+        let begin = there.iter().flat_map(places).min();
+        ensure!(end < begin, "heard at both nodes: {before:?}, {there:?}");
+        let taps = [(End::Source, self.left), (End::Target, come)];
+        Ok([Family::V4, Family::V6].map(|family| self.wire.silence(family, taps)))
+    }
+
+    /// Waits until nothing that the guest asked through this tap is without an answer, and
+    /// it has renewed more than once in each family.
+    async fn go_on_at(&self, end: End, tap: usize) -> anyhow::Result<Vec<Exchange>> {
+        eventually(&format!("renewals at the {end:?}"), SOON, async || {
+            let all = self.wire.exchanges(end, tap);
+            for (family, asked) in [(Family::V4, "Request"), (Family::V6, "Renew")] {
+                let own = all.iter().filter(|one| one.family == family && one.asked == asked);
+                ensure!(own.count() > 1, "too few of {family:?}: {all:?}");
+            }
+            let open = all.iter().find(|one| one.answers.is_empty());
+            ensure!(open.is_none(), "no answer to {open:?} of {all:?}");
+            Ok(all)
+        })
+        .await
+    }
+}
+
+/// When the request and its answers were heard.
+fn places(one: &Exchange) -> impl Iterator<Item = usize> {
+    std::iter::once(one.place).chain(one.answers.iter().map(|(place, _)| *place))
+}
+
+/// The kernel's number of the tap of a VM.
+async fn tap_number(world: &World, vm: &str, node: &NodeLayout) -> anyhow::Result<usize> {
+    let file = format!("/sys/class/net/{}/ifindex", net::names::tap(&port_of(vm)));
+    let number = world.lab().exec(node.number, &["cat", &file]).await?;
+    number.trim().parse().with_context(|| format!("{number:?} is no number"))
 }

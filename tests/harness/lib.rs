@@ -5,6 +5,7 @@
 //! - `objects`: what users write, as short sentences.
 //! - `eventually`: waiting for conditions, with a limit.
 //! - `world`: the whole system, in a lab of two nodes.
+//! - `wire`: what guests and DHCP servers say to each other.
 //! - `suite`: the runner, which says what was skipped and why.
 
 pub mod cluster;
@@ -17,6 +18,7 @@ pub mod objects;
 pub mod process;
 pub mod scratch;
 pub mod suite;
+pub mod wire;
 pub mod world;
 
 mod waiting;
