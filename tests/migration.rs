@@ -72,7 +72,6 @@ pub(super) async fn a_guest_moves_there_and_back_and_keeps_its_place_and_its_str
         same("the boot of the guest", &now, &boot)?;
         around.is_as_ever(world).await?;
         stream.goes_on(world).await?;
-        lease_is_renewed(world, &target, ("eth0", &port_of(VM_NAME))).await?;
         world.ping("web", &place.v6).await?;
         nothing_is_left_at(world, &source).await?;
     }
