@@ -725,15 +725,17 @@ fn mac_of(ip: &Ip) -> Option<MacAddr> {
 }
 
 /// Why an IP object of nobody reserves nothing.
-const OF_NOBODY: &str =
-    "spec.podName is empty: write the name of the VM that the address is for, and its namespace";
+pub(crate) const OF_NOBODY: &str = "spec.podName or spec.namespace is empty: write the name of the VM \
+                                    that the address is for, and its namespace";
 
-/// The VM that an IP object is of, or the node.
+/// The VM that an IP object is of, or the node. What Kube-OVN has itself (the port between
+/// an underlay and its Vpc) has no namespace, and its object is called as it is.
 pub(crate) fn ip_key(ip: &Ip) -> Option<VmKey> {
     let crds::kubeovn::IpSpec { namespace, pod_name, .. } = &ip.spec;
     if namespace.is_empty() && ip.name_any() == names::node_port(pod_name) {
         return Some(VmKey::of_node(pod_name));
     }
     let key = || VmKey { namespace: namespace.clone(), name: pod_name.clone() };
-    (!pod_name.is_empty()).then(key)
+    let has_place = !namespace.is_empty() || ip.name_any() == *pod_name;
+    (!pod_name.is_empty() && has_place).then(key)
 }

@@ -8,11 +8,11 @@ use net::listed;
 
 use super::taken::{self, Taken};
 use super::{Findings, Index};
-use crate::decide::{has_owner, reservation_flaws};
+use crate::decide::{has_owner, misnamed, reservation_flaws};
 use crate::flaw::Flaw;
 use crate::ledger::VmKey;
 use crate::network::Network;
-use crate::world::ip_key;
+use crate::world::{OF_NOBODY, ip_key};
 use crate::{notices, pools, port_names, vips};
 
 /// Addresses of a field that are looked at: nobody has more than one of each family.
@@ -83,7 +83,12 @@ pub(super) fn reservation(index: &Index, ip: &Ip) -> Findings {
         }
     }
     found.waits.extend(notices::of_ip(ip));
-    let (name, key) = (ip.name_any(), ip_key(ip).unwrap_or(whose));
+    let Some(key) = ip_key(ip) else {
+        found.waits.push(OF_NOBODY.to_owned());
+        return found;
+    };
+    let name = ip.name_any();
+    found.refusal = misnamed(&key, ip);
     if let Some(owner) = port_names::other(index, index.networks(), &key, &name) {
         let why = format!("the name {name:?} is that of {owner}: create the object under another");
         found.refusal = Some(why);

@@ -83,7 +83,9 @@ pub(super) fn mac(
     mac: MacAddr,
     is_it: impl Fn(&str) -> bool,
 ) -> Option<Taken> {
-    if mac::is_routers(index.subnet(&network.name), network, mac) {
+    let mut in_vpc = index.networks().values().filter(|one| one.vpc == network.vpc);
+    let of_router = in_vpc.find(|one| mac::is_routers(index.subnet(&one.name), one, mac));
+    if let Some(network) = of_router {
         return Some(Taken::ForGood(mac::used_by(mac, &mac::gateway_of(network))));
     }
     let in_vpc =

@@ -27,7 +27,11 @@ pub(super) fn refusal(world: &mut World, request: &Request) -> Option<String> {
     let mac = named(world, request).or_else(reserved)?;
     let network = world.ledger.networks().get(&request.subnet)?;
     let vpc = network.vpc.clone();
-    let holder = holder(world, network, mac, &request.port);
+    let routers = || {
+        let mut in_vpc = world.ledger.networks().values().filter(|one| one.vpc == vpc);
+        in_vpc.find(|one| is_router_of(world, one, mac)).map(gateway_of)
+    };
+    let holder = holder(world, network, mac, &request.port).or_else(routers);
     let holder = holder.or_else(|| world.expect_mac(&vpc, mac, &request.port))?;
     Some(used_by(mac, &holder))
 }
@@ -146,7 +150,7 @@ fn derived(claimant: &Claimant, network: &Network, attempt: u32) -> MacAddr {
 
 /// Who has this MAC in the VPC of `network`, other than `port`.
 pub(super) fn holder(world: &World, network: &Network, mac: MacAddr, port: &str) -> Option<String> {
-    if is_routers(world.subnets.get(&network.name).map(|subnet| &**subnet), network, mac) {
+    if is_router_of(world, network, mac) {
         return Some(gateway_of(network));
     }
     let in_vpc = |subnet: &str| {
@@ -157,6 +161,10 @@ pub(super) fn holder(world: &World, network: &Network, mac: MacAddr, port: &str)
     };
     let expected = || world.expected_mac(&network.vpc, mac).filter(|other| *other != port);
     world.others_with_mac(mac, port).find(here).or_else(expected).map(str::to_owned)
+}
+
+fn is_router_of(world: &World, network: &Network, mac: MacAddr) -> bool {
+    is_routers(world.subnets.get(&network.name).map(|subnet| &**subnet), network, mac)
 }
 
 /// Whether the router's port on this subnet has it: by its making, or as the subnet
@@ -266,6 +274,21 @@ mod tests {
             assert!(message.contains("is used by web.default"), "{message}");
             world = super::super::tests::world();
         }
+    }
+
+    #[test]
+    fn the_mac_of_no_router_of_the_vpc_is_a_guests_whichever_subnet_it_is_on() {
+        let mut world = world();
+        let mut other: Subnet = world.subnets.get(&"s".into()).unwrap().as_ref().clone();
+        other.metadata.name = Some("t".to_owned());
+        other.spec.cidr_block = "10.0.9.0/29".to_owned();
+        other.metadata.resource_version = Some("9".to_owned());
+        world.put_subnet(other);
+        decided(&mut world, "web");
+        let router = world.ledger.networks()["t"].router_mac().to_string();
+        put(&mut world, with_mac("web", &router));
+        let message = decided(&mut world, "web").trouble.unwrap().message;
+        assert!(message.contains("used by the gateway of subnet t"), "{message}");
     }
 
     #[test]

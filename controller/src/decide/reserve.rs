@@ -80,7 +80,20 @@ fn wrong(world: &World, key: &VmKey, ip: &Ip) -> Option<String> {
         let owner = port_names::other(world, networks, key, &name)?;
         Some(format!("the name {name:?} is that of {owner}: create the object under another"))
     };
-    told(&flaws(ip, network)).or_else(taken).or_else(other)
+    let misnamed = || misnamed(key, ip);
+    told(&flaws(ip, network)).or_else(taken).or_else(other).or_else(misnamed)
+}
+
+/// That the VM has no port of this object's name, which alone says of which port it is.
+pub(crate) fn misnamed(key: &VmKey, ip: &Ip) -> Option<String> {
+    let (name, first) = (ip.name_any(), names::port(&key.name, &key.namespace, ""));
+    let further = name.strip_prefix(&first).is_some_and(|rest| rest.starts_with('.'));
+    (!key.namespace.is_empty() && name != first && !further).then(|| {
+        format!(
+            "VirtualMachine {key} has no port {name:?}: create the object as {first:?}, \
+             or for a further network as \"{first}.<its provider>\""
+        )
+    })
 }
 
 /// What of the addresses and the MAC that an IP object names cannot be, whoever holds what.

@@ -654,6 +654,31 @@ fn a_reservation_that_cannot_be_read_stays_one() {
 }
 
 #[test]
+fn an_ip_object_of_no_port_reserves_nothing_says_so_and_is_in_nobodys_way() {
+    let spec = |namespace: &str| crds::kubeovn::IpSpec {
+        pod_name: "web".to_owned(),
+        namespace: namespace.to_owned(),
+        subnet: "s".to_owned(),
+        v4_ip_address: "10.0.0.5".to_owned(),
+        ..Default::default()
+    };
+    for (name, namespace, told) in [
+        ("myip", "default", "create the object as \"web.default\""),
+        ("web.default", "", "spec.namespace is empty"),
+    ] {
+        let mut world = world();
+        world.put_ip(Ip::new(name, spec(namespace)));
+        put(&mut world, vm("other", "u0", "Always", Some("10.0.0.5")));
+        put(&mut world, vm("web", "u1", "Always", None));
+        let web = decided(&mut world, "web");
+        assert!(web.create.is_some(), "{name}: {:?}", web.trouble);
+        assert!(world.unreserved[name].contains(told), "{:?}", world.unreserved);
+        let other = decided(&mut world, "other");
+        assert!(other.create.is_some(), "{name}: {:?}", other.trouble);
+    }
+}
+
+#[test]
 fn a_vm_with_two_networks_of_which_one_cannot_be_had_writes_nothing() {
     let mut world = world();
     let spec = SubnetSpec {

@@ -22,6 +22,7 @@ use crate::decide::{Decision, owned_by};
 use crate::ledger::VmKey;
 use crate::machine::{self, Trouble};
 use crate::warning::Warning;
+use crate::world::ip_key;
 use crate::{hold, objects};
 
 impl Rounds {
@@ -65,7 +66,7 @@ impl Rounds {
                 }
                 Err(error) => {
                     warn!(name, %error, "An IP object was not told of");
-                    if self.world.ips.get(&name).is_some_and(|ip| ip.spec.pod_name.is_empty()) {
+                    if self.world.ips.get(&name).is_some_and(|ip| ip_key(ip).is_none()) {
                         self.world.nobodys.insert(name);
                     }
                 }
