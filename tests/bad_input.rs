@@ -54,7 +54,13 @@ fn table() -> Vec<Bad> {
         let own = |text: &str| text.replace("10.1.0", &format!("172.20.{at}"));
         let spec = own(&object["spec"].to_string());
         object["spec"] = serde_json::from_str(&spec).expect("it was JSON before");
-        object["metadata"]["name"] = format!("bad-{at}").into();
+        let name = format!("bad-{at}");
+        // The name of an IP object says of which port of its VM it is.
+        let of_port = object["spec"]["podName"]
+            .as_str()
+            .filter(|pod| kind.resource().kind == "IP" && pod.len() < 64);
+        let name = of_port.map_or(name.clone(), |pod| format!("{pod}.default.{name}"));
+        object["metadata"]["name"] = name.into();
         let words = words.iter().map(|word| own(word)).collect();
         Bad { kind, object, words, same_words }
     })

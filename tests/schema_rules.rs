@@ -498,8 +498,9 @@ pub(super) async fn what_others_rely_on_cannot_be_changed(
         (IP, json!({"subnet": "t"}), None),
     ];
     for (kind, change, refusal) in cases {
-        cluster.create(kind, object(kind, "kept", &first(kind))).await?;
-        let changed = cluster.merge(kind, "kept", json!({"spec": change})).await;
+        let name = if kind.resource().kind == "IP" { "web.default" } else { "kept" };
+        cluster.create(kind, object(kind, name, &first(kind))).await?;
+        let changed = cluster.merge(kind, name, json!({"spec": change})).await;
         match (changed, refusal) {
             (Ok(()), None) => {}
             (Err(error), Some(words)) => {
@@ -509,8 +510,8 @@ pub(super) async fn what_others_rely_on_cannot_be_changed(
             }
             (outcome, _) => anyhow::bail!("{change}: {outcome:?}"),
         }
-        cluster.delete(kind, "kept").await?;
-        cluster.gone(kind, "kept", SOON).await?;
+        cluster.delete(kind, name).await?;
+        cluster.gone(kind, name, SOON).await?;
     }
     Ok(())
 }
