@@ -59,7 +59,7 @@ fn table() -> Vec<Bad> {
         let of_port = object["spec"]["podName"]
             .as_str()
             .filter(|pod| kind.resource().kind == "IP" && pod.len() < 64);
-        let name = of_port.map_or(name.clone(), |pod| format!("{pod}.default.{name}"));
+        let name = of_port.map(|pod| format!("{pod}.default.{name}")).unwrap_or(name);
         object["metadata"]["name"] = name.into();
         let words = words.iter().map(|word| own(word)).collect();
         Bad { kind, object, words, same_words }
