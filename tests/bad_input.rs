@@ -260,6 +260,7 @@ fn addresses() -> Vec<Spec> {
     vec![
         (POOL, pool("10.99.0.5"), &["spec.ips[0]", "10.99.0.5", "10.90.0.0/24"]),
         (POOL, pool("10.90.0.1"), &["spec.ips[0]", "10.90.0.1", "leave it out"]),
+        (POOL, pool("10.90.0.60"), &["spec.ips[0]", "10.90.0.60", "spec.vips", "write others"]),
         (
             POOL,
             pool("10.90.0.9..10.90.0.7"),
@@ -382,6 +383,7 @@ async fn stage(world: &World) -> anyhow::Result<()> {
     let bound = json!({"namespaces": ["mine"]});
     cluster.create(VPC, schema_rules::object(VPC, "bound", &bound)).await?;
     let held = Subnet::named("held").in_vpc("stage").of("10.90.0.0/24");
+    let held = held.with("vips", json!(["10.90.0.60"]));
     cluster.create(SUBNET, held.object()).await?;
     let holder = Vm::named("holder").on("held").with_address("10.90.0.5");
     cluster.create(VM, holder.with_mac("02:00:00:00:90:05").object()).await?;

@@ -267,6 +267,12 @@ fn refusal(
             "subnet {name:?} gives none of it, by its spec.excludeIps: take it out there, or write others"
         ));
     }
+    let shared: Vec<AddrRange> = network.vips.iter().copied().map(AddrRange::from).collect();
+    if has_all(&spans(&shared), range) {
+        return Some(format!(
+            "subnet {name:?} gives all of it to nobody, by its spec.vips: take it out there, or write others"
+        ));
+    }
     let (_, (first, other)) = taken.range(range.first()..).next()?;
     (*first <= range.last()).then(|| {
         format!(
