@@ -275,6 +275,11 @@ fn addresses() -> Vec<Spec> {
             vip("macAddress", json!("01:00:5e:00:00:01")),
             &["spec.macAddress", "01:00:5e:00:00:01", "one station"],
         ),
+        (
+            VIP,
+            vip("macAddress", json!("02:00:00:00:90:05")),
+            &["spec.macAddress", "02:00:00:00:90:05", "holder.default", "choose another"],
+        ),
         (VIP, vip("selector", json!(["web"])), &["spec.selector[0]", "web", "key:value"]),
         (VIP, vip("selector", json!(["app:web"])), &["spec.namespace", "name it"]),
         (

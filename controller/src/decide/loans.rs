@@ -106,7 +106,7 @@ fn of_vip(
     vips::regain(world, name, now);
     let lender = vips::lends(world, &claimant.vm, &claimant.port, &request.subnet, name)
         .map_err(|why| Refused(machine::INVALID_NETWORK, why))?;
-    match (request.mac, vips::mac(world, name)) {
+    match (request.mac, vips::lent_mac(world, name)) {
         (Some(asked), Some(mac)) if asked != mac => {
             let why =
                 format!("has MAC address {mac}, but the template names {asked}: leave that out");

@@ -67,7 +67,7 @@ pub(super) fn at_start(
 /// The MAC that the template names, itself or by the Vip that it names.
 pub(super) fn named(world: &World, request: &Request) -> Option<MacAddr> {
     let lent = || match &request.lender {
-        Some(Lender::Vip(name)) => vips::mac(world, name),
+        Some(Lender::Vip(name)) => vips::lent_mac(world, name),
         Some(Lender::Claim(_)) | None => None,
     };
     request.mac.or_else(lent)
@@ -149,7 +149,7 @@ fn derived(claimant: &Claimant, network: &Network, attempt: u32) -> MacAddr {
 }
 
 /// Who has this MAC in the VPC of `network`, other than `port`.
-pub(super) fn holder(world: &World, network: &Network, mac: MacAddr, port: &str) -> Option<String> {
+pub(crate) fn holder(world: &World, network: &Network, mac: MacAddr, port: &str) -> Option<String> {
     if is_router_of(world, network, mac) {
         return Some(gateway_of(network));
     }

@@ -50,6 +50,35 @@ fn what_a_guest_uses_and_what_an_ip_object_names_is_no_vips_when_blocks_are_lost
     assert_eq!(held.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.4", "fd00::4"]);
 }
 
+#[test]
+fn a_vip_has_no_mac_that_a_guest_a_router_or_another_vip_has() {
+    let mut world = world();
+    put(&mut world, vm("web", "u1", "Always", None));
+    let web = started(&mut world, "web");
+    world.put_ip(crate::objects::ip(&web.ports[0]));
+    let router = world.ledger.networks()["s"].router_mac();
+    let mut other = vip("other", 2, |_| ());
+    let status = VipStatus { mac: "02:00:00:00:00:77".to_owned(), ..VipStatus::default() };
+    other.status = Some(status);
+    show(&mut world, other);
+    for (mac, holder) in [
+        (web.ports[0].mac.to_string(), "web.default"),
+        (router.to_string(), "the gateway of subnet s"),
+        ("02:00:00:00:00:77".to_owned(), "Vip other"),
+    ] {
+        show(&mut world, vip("shared", 1, |spec| spec.mac_address.clone_from(&mac)));
+        let message = settled(&mut world, "shared").trouble.unwrap().message;
+        let wanted = format!("MAC address {mac} is used by {holder}");
+        assert!(message.contains("spec.macAddress") && message.contains(&wanted), "{message}");
+        world.apply(Event::Vip(Seen::gone(&vip("shared", 3, |_| ()))));
+    }
+    show(
+        &mut world,
+        vip("shared", 4, |spec| "02:00:00:00:00:78".clone_into(&mut spec.mac_address)),
+    );
+    assert!(settled(&mut world, "shared").trouble.is_none());
+}
+
 /// Decides for it, and carries out what it gives back.
 fn settled(world: &mut World, name: &str) -> Decision {
     world.take_dirty();
