@@ -31,6 +31,8 @@ mod standalone;
 #[cfg(test)]
 mod tests;
 
+pub use standalone::difference;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;

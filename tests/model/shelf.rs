@@ -10,6 +10,7 @@ use agent::host::Here;
 use agent::sending::order;
 use agent::vm::{Report, place_of, publish};
 use controller::migration::{self, chassis, step};
+use controller::round::difference;
 use controller::world::node_of;
 use crds::kubevirt::{
     MIGRATION_FINALIZER, MigrationPhase, VirtualMachineInstance,
@@ -20,7 +21,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// What a controller has seen: the instance, and its migrations.
 type View = (Option<Id>, [Option<Id>; 2]);
@@ -364,18 +365,4 @@ fn merge(target: &mut Value, patch: &Value) {
             merge(&mut target[key], value);
         }
     }
-}
-
-/// The opposite of [`merge`].
-fn difference(have: &Value, want: &Value) -> Option<Value> {
-    let (Value::Object(have), Value::Object(want)) = (have, want) else {
-        return (have != want).then(|| want.clone());
-    };
-    let gone = have.keys().filter(|key| !want.contains_key(*key));
-    let mut fields: Map<String, Value> = gone.map(|key| (key.clone(), Value::Null)).collect();
-    for (key, want) in want {
-        let said = difference(have.get(key).unwrap_or(&Value::Null), want);
-        fields.extend(said.map(|said| (key.clone(), said)));
-    }
-    (!fields.is_empty()).then_some(Value::Object(fields))
 }

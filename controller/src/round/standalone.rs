@@ -81,7 +81,8 @@ pub(super) fn patch(have: &VirtualMachineInstance, want: &VirtualMachineInstance
 }
 
 /// What a merge (RFC 7396) must say to make `have` into `want`; none if they are equal.
-pub(super) fn difference(have: &Value, want: &Value) -> Option<Value> {
+#[must_use]
+pub fn difference(have: &Value, want: &Value) -> Option<Value> {
     let (Value::Object(have), Value::Object(want)) = (have, want) else {
         return (have != want).then(|| want.clone());
     };

@@ -195,7 +195,6 @@ async fn a_list_from_before_a_move_failed_does_not_say_that_nothing_has_come() {
     for _ in 0..3 {
         n2.fake.fail_next(Verb::List, HypervisorError::Disconnected("restarting".into()));
     }
-    tokio::time::sleep(Duration::from_secs(1)).await;
     let libvirt = crate::hypervisor::Hypervisor::Fake(n2.fake.clone());
     libvirt.define(&n1.fake.xml("default_web").unwrap()).await.unwrap();
     libvirt.start("default_web").await.unwrap();
