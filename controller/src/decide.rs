@@ -147,27 +147,23 @@ pub struct Policy {
     pub keep_vm_ip: bool,
 }
 
-/// Decides for all of `keys`, of which those that run come first. What IP objects name
-/// is theirs before anybody else is given an address, Vips among them.
-pub fn decide_all(
-    world: &mut World,
-    keys: &[VmKey],
-    policy: Policy,
-    now: Timestamp,
-) -> Vec<Decision> {
-    // Who runs keeps what it uses, whoever names it.
-    let running = keys.iter().take_while(|key| world.runs(key)).count();
-    let (running, others) = keys.split_at(running);
-    let mut decisions: Vec<_> = running.iter().map(|key| decide(world, key, policy, now)).collect();
+/// Claims for all of `keys` what they have and the ledger has lost, and what IP objects name
+/// for them, before anybody is given an address: Vips among them. Who runs keeps what it
+/// uses, whoever names it.
+pub fn secure(world: &mut World, keys: &[VmKey], policy: Policy, now: Timestamp) {
+    let (running, others): (Vec<_>, Vec<_>) = keys.iter().partition(|key| world.runs(key));
+    for key in running {
+        reserve_named(world, key, unix(now));
+        given::keep(world, key, unix(now));
+    }
     for key in others {
         reserve_named(world, key, unix(now));
         given::recall(world, key, policy, unix(now));
     }
-    decisions.extend(others.iter().map(|key| decide(world, key, policy, now)));
-    decisions
 }
 
-/// Decides for `key`, noting claims in the world's ledger. They count once the
+/// Decides for `key`, once those of whom something was seen are secure ([`secure`]), noting
+/// claims in the world's ledger. They count once the
 /// ledger is committed; until then nothing of the decision may be carried out.
 pub fn decide(world: &mut World, key: &VmKey, policy: Policy, now: Timestamp) -> Decision {
     if let Some(vip) = key.vip() {

@@ -1,8 +1,8 @@
-//! One round: everything that is dirty, decided together and carried out in the
-//! order that loses nothing.
+//! One round: what is dirty, or a part of it (`round/parts.rs`), decided together and
+//! carried out in the order that loses nothing.
 //!
 //! ```text
-//!  take hold ─► decide ─► commit claims ─► ask ─► OVN, one transaction ─► IP objects ─► commit releases
+//!  take hold ─► secure ─► decide ─► commit claims ─► ask ─► OVN, one transaction ─► IP objects ─► commit releases
 //!                                                                       └► hand over: instances, statuses
 //! ```
 //!
@@ -26,6 +26,7 @@ mod moves;
 mod networks;
 mod northbound;
 mod outdated;
+mod parts;
 mod patience;
 mod standalone;
 #[cfg(test)]
@@ -46,7 +47,7 @@ use tracing::{debug, warn};
 use crds::kubevirt::VirtualMachineInstance;
 use crds::ledger::AddressBlock;
 
-use crate::decide::{Decision, Policy, decide_all, unix};
+use crate::decide::{Decision, Policy, decide, secure, unix};
 use crate::hold;
 use crate::ledger::VmKey;
 use crate::metrics::Metrics;
@@ -54,7 +55,8 @@ use crate::warning::{self, Warning};
 use crate::world::World;
 
 use late::Late;
-use northbound::Refused;
+use northbound::{Extent, Refused};
+use parts::Parts;
 use patience::Patience;
 
 /// API writes in flight at once.
@@ -98,6 +100,11 @@ pub struct Rounds {
     /// The cluster as data.
     pub world: World,
     edge: Edge,
+    parts: Parts,
+    /// Everybody was decided for at least once: it is known who may send from what.
+    surveyed: bool,
+    /// VPCs and subnets are to be looked at.
+    topology: bool,
     /// VMs to look at again, and how often they failed.
     later: HashMap<VmKey, (Instant, u32)>,
     /// VMs that something keeps from their place; a released address may be it.
@@ -123,6 +130,9 @@ impl Rounds {
         Self {
             world,
             edge: Edge { client, ..edge },
+            parts: Parts::default(),
+            surveyed: false,
+            topology: false,
             later: HashMap::new(),
             waiting: BTreeSet::new(),
             resync_at: None,
@@ -152,7 +162,9 @@ impl Rounds {
         if !self.is_ready() {
             return None;
         }
-        self.later.values().map(|(at, _)| *at).chain(self.statuses_due).chain(self.resync_at).min()
+        let part = (!self.parts.is_empty()).then(Instant::now);
+        let later = self.later.values().map(|(at, _)| *at);
+        later.chain(self.statuses_due).chain(self.resync_at).chain(part).min()
     }
 
     /// Carries out one round.
@@ -174,8 +186,9 @@ impl Rounds {
             self.take_hold().await;
         }
         let timer = self.edge.metrics.round_started();
-        let policy = self.edge.policy;
-        let mut decisions = decide_all(&mut self.world, &dirty, policy, now);
+        let mut decisions = self.decide_part(dirty, now);
+        let extent = self.extent(topology);
+        let topology = extent == Extent::All;
         self.take_claims().await;
 
         let _first = (!decisions.is_empty()).then(|| self.late.round_first());
@@ -188,7 +201,7 @@ impl Rounds {
         let unsure = outdated::outdated(&self.edge.client, &self.world, &decisions).await;
         self.drop_lost(&mut decisions, &unsure);
 
-        let mut barred = match self.write_rows(&decisions, topology, &moved).await {
+        let mut barred = match self.write_rows(&decisions, extent, &moved).await {
             Ok(barred) => barred,
             Err(error) => {
                 warn!(
@@ -234,8 +247,36 @@ impl Rounds {
         timer.finished(decisions.len());
     }
 
+    /// Decides for a part of what is to be looked at, `dirty` among it. Nobody of those has
+    /// anything to lose by coming in a later one.
+    fn decide_part(&mut self, dirty: Vec<VmKey>, now: Timestamp) -> Vec<Decision> {
+        let Self { world, parts, edge: Edge { policy, .. }, .. } = self;
+        secure(world, &dirty, *policy, now);
+        for key in dirty {
+            let turn = world.turn(&key);
+            parts.add(key, turn);
+        }
+        let decisions = parts.take().iter().map(|key| decide(world, key, *policy, now)).collect();
+        self.surveyed |= self.parts.is_empty();
+        decisions
+    }
+
+    /// Whose rows this round looks at, once there is `news` of VPCs or subnets. What is
+    /// nobody's is only known once everybody was decided for.
+    fn extent(&mut self, news: bool) -> Extent {
+        self.topology |= news;
+        if self.surveyed && std::mem::take(&mut self.topology) {
+            Extent::All
+        } else if news {
+            Extent::Networks
+        } else {
+            Extent::Guests
+        }
+    }
+
     /// Takes note of which ports may send from addresses that are not theirs; returns
-    /// the addresses of which that has changed. What cannot be read is as it was.
+    /// the addresses of which that has changed. What cannot be read is as it was. Before
+    /// everybody was looked at it is not known of any.
     fn note_carriers(&mut self, decisions: &[Decision]) -> BTreeSet<(String, IpAddr)> {
         let mut moved = BTreeSet::new();
         for decision in decisions {
@@ -243,6 +284,7 @@ impl Rounds {
                 moved.extend(self.world.carriers.note(&decision.vm, &decision.ports));
             }
         }
+        moved.retain(|_| self.surveyed);
         moved
     }
 

@@ -75,8 +75,7 @@ impl std::fmt::Display for Whose {
     }
 }
 
-/// The rows of every VPC, subnet and Vip, those that others are on first; `mac_of` tells
-/// the MAC of a router port that is there. A Vpc that is being deleted is there for its
+/// The rows of every VPC and subnet, those that others are on first; `mac_of` tells the MAC of a router port that is there. A Vpc that is being deleted is there for its
 /// subnets only.
 pub fn topology(world: &World, mac_of: impl Fn(&str) -> Option<MacAddr>) -> Vec<(Whose, Desired)> {
     let networks = world.ledger.networks().values();
@@ -91,7 +90,7 @@ pub fn topology(world: &World, mac_of: impl Fn(&str) -> Option<MacAddr>) -> Vec<
             world.accepted(&network.name).is_none_or(|spec| spec.enable_dhcp != Some(false));
         (Whose::Subnet(network.name.clone()), subnet(network, mac, served))
     });
-    vpcs.chain(subnets).chain(vips::rows(world, None)).collect()
+    vpcs.chain(subnets).collect()
 }
 
 /// The router of a VPC and what its Vpc says of it. Of one that cannot be read

@@ -19,6 +19,7 @@ use crds::kubevirt::{
     VirtualMachineInstanceMigration as Migration,
 };
 use crds::ledger::AddressBlock;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Node};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt};
@@ -30,6 +31,7 @@ use crate::few::Few;
 use crate::flaw::Flaw;
 use crate::ledger::{Ledger, VmKey};
 use crate::lost::{self, Heartbeats};
+use crate::machine;
 use crate::migration;
 use crate::network::NetworkError;
 use crate::port_names::Objects;
@@ -41,6 +43,18 @@ use crate::vips::Carriers;
 use crate::{claims, egress, hold};
 
 use moves::moved_by;
+
+/// In which order it is decided. Nobody comes too late: what somebody has, or is to have, is
+/// claimed before ([`crate::decide::secure`]).
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Turn {
+    /// Those that lend, since VMs that start rely on them.
+    Lends,
+    /// Those that wait for a place.
+    Starts,
+    /// Those that run or rest, and what is left of those that are gone.
+    Other,
+}
 
 /// Something that a watch saw.
 #[derive(Debug)]
@@ -478,14 +492,29 @@ impl World {
         }
         self.ledger.settle();
         let mut dirty: Vec<_> = self.agenda.take().into_iter().collect();
-        // Who runs keeps what it uses; then those that lend, since VMs that start rely on them; then
-        // who was there first is served first.
+        // Of two that start who was there first is served first.
         dirty.sort_by_cached_key(|key| {
             let created = self.machines.get(key).and_then(|vm| vm.creation_timestamp());
             let created = created.or_else(|| self.instances.get(key)?.creation_timestamp());
-            (!self.runs(key), !key.is_lender(), created)
+            (self.turn(key), created)
         });
         (dirty, topology)
+    }
+
+    /// When it is decided for this one, seen beside others.
+    #[must_use]
+    pub fn turn(&self, key: &VmKey) -> Turn {
+        let starts = match (self.machines.get(key), self.instances.get(key)) {
+            // Whenever it may be tried again.
+            (Some(vm), None) => machine::next(vm, None, Timestamp::MAX) == machine::Step::Create,
+            (_, Some(instance)) => node_of(instance).is_none(),
+            (None, None) => false,
+        };
+        match starts {
+            _ if key.is_lender() => Turn::Lends,
+            true => Turn::Starts,
+            false => Turn::Other,
+        }
     }
 
     /// All that there is to look at.

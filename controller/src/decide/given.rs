@@ -23,7 +23,7 @@ use ipam::Seconds;
 use kube::ResourceExt as _;
 use net::{MacAddr, listed, names};
 
-use super::{Decision, Policy, claimant, is_placed, loans, owned_by, owner_uid};
+use super::{Decision, Policy, claimant, is_placed, is_standalone, loans, owned_by, owner_uid};
 use crate::claims;
 use crate::family::Family;
 use crate::hold;
@@ -42,6 +42,21 @@ pub enum Inscription {
     Mended(Box<VirtualMachineInstance>, Trouble),
     /// What keeps it from its place.
     Waits(Trouble),
+}
+
+/// Claims again, for a VM or an instance that runs, what the ledger has lost of its place.
+/// Why it cannot is told by its own decision.
+pub(super) fn keep(world: &mut World, vm: &VmKey, now: Seconds) {
+    let Some(instance) = world.instances.get(vm).cloned() else { return };
+    if world.is_unreadable(vm) || !is_placed(&instance) {
+        return;
+    }
+    let machine = world.machines.get(vm);
+    let of_machine = machine.filter(|vm| machine::owns(vm, &instance)).and_then(|vm| vm.uid());
+    let own = || instance.uid().filter(|_| is_standalone(&instance));
+    if let Some(uid) = of_machine.or_else(own) {
+        let _ = regain(world, vm, &uid, &instance, now);
+    }
 }
 
 /// Claims again what the ledger has lost of the place that `instance` was given in the
@@ -225,9 +240,8 @@ mod tests {
     use serde_json::json;
 
     use super::super::tests::{
-        addresses, committed, decided, gone, key, now, put, started, vm, world,
+        addresses, committed, decide_all, decided, gone, key, now, put, started, vm, world,
     };
-    use super::super::{Policy, decide_all};
     use super::*;
     use crate::objects;
     use crate::shelf::Seen;
@@ -371,6 +385,50 @@ mod tests {
         assert_eq!(addresses(of("web")), addresses(&first));
         let theirs = addresses(of("a-thief"));
         assert!(theirs.iter().all(|one| !addresses(&first).contains(one)), "{theirs:?}");
+    }
+
+    #[test]
+    fn who_runs_and_whose_block_is_lost_has_its_addresses_before_anybody_starts() {
+        let by_hand = || -> VirtualMachineInstance {
+            serde_json::from_value(json!({
+                "metadata": {
+                    "name": "web", "namespace": "default", "uid": "u1", "resourceVersion": "1",
+                },
+                "spec": { "domain": { "devices": {} } },
+            }))
+            .unwrap()
+        };
+        for is_of_a_vm in [true, false] {
+            let (mut world, first) = match is_of_a_vm {
+                true => {
+                    let (world, first) = running();
+                    (world, Some(first))
+                }
+                false => (world(), None),
+            };
+            let first = first.unwrap_or_else(|| {
+                world.put_instance(by_hand());
+                let placed = decided(&mut world, "web");
+                let Some(Inscription::Placed(instance)) = &placed.inscription else {
+                    panic!("{placed:?}");
+                };
+                let mut instance = VirtualMachineInstance::clone(instance);
+                instance.metadata.resource_version = Some("2".to_owned());
+                world.put_instance(instance);
+                committed(&mut world);
+                world.put_ip(objects::ip(&placed.ports[0]));
+                placed
+            });
+            block_is_deleted(&mut world);
+            put(&mut world, vm("a-thief", "u2", "Always", None));
+            let (dirty, _) = world.take_dirty();
+            assert_eq!(dirty.last(), Some(&key("web")), "who starts comes first");
+            let decisions = decide_all(&mut world, &dirty, Policy { keep_vm_ip: true }, now());
+            let of = |name: &str| decisions.iter().find(|one| one.vm.name == name).unwrap();
+            assert_eq!(addresses(of("web")), addresses(&first));
+            let theirs = addresses(of("a-thief"));
+            assert!(theirs.iter().all(|one| !addresses(&first).contains(one)), "{theirs:?}");
+        }
     }
 
     #[test]

@@ -35,6 +35,17 @@ pub(crate) fn vm(name: &str, uid: &str, strategy: &str, address: Option<&str>) -
     .unwrap()
 }
 
+/// Decides for all of these as a round does.
+pub(crate) fn decide_all(
+    world: &mut World,
+    keys: &[VmKey],
+    policy: Policy,
+    now: Timestamp,
+) -> Vec<Decision> {
+    secure(world, keys, policy, now);
+    keys.iter().map(|key| decide(world, key, policy, now)).collect()
+}
+
 /// A world in which every kind has been listed: one subnet, one node.
 pub(crate) fn world() -> World {
     let spec = SubnetSpec {

@@ -3,7 +3,8 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::*;
-use crate::decide::{Decision, Policy, decide_all};
+use crate::decide::tests::decide_all;
+use crate::decide::{Decision, Policy};
 use crate::objects;
 use crate::rows;
 use crate::shelf::Seen;

@@ -27,6 +27,18 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 type Part = apart::Part<Whose>;
 
+/// Whose rows a round looks at, beside those of the guests that it decides for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Extent {
+    /// Nobody's, but the virtual ports of addresses that others may send from now.
+    Guests,
+    /// Those of VPCs and subnets, which ports of guests are on. Who may send from which
+    /// address is not known of all yet.
+    Networks,
+    /// Everybody's, and what is marked as ours and is nobody's goes.
+    All,
+}
+
 /// One whose rows stay as they are, and why.
 type Spared = (Part, String);
 
@@ -65,19 +77,18 @@ impl Refused {
 }
 
 impl Rounds {
-    /// Brings OVN's rows to what the decisions want. Where VPCs or subnets changed
-    /// everything is compared, and what is marked as ours and nobody's goes. Returns the
-    /// guests whose rows are not there, and why.
+    /// Brings OVN's rows to what the decisions want, and as much of all others as is to be
+    /// looked at. Returns the guests whose rows are not there, and why.
     ///
     /// # Errors
     /// When nothing is known of what has happened, or it was nobody's rows.
     pub(super) async fn write_rows(
         &mut self,
         decisions: &[Decision],
-        topology: bool,
+        extent: Extent,
         moved: &BTreeSet<(String, IpAddr)>,
     ) -> Result<Vec<(VmKey, Trouble)>, TransactError> {
-        let (parts, scope) = self.wanted(decisions, topology, moved);
+        let (parts, scope) = self.wanted(decisions, extent, moved);
         let (parts, mut spared) = self.new_ones(parts);
         let joined = |replica: &_| apart::join(replica, &Desired::default(), parts);
         let (wanted, left) = self.edge.ovn.read(joined);
@@ -86,12 +97,12 @@ impl Rounds {
             Ok(()) => {}
             Err(TransactError::Rejected { error, details }) => {
                 warn!(error, details, "OVN did not take the plan; finding out whose rows it is");
-                let (parts, _) = self.wanted(decisions, topology, moved);
+                let (parts, _) = self.wanted(decisions, extent, moved);
                 spared = self.write_apart(parts, &scope, decisions.len()).await?;
             }
             Err(error) => return Err(error),
         }
-        if topology {
+        if extent == Extent::All {
             self.world.set_aside.clear();
             let waits: BTreeSet<&Whose> = spared.iter().map(|(part, _)| &part.whose).collect();
             self.refused.0.retain(|whose, _| waits.contains(whose));
@@ -103,19 +114,26 @@ impl Rounds {
     fn wanted(
         &self,
         decisions: &[Decision],
-        topology: bool,
+        extent: Extent,
         moved: &BTreeSet<(String, IpAddr)>,
     ) -> (Vec<Part>, Scope) {
         let mut scope = Scope::default();
         let mut parts = Vec::with_capacity(decisions.len());
-        if topology {
+        if extent != Extent::Guests {
             self.edge.ovn.read(|replica| {
                 let mac_of = |port: &str| nb::LogicalRouterPort::by_name(replica, port)?.mac;
                 parts.extend(rows::topology(&self.world, mac_of));
-                scope = Scope::from(rows::ownerless(nb::ours(replica), &self.world));
             });
-        } else if !moved.is_empty() {
-            parts.extend(vips::rows(&self.world, Some(moved)));
+        }
+        match extent {
+            Extent::Guests if moved.is_empty() => {}
+            Extent::Guests => parts.extend(vips::rows(&self.world, Some(moved))),
+            Extent::Networks => {}
+            Extent::All => {
+                parts.extend(vips::rows(&self.world, None));
+                let ownerless = |replica: &_| rows::ownerless(nb::ours(replica), &self.world);
+                scope = Scope::from(self.edge.ovn.read(ownerless));
+            }
         }
         let surplus = decisions.iter().flat_map(|decision| &decision.surplus);
         scope = scope.and(Scope::ports(surplus));

@@ -63,3 +63,26 @@ async fn who_goes_is_looked_for_in_its_own_subnet_and_in_no_other_of_a_thousand(
     assert_eq!((asked.len(), first), (1, vec!["s500"]));
     assert_eq!(held(&rounds), [1, 1]);
 }
+
+#[test]
+fn before_everybody_was_looked_at_nothing_is_taken_for_nobodys_and_no_vip_loses_a_port() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _within = runtime.enter();
+    let mut rounds = bed::rounds(takes_blocks());
+    rounds.world = many_subnets();
+    for number in 0..2_500 {
+        put(&mut rounds.world, vm(&format!("web-{number}"), &format!("u{number}"), "Halted", None));
+    }
+    let mut extents = Vec::new();
+    for news in [true, false, false, true] {
+        let (dirty, _) = rounds.world.take_dirty();
+        let count = rounds.decide_part(dirty, Timestamp::now()).len();
+        extents.push((count, rounds.extent(news)));
+    }
+    let whole = Extent::All;
+    assert_eq!(
+        extents,
+        [(2_000, Extent::Networks), (500, whole), (0, Extent::Guests), (0, whole)],
+        "what is nobody's is known once everybody was looked at, and from then on"
+    );
+}

@@ -3,10 +3,10 @@ use crds::kubevirt::VirtualMachine;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::*;
+use crate::decide::Policy;
 use crate::decide::tests::{
-    addresses, committed, decided, gone, now, put, remove, started, vm, world,
+    addresses, committed, decide_all, decided, gone, now, put, remove, started, vm, world,
 };
-use crate::decide::{Policy, decide_all};
 use crate::rows;
 use crate::shelf::Seen;
 use crate::world::Event;
