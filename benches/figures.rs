@@ -11,6 +11,7 @@
 //! (`short.rs`): a case that fails is seen, and not missed when somebody looks for its figure.
 
 pub mod bed;
+pub mod echo;
 pub mod exchange;
 pub mod memory;
 pub mod peer;

@@ -486,6 +486,7 @@ fn places<'a>(
             subnet: request.subnet.clone(),
             node: Some(node.to_owned()),
             target: None,
+            left: None,
             leave: vips::carried(world, vm, &request.provider, &request.subnet),
         };
         Some((request, port, network))
@@ -565,6 +566,7 @@ fn kept_port(
         addresses: spare::used(world, claimant, subnet),
         node: claimant.vm.node().or(placed).map(str::to_owned),
         target: target.map(str::to_owned),
+        left: None,
         leave: vips::carried(world, &claimant.vm, claimant.provider(), subnet),
     })
 }

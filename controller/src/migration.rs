@@ -27,6 +27,7 @@ mod step;
 mod tests;
 
 use crds::kubevirt::{MigrationPhase, VirtualMachineInstance, VirtualMachineInstanceMigration};
+use jiff::{SignedDuration, Timestamp};
 
 pub use limits::Slots;
 pub use step::{Outcome, View, step};
@@ -41,6 +42,23 @@ pub fn chassis(instance: &VirtualMachineInstance) -> (Option<&str>, Option<&str>
     let target = instance.migration().filter(|state| state.source_node.as_deref() == node);
     let target = target.and_then(|state| state.target_node.as_deref());
     (node, target.filter(|target| Some(*target) != node))
+}
+
+/// How long ports stay bound where their guest has come from. By then its tap there is gone,
+/// and the node has given them up by itself, with the new one still beside.
+const LINGERS: SignedDuration = SignedDuration::from_secs(3);
+
+/// The node that the guest of an instance has just left, and until when its ports are
+/// bound there first, as on the way: were they the new node's alone at once, the old one
+/// would give them up before it knows whither frames for them go now, and lose those.
+#[must_use]
+pub fn left(instance: &VirtualMachineInstance, now: Timestamp) -> Option<(&str, Timestamp)> {
+    let state = instance.status.as_ref()?.migration_state.as_deref()?;
+    let end = state.end_timestamp.as_ref().filter(|_| state.completed)?.0;
+    let node = state.source_node.as_deref().filter(|node| Some(*node) != node_of(instance))?;
+    // Of an agent whose clock is ahead the end may be to come.
+    let until = end.checked_add(LINGERS).ok()?.min(now.checked_add(LINGERS).ok()?);
+    (state.target_node.as_deref() == node_of(instance) && now < until).then_some((node, until))
 }
 
 /// The step that a migration is at.

@@ -39,6 +39,8 @@ pub struct Port {
     pub node: Option<String>,
     /// The node that its VM is moving to, if it is.
     pub target: Option<String>,
+    /// The node that its VM has just left, for a moment.
+    pub left: Option<String>,
     /// What it is let do beyond its own addresses.
     pub leave: Leave,
 }
@@ -184,12 +186,12 @@ pub fn port(port: &Port) -> Desired {
         return Desired { ports: [(port.name.clone(), want)].into(), ..Desired::default() };
     }
     let Leave { unguarded, further, hears_unknown, carries: _ } = &port.leave;
-    let chassis: Vec<&String> = port.node.iter().chain(&port.target).collect();
+    let chassis: Vec<&String> = port.node.iter().chain(&port.target).chain(&port.left).collect();
     let mut want =
         PortWant::vm(&port.subnet, &port.vm.namespace, &port.vm.name, port.mac, &port.addresses)
             .on_chassis(&chassis)
             .allowing(further);
-    if port.target.is_some() {
+    if chassis.len() > 1 {
         // OVN copies to both nodes what is for the guest, and lets it out of the second
         // one, once it announces itself there: QEMU does as soon as it has arrived.
         want = want.activated_by("rarp");
@@ -270,6 +272,7 @@ mod tests {
             addresses: vec!["fd00:200::2".parse().unwrap(), "10.200.0.2".parse().unwrap()],
             node: None,
             target: None,
+            left: None,
             leave: Default::default(),
         };
         let rows = super::port(&port).ports;

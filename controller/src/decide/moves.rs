@@ -25,6 +25,13 @@ pub(super) fn judge(world: &mut World, decision: &mut Decision, now: Timestamp) 
     decision.evacuation = evacuation(world, instance.as_deref(), &migrations, now);
     let again_at = decision.evacuation.again_at;
     decision.again_at = decision.again_at.into_iter().chain(again_at).min();
+    let left = instance.as_deref().and_then(|one| migration::left(one, now));
+    if let Some((node, until)) = left {
+        decision.again_at = decision.again_at.into_iter().chain([until]).min();
+        for port in decision.ports.iter_mut().filter(|port| port.node.is_some()) {
+            port.left = Some(node.to_owned());
+        }
+    }
     if migrations.is_empty() && instance.as_ref().is_none_or(|one| one.migration().is_none()) {
         return;
     }

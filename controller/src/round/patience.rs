@@ -193,6 +193,7 @@ mod tests {
                 addresses: vec!["10.0.0.5".parse().unwrap()],
                 node: None,
                 target: None,
+                left: None,
                 leave: Leave::default(),
             }],
             ..Decision::nothing_for(vm(name))

@@ -99,6 +99,11 @@ fn options(decision: &Decision) -> Vec<String> {
         .collect()
 }
 
+/// Of two ports that are this node's alone.
+fn options_of(node: &str) -> Vec<String> {
+    vec![format!("requested-chassis={node}"); 2]
+}
+
 const SHARED: &str = "activation-strategy=rarp requested-chassis=n1,n2";
 
 #[test]
@@ -133,7 +138,12 @@ fn every_port_of_a_guest_that_moves_is_on_both_nodes_and_then_on_its_new_one() {
     assert_eq!(addresses(&moving), addresses(&first));
     arrives(&mut world, "web");
     let moved = settle(&mut world, "web");
-    assert_eq!(options(&moved), ["requested-chassis=n2"; 2]);
+    // Its old node gives it up when its tap there goes.
+    assert_eq!(options(&moved), [SHARED; 2]);
+    let later = moved.again_at.expect("it is looked at again");
+    let policy = Policy { keep_vm_ip: true };
+    let alone = decide(&mut world, &key("web"), policy, later);
+    assert_eq!((options(&alone), alone.again_at), (options_of("n2"), None));
     assert_eq!(addresses(&moved), addresses(&first));
     let macs = |decision: &Decision| decision.ports.iter().map(|one| one.mac).collect::<Vec<_>>();
     assert_eq!(macs(&moved), macs(&first));
