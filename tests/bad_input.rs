@@ -332,6 +332,10 @@ fn machines() -> Vec<(Value, &'static [&'static str])> {
             with("mac_address", "02:00:00:00:90:05"),
             &["02:00:00:00:90:05", "is used by", "choose another"],
         ),
+        (
+            with("mac_address", "02:00:00:00:90:06"),
+            &["02:00:00:00:90:06", "is used by Vip floating", "choose another"],
+        ),
         (with("ip_pool", "10.90.0.5;x y"), &["ip_pool", "x y", "write 10.0.0.5"]),
         (with("ip_pool", "10.0.0.0..10.0.9.9"), &["ip_pool", "10.0.0.0..10.0.9.9", "1024"]),
         (with("ip_pool", "10.99.0.5,10.99.0.6"), &["ip_pool", "10.99.0.5", "10.90.0.0/24"]),
@@ -369,8 +373,8 @@ fn edits() -> Vec<(Kind, &'static str, Value, &'static [&'static str])> {
         (
             VIP,
             "floating",
-            json!({"macAddress": "02:00:00:00:90:06"}),
-            &["spec.macAddress", "02:00:00:00:90:06", "it stays", "make another Vip"],
+            json!({"macAddress": "02:00:00:00:90:07"}),
+            &["spec.macAddress", "02:00:00:00:90:07", "it stays", "make another Vip"],
         ),
         (
             IP,
@@ -392,7 +396,7 @@ async fn stage(world: &World) -> anyhow::Result<()> {
     cluster.create(SUBNET, held.object()).await?;
     let holder = Vm::named("holder").on("held").with_address("10.90.0.5");
     cluster.create(VM, holder.with_mac("02:00:00:00:90:05").object()).await?;
-    let vip = json!({"subnet": "held", "v4ip": "10.90.0.6"});
+    let vip = json!({"subnet": "held", "v4ip": "10.90.0.6", "macAddress": "02:00:00:00:90:06"});
     cluster.create(VIP, schema_rules::object(VIP, "floating", &vip)).await?;
     let pool = json!({"subnet": "held", "ips": ["10.90.0.32/28"]});
     cluster.create(POOL, schema_rules::object(POOL, "named", &pool)).await?;

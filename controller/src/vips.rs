@@ -14,6 +14,7 @@
 
 mod carriers;
 mod lent;
+mod macs;
 mod spec;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +29,9 @@ use ovn::nb::{Desired, PortWant};
 
 pub use carriers::{Carriers, carried, trouble, unfit};
 pub use lent::{borrower, lends, mac as lent_mac};
+pub use macs::{
+    Macs, asks_for as asks_for_mac, called, given as given_mac, holder as holder_of_mac,
+};
 pub use spec::{Asked, VipError, flaws, given_otherwise, own_flaws, understand, without_effect};
 
 use crate::decide::{Decision, mac, unix};
@@ -36,9 +40,7 @@ use crate::hold;
 use crate::ledger::{AddressError, Claimant, VmKey};
 use crate::lenders;
 use crate::machine::{self, Trouble};
-use crate::network::Network;
 use crate::rows::Whose;
-use crate::shelf::Shelf;
 use crate::world::World;
 
 /// What a Vip holds, in its own name or under an earlier uid of it.
@@ -127,7 +129,7 @@ fn claim(world: &mut World, vip: &Vip, now: Seconds) -> Result<(), Refusal> {
     let asked = understand(world, world.ledger.networks(), &world.refused, vip)?;
     if let Some(mac) = asks_for_mac(vip) {
         let network = asked.network;
-        let other = || other_with_mac(&world.vips, world.ledger.networks(), network, vip, mac);
+        let other = || holder_of_mac(world, network, mac, Some(&vip.name_any()));
         if let Some(holder) = mac::holder(world, network, mac, "").or_else(other) {
             let said = Flaw::new("macAddress".to_owned(), mac, mac::used_by(mac, &holder));
             return Err(VipError::from(said.to_string()).into());
@@ -155,32 +157,6 @@ fn claim(world: &mut World, vip: &Vip, now: Seconds) -> Result<(), Refusal> {
         },
         message: error.to_string(),
     })
-}
-
-/// The MAC that a Vip names and has not been given yet.
-#[must_use]
-pub fn asks_for_mac(vip: &Vip) -> Option<MacAddr> {
-    let has = vip.status.as_ref().is_some_and(|status| !status.mac.is_empty());
-    vip.spec.mac_address.trim().parse().ok().filter(|_| !has)
-}
-
-/// The Vip that has this MAC in the same Vpc, if it is another.
-#[must_use]
-pub fn other_with_mac(
-    vips: &Shelf<String, Vip>,
-    networks: &BTreeMap<String, Network>,
-    network: &Network,
-    vip: &Vip,
-    mac: MacAddr,
-) -> Option<String> {
-    let has = |other: &Vip| {
-        let given = other.status.as_ref().and_then(|status| status.mac.parse().ok());
-        let near = networks.get(&other.spec.subnet).is_some_and(|one| one.vpc == network.vpc);
-        given == Some(mac) && near
-    };
-    let own = vip.name_any();
-    let mut others = vips.iter().filter(|(name, other)| **name != own && has(other));
-    others.next().map(|(name, _)| format!("Vip {name}"))
 }
 
 /// What a Vip shows of itself beside its conditions.

@@ -39,7 +39,7 @@ use crate::reserved::Reserved;
 use crate::rows::Whose;
 use crate::shelf::{Change, Seen, Shelf};
 use crate::unended::Unended;
-use crate::vips::Carriers;
+use crate::vips::{Carriers, Macs};
 use crate::{claims, egress, hold};
 
 use moves::moved_by;
@@ -102,6 +102,8 @@ pub struct World {
     pub pools: Shelf<String, IpPool>,
     /// By name.
     pub vips: Shelf<String, Vip>,
+    /// The MACs that they say.
+    pub vip_macs: Macs,
     /// IPAMClaims.
     pub claims: claims::Claims,
     /// By name.
@@ -170,6 +172,7 @@ impl World {
             ips: Shelf::default(),
             pools: Shelf::default(),
             vips: Shelf::default(),
+            vip_macs: Macs::default(),
             claims: claims::Claims::default(),
             namespaces: Shelf::default(),
             machines: Shelf::default(),
@@ -607,7 +610,9 @@ impl World {
         self.topology |= is_news(old.as_deref(), new.as_deref(), |vpc| &vpc.spec);
     }
 
-    fn vip_changed(&mut self, (_, old, new): Change<String, Vip>) {
+    fn vip_changed(&mut self, change: Change<String, Vip>) {
+        self.vip_macs.note(&change);
+        let (_, old, new) = change;
         if !is_news(old.as_deref(), new.as_deref(), |vip| &vip.spec) {
             return;
         }

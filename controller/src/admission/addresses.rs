@@ -8,7 +8,6 @@ use net::listed;
 
 use super::taken::{self, Taken};
 use super::{Findings, Index};
-use crate::decide::mac::used_by;
 use crate::decide::{has_owner, misnamed, reservation_flaws};
 use crate::flaw::Flaw;
 use crate::ledger::VmKey;
@@ -49,8 +48,8 @@ pub(super) fn vip(index: &Index, vip: &Vip) -> Findings {
         })
     });
     let of_mac = vips::asks_for_mac(vip).and_then(|mac| {
-        let other = || vips::other_with_mac(&index.vips, index.networks(), asked.network, vip, mac);
-        let other = || Some(Taken::ForGood(used_by(mac, &other()?)));
+        let own = vip.name_any();
+        let other = || taken::mac_of_vip(index, asked.network, mac, Some(&own));
         let said = |why| told("macAddress", &mac.to_string(), why);
         Some(match taken::mac(index, asked.network, mac, |_| false).or_else(other)? {
             Taken::ForGood(why) => Taken::ForGood(said(why)),

@@ -33,6 +33,7 @@ use crate::port_names::{self, Objects};
 use crate::request::{Known as KnownPorts, Offer};
 use crate::reserved::Reserved;
 use crate::shelf::{Change, Seen, Shelf};
+use crate::vips::Macs;
 use crate::world::{Event, vm_key_of, was_ready};
 
 /// The kinds that the facts are made of, by group and plural.
@@ -169,6 +170,7 @@ type Spans = BTreeMap<IpAddr, (IpAddr, String)>;
 pub(super) struct Index {
     pub(super) vpcs: Shelf<String, Vpc>,
     pub(super) vips: Shelf<String, Vip>,
+    pub(super) vip_macs: Macs,
     pub(super) claims: Shelf<VmKey, IpamClaim>,
     /// The API does not serve them.
     no_claims: bool,
@@ -200,7 +202,10 @@ impl Index {
                     self.choose_namespaces();
                 }
             }
-            Event::Vip(seen) => drop(self.vips.apply(seen.clone(), name_of)),
+            Event::Vip(seen) => {
+                let changes = self.vips.apply(seen.clone(), name_of);
+                changes.iter().for_each(|change| self.vip_macs.note(change));
+            }
             Event::Pool(seen) => {
                 let changes = self.pools.apply(seen.clone(), name_of);
                 let news = |(_, old, new): &Change<String, IpPool>| match (old, new) {

@@ -91,21 +91,24 @@ fn taken_of(index: &Index, asker: Asker<'_>, request: &Request) -> Vec<Taken> {
     let Some(network) = index.networks().get(&request.subnet) else { return Vec::new() };
     let vm = VmKey { namespace: asker.namespace.to_owned(), name: asker.name.to_owned() };
     let mut taken = Vec::new();
-    // What a claim has the port is to have of it.
-    let lender = match &request.lender {
+    // What a claim or Vip has the port is to have of it.
+    let (lender, vip) = match &request.lender {
         Some(Lender::Claim(name)) => {
             let key = VmKey { namespace: vm.namespace.clone(), name: name.clone() };
-            Some(VmKey::of_claim(&key))
+            (Some(VmKey::of_claim(&key)), None)
         }
-        Some(Lender::Vip(_)) | None => None,
+        Some(Lender::Vip(name)) => (None, Some(name.as_str())),
+        None => (None, None),
     };
     for address in &request.addresses {
         let why = |asker| taken::address(index, network, *address, asker);
         let why = why(&vm).filter(|_| lender.as_ref().is_none_or(|lender| why(lender).is_some()));
         taken.extend(why.map(|why| why.at(&request.places.addresses)));
     }
-    let mac =
-        request.mac.and_then(|mac| taken::mac(index, network, mac, |port| is_its(request, port)));
+    let mac = request.mac.and_then(|mac| {
+        let of_port = taken::mac(index, network, mac, |port| is_its(request, port));
+        of_port.or_else(|| taken::mac_of_vip(index, network, mac, vip))
+    });
     taken.extend(mac.map(|why| why.at(&request.places.mac)));
     taken
 }

@@ -15,6 +15,7 @@ use crate::decide::mac;
 use crate::hold;
 use crate::ledger::{self, AddressError, Claimant, VmKey};
 use crate::network::Network;
+use crate::vips;
 
 /// Why something cannot be had.
 #[derive(Debug)]
@@ -98,11 +99,33 @@ pub(super) fn mac(
     }
     match (staying, leaving) {
         (Some(name), _) => Some(Taken::ForGood(mac::used_by(mac, name))),
-        (None, Some(name)) => Some(Taken::ForNow(format!(
-            "MAC address {mac} is still used by {name}, which is being deleted: it is waited for until it is free"
-        ))),
+        (None, Some(name)) => Some(Taken::ForNow(still_used(mac, name))),
         (None, None) => None,
     }
+}
+
+/// Why nobody but who borrows it can have the MAC of a Vip other than `own`.
+pub(super) fn mac_of_vip(
+    index: &Index,
+    network: &Network,
+    mac: MacAddr,
+    own: Option<&str>,
+) -> Option<Taken> {
+    let others = index.vip_macs.others(&index.vips, index.networks(), network, mac, own);
+    let (leaving, staying): (Vec<_>, Vec<_>) = others
+        .filter(|vip| vips::given_mac(vip).is_some())
+        .partition(|vip| hold::is_leaving(&vip.metadata));
+    match (staying.first(), leaving.first()) {
+        (Some(vip), _) => Some(Taken::ForGood(mac::used_by(mac, &vips::called(vip)))),
+        (None, Some(vip)) => Some(Taken::ForNow(still_used(mac, &vips::called(vip)))),
+        (None, None) => None,
+    }
+}
+
+fn still_used(mac: MacAddr, holder: &str) -> String {
+    format!(
+        "MAC address {mac} is still used by {holder}, which is being deleted: it is waited for until it is free"
+    )
 }
 
 /// Whether this holder is gone, or about to go.

@@ -1,8 +1,9 @@
 //! Which MAC a port has: the one that its template names, the one that it has had,
 //! or one derived from who it is.
 //!
-//! A MAC is one port's in its VPC, and never the router's. Who has it is found in
-//! the index of IP objects by MAC, and in what this round has decided already. While
+//! A MAC is one port's in its VPC, and never the router's, nor that of a Vip which the port
+//! does not borrow. Who has it is found in
+//! the indices of IP objects and Vips by MAC, and in what this round has decided already. While
 //! an instance is there its ports keep the MACs that they were given: the guest knows no
 //! other. It and the IP object both say which that is, so that an edit of one of the two
 //! is seen, and which of them was edited is seen by who could have had that MAC.
@@ -31,7 +32,14 @@ pub(super) fn refusal(world: &mut World, request: &Request) -> Option<String> {
         let mut in_vpc = world.ledger.networks().values().filter(|one| one.vpc == vpc);
         in_vpc.find(|one| is_router_of(world, one, mac)).map(gateway_of)
     };
-    let holder = holder(world, network, mac, &request.port).or_else(routers);
+    let of_vip = || {
+        let lender = match &request.lender {
+            Some(Lender::Vip(name)) => Some(name.as_str()),
+            Some(Lender::Claim(_)) | None => None,
+        };
+        vips::holder_of_mac(world, network, mac, lender)
+    };
+    let holder = holder(world, network, mac, &request.port).or_else(routers).or_else(of_vip);
     let holder = holder.or_else(|| world.expect_mac(&vpc, mac, &request.port))?;
     Some(used_by(mac, &holder))
 }

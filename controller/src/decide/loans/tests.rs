@@ -114,6 +114,28 @@ fn a_vm_has_the_address_and_mac_of_the_vip_that_it_names_until_it_is_gone() {
 }
 
 #[test]
+fn the_mac_of_a_vip_is_no_ports_but_that_of_who_borrows_it() {
+    const MAC: &str = "02:00:00:00:00:99";
+    let mut world = with_vip(|spec| spec.mac_address = MAC.to_owned());
+    put(&mut world, annotated("db", 1, &[("mac_address", MAC)]));
+    let message = refusal(&mut world, "db");
+    assert!(message.contains("02:00:00:00:00:99 is used by Vip v in the same vpc"), "{message}");
+    put(&mut world, annotated("web", 1, &[("mac_address", MAC), ("vip", "v")]));
+    let web = decided(&mut world, "web");
+    assert!(web.trouble.is_none(), "{:?}", web.trouble);
+    assert_eq!(web.ports[0].mac.to_string(), MAC);
+    // Whoever asks for a MAC that it cannot have keeps nobody from it.
+    let mut world = self::world();
+    put(&mut world, annotated("db", 1, &[("mac_address", MAC)]));
+    let db = started(&mut world, "db");
+    world.put_ip(objects::ip(&db.ports[0]));
+    show(&mut world, vip(1, |spec| spec.mac_address = MAC.to_owned()));
+    assert!(settled(&mut world).trouble.unwrap().message.contains("is used by db.default"));
+    gone(&mut world, "db");
+    assert_eq!(decided(&mut world, "db").ports[0].mac.to_string(), MAC);
+}
+
+#[test]
 fn it_serves_one_at_a_time_and_the_other_is_told_who_has_it() {
     let mut world = with_vip(|_| ());
     runs(&mut world, borrowing("web"));
