@@ -63,7 +63,7 @@ use crate::vips;
 use crate::world::World;
 
 pub use given::Inscription;
-pub(crate) use reserve::{flaws as reservation_flaws, has_owner, misnamed, owner_of};
+pub(crate) use reserve::{flaws as reservation_flaws, has_owner, misnamed, no_subnet, owner_of};
 use reserve::{is_reservation, reserve, reserve_named};
 pub(crate) use standalone::is_made_by_hand;
 use standalone::is_standalone;

@@ -8,7 +8,7 @@ use net::listed;
 
 use super::taken::{self, Taken};
 use super::{Findings, Index};
-use crate::decide::{has_owner, misnamed, reservation_flaws};
+use crate::decide::{has_owner, misnamed, no_subnet, reservation_flaws};
 use crate::flaw::Flaw;
 use crate::ledger::VmKey;
 use crate::network::Network;
@@ -103,8 +103,7 @@ pub(super) fn reservation(index: &Index, ip: &Ip) -> Findings {
         found.refusal = Some(why);
     }
     if network.is_none() {
-        let advice = "no Subnet of that name is in force: create it, or name another";
-        found.waits.push(Flaw::new("subnet".to_owned(), &spec.subnet, advice).to_string());
+        found.waits.push(no_subnet(&spec.subnet).to_string());
     }
     found
 }

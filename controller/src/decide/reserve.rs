@@ -36,6 +36,7 @@ pub(super) fn reserve(world: &mut World, key: &VmKey, now: Seconds) {
                 Err(AddressError::NoSubnet(subnet)) if world.subnets.meta(&subnet).is_some() => {
                     None
                 }
+                Err(AddressError::NoSubnet(subnet)) => Some(no_subnet(&subnet).to_string()),
                 Err(error) => Some(of_field(&ip, &error)),
             },
         };
@@ -43,6 +44,12 @@ pub(super) fn reserve(world: &mut World, key: &VmKey, now: Seconds) {
             world.unreserved.insert(ip.name_any(), why);
         }
     }
+}
+
+/// That an IP object is for a subnet that is not there.
+pub(crate) fn no_subnet(subnet: &str) -> Flaw {
+    let advice = "no Subnet of that name is in force: create it, or name another";
+    Flaw::new("subnet".to_owned(), subnet, advice)
 }
 
 /// Why an address cannot be had, said of the field that names it.

@@ -690,6 +690,24 @@ fn an_ip_object_of_no_port_reserves_nothing_says_so_and_is_in_nobodys_way() {
 }
 
 #[test]
+fn an_ip_object_of_a_subnet_that_is_not_there_says_which_and_what_to_do() {
+    let mut world = world();
+    let spec = crds::kubeovn::IpSpec {
+        pod_name: "web".to_owned(),
+        namespace: "default".to_owned(),
+        subnet: "nowhere".to_owned(),
+        v4_ip_address: "10.0.0.5".to_owned(),
+        ..Default::default()
+    };
+    world.put_ip(Ip::new("web.default", spec));
+    decided(&mut world, "web");
+    assert_eq!(
+        world.unreserved["web.default"],
+        r#"spec.subnet is "nowhere": no Subnet of that name is in force: create it, or name another"#
+    );
+}
+
+#[test]
 fn a_vm_with_two_networks_of_which_one_cannot_be_had_writes_nothing() {
     let mut world = world();
     let spec = SubnetSpec {
