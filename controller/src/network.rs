@@ -265,10 +265,33 @@ fn vips(spec: &SubnetSpec, cidrs: Cidrs) -> (BTreeSet<IpAddr>, Vec<Flaw>) {
     (vips, flaws)
 }
 
+/// What is said when it is written of an entry of `excludeIps` with which the subnet has
+/// nothing to do; in force it is named among the [fields without effect](without_effect).
+#[must_use]
+pub fn excluded_elsewhere(spec: &SubnetSpec) -> Option<Flaw> {
+    let (at, text, more) = own::excluded_elsewhere(spec)?;
+    let more = if more == 0 { String::new() } else { format!(" (as {more} more of them)") };
+    let advice = format!(
+        "it has no effect, since none of it is in spec.cidrBlock {}{more}: write addresses of it, or leave it out",
+        net::shown(&spec.cidr_block)
+    );
+    Some(Flaw::new(format!("excludeIps[{at}]"), text, advice))
+}
+
 /// The fields that are written in `spec` but have no effect yet; the user is
 /// told by a condition.
 #[must_use]
-pub fn without_effect(spec: &SubnetSpec) -> Vec<&'static str> {
+pub fn without_effect(spec: &SubnetSpec) -> Vec<String> {
+    let elsewhere = own::excluded_elsewhere(spec).map(|(at, text, more)| {
+        let more = if more == 0 { String::new() } else { format!(", nor of {more} more") };
+        let (text, cidrs) = (net::shown(text), net::shown(&spec.cidr_block));
+        format!("excludeIps[{at}] (no address of {text}{more} is in spec.cidrBlock {cidrs})")
+    });
+    unserved(spec).into_iter().map(str::to_owned).chain(elsewhere).collect()
+}
+
+/// Those of them that are not served, or not beside others.
+fn unserved(spec: &SubnetSpec) -> Vec<&'static str> {
     let inside = spec.vpc.is_empty() || spec.vpc == DEFAULT_VPC;
     let egress = spec.nat_outgoing && inside;
     let central_type = spec.gateway_type == "centralized";
@@ -392,6 +415,27 @@ mod tests {
         assert!(without_effect(&subnet.spec).is_empty());
         subnet.spec.vpc = "custom".to_owned();
         assert!(without_effect(&subnet.spec)[2].starts_with("natOutgoing (there is a way out"));
+    }
+
+    #[test]
+    fn an_exclusion_of_which_the_subnet_has_no_address_is_named() {
+        let mut spec = subnet("10.0.0.0/24").spec;
+        spec.exclude_ips =
+            ["10.0.0.5", "9.0.0.0..10.0.0.2", "10.0.0.250..11.0.0.1"].map(str::to_owned).into();
+        assert!(without_effect(&spec).is_empty() && excluded_elsewhere(&spec).is_none());
+        spec.exclude_ips.extend(["10.0.1.0..10.0.1.9", "fd00::5"].map(str::to_owned));
+        assert_eq!(
+            without_effect(&spec),
+            [
+                "excludeIps[3] (no address of 10.0.1.0..10.0.1.9, nor of 1 more is in spec.cidrBlock 10.0.0.0/24)"
+            ]
+        );
+        let said = excluded_elsewhere(&spec).unwrap().to_string();
+        let begins = r#"spec.excludeIps[3] is "10.0.1.0..10.0.1.9": it has no effect"#;
+        assert!(said.starts_with(begins) && said.contains("(as 1 more of them)"), "{said}");
+        spec.cidr_block = "10.0.0.0/24,fd00::/64".to_owned();
+        spec.exclude_ips.remove(3);
+        assert!(without_effect(&spec).is_empty());
     }
 
     #[test]

@@ -156,7 +156,7 @@ pub fn vpcs(world: &World, now: Timestamp) -> Vec<(String, VpcStatus)> {
             refusal: world.set_aside.get(&Whose::Vpc(name.clone())).cloned(),
             flaws: flaw::told(&vpc_flaws(&vpc.spec, of_others)),
             waits: hold::vpc_waits(world, vpc),
-            ignored: without_effect(vpc),
+            ignored: owned(without_effect(vpc)),
             generation: vpc.metadata.generation,
         };
         let status = VpcStatus {
@@ -191,7 +191,7 @@ pub fn vips(world: &World, now: Timestamp) -> Vec<(Arc<Vip>, VipStatus)> {
             refusal,
             flaws: flaw::told(&vips::flaws(world, vip)),
             waits: vips::waits(world, vip),
-            ignored: vips::without_effect(&vip.spec),
+            ignored: owned(vips::without_effect(&vip.spec)),
             // Of a kind without a status subresource, which each write of ours raises.
             generation: None,
         };
@@ -208,6 +208,10 @@ fn vpc_flaws(spec: &VpcSpec, of_others: impl Iterator<Item = Flaw>) -> Vec<Flaw>
     flaws.extend(routes::policies(spec).1);
     flaws.extend(of_others);
     flaws
+}
+
+fn owned(fields: Vec<&'static str>) -> Vec<String> {
+    fields.into_iter().map(str::to_owned).collect()
 }
 
 fn without_effect(vpc: &Vpc) -> Vec<&'static str> {
@@ -245,7 +249,7 @@ struct Facts {
     /// What its deletion waits for.
     waits: Option<String>,
     /// Fields without effect.
-    ignored: Vec<&'static str>,
+    ignored: Vec<String>,
     /// The generation that all this is about.
     generation: Option<i64>,
 }

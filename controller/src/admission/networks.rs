@@ -39,7 +39,8 @@ pub(super) fn subnet(index: &Index, subnet: &Subnet) -> Findings {
     let waits = waits_for(index, &network).map(|error| error.to_string());
     let other = binding::other_default(index.networks().values(), &network);
     let other = other.map(|other| binding::second_default(other).to_string());
-    let waits = waits.into_iter().chain(moves(index, &network)).chain(other);
+    let elsewhere = network::excluded_elsewhere(&subnet.spec).map(|flaw| flaw.to_string());
+    let waits = waits.into_iter().chain(moves(index, &network)).chain(other).chain(elsewhere);
     Findings { refusal, flaws, waits: waits.collect() }
 }
 

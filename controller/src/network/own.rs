@@ -53,6 +53,25 @@ pub(super) fn excluded(texts: &[String]) -> Result<Vec<AddrRange>, NetworkError>
     texts.iter().enumerate().map(range).collect()
 }
 
+/// What to say of an entry of `excludeIps` that has no address of the subnet, and so no
+/// effect: the first with its place, and how many more there are.
+pub(super) fn excluded_elsewhere(spec: &SubnetSpec) -> Option<(usize, &str, usize)> {
+    let cidrs: Cidrs = spec.cidr_block.parse().ok()?;
+    let networks: Vec<AddrRange> = cidrs.iter().map(AddrRange::from).collect();
+    let has_some = |range: &AddrRange| {
+        networks.iter().any(|net| range.first() <= net.last() && net.first() <= range.last())
+    };
+    let most = crds::kubeovn::most("Subnet", "excludeIps");
+    let mut elsewhere = spec
+        .exclude_ips
+        .iter()
+        .enumerate()
+        .take(most)
+        .filter(|(_, text)| text.parse::<AddrRange>().is_ok_and(|range| !has_some(&range)));
+    let (at, text) = elsewhere.next()?;
+    Some((at, text, elsewhere.count()))
+}
+
 /// The first text that becomes part of a row and cannot.
 pub(super) fn unspeakable(spec: &SubnetSpec) -> Option<Flaw> {
     let table = &spec.route_table;

@@ -27,7 +27,7 @@ pub fn ip_pools(world: &World, now: Timestamp) -> Vec<(String, IpPoolStatus)> {
             },
             flaws: None,
             waits: None,
-            ignored: pools::without_effect(pool),
+            ignored: super::owned(pools::without_effect(pool)),
             generation: pool.metadata.generation,
         };
         let mut status = IpPoolStatus {
