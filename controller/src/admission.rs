@@ -27,6 +27,7 @@ mod taken;
 
 use std::collections::HashSet;
 
+use crds::cni::IpamClaim;
 use crds::kubeovn::{FixedField, Ip, IpPool, Subnet, Vip, Vpc, fixed_fields};
 use crds::kubevirt::{VirtualMachine, VirtualMachineInstance};
 use serde::de::DeserializeOwned;
@@ -102,8 +103,8 @@ pub fn review(
             told(&edits).map_or(Ok(warnings), Err)
         }
         "ipamclaims" => {
-            let edits = edited(old, new, claims::edits);
-            told(&edits).map_or_else(|| Ok(claims::waits(index, new)), Err)
+            let warnings = judge(old, new, |claim: &IpamClaim| claims::judged(index, claim))?;
+            told(&edited(old, new, claims::edits)).map_or(Ok(warnings), Err)
         }
         "virtualmachines" => judge(old, new, |vm: &VirtualMachine| machine::vm(index, vm)),
         "virtualmachineinstances" if old.is_none() => {

@@ -31,6 +31,7 @@ use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
 use crate::decide::{Decision, unix};
+use crate::flaw::Flaw;
 use crate::hold;
 use crate::ledger::{AddressError, Claimant, VmKey};
 use crate::lenders;
@@ -39,6 +40,9 @@ use crate::shelf::{Change, Seen, Shelf};
 use crate::world::World;
 
 pub use lent::{ABSENT, MISFIT, Refusal, lends, names_of, unfit};
+
+/// The reason of a claim's condition when it is of no network.
+const NAMES_NO_NETWORK: &str = "NamesNoNetwork";
 
 /// What VMs ask of a claim that has no addresses yet.
 #[derive(Clone, Debug, Default)]
@@ -360,16 +364,27 @@ pub fn to_let_go(world: &World, key: &VmKey) -> Option<Value> {
     (hold::is_leaving(meta) && hold::is_held(meta) && !holds).then(|| hold::without(meta))
 }
 
+/// That a claim is of no network, and so of nobody else's either.
+#[must_use]
+pub fn nameless(claim: &IpamClaim) -> Option<Flaw> {
+    let advice = "no VM can use it: write the name of an attachment";
+    let network = &claim.spec.network;
+    network.trim().is_empty().then(|| Flaw::new("network".to_owned(), network, advice))
+}
+
 /// The status to write on the claim of this key, for the version that is known.
 #[must_use]
 pub fn new_status(world: &World, key: &VmKey, now: Timestamp) -> Option<IpamClaimStatus> {
     let claim = world.claims.objects.get(key)?;
-    let refused = world.claims.refused.get(key);
     let held = held(world, claim);
-    if held.is_empty() && refused.is_none() {
-        return None;
-    }
+    let nameless = nameless(claim).filter(|_| held.is_empty()).map(|flaw| flaw.to_string());
+    let refused = world.claims.refused.get(key).or(nameless.as_ref());
     let old = claim.status.clone().unwrap_or_default();
+    if held.is_empty() && refused.is_none() {
+        let told = |one: &Condition| one.reason == NAMES_NO_NETWORK;
+        let mended = old.conditions.iter().any(told);
+        return mended.then(|| IpamClaimStatus { conditions: Vec::new(), ..old });
+    }
     let borrower = borrower(world, claim);
     let noted = claim.annotations().get(annotations::CLAIM_SUBNET);
     let ips = match said(claim) {
@@ -393,7 +408,10 @@ pub fn new_status(world: &World, key: &VmKey, now: Timestamp) -> Option<IpamClai
     };
     let mut conditions = vec![match refused {
         None => condition("IPsAllocated", true, "SuccessfulAllocation", String::new()),
-        Some(why) => condition("IPsAllocated", false, "IPAllocationFailure", why.clone()),
+        Some(why) => {
+            let known = if nameless.is_some() { NAMES_NO_NETWORK } else { "IPAllocationFailure" };
+            condition("IPsAllocated", false, known, why.clone())
+        }
     }];
     if let Some(port) = borrower.as_ref().filter(|_| hold::is_leaving(&claim.metadata)) {
         conditions.push(condition(DELETION_BLOCKED, true, "InUse", lent_to(port)));

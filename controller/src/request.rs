@@ -14,6 +14,7 @@ mod lender;
 mod multus;
 mod pool;
 mod ports;
+mod rates;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -196,6 +197,7 @@ pub fn alone(asker: Asker<'_>, offer: Offer<'_>) -> Result<(), RequestError> {
     let elements = multus::read(asker.annotations, asker.namespace, &networks)?;
     for ((network, providers), element) in networks.iter().zip(&providers).zip(&elements) {
         reader.mac(&Named::of(network, providers, element.as_ref()))?;
+        rates::check(asker.annotations, &providers.provider)?;
         Leave::read(asker.annotations, &providers.provider)?;
     }
     Ok(())
@@ -289,6 +291,7 @@ impl Reader<'_> {
         };
         let family = self.family(named, subnet, &addresses)?;
         let mac = self.mac(named)?;
+        rates::check(self.annotations, named.provider)?;
         Ok(Request {
             port: names::port(&self.vm, &self.namespace, named.provider),
             network: named.network.name.clone(),

@@ -37,6 +37,14 @@ pub const IP_FAMILY: &str = "ip_family";
 pub const DHCP_V4_OPTIONS: &str = "dhcp-v4-options";
 /// DHCPv6 options of one port, in place of its subnet's `dhcpV6Options`.
 pub const DHCP_V6_OPTIONS: &str = "dhcp-v6-options";
+/// Mbit/s that a port may hear. No effect yet.
+pub const INGRESS_RATE: &str = "ingress_rate";
+/// Mbit/s that a port may send. No effect yet.
+pub const EGRESS_RATE: &str = "egress_rate";
+/// Mbit that a port may hear at once beyond its rate. No effect yet.
+pub const INGRESS_BURST: &str = "ingress_burst";
+/// Mbit that a port may send at once beyond its rate. No effect yet.
+pub const EGRESS_BURST: &str = "egress_burst";
 /// Networks of the subnet, comma between.
 pub const CIDR: &str = "cidr";
 /// Gateways of the subnet, comma between.

@@ -1,10 +1,8 @@
 //! IPAMClaims: by themselves, and as a VM's template refers to them.
 
 use crds::cni::IpamClaim;
-use serde::Deserialize as _;
-use serde_json::Value;
 
-use super::Index;
+use super::{Findings, Index};
 use crate::claims::{self, names_of, said};
 use crate::flaw::Flaw;
 use crate::ledger::VmKey;
@@ -24,20 +22,18 @@ pub(super) fn edits(old: &IpamClaim, new: &IpamClaim) -> Vec<Flaw> {
     changed.then(|| Flaw::new("network".to_owned(), is, advice())).into_iter().collect()
 }
 
-/// What a claim waits for. It may be another network's than ours.
-pub(super) fn waits(index: &Index, claim: &Value) -> Vec<String> {
-    let Ok(claim) = IpamClaim::deserialize(claim) else { return Vec::new() };
+/// What a claim waits for. It may be another network's than ours, unless it is of none.
+pub(super) fn judged(index: &Index, claim: &IpamClaim) -> Findings {
+    let flaws: Vec<Flaw> = claims::nameless(claim).into_iter().collect();
     let of = claim.spec.network.trim();
-    let advice = if of.is_empty() {
-        "no VM can use it: write the name of an attachment"
-    } else {
-        let serves = |name: &String| name == of;
-        if index.networks().values().any(|network| names_of(network).iter().any(serves)) {
-            return Vec::new();
-        }
-        "no Subnet in force is of that attachment: the claim has no effect here before there is one"
-    };
-    vec![Flaw::new("network".to_owned(), of, advice).to_string()]
+    let serves = |name: &String| name == of;
+    let is_served =
+        || index.networks().values().any(|network| names_of(network).iter().any(serves));
+    if !flaws.is_empty() || is_served() {
+        return Findings { flaws, ..Findings::default() };
+    }
+    let advice = "no Subnet in force is of that attachment: the claim has no effect here before there is one";
+    Findings::waiting(Flaw::new("network".to_owned(), of, advice))
 }
 
 /// What of a claim that lends the port of `request` its addresses is in the way: for

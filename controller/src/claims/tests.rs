@@ -220,6 +220,27 @@ fn a_reference_that_cannot_be_served_says_why() {
 }
 
 #[test]
+fn a_claim_of_no_network_says_so_until_it_is_of_one() {
+    let mut world = with_attachments();
+    show(&mut world, claim("c", " "));
+    rounds(&mut world);
+    let said = status(&world, "c");
+    let [one] = &said.conditions[..] else { panic!("{said:?}") };
+    assert_eq!((one.type_.as_str(), one.status.as_str()), ("IPsAllocated", "False"));
+    let begins = r#"spec.network is " ": no VM can use it"#;
+    assert!(one.message.starts_with(begins), "{}", one.message);
+    // To which nobody refers, and which is another network's, nothing is written on.
+    let mut mended = newer(IpamClaim::clone(world.claims.objects.get(&key("c")).unwrap()));
+    mended.spec.network = "elsewhere".to_owned();
+    show(&mut world, mended);
+    rounds(&mut world);
+    assert!(status(&world, "c").conditions.is_empty());
+    show(&mut world, claim("d", "elsewhere"));
+    rounds(&mut world);
+    assert_eq!(world.claims.objects.get(&key("d")).unwrap().status, None);
+}
+
+#[test]
 fn where_the_api_serves_no_claims_the_vm_that_refers_to_one_says_so_and_others_start() {
     let mut world = with_attachments();
     world.claims = Claims::default();
@@ -374,7 +395,10 @@ fn a_claim_of_the_vms_name_that_is_of_another_network_is_none_of_its_business() 
         let web = runs(&mut world, referring("web", 1, "", &[]));
         assert_eq!(addresses(&web)[0], "10.9.0.2", "{network:?}");
         let claim = world.claims.objects.get(&key("web.more")).unwrap();
-        assert!(claim.finalizers().is_empty() && claim.status.is_none(), "{network:?}");
+        assert!(claim.finalizers().is_empty(), "{network:?}");
+        // One of no network is nobody else's either, and is told so.
+        let ips = claim.status.as_ref().map(|status| status.ips.len());
+        assert_eq!(ips, network.is_empty().then_some(0), "{network:?}");
     }
 }
 

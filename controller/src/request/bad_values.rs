@@ -12,7 +12,7 @@ const VIPS: &str = "ovn.kubernetes.io/port_vips";
 const SWITCH: &str = "ovn.kubernetes.io/logical_switch";
 
 /// Annotation, value, and words of the advice.
-const BAD: [(&str, &str, &str); 43] = [
+const BAD: [(&str, &str, &str); 47] = [
     (ADDRESS, "", "write 10.0.0.5"),
     (ADDRESS, " ", "write 10.0.0.5"),
     (ADDRESS, "ten", "write 10.0.0.5"),
@@ -52,6 +52,10 @@ const BAD: [(&str, &str, &str); 43] = [
     ("ovn.kubernetes.io/port_security", "no", "write \"true\" or \"false\""),
     ("ovn.kubernetes.io/port_security", "", "write \"true\" or \"false\""),
     ("ovn.kubernetes.io/layer2_forward", "yes", "write \"true\" or \"false\""),
+    ("ovn.kubernetes.io/ingress_rate", "10M", "write one of Mbit/s"),
+    ("ovn.kubernetes.io/egress_rate", "1.5", "write one of Mbit/s"),
+    ("ovn.kubernetes.io/ingress_burst", "fast", "write one of Mbit/s"),
+    ("ovn.kubernetes.io/egress_burst", "1 0", "write one of Mbit/s"),
     (VIPS, "", "write 10.0.0.9,10.1.0.0/24"),
     (VIPS, "10.0.0.9;10.0.0.8", "write 10.0.0.9,10.1.0.0/24"),
     (VIPS, "10.0.0.9/33", "write 10.0.0.9,10.1.0.0/24"),
@@ -66,6 +70,14 @@ fn a_bad_value_is_refused_with_its_annotation_and_what_to_do() {
         assert!(message.contains(&format!("annotation {key}")), "{key}: {value:?}: {message}");
         assert!(message.contains(value.trim()), "{key}: {value:?}: {message}");
         assert!(message.contains(advice), "{key}: {value:?}: {message}");
+    }
+}
+
+#[test]
+fn a_rate_that_is_a_whole_number_or_nothing_is_let_in() {
+    for text in ["100", " 100 ", "0", ""] {
+        let notes = json!({ "ovn.kubernetes.io/ingress_rate": text });
+        of(&vm(&notes, &json!({})), &subnets()).unwrap();
     }
 }
 

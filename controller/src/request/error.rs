@@ -335,6 +335,16 @@ pub enum RequestError {
         /// The other network.
         network: String,
     },
+    /// A rate or a burst that is no whole number.
+    #[error(
+        "annotation {key}: {text:?} is no whole number: write one of Mbit/s, such as 100, or leave it out"
+    )]
+    Rate {
+        /// The annotation.
+        key: String,
+        /// What it says.
+        text: String,
+    },
     /// Multus's list could not be read.
     #[error(
         "annotation k8s.v1.cni.cncf.io/networks cannot be read: {why}: write a list such as [{{\"name\": \"net2\", \"ips\": [\"10.0.0.5\"]}}]"

@@ -11,7 +11,7 @@ use crds::annotations::NOT_RESERVED;
 use crds::condition::Condition;
 use crds::kubevirt::{self, ConditionStatus};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{self as meta, ObjectMeta, Time};
 use kube::api::{Api, ApiResource, DynamicObject, GetParams, Patch, PatchParams};
 use kube::core::Request;
 use kube::{Client, Resource};
@@ -27,6 +27,8 @@ use crate::shelf::Seen;
 use crate::status;
 use crate::warning::{self, Warning};
 
+/// The condition of an IPAMClaim that says so.
+const ALLOCATED: &str = "IPsAllocated";
 /// The reason of the condition and of the event.
 const REASON: &str = "DoesNotFitItsType";
 /// An answer that takes longer is not waited for.
@@ -186,6 +188,19 @@ fn told(kind: &str, data: &Value, meta: &ObjectMeta, why: &str) -> Option<(Value
         "VirtualMachineInstance" => {
             with(conditions, "Synchronized", ConditionStatus::False, why, now)
         }
+        "IPAMClaim" => changed(conditions, |old: &mut Vec<meta::Condition>| {
+            let since = old.iter().find(|one| one.type_ == ALLOCATED && one.status == "False");
+            let since = since.map_or(Time(now), |one| one.last_transition_time.clone());
+            old.retain(|one| one.type_ != ALLOCATED);
+            old.push(meta::Condition {
+                type_: ALLOCATED.to_owned(),
+                status: "False".to_owned(),
+                reason: REASON.to_owned(),
+                message: why.to_owned(),
+                last_transition_time: since,
+                observed_generation: meta.generation,
+            });
+        }),
         _ => None,
     };
     Some((json!({"status": {"conditions": conditions?}}), place))
@@ -243,6 +258,7 @@ mod tests {
             ("Subnet", Place::Status, "/status/conditions"),
             ("Vip", Place::Object, "/status/conditions"),
             ("VirtualMachine", Place::Status, "/status/conditions"),
+            ("IPAMClaim", Place::Status, "/status/conditions"),
             ("VirtualMachineInstance", Place::Object, "/status/conditions"),
             ("IP", Place::Object, "/metadata/annotations"),
         ] {
