@@ -1,18 +1,21 @@
 //! What cannot be is refused when it is written, by an API that looks; and what gets past
 //! it is told on its own object, while everything else goes on. One table for both.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use kube::api::{DynamicObject, PostParams};
+use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tests::cluster::{Cluster, Flavour};
-use tests::eventually;
-use tests::kinds::{IP, Kind, POOL, SUBNET, VIP, VM, VPC};
+use tests::kinds::{CLAIM, IP, Kind, NODE, POOL, SUBNET, VIP, VM, VMI, VPC};
 use tests::objects::{Subnet, Vm, vpc};
 use tests::world::World;
+use tests::{eventually, same};
 
+use super::attachments::attached;
 use super::schema_rules;
+use super::topology::identities;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -47,7 +50,11 @@ fn table() -> Vec<Bad> {
         (kind, schema_rules::object(kind, "", &spec), words, same_words)
     });
     let machines = machines().into_iter().map(|(vm, words)| (VM, vm, words, true));
-    let all = objects.chain(machines).enumerate();
+    let instances = instances().into_iter().map(|(one, words)| (VMI, one, words, true));
+    let claims = claims().into_iter().map(|(spec, words, same_words)| {
+        (CLAIM, schema_rules::object(CLAIM, "", &spec), words, same_words)
+    });
+    let all = objects.chain(machines).chain(instances).chain(claims).enumerate();
     all.map(|(at, (kind, mut object, words, same_words))| {
         // A network of its own, so that it is told what is wrong with it and not that it
         // overlaps another one of the table.
@@ -119,6 +126,11 @@ fn networks() -> Vec<Spec> {
             SUBNET,
             json!({"vpc": "bound", "cidrBlock": "10.98.0.0/24", "namespaces": ["mine", "other"]}),
             &["spec.namespaces[1]", "other", "spec.namespaces of Vpc", "add it there"],
+        ),
+        (
+            SUBNET,
+            json!({"cidrBlock": "10.86.0.0/24"}),
+            &["spec.cidrBlock", "10.86.0.0/24", "10.86.0.7", "Node \"far\"", "choose a network"],
         ),
         (SUBNET, with("gateway", json!("10.92.0.1")), &["spec.gateway", "10.92.0.1", "choose"]),
         (SUBNET, with("gateway", json!("10.91.0.0")), &["spec.gateway", "10.91.0.0", "choose"]),
@@ -354,6 +366,26 @@ fn machines() -> Vec<(Value, &'static [&'static str])> {
             listed("[{\"name\": \"net2\", \"ips\": [\"10.90.0.9\"]}]"),
             &["k8s.v1.cni.cncf.io/networks [0].name", "net2", "spec.networks"],
         ),
+        (with("ingress_rate", "10M"), &["ingress_rate", "10M", "write one of Mbit/s"]),
+        (with("egress_rate", "1.5"), &["egress_rate", "1.5", "write one of Mbit/s"]),
+        (with("egress_burst", "fast"), &["egress_burst", "fast", "write one of Mbit/s"]),
+        (
+            listed("[{\"name\": \"net2\", \"ipam-claim-reference\": \"kept\"}]"),
+            &["k8s.v1.cni.cncf.io/networks [0].name", "net2", "spec.networks"],
+        ),
+        (
+            attached(
+                &Vm::named("")
+                    .on("held")
+                    .annotated(
+                        "k8s.v1.cni.cncf.io/networks",
+                        "[{\"name\": \"quay\", \"ipam-claim-reference\": \"kept\"}]",
+                    )
+                    .annotated("quay.default.ovn.kubernetes.io/ip_pool", "10.90.0.9"),
+                &["more"],
+            ),
+            &["ipam-claim-reference", "an IPAMClaim", "ip_pool", "leave one of the two out"],
+        ),
         (
             with("dhcp-v4-options", "tcp_ttl=9,mtu=big"),
             &["dhcp-v4-options", "mtu=big", "write a number"],
@@ -361,9 +393,90 @@ fn machines() -> Vec<(Value, &'static [&'static str])> {
     ]
 }
 
+/// What an instance without a VM says of its network; it is told where it is to run.
+fn instances() -> Vec<(Value, &'static [&'static str])> {
+    let with = |field: &str, text: &str| {
+        let key = format!("ovn.kubernetes.io/{field}");
+        let vm = Vm::named("").on("held").annotated(&key, text).object();
+        let template = &vm["spec"]["template"];
+        json!({
+            "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
+            "metadata": {"namespace": "default", "annotations": template["metadata"]["annotations"]},
+            "spec": template["spec"],
+        })
+    };
+    vec![
+        (with("ip_address", "10.99.0.5"), &["ip_address", "10.99.0.5", "10.90.0.0/24", "choose"]),
+        (with("ip_address", "10.90.0.five"), &["ip_address", "10.90.0.five", "write 10.0.0.5"]),
+        (with("ip_address", "10.90.0.5"), &["10.90.0.5", "holder.default", "choose another"]),
+        (
+            with("mac_address", "01:00:5e:00:00:01"),
+            &["mac_address", "01:00:5e:00:00:01", "write another"],
+        ),
+        (
+            with("mac_address", "02:00:00:00:90:06"),
+            &["02:00:00:00:90:06", "is used by Vip floating", "choose another"],
+        ),
+        (with("ip_pool", "10.90.0.5;x y"), &["ip_pool", "x y", "write 10.0.0.5"]),
+        (with("ip_family", "ipv6"), &["ip_family", "10.90.0.0/24", "another subnet"]),
+        (with("egress_rate", "10M"), &["egress_rate", "10M", "write one of Mbit/s"]),
+    ]
+}
+
+/// IPAMClaims by themselves: spec, words, and whether their condition uses the same.
+fn claims() -> Vec<(Value, &'static [&'static str], bool)> {
+    vec![
+        (json!({"network": ""}), &["spec.network", "write the name of an attachment"], true),
+        (json!({"network": " "}), &["spec.network", "write the name of an attachment"], true),
+        (json!({"network": 5}), &["spec.network", "string"], false),
+        (json!({"interface": "more"}), &["network", "equired"], false),
+    ]
+}
+
 /// Changes of what [`stage`] has made that cannot be, and what their refusals say.
 fn edits() -> Vec<(Kind, &'static str, Value, &'static [&'static str])> {
+    let bad_route = json!({"cidr": "10.98.0.0/33", "nextHopIP": "10.90.0.9"});
+    let policy = json!({"priority": 1, "match": "ip4.src == $", "action": "drop"});
+    let peering = json!({"remoteVpc": "bound", "localConnectIP": "169.254.0.1"});
     vec![
+        (
+            VPC,
+            "stage",
+            json!({"staticRoutes": [good_route(), bad_route]}),
+            &["spec.staticRoutes[1].cidr", "10.98.0.0/33", "write a network"],
+        ),
+        (
+            VPC,
+            "stage",
+            json!({"policyRoutes": [policy]}),
+            &["spec.policyRoutes[0].match", "ip4.src == $", "write an expression"],
+        ),
+        (
+            VPC,
+            "stage",
+            json!({"vpcPeerings": [peering]}),
+            &["spec.vpcPeerings[0].localConnectIP", "169.254.0.1", "with its prefix length"],
+        ),
+        (
+            POOL,
+            "named",
+            json!({"ips": ["10.99.0.5"]}),
+            &["spec.ips[0]", "10.99.0.5", "10.90.0.0/24"],
+        ),
+        (
+            POOL,
+            "named",
+            json!({"ips": ["10.90.0.1"]}),
+            &["spec.ips[0]", "10.90.0.1", "leave it out"],
+        ),
+        (POOL, "named", json!({"subnet": "elsewhere"}), &["spec.subnet", "cannot be changed"]),
+        (VIP, "floating", json!({"subnet": "elsewhere"}), &["spec.subnet", "cannot be changed"]),
+        (
+            VIP,
+            "floating",
+            json!({"selector": ["web"], "namespace": "default"}),
+            &["spec.selector[0]", "web", "key:value"],
+        ),
         (
             VIP,
             "floating",
@@ -385,10 +498,24 @@ fn edits() -> Vec<(Kind, &'static str, Value, &'static [&'static str])> {
     ]
 }
 
-/// What the table's objects are beside: a subnet with a VM, a Vip and a pool.
+/// A route that stays in force, whatever is written beside it.
+fn good_route() -> Value {
+    json!({"cidr": "10.199.0.0/16", "nextHopIP": "10.90.0.9"})
+}
+
+/// What the table's objects are beside: a subnet with a VM, a Vip and a pool, and a node.
 async fn stage(world: &World) -> anyhow::Result<()> {
     let cluster = &world.cluster;
-    cluster.create(VPC, vpc("stage")).await?;
+    let mut stage = vpc("stage");
+    stage["spec"] = json!({"staticRoutes": [good_route()]});
+    cluster.create(VPC, stage).await?;
+    // Of a cluster beyond ours, so that nobody is to run there.
+    let far = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "far"},
+        "spec": {"unschedulable": true}});
+    cluster.create(NODE, far).await?;
+    let addresses = json!([{"type": "InternalIP", "address": "10.86.0.7"}]);
+    let addresses = Patch::Merge(json!({"status": {"addresses": addresses}}));
+    cluster.api(NODE).patch_status("far", &PatchParams::default(), &addresses).await?;
     let bound = json!({"namespaces": ["mine"]});
     cluster.create(VPC, schema_rules::object(VPC, "bound", &bound)).await?;
     let held = Subnet::named("held").in_vpc("stage").of("10.90.0.0/24");
@@ -418,7 +545,7 @@ async fn clear(cluster: &Cluster, bad: &[Bad]) -> anyhow::Result<()> {
     let names = bad
         .iter()
         .map(|one| (one.kind, one.object["metadata"]["name"].as_str().unwrap_or_default()));
-    let made = [(VM, "holder"), (VM, "after"), (VIP, "floating"), (POOL, "named")];
+    let made = [(VM, "holder"), (VM, "after"), (VIP, "floating"), (POOL, "named"), (NODE, "far")];
     for (kind, name) in names.clone().chain(made) {
         cluster.delete(kind, name).await?;
     }
@@ -522,7 +649,7 @@ pub(super) async fn what_gets_past_is_told_on_its_object_and_harms_no_other(
     let cluster = &world.cluster;
     let any = r#"[{"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema",
         "value": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}]"#;
-    for kind in [VPC, SUBNET, POOL, VIP, IP, VM] {
+    for kind in [VPC, SUBNET, POOL, VIP, IP, VM, VMI, CLAIM] {
         let resource = kind.resource();
         let name = format!("{}.{}", resource.plural, resource.group);
         cluster.kubectl_ok(&["patch", "crd", &name, "--type=json", "-p", any]).await?;
@@ -538,7 +665,8 @@ pub(super) async fn what_gets_past_is_told_on_its_object_and_harms_no_other(
     eventually("each object to say what is wrong with it", SOON, async || {
         let mut silent = Vec::new();
         for one in &bad {
-            let told = told_on(cluster, one).await?;
+            let name = one.object["metadata"]["name"].as_str().unwrap_or_default();
+            let told = told_on(cluster, one.kind, name).await?;
             if let Some(word) = one.told_of_it().find(|word| !told.contains(word.as_str())) {
                 let spec = net::shown(&one.object["spec"].to_string());
                 silent.push(format!("{word:?} of {spec} is not said: {told:?}"));
@@ -548,17 +676,62 @@ pub(super) async fn what_gets_past_is_told_on_its_object_and_harms_no_other(
         Ok(())
     })
     .await?;
+    edits_that_get_past_are_told_and_change_nothing(world).await?;
+    let cluster = &world.cluster;
     cluster.create(VM, Vm::named("after").on("held").object()).await?;
     world.running("after").await?;
     ensure!(world.place("holder").await? == place, "the holder's place has changed");
     clear(&world.cluster, &bad).await
 }
 
+/// What is in force of the Vpc, the pool and the Vip of [`stage`].
+async fn in_force(world: &World) -> anyhow::Result<(BTreeSet<String>, Value, [Value; 3])> {
+    let route = ("ip_prefix", "10.199.0.0/16");
+    let routes = identities(world, "Logical_Router_Static_Route", route).await?;
+    let pool = world.cluster.get(POOL, "named").await?["status"]["v4AvailableIPRange"].clone();
+    let vip = world.cluster.get(VIP, "floating").await?["status"].clone();
+    Ok((routes, pool, ["v4ip", "v6ip", "mac"].map(|field| vip[field].clone())))
+}
+
+/// One edit after another, each of which is taken back.
+async fn edits_that_get_past_are_told_and_change_nothing(world: &World) -> anyhow::Result<()> {
+    let cluster = &world.cluster;
+    let before = in_force(world).await?;
+    ensure!(before.0.len() == 1 && before.1 == "10.90.0.32-10.90.0.47", "{before:?}");
+    let kinds = [VPC, POOL, VIP].map(|kind| kind.resource().kind);
+    let edits = edits().into_iter().filter(|(kind, ..)| kinds.contains(&kind.resource().kind));
+    for (kind, name, change, words) in edits {
+        let spec = cluster.get(kind, name).await?["spec"].clone();
+        let changed = change.as_object().into_iter().flatten();
+        let back: serde_json::Map<_, _> =
+            changed.map(|(field, _)| (field.clone(), spec[field].clone())).collect();
+        cluster.merge(kind, name, json!({"spec": change})).await?;
+        // The field, and what stands there.
+        let text = change.to_string();
+        let told = words.iter().enumerate().filter(|(at, word)| *at == 0 || text.contains(**word));
+        let told: Vec<_> = told.map(|(_, word)| *word).collect();
+        eventually(&format!("{name} to say what is wrong with {change}"), SOON, async || {
+            let said = told_on(cluster, kind, name).await?;
+            let missing = told.iter().find(|word| !said.contains(**word));
+            ensure!(missing.is_none(), "{missing:?} is not said: {said:?}");
+            Ok(())
+        })
+        .await?;
+        same(&format!("what is in force beside {change}"), in_force(world).await?, before.clone())?;
+        cluster.merge(kind, name, json!({"spec": back})).await?;
+        eventually(&format!("{name} to be as it was"), SOON, async || {
+            same("what it says", told_on(cluster, kind, name).await?.as_str(), "")
+        })
+        .await?;
+        same(&format!("what is in force after {change}"), in_force(world).await?, before.clone())?;
+    }
+    Ok(())
+}
+
 /// What is told of a bad object on itself.
-async fn told_on(cluster: &Cluster, bad: &Bad) -> anyhow::Result<String> {
-    let name = bad.object["metadata"]["name"].as_str().unwrap_or_default();
-    let object = cluster.get(bad.kind, name).await?;
-    if bad.kind.resource().kind == "IP" {
+async fn told_on(cluster: &Cluster, kind: Kind, name: &str) -> anyhow::Result<String> {
+    let object = cluster.get(kind, name).await?;
+    if kind.resource().kind == "IP" {
         // The kind has no conditions.
         let told = &object["metadata"]["annotations"]["berth.io/not-reserved"];
         return Ok(told.as_str().unwrap_or_default().to_owned());
@@ -566,8 +739,13 @@ async fn told_on(cluster: &Cluster, bad: &Bad) -> anyhow::Result<String> {
     let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
     let of_trouble = |one: &&Value| {
         let kind = one["type"].as_str().unwrap_or_default();
-        ["Error", "Failure", "FieldsWithoutEffect", "InvalidDHCPOptions"].contains(&kind)
-            && one["status"] == "True"
+        match one["status"].as_str() {
+            Some("True") => {
+                ["Error", "Failure", "FieldsWithoutEffect", "InvalidDHCPOptions"].contains(&kind)
+            }
+            // Of instances, and of IPAMClaims.
+            _ => ["Synchronized", "IPsAllocated"].contains(&kind),
+        }
     };
     let told = conditions.iter().filter(of_trouble).filter_map(|one| one["message"].as_str());
     Ok(told.collect::<Vec<_>>().join(" "))

@@ -20,7 +20,7 @@ use crate::port_lifecycle::{SUBNET_NAME, web_and_db};
 const SOON: Duration = Duration::from_secs(20);
 
 /// The rows of a table in which `column` contains `text`, or is this number.
-async fn rows_with(
+pub(super) async fn rows_with(
     world: &World,
     table: &str,
     (column, text): (&str, &str),
@@ -35,7 +35,7 @@ async fn rows_with(
 }
 
 /// Their identities.
-async fn identities(
+pub(super) async fn identities(
     world: &World,
     table: &str,
     which: (&str, &str),
@@ -45,7 +45,7 @@ async fn identities(
 }
 
 /// Waits until so many rows are there.
-async fn counts(
+pub(super) async fn counts(
     world: &World,
     table: &str,
     which: (&str, &str),
@@ -60,16 +60,25 @@ async fn counts(
 /// Whether the first packet of a connection between two VMs arrives, as OVN's own
 /// tracer has it.
 async fn arrives(world: &World, from: (&str, &str), to: &str) -> anyhow::Result<bool> {
-    let (vm, subnet) = from;
-    let (source, target) = (world.place(vm).await?, world.place(to).await?);
-    let status = world.cluster.get(SUBNET, subnet).await?["status"].clone();
+    let status = world.cluster.get(SUBNET, from.1).await?["status"].clone();
     let router = status["gatewayMAC"].as_str().context("the subnet has a router")?;
+    let target = world.place(to).await?;
+    is_output_to(world, from, (router, &target.v4), to).await
+}
+
+/// Whether a ping of a VM on this subnet, to this MAC and address, comes out at another's port.
+pub(super) async fn is_output_to(
+    world: &World,
+    (vm, subnet): (&str, &str),
+    (mac, address): (&str, &str),
+    to: &str,
+) -> anyhow::Result<bool> {
+    let source = world.place(vm).await?;
     let packet = format!(
-        r#"inport == "{}" && eth.src == {} && eth.dst == {router} && ip4.src == {} && ip4.dst == {} && ip.ttl == 64 && icmp4.type == 8"#,
+        r#"inport == "{}" && eth.src == {} && eth.dst == {mac} && ip4.src == {} && ip4.dst == {address} && ip.ttl == 64 && icmp4.type == 8"#,
         port_of(vm),
         source.mac,
         source.v4,
-        target.v4,
     );
     let output = Command::new("ovn-trace")
         .arg(format!("--db={}", world.lab().layout().southbound()))
