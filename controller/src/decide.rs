@@ -35,7 +35,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crds::annotations;
-use crds::kubeovn::{Ip, Vpc};
+use crds::kubeovn::Ip;
 use crds::kubevirt::{VirtualMachine, VirtualMachineInstance};
 use ipam::Seconds;
 use jiff::Timestamp;
@@ -44,6 +44,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt as _;
 use net::{MacAddr, listed, names};
 
+use crate::binding;
 use crate::claims;
 use crate::evacuation;
 use crate::family::{Family, covers, covers_network};
@@ -58,7 +59,6 @@ use crate::placement;
 use crate::port_names;
 use crate::request::{Asker, Known, Offer, Request, requests};
 use crate::rows::Port;
-use crate::shelf::Shelf;
 use crate::vips;
 use crate::world::World;
 
@@ -309,27 +309,14 @@ fn offer<'a>(
         known,
         in_force: world.ledger.networks(),
         refused: &world.refused,
+        vpcs: &world.vpcs,
         pools: &world.pools,
         vips: &world.vips,
         claims: &world.claims.objects,
         refused_pools: &world.refused_pools,
         used,
-        bound: bound(&world.vpcs, &vm.namespace),
+        bound: binding::bound(&world.vpcs, world.ledger.networks(), &vm.namespace),
     }
-}
-
-/// The Vpc that lists this namespace and names a subnet for it; of several the first
-/// by name.
-pub(crate) fn bound<'a>(
-    vpcs: &'a Shelf<String, Vpc>,
-    namespace: &str,
-) -> Option<(&'a str, &'a str)> {
-    let binds = |vpc: &Vpc| {
-        let names = !vpc.spec.default_subnet.is_empty() && !hold::is_leaving(&vpc.metadata);
-        names && vpc.spec.namespaces.iter().any(|one| one == namespace)
-    };
-    let vpcs = vpcs.iter().filter(|(_, vpc)| binds(vpc));
-    vpcs.map(|(name, vpc)| (name.as_str(), vpc.spec.default_subnet.as_str())).min()
 }
 
 /// Claims an address of each family for each network, and lets go of ports and

@@ -21,13 +21,14 @@ use std::net::IpAddr;
 
 use crds::annotations;
 use crds::cni::IpamClaim;
-use crds::kubeovn::{IpPool, Vip};
+use crds::kubeovn::{IpPool, Vip, Vpc};
 use crds::kubevirt::{
     Interface, Network as VmNetwork, VirtualMachine, VirtualMachineInstance,
     VirtualMachineInstanceSpec,
 };
 use net::{MacAddr, names};
 
+use crate::binding;
 use crate::dhcp;
 use crate::family::Family;
 use crate::flaw::Flaw;
@@ -89,6 +90,8 @@ pub struct Offer<'a> {
     pub in_force: &'a BTreeMap<String, Network>,
     /// Those that are not, or not as written, and why.
     pub refused: &'a BTreeMap<String, NetworkError>,
+    /// Vpcs as written.
+    pub vpcs: &'a Shelf<String, Vpc>,
     /// IPPools as written.
     pub pools: &'a Shelf<String, IpPool>,
     /// Vips as written.
@@ -341,12 +344,13 @@ impl Reader<'_> {
                 Err(RequestError::OfAnotherVpc { place, subnet: name.to_owned() })
             };
         }
-        serving().find(|subnet| subnet.default || attachment).ok_or_else(|| {
-            RequestError::NoSubnet {
-                network: named.network.name.clone(),
-                key,
-                namespace: self.namespace.clone(),
-            }
+        let is_open = |subnet: &&Network| {
+            attachment || (subnet.default && binding::scope(self.offer.vpcs, subnet).is_none())
+        };
+        serving().find(is_open).ok_or_else(|| RequestError::NoSubnet {
+            network: named.network.name.clone(),
+            key,
+            namespace: self.namespace.clone(),
         })
     }
 }

@@ -3,6 +3,7 @@
 
 mod pools;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crds::condition::{self, Condition};
@@ -16,6 +17,7 @@ use net::names;
 use crate::flaw::Flaw;
 use crate::ledger::VmKey;
 use crate::multicast::Querier;
+use crate::network::Network;
 use crate::rows::Whose;
 use crate::warning::Warning;
 use crate::world::World;
@@ -94,7 +96,7 @@ fn subnet_flaws(world: &World, subnet: &Subnet) -> Vec<Flaw> {
     let in_force = world.ledger.networks();
     // Of several the first by name counts.
     let others = |network| {
-        let other = binding::other_default(in_force.values(), network);
+        let other = binding::other_default(in_force.values(), network, &world.vpcs);
         other.filter(|other| other.name < network.name)
     };
     flaws.extend(network.and_then(others).map(binding::second_default));
@@ -143,7 +145,8 @@ fn same_as_double(old: Count, new: Count) -> bool {
 #[must_use]
 pub fn vpcs(world: &World, now: Timestamp) -> Vec<(String, VpcStatus)> {
     let now = now.to_string();
-    let vpcs_of = binding::vpcs_of(&world.vpcs);
+    let networks_of_vpcs = world.ledger.networks();
+    let vpcs_of = binding::vpcs_of(&world.vpcs, networks_of_vpcs);
     let wanted = |(name, vpc): (&String, &Arc<Vpc>)| {
         let old = vpc.status.clone().unwrap_or_default();
         let networks = world.ledger.networks().values();
@@ -156,7 +159,7 @@ pub fn vpcs(world: &World, now: Timestamp) -> Vec<(String, VpcStatus)> {
             refusal: world.set_aside.get(&Whose::Vpc(name.clone())).cloned(),
             flaws: flaw::told(&vpc_flaws(&vpc.spec, of_others)),
             waits: hold::vpc_waits(world, vpc),
-            ignored: owned(without_effect(vpc)),
+            ignored: without_effect(vpc, networks_of_vpcs),
             generation: vpc.metadata.generation,
         };
         let status = VpcStatus {
@@ -214,18 +217,23 @@ fn owned(fields: Vec<&'static str>) -> Vec<String> {
     fields.into_iter().map(str::to_owned).collect()
 }
 
-fn without_effect(vpc: &Vpc) -> Vec<&'static str> {
+fn without_effect(vpc: &Vpc, networks: &BTreeMap<String, Network>) -> Vec<String> {
     let spec = &vpc.spec;
-    [
+    let fields = [
         ("staticRoutes[].bfdId", spec.static_routes.iter().any(|route| !route.bfd_id.is_empty())),
         ("enableExternal", spec.enable_external),
         ("extraExternalSubnets", !spec.extra_external_subnets.is_empty()),
         ("enableBfd", spec.enable_bfd),
         ("bfdPort", spec.bfd_port.is_some()),
-    ]
-    .into_iter()
-    .filter_map(|(field, set)| set.then_some(field))
-    .collect()
+    ];
+    let fields = fields.into_iter().filter_map(|(field, set)| set.then_some(field.to_owned()));
+    let unplaced = binding::unplaced(networks, &vpc.name_any(), spec).map(|(at, name)| {
+        let name = net::shown(name);
+        format!(
+            "namespaces[{at}] (no Subnet of this vpc is for {name:?}: name one in spec.defaultSubnet, or list it in spec.namespaces of one)"
+        )
+    });
+    fields.chain(unplaced).collect()
 }
 
 /// The conditions of an object that does not fit its type.

@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use super::holders::Holders;
 use super::owners::{Known, Owners};
 use super::ports::Ports;
-use crate::decide::bound;
+use crate::binding;
 use crate::flaw::Flaw;
 use crate::hold;
 use crate::ledger::VmKey;
@@ -351,13 +351,14 @@ impl Index {
         Offer {
             in_force: &self.networks,
             refused: &self.refused,
+            vpcs: &self.vpcs,
             pools: &self.pools,
             vips: &self.vips,
             refused_pools: &self.refused_pools,
             used: &NONE,
             known,
             claims: &self.claims,
-            bound: bound(&self.vpcs, namespace),
+            bound: binding::bound(&self.vpcs, &self.networks, namespace),
         }
     }
 

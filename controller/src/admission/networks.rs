@@ -21,9 +21,16 @@ pub(super) fn vpc(index: &Index, vpc: &Vpc) -> Findings {
     // Which of two has them may be changed on either.
     let elsewhere = match vpc.spec.namespaces.as_slice() {
         [] => Vec::new(),
-        _ => binding::elsewhere(&vpc.name_any(), &vpc.spec, &binding::vpcs_of(&index.vpcs)),
+        _ => binding::elsewhere(
+            &vpc.name_any(),
+            &vpc.spec,
+            &binding::vpcs_of(&index.vpcs, index.networks()),
+        ),
     };
-    let waits = links.waits.iter().chain(&elsewhere).map(ToString::to_string).collect();
+    let waits = links.waits.iter().chain(&elsewhere).map(ToString::to_string);
+    let unplaced = binding::unplaced(index.networks(), &vpc.name_any(), &vpc.spec);
+    let unplaced = unplaced.map(|(at, name)| binding::placed_by_nobody(at, name).to_string());
+    let waits = waits.chain(unplaced).collect();
     Findings { flaws, waits, ..Findings::default() }
 }
 
@@ -37,7 +44,7 @@ pub(super) fn subnet(index: &Index, subnet: &Subnet) -> Findings {
     flaws.extend(namespaces::unlisted(&subnet.spec, vpc));
     let refusal = stands_in_the_way(index, &network).map(|error| error.to_string());
     let waits = waits_for(index, &network).map(|error| error.to_string());
-    let other = binding::other_default(index.networks().values(), &network);
+    let other = binding::other_default(index.networks().values(), &network, &index.vpcs);
     let other = other.map(|other| binding::second_default(other).to_string());
     let elsewhere = network::excluded_elsewhere(&subnet.spec).map(|flaw| flaw.to_string());
     let waits = waits.into_iter().chain(moves(index, &network)).chain(other).chain(elsewhere);

@@ -126,6 +126,28 @@ fn empty_fields_mean_what_absent_ones_do() {
 }
 
 #[test]
+fn what_has_no_effect_as_written_is_warned_of_and_let_in() {
+    let spec = json!({"cidrBlock": "10.0.0.0/24", "excludeIps": ["10.0.0.9", "10.9.0.9"]});
+    let warnings = review("subnets", None, &subnet_of(spec)).unwrap();
+    let begins = r#"spec.excludeIps[1] is "10.9.0.9": it has no effect"#;
+    assert!(warnings.iter().any(|one| one.starts_with(begins)), "{warnings:?}");
+
+    let facts = Facts::default();
+    let vpc = object("Vpc", json!({"namespaces": ["red"]}));
+    assert_eq!(super::review(&facts, "vpcs", None, &vpc), Ok(vec![]), "it may be to come");
+    let mut subnet = subnet_of(json!({"vpc": "one", "cidrBlock": "10.0.0.0/24"}));
+    subnet["metadata"] = json!({"name": "lan", "resourceVersion": "1"});
+    facts.stored("subnets", subnet.to_string().as_bytes());
+    let warnings = super::review(&facts, "vpcs", None, &vpc).unwrap();
+    let begins = r#"spec.namespaces[0] is "red": no Subnet of this vpc"#;
+    assert!(warnings.iter().any(|one| one.starts_with(begins)), "{warnings:?}");
+    subnet["metadata"]["resourceVersion"] = "2".into();
+    subnet["spec"]["default"] = true.into();
+    facts.stored("subnets", subnet.to_string().as_bytes());
+    assert_eq!(super::review(&facts, "vpcs", None, &vpc), Ok(vec![]));
+}
+
+#[test]
 fn what_leaves_and_what_stays_as_it_was_is_never_refused() {
     let bad = subnet_of(json!({"cidrBlock": "x"}));
     let mut labelled = bad.clone();

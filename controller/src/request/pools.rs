@@ -31,6 +31,7 @@ fn asked_with(pools: Vec<IpPool>, annotations: &Value) -> Result<Request, Reques
     let offer = Offer {
         in_force: &in_force,
         refused: &BTreeMap::new(),
+        vpcs: &Shelf::default(),
         pools: &shelf,
         vips: &Shelf::default(),
         refused_pools: &refused_pools,

@@ -44,13 +44,14 @@ fn offer<'a>(
     static NO_POOLS: LazyLock<Shelf<String, IpPool>> = LazyLock::new(Shelf::default);
     static NO_FLAWS: BTreeMap<String, Flaw> = BTreeMap::new();
     static NO_VIPS: LazyLock<Shelf<String, Vip>> = LazyLock::new(Shelf::default);
-    let vips = &NO_VIPS;
+    static NO_VPCS: LazyLock<Shelf<String, Vpc>> = LazyLock::new(Shelf::default);
+    let (vpcs, vips) = (&*NO_VPCS, &*NO_VIPS);
     static NO_PORTS: Known =
         Known { held: BTreeSet::new(), networks: BTreeMap::new(), loans: BTreeMap::new() };
     static NO_CLAIMS: LazyLock<Shelf<VmKey, crds::cni::IpamClaim>> = LazyLock::new(Shelf::default);
     let (pools, refused_pools, known) = (&*NO_POOLS, &NO_FLAWS, &NO_PORTS);
     let claims = &*NO_CLAIMS;
-    Offer { in_force, refused, vips, claims, pools, refused_pools, used, known, bound }
+    Offer { in_force, refused, vpcs, vips, claims, pools, refused_pools, used, known, bound }
 }
 
 fn asked(annotations: &serde_json::Value) -> Result<Vec<Request>, RequestError> {

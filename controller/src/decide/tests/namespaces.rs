@@ -52,3 +52,28 @@ fn of_two_subnets_for_one_namespace_the_first_by_name_serves() {
     put(&mut world, vm("db", "u2", "Always", None));
     assert_eq!(decided(&mut world, "db").ports[0].subnet, "a");
 }
+
+#[test]
+fn the_default_subnet_of_a_vpc_that_lists_namespaces_is_theirs_and_no_others() {
+    let of = |name: &str, vpc: &str, cidr: &str| {
+        let spec = json!({ "cidrBlock": cidr, "vpc": vpc, "default": true });
+        Subnet::new(name, serde_json::from_value(spec).unwrap())
+    };
+    let lists = |version: &str, namespaces: &[&str]| {
+        let namespaces = namespaces.iter().map(|one| (*one).to_owned()).collect();
+        let mut vpc = Vpc::new("v", VpcSpec { namespaces, ..VpcSpec::default() });
+        vpc.metadata.resource_version = Some(version.to_owned());
+        Event::Vpc(Seen::Now(Box::new(vpc)))
+    };
+    let mut world =
+        listed(vec![of("a", "v", "10.5.0.0/24"), of("z", "ovn-cluster", "10.6.0.0/24")]);
+    let subnet = |world: &mut World, name: &str| {
+        put(world, vm(name, name, "Always", None));
+        decided(world, name).ports[0].subnet.clone()
+    };
+    assert_eq!(subnet(&mut world, "first"), "a", "the first by name, for everybody");
+    world.apply(lists("2", &["other"]));
+    assert_eq!(subnet(&mut world, "second"), "z");
+    world.apply(lists("3", &["other", "default"]));
+    assert_eq!(subnet(&mut world, "third"), "a");
+}
