@@ -16,6 +16,7 @@ mod churn;
 mod claims;
 mod counters;
 mod egress;
+mod families;
 mod flags;
 mod given;
 mod guest_options;
@@ -26,6 +27,7 @@ mod ledger_fight;
 mod migration;
 mod node_loss;
 mod ovn_restarts;
+mod paths;
 mod peer_faults;
 mod pools;
 mod port_lifecycle;
@@ -162,6 +164,12 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             one_network_serves_two_vpcs_and_is_refused_twice_in_one,
             an_edit_by_which_held_addresses_fall_out_names_their_holders,
             what_was_made_for_topology_goes_without_a_trace;
+        paths:
+            several_next_hops_of_a_policy_are_one_row,
+            a_route_of_a_table_is_for_the_subnets_of_that_table,
+            what_is_let_pass_within_a_subnet_is_let_pass_beside_its_rules;
+        families:
+            a_vm_keeps_its_address_when_its_subnet_gets_another_family_and_has_both_at_its_next_start;
         vips:
             a_port_may_do_what_its_template_lets_it,
             a_vip_is_kept_over_a_kill_and_given_to_no_vm,
