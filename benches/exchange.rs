@@ -1,37 +1,100 @@
-//! Clients of DHCPv4 by the thousand, in one thread and on one packet socket.
+//! Clients of DHCP by the thousand, in one thread and on one packet socket.
 //!
 //! Each exchange is of a client with a MAC address of its own that is on the link, as
-//! guests are: it says DISCOVER, takes the first offer and has it acknowledged. Load
-//! generators play a relay instead, which servers answer along another way.
+//! guests are. Its question is answered by an offer; it takes the first one, and has it
+//! acknowledged. Load generators play a relay instead, which servers answer along another
+//! way. What is said in which family is in `exchange/`.
 
+mod dhcp4;
+mod dhcp6;
+
+use std::fmt;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use net::MacAddr;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{LinkAddr, bind, recvfrom};
 use socket2::{Domain, Protocol, Socket, Type};
+
+pub use self::dhcp4::questions;
 
 /// How many clients there are; one that is done begins anew.
 pub const CLIENTS: u32 = 10_000;
 /// Answers that come later than this after the last question are lost.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-const BOOTP: usize = 14 + 20 + 8;
-const OPTIONS: usize = BOOTP + 240;
-const DISCOVER: u8 = 1;
-const OFFER: u8 = 2;
-const REQUEST: u8 = 3;
-const ACK: u8 = 5;
+/// Which DHCP is spoken.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Family {
+    /// DISCOVER, OFFER, REQUEST, ACK (RFC 2131).
+    V4,
+    /// Solicit, Advertise, Request, Reply (RFC 9915).
+    V6,
+}
+
+impl Family {
+    /// As in names of figures.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::V4 => 4,
+            Self::V6 => 6,
+        }
+    }
+
+    fn talk(self) -> Box<dyn Talk> {
+        match self {
+            Self::V4 => Box::new(dhcp4::Talk::new()),
+            Self::V6 => Box::new(dhcp6::Talk::new()),
+        }
+    }
+
+    /// In an ethernet header.
+    const fn ethertype(self) -> u16 {
+        match self {
+            Self::V4 => 0x0800,
+            Self::V6 => 0x86dd,
+        }
+    }
+}
+
+/// What clients say in one family. The client of a transaction is `client_of` it.
+trait Talk: fmt::Debug {
+    /// The frame that begins a transaction.
+    fn begin(&mut self, transaction: u32) -> &[u8];
+
+    /// What a frame says to a client, if it is a server's answer.
+    fn hear(&mut self, frame: &[u8]) -> Option<Heard<'_>>;
+}
+
+/// An answer.
+#[derive(Clone, Copy, Debug)]
+struct Heard<'a> {
+    transaction: u32,
+    /// What is asked next; nothing once the address is given.
+    next: Option<&'a [u8]>,
+}
 
 /// The MAC address of a client.
 #[must_use]
 pub fn mac_of(client: u32) -> [u8; 6] {
     let [_, a, b, c] = (client + 1).to_be_bytes();
     [2, 0, 0, a, b, c]
+}
+
+/// The address that a client speaks DHCPv6 from.
+#[must_use]
+pub fn link_local_of(client: u32) -> Ipv6Addr {
+    MacAddr::new(mac_of(client)).link_local()
+}
+
+const fn client_of(transaction: u32) -> u32 {
+    transaction % CLIENTS
 }
 
 /// What became of a load.
@@ -66,6 +129,7 @@ impl Outcome {
 #[derive(Debug)]
 pub struct Clients {
     socket: Socket,
+    talk: Box<dyn Talk>,
     /// The next transaction. Answers to older ones are nobody's.
     next: u32,
 }
@@ -73,8 +137,8 @@ pub struct Clients {
 impl Clients {
     /// # Errors
     /// When there is no such interface, or this is not root.
-    pub fn on(interface: &str) -> anyhow::Result<Self> {
-        let protocol = Protocol::from(i32::from(0x0800_u16.to_be()));
+    pub fn on(interface: &str, family: Family) -> anyhow::Result<Self> {
+        let protocol = Protocol::from(i32::from(family.ethertype().to_be()));
         let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), Some(protocol))?;
         socket.set_recv_buffer_size(8 << 20)?;
         let mut all = nix::ifaddrs::getifaddrs()?;
@@ -83,7 +147,7 @@ impl Clients {
             one.address.filter(|_| is_it)?.as_link_addr().copied()
         });
         bind(socket.as_raw_fd(), &link.context("no such interface")?)?;
-        Ok(Self { socket, next: 1 })
+        Ok(Self { socket, talk: family.talk(), next: 1 })
     }
 
     /// `rate` exchanges a second for `time`.
@@ -92,9 +156,9 @@ impl Clients {
     /// When the interface fails.
     pub fn load(&mut self, rate: u32, time: Duration) -> anyhow::Result<Outcome> {
         let total = due_after(time, rate);
-        let first = self.next;
-        self.next += total;
-        let [mut discover, mut request] = [frame(DISCOVER), frame(REQUEST)];
+        let Self { socket, talk, next } = self;
+        let first = *next;
+        *next += total;
         let mut asked = vec![Instant::now(); total as usize];
         let mut outcome = Outcome { kept_pace: true, ..Outcome::default() };
         let (started, mut last) = (Instant::now(), Instant::now());
@@ -106,8 +170,7 @@ impl Clients {
                 break;
             }
             for number in outcome.begun..due {
-                address(&mut discover, first + number, number % CLIENTS);
-                self.send(&discover)?;
+                send(socket, talk.begin(first + number))?;
                 asked[number as usize] = Instant::now();
             }
             if outcome.begun < due {
@@ -116,30 +179,22 @@ impl Clients {
             let mut heard = false;
             // A turn of these, then those that are due.
             for _ in 0..64 {
-                let Some(answer) = self.receive(&mut buffer)? else { break };
+                let Some(answer) = receive(socket, &mut buffer)? else { break };
                 heard = true;
-                let Some(answer) = Answer::read(answer) else { continue };
-                let Some(number) = answer.transaction.checked_sub(first) else { continue };
+                let Some(Heard { transaction, next }) = talk.hear(answer) else { continue };
+                let Some(number) = transaction.checked_sub(first) else { continue };
                 let Some(asked) = asked.get_mut(number as usize) else { continue };
-                match answer.kind {
-                    OFFER => {
-                        outcome.waits.push(asked.elapsed());
-                        address(&mut request, answer.transaction, number % CLIENTS);
-                        request[OPTIONS + 5..OPTIONS + 9].copy_from_slice(&answer.yours.octets());
-                        request[OPTIONS + 11..OPTIONS + 15]
-                            .copy_from_slice(&answer.server.octets());
-                        self.send(&request)?;
+                outcome.waits.push(asked.elapsed());
+                match next {
+                    Some(question) => {
+                        send(socket, question)?;
                         *asked = Instant::now();
                     }
-                    ACK => {
-                        outcome.waits.push(asked.elapsed());
-                        outcome.done += 1;
-                    }
-                    _ => {}
+                    None => outcome.done += 1,
                 }
             }
             if !heard {
-                self.wait()?;
+                wait(socket)?;
             }
         }
         let planned = time.as_secs_f64();
@@ -147,31 +202,31 @@ impl Clients {
         outcome.waits.sort_unstable();
         Ok(outcome)
     }
+}
 
-    fn send(&self, frame: &[u8]) -> io::Result<()> {
-        match self.socket.send(frame) {
-            // The queue is full: that one is lost, as on any wire.
-            Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            sent => sent.map(drop),
-        }
+fn send(socket: &Socket, frame: &[u8]) -> io::Result<()> {
+    match socket.send(frame) {
+        // The queue is full: that one is lost, as on any wire.
+        Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        sent => sent.map(drop),
     }
+}
 
-    fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<&'a [u8]>> {
-        match recvfrom::<LinkAddr>(self.socket.as_raw_fd(), buffer) {
-            Ok((length, _)) => Ok(buffer.get(..length)),
-            Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+fn receive<'a>(socket: &Socket, buffer: &'a mut [u8]) -> io::Result<Option<&'a [u8]>> {
+    match recvfrom::<LinkAddr>(socket.as_raw_fd(), buffer) {
+        Ok((length, _)) => Ok(buffer.get(..length)),
+        Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
+        Err(error) => Err(error.into()),
     }
+}
 
-    /// Until something comes, or the next millisecond.
-    fn wait(&self) -> io::Result<()> {
-        let mut one = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut one, PollTimeout::from(1_u8)) {
-            Ok(_) | Err(Errno::EINTR) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+/// Until something comes, or the next millisecond.
+fn wait(socket: &Socket) -> io::Result<()> {
+    let mut one = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut one, PollTimeout::from(1_u8)) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -181,94 +236,62 @@ fn due_after(time: Duration, rate: u32) -> u32 {
     u32::try_from(due).unwrap_or(u32::MAX).saturating_add(1)
 }
 
-/// An answer, as far as a client reads it.
-struct Answer {
-    kind: u8,
-    transaction: u32,
-    yours: Ipv4Addr,
-    server: Ipv4Addr,
+/// The internet checksum (RFC 1071) of parts, each but the last of an even length.
+fn checksum(parts: &[&[u8]]) -> [u8; 2] {
+    let pairs = parts.iter().flat_map(|part| part.chunks(2));
+    let word = |pair: &[u8]| u32::from(pair[0]) << 8 | pair.get(1).copied().map_or(0, u32::from);
+    let sum: u32 = pairs.map(word).sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let [_, _, high, low] = (!((folded & 0xffff) + (folded >> 16))).to_be_bytes();
+    [high, low]
 }
 
-impl Answer {
-    fn read(frame: &[u8]) -> Option<Self> {
-        let four = |at: usize| frame.get(at..at + 4)?.first_chunk::<4>().copied();
-        let is_reply = frame.get(23) == Some(&17) && frame.get(34..36) == Some(&[0, 67]);
-        if !is_reply || frame.get(BOOTP) != Some(&2) {
-            return None;
+/// A length as headers have it.
+fn length(bytes: usize) -> [u8; 2] {
+    u16::try_from(bytes).expect("a short message").to_be_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use dhcp::{Answer, Responder};
+
+    use super::*;
+    use crate::responder::binding;
+
+    /// What our server answers to a client.
+    fn answer(family: Family, client: u32, question: &[u8]) -> Vec<u8> {
+        let binding = serde_json::from_value(binding(family, client)).unwrap();
+        match Responder::answer(&binding, question) {
+            Answer::Send(sent) => sent.frame,
+            Answer::Ignore(reason) => panic!("{family:?}: {reason}"),
         }
-        let (mut kind, mut server) = (0, Ipv4Addr::UNSPECIFIED);
-        let mut options = frame.get(OPTIONS..)?;
-        while let [code, rest @ ..] = options {
-            match code {
-                0 => options = rest,
-                255 => break,
-                _ => {
-                    let (length, rest) = rest.split_first()?;
-                    let (value, rest) = rest.split_at_checked(usize::from(*length))?;
-                    match code {
-                        53 => kind = *value.first()?,
-                        54 => server = Ipv4Addr::from(*value.first_chunk::<4>()?),
-                        _ => {}
-                    }
-                    options = rest;
-                }
-            }
+    }
+
+    #[test]
+    fn an_exchange_of_either_family_is_two_questions_and_two_answers() {
+        for family in [Family::V4, Family::V6] {
+            let mut talk = family.talk();
+            let transaction = 3 * CLIENTS + 7;
+            let offer = answer(family, 7, talk.begin(transaction));
+            let heard = talk.hear(&offer).expect("an offer");
+            assert_eq!(heard.transaction, transaction, "{family:?}");
+            let given = answer(family, 7, heard.next.expect("an offer is taken"));
+            let heard = talk.hear(&given).expect("an acknowledgement");
+            assert_eq!((heard.transaction, heard.next), (transaction, None), "{family:?}");
         }
-        let transaction = u32::from_be_bytes(four(BOOTP + 4)?);
-        Some(Self { kind, transaction, yours: four(BOOTP + 16)?.into(), server })
     }
-}
 
-/// A client's message of this kind, of nobody yet. In a REQUEST, the address and the
-/// server that are asked for follow the kind.
-fn frame(kind: u8) -> Vec<u8> {
-    let mut options = vec![53, 1, kind];
-    if kind == REQUEST {
-        options.extend([50, 4, 0, 0, 0, 0, 54, 4, 0, 0, 0, 0]);
+    #[test]
+    fn what_clients_say_is_no_answer() {
+        for family in [Family::V4, Family::V6] {
+            let mut talk = family.talk();
+            let question = talk.begin(1).to_vec();
+            assert!(talk.hear(&question).is_none(), "{family:?}");
+        }
     }
-    options.extend([55, 5, 1, 3, 6, 15, 51, 255]);
-    options.resize(60, 0);
-    let udp = 8 + 240 + options.len();
-    let length = |bytes: usize| u16::try_from(bytes).expect("a short message").to_be_bytes();
-    let mut ip = [0; 20];
-    ip[0] = 0x45;
-    ip[2..4].copy_from_slice(&length(20 + udp));
-    (ip[8], ip[9]) = (64, 17);
-    ip[16..20].fill(255);
-    let words = ip.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])));
-    let sum: u32 = words.sum();
-    let [_, _, high, low] = (!((sum & 0xffff) + (sum >> 16))).to_be_bytes();
-    ip[10..12].copy_from_slice(&[high, low]);
-    let mut frame = vec![255; 6];
-    frame.extend([0; 6]);
-    frame.extend([8, 0]);
-    frame.extend(ip);
-    // No checksum, which IPv4 allows (RFC 768).
-    frame.extend([0, 68, 0, 67]);
-    frame.extend(length(udp));
-    frame.extend([0, 0]);
-    frame.extend([1, 1, 6, 0]);
-    frame.resize(OPTIONS - 4, 0);
-    frame.extend([99, 130, 83, 99]);
-    frame.extend(options);
-    frame
-}
 
-/// Makes the message one of this client and transaction.
-fn address(frame: &mut [u8], transaction: u32, client: u32) {
-    let mac = mac_of(client);
-    frame[6..12].copy_from_slice(&mac);
-    frame[BOOTP + 4..BOOTP + 8].copy_from_slice(&transaction.to_be_bytes());
-    frame[BOOTP + 28..BOOTP + 34].copy_from_slice(&mac);
-}
-
-/// A DISCOVER and a REQUEST for this address and server, of the first client.
-#[must_use]
-pub fn questions(yours: Ipv4Addr, server: Ipv4Addr) -> [Vec<u8>; 2] {
-    let [mut discover, mut request] = [frame(DISCOVER), frame(REQUEST)];
-    address(&mut discover, 1, 0);
-    address(&mut request, 1, 0);
-    request[OPTIONS + 5..OPTIONS + 9].copy_from_slice(&yours.octets());
-    request[OPTIONS + 11..OPTIONS + 15].copy_from_slice(&server.octets());
-    [discover, request]
+    #[test]
+    fn the_checksum_of_rfc_1071_comes_out() {
+        assert_eq!(checksum(&[&[0x00, 0x01, 0xf2, 0x03], &[0xf4, 0xf5, 0xf6, 0xf7]]), [0x22, 0x0d]);
+    }
 }

@@ -17,8 +17,10 @@ pub mod memory;
 pub mod peer;
 pub mod pool;
 pub mod responder;
+pub mod server;
 #[cfg(test)]
 mod short;
+pub mod wire;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};

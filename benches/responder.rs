@@ -1,22 +1,25 @@
 //! How long the computation of a DHCP answer takes, and nothing but the computation.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use dhcp::{Answer, Binding, Responder};
 use serde_json::json;
 
-use crate::exchange::{mac_of, questions};
+use crate::exchange::{Family, mac_of, questions};
 use crate::{Effort, Figure, Tell, ns_per_op};
 
 /// The server's address, whoever serves.
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
+
+/// The address of the first client in IPv6; each has the next one.
+const FIRST_V6: Ipv6Addr = Ipv6Addr::new(0xfd10, 0, 0, 0, 0, 0, 1, 0);
 
 /// Answers a DISCOVER and a REQUEST, each half of the time.
 ///
 /// # Panics
 /// When one is not answered.
 pub fn measure(effort: Effort, tell: Tell<'_>) {
-    let binding: Binding = serde_json::from_value(binding(0)).expect("a binding");
+    let binding: Binding = serde_json::from_value(binding(Family::V4, 0)).expect("a binding");
     let questions = questions(address_of(0), SERVER);
     let times = match effort {
         Effort::Whole => 10_000,
@@ -38,14 +41,21 @@ pub fn measure(effort: Effort, tell: Tell<'_>) {
     tell(Figure::new("dhcp_responder", both, "ns"));
 }
 
-/// What a client is told, as JSON.
+/// What a client is told in one family, as JSON.
 #[must_use]
-pub fn binding(client: u32) -> serde_json::Value {
+pub fn binding(family: Family, client: u32) -> serde_json::Value {
     let mac = net::MacAddr::new(mac_of(client)).to_string();
-    json!({"mac": mac, "hostname": format!("vm-{client}"), "v4": {
-        "address": address_of(client), "prefix": 16, "gateway": SERVER, "server": SERVER,
-        "dns": ["10.1.0.2"], "domain": "cluster.local", "lease": 3600,
-    }})
+    let hostname = format!("vm-{client}");
+    match family {
+        Family::V4 => json!({"mac": mac, "hostname": hostname, "v4": {
+            "address": address_of(client), "prefix": 16, "gateway": SERVER, "server": SERVER,
+            "dns": ["10.1.0.2"], "domain": "cluster.local", "lease": 3600,
+        }}),
+        Family::V6 => json!({"mac": mac, "hostname": hostname, "v6": {
+            "address": Ipv6Addr::from_bits(FIRST_V6.to_bits() + u128::from(client)),
+            "network": "fd10::/64", "dns": ["fd10::2"], "search": ["cluster.local"], "lease": 3600,
+        }}),
+    }
 }
 
 /// The address of a client, where the server has one for each.

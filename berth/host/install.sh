@@ -28,7 +28,7 @@ TESTS="$GUEST etcd-server etcd-client openssl"
 TESTS="$TESTS ndisc6 dhcpcd-base dnsmasq-utils systemd"
 
 # Servers to measure ours against.
-BENCH="kea-dhcp4-server dnsmasq-base"
+BENCH="kea-dhcp4-server kea-dhcp6-server dnsmasq-base"
 
 # Where the host's files are: a test has a root of its own.
 root=${BERTH_INSTALL_ROOT:-}
