@@ -6,13 +6,16 @@
 //! | `dhcp4_dora_kea`, `dhcp4_dora_dnsmasq` | the most exchanges (DISCOVER to ACK) a second of which none is lost, ours; the peer's in the same run on the same wire |
 //! | `dhcp6_sarr_kea` | the same of DHCPv6: Solicit, Advertise, Request, Reply |
 //! | `dhcp4_p50`, `dhcp4_p99`, `dhcp6_p50`, `dhcp6_p99` | from a question to its answer at half of what the better peer can: ours; the peer is that peer |
+//! | `dhcp_idle_p99`, `dhcp_flood_p99` | from a question to its answer for guests of one port: alone, and while the guest of another one sends 100,000 DISCOVER a second |
+//! | `dhcp_flood_p99_ratio` | the second by the first, the median of three runs of both |
 //! | `rss_dhcp_10000`, `rss_dhcp6_10000` | memory of the server when it has 10,000 guests; the peer is Kea with as many leases |
 //!
 //! Everything is in two network namespaces with a cable between them, which the run makes
 //! and removes: `berth dhcp` (or a peer) at one end, 10,000 clients at the other. A rate is
 //! tried for a second and a half, doubled until something is lost, then narrowed down.
 //! In DHCPv6 the server's kernel knows all clients' link-local addresses beforehand: a peer
-//! has it send its answers, and would wait for neighbour discovery. Peers that are not installed are left out.
+//! has it send its answers, and would wait for neighbour discovery. Peers that are not
+//! installed are left out.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -21,7 +24,7 @@ use anyhow::{Context as _, ensure};
 use benches::exchange::{CLIENTS, Family, Outcome};
 use benches::server::Server;
 use benches::wire::Wire;
-use benches::{Effort, Figure, responder};
+use benches::{Effort, Figure, flood, median, responder};
 use tests::process::resident_kib;
 
 /// How long a rate is tried.
@@ -49,7 +52,25 @@ struct Found {
 fn servers() -> anyhow::Result<()> {
     let wire = Wire::lay()?;
     beside(&wire, Family::V4, &[Server::Kea, Server::Dnsmasq])?;
-    beside(&wire, Family::V6, &[Server::Kea])
+    beside(&wire, Family::V6, &[Server::Kea])?;
+    flooded(&wire)
+}
+
+/// What a guest that floods its port costs the guests of another one.
+fn flooded(wire: &Wire) -> anyhow::Result<()> {
+    let found: Vec<_> = (0..3).map(|_| flood::measure(wire)).collect::<Result<_, _>>()?;
+    let ms = |outcome: &Outcome| outcome.percentile(99).as_secs_f64() * 1e3;
+    let middle = |of: fn(&flood::Found) -> &Outcome| {
+        median(found.iter().map(|found| ms(of(found))).collect())
+    };
+    Figure::new("dhcp_idle_p99", middle(|found| &found.idle), "ms").print();
+    Figure::new("dhcp_flood_p99", middle(|found| &found.flooded), "ms").print();
+    let ratios = found.iter().map(|found| ms(&found.flooded) / ms(&found.idle));
+    Figure::new("dhcp_flood_p99_ratio", median(ratios.collect()), "times").print();
+    for found in found.iter().filter(|found| found.frames < 0.95 * f64::from(flood::FRAMES)) {
+        println!("note: there was time for {:.0} frames a second only", found.frames);
+    }
+    Ok(())
 }
 
 /// Ours in one family, beside those of the peers that are there.

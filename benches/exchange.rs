@@ -202,6 +202,14 @@ impl Clients {
         outcome.waits.sort_unstable();
         Ok(outcome)
     }
+
+    /// One frame and no more.
+    ///
+    /// # Errors
+    /// When the interface fails.
+    pub fn send(&self, frame: &[u8]) -> io::Result<()> {
+        send(&self.socket, frame)
+    }
 }
 
 fn send(socket: &Socket, frame: &[u8]) -> io::Result<()> {

@@ -13,6 +13,7 @@
 pub mod bed;
 pub mod echo;
 pub mod exchange;
+pub mod flood;
 pub mod memory;
 pub mod peer;
 pub mod pool;

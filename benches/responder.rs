@@ -59,6 +59,7 @@ pub fn binding(family: Family, client: u32) -> serde_json::Value {
 }
 
 /// The address of a client, where the server has one for each.
-fn address_of(client: u32) -> Ipv4Addr {
+#[must_use]
+pub fn address_of(client: u32) -> Ipv4Addr {
     Ipv4Addr::from_bits(Ipv4Addr::new(10, 1, 8, 0).to_bits() + client)
 }

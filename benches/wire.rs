@@ -1,4 +1,4 @@
-//! Two network namespaces with a cable between them: a DHCP server at one end, its
+//! Two network namespaces with two cables between them: a DHCP server at one end, its
 //! clients at the other. Made by the run, and removed with it.
 
 use std::fmt::Write as _;
@@ -18,7 +18,8 @@ use crate::exchange::{CLIENTS, Clients, Family, link_local_of, mac_of};
 use crate::responder::SERVER;
 use crate::server::Server;
 
-/// The cable. Its ends are called `eth0`.
+/// The cables. The ends of each are called the same: `eth0`, on which all is measured, and
+/// `eth1`, for a guest that is to be in the way.
 #[derive(Debug)]
 pub struct Wire {
     id: u32,
@@ -35,6 +36,7 @@ impl Wire {
             format!("netns add {server}"),
             format!("netns add {clients}"),
             format!("-n {server} link add eth0 type veth peer name eth0 netns {clients}"),
+            format!("-n {server} link add eth1 type veth peer name eth1 netns {clients}"),
             // Its own link-local address would not be ready at once.
             format!("-n {server} link set eth0 addrgenmode none"),
             format!("-n {server} addr add {SERVER}/16 dev eth0"),
@@ -42,6 +44,8 @@ impl Wire {
             format!("-n {server} link set lo up"),
             format!("-n {server} link set eth0 up"),
             format!("-n {clients} link set eth0 up"),
+            format!("-n {server} link set eth1 up"),
+            format!("-n {clients} link set eth1 up"),
         ] {
             ip(&line)?;
         }
@@ -94,7 +98,7 @@ impl Wire {
         Ok(process)
     }
 
-    /// Runs something that needs the clients' namespace.
+    /// Runs something of the clients of `eth0`.
     ///
     /// # Errors
     /// Its own.
@@ -103,16 +107,45 @@ impl Wire {
         family: Family,
         work: impl FnOnce(&mut Clients) -> anyhow::Result<T> + Send,
     ) -> anyhow::Result<T> {
-        let namespace = File::open(format!("/run/netns/{}", self.clients()))?;
-        // A thread of its own, which ends there: namespaces belong to threads.
-        thread::scope(|scope| {
-            let thread = scope.spawn(move || {
-                setns(namespace, CloneFlags::CLONE_NEWNET)?;
-                work(&mut Clients::on("eth0", family)?)
-            });
-            thread.join().map_err(|_| anyhow!("a load ended early"))?
-        })
+        self.at_clients(|| work(&mut Clients::on("eth0", family)?))
     }
+
+    /// Runs something in the clients' namespace.
+    ///
+    /// # Errors
+    /// Its own.
+    pub fn at_clients<T: Send>(
+        &self,
+        work: impl FnOnce() -> anyhow::Result<T> + Send,
+    ) -> anyhow::Result<T> {
+        inside(&self.clients(), work)
+    }
+
+    /// Runs something in the server's namespace.
+    ///
+    /// # Errors
+    /// Its own.
+    pub fn at_server<T: Send>(
+        &self,
+        work: impl FnOnce() -> anyhow::Result<T> + Send,
+    ) -> anyhow::Result<T> {
+        inside(&self.server(), work)
+    }
+}
+
+/// Runs something on a thread of its own, which ends there: namespaces belong to threads.
+fn inside<T: Send>(
+    namespace: &str,
+    work: impl FnOnce() -> anyhow::Result<T> + Send,
+) -> anyhow::Result<T> {
+    let namespace = File::open(format!("/run/netns/{namespace}"))?;
+    thread::scope(|scope| {
+        let thread = scope.spawn(move || {
+            setns(namespace, CloneFlags::CLONE_NEWNET)?;
+            work()
+        });
+        thread.join().map_err(|_| anyhow!("a thread of the wire ended early"))?
+    })
 }
 
 impl Drop for Wire {
