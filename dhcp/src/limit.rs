@@ -1,4 +1,5 @@
-//! A token bucket: how much of this host one guest may take.
+//! How much of this host one guest may take: a token bucket for what is answered, and a
+//! rest for who goes on all the same.
 
 use std::time::{Duration, Instant};
 
@@ -52,6 +53,21 @@ impl Bucket {
     }
 }
 
+/// Frames read from one interface before the others get their turn.
+pub(crate) const TURN: usize = 16;
+
+/// How long a flooded interface is not listened to. To read what is not answered takes
+/// processor time, too: the rest is the kernel's to drop once the socket is full. Short, as
+/// who behaves again waits for it.
+pub(crate) const REST: Duration = Duration::from_millis(10);
+
+/// Whether an interface rests after a turn in which so many frames were read in vain: cut by
+/// the limit, or nobody's. One that many guests share does not, since all would have to
+/// suffer for one.
+pub(crate) const fn rests(guests: usize, in_vain: usize) -> bool {
+    guests <= 1 && in_vain >= TURN
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,5 +92,14 @@ mod tests {
         let mut bucket = Bucket::full(Limit { rate: 1000, burst: 2 }, start);
         let later = start + Duration::from_secs(1_000_000);
         assert!(bucket.take(later) && bucket.take(later) && !bucket.take(later));
+    }
+
+    #[test]
+    fn an_interface_rests_after_a_turn_for_nothing_unless_others_share_it() {
+        for (guests, in_vain, expected) in
+            [(1, TURN, true), (1, TURN - 1, false), (1, 0, false), (2, TURN, false)]
+        {
+            assert_eq!(rests(guests, in_vain), expected, "{guests} {in_vain}");
+        }
     }
 }

@@ -40,7 +40,7 @@ impl Metrics {
             )?,
             rate_limited: IntCounter::new(
                 "berth_dhcp_rate_limited_total",
-                "Frames dropped because their port sent too many.",
+                "Frames read and dropped because their port sent too many.",
             )?,
             send_failures: IntCounter::new(
                 "berth_dhcp_send_failures_total",

@@ -41,6 +41,14 @@ impl Poller {
         Ok(self.epoll.get_ref().0.add(socket, event)?)
     }
 
+    /// Whether `socket`, which was added with this token, is waited for from now on; what has
+    /// come in the meantime is there, as far as it has room.
+    pub(crate) fn listen(&self, socket: impl AsFd, token: u64, listens: bool) -> io::Result<()> {
+        let flags = if listens { EpollFlags::EPOLLIN } else { EpollFlags::empty() };
+        let mut event = EpollEvent::new(flags, token);
+        Ok(self.epoll.get_ref().0.modify(socket, &mut event)?)
+    }
+
     /// The tokens of some of the sockets that have something; maybe none.
     ///
     /// Cancel safe: what is not taken is reported again.

@@ -516,6 +516,17 @@ fn a_port_removed_and_set_in_one_breath_goes_on_with_a_new_report() {
 }
 
 #[test]
+fn a_flooded_interface_is_not_read_all_the_time() {
+    const FRAMES: u32 = 40_000;
+    let lab = Lab::start(binding());
+    lab.flood(FRAMES);
+    // Who behaves again is heard again.
+    assert!(udhcpc(&lab, ""), "{}", lab.state());
+    let read = lab.counter("berth_dhcp_rate_limited_total", "");
+    assert!(read < f64::from(FRAMES) / 2.0, "{read} of {FRAMES} were read");
+}
+
+#[test]
 fn a_flood_is_cut_to_the_ports_limit() {
     let lab = Lab::start(binding());
     // Far more than a port's burst, faster than its rate: it is the number that counts.

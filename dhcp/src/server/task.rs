@@ -1,6 +1,6 @@
 //! The task behind the handles: it alone touches sockets.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,17 +11,24 @@ use super::port::{Port, recheck_after};
 use super::segment::{Attached, Segment};
 use super::{PortReport, Shared, Wanted};
 use crate::answer::{Answer, Ignored, Kind, Sent};
-use crate::limit::Limit;
+use crate::limit::{Limit, REST, TURN, rests};
 use crate::metrics::Metrics;
 use crate::poller::Poller;
 use crate::ra;
 use crate::responder::Responder;
 use crate::socket::{Links, Received};
 
-/// Frames read from one port before the others get their turn.
-const TURN: usize = 16;
 /// Longer than any frame of an interface.
 const FRAME: usize = 65_536;
+
+/// What became of a frame.
+#[derive(Clone, Copy, Debug)]
+enum Served {
+    /// It was looked at, and answered where there is an answer.
+    Looked,
+    /// It was cut by the limit, or from nobody who is known.
+    InVain,
+}
 
 /// Everything that the server's task owns.
 pub(super) struct Task {
@@ -39,6 +46,8 @@ pub(super) struct Task {
     next_token: u64,
     /// When which port's advertisement is due: the `due` of each port, in order.
     agenda: BTreeSet<(Instant, u64)>,
+    /// Segments that are not listened to, and until when; the first to end is in front.
+    resting: VecDeque<(Instant, u64)>,
 }
 
 impl Task {
@@ -55,6 +64,7 @@ impl Task {
             segment_of: HashMap::new(),
             next_token: 0,
             agenda: BTreeSet::new(),
+            resting: VecDeque::new(),
         }
     }
 
@@ -63,7 +73,8 @@ impl Task {
         let mut recheck = Instant::now();
         loop {
             let due = self.agenda.first().map(|(due, _)| *due);
-            let alarm = due.map_or(recheck, |due| due.min(recheck));
+            let rested = self.resting.front().map(|(until, _)| *until);
+            let alarm = due.into_iter().chain(rested).fold(recheck, Instant::min);
             tokio::select! {
                 wake = wakes.recv() => match wake {
                     Some(()) => self.take_changes(),
@@ -75,6 +86,7 @@ impl Task {
                 },
                 () = tokio::time::sleep_until(alarm.into()) => {
                     let now = Instant::now();
+                    self.listen_again(now);
                     if now >= recheck {
                         let all = self.segments.keys().copied().collect();
                         let missing = self.attach(all);
@@ -235,51 +247,80 @@ impl Task {
 
     /// Answers what a segment has, for one turn.
     fn serve(&mut self, at: u64) {
+        let mut in_vain = 0;
         for _ in 0..TURN {
-            let started = Instant::now();
-            let Some(segment) = self.segments.get(&at) else { return };
-            let Some(socket) = &segment.socket else { return };
-            let Received { frame, tagged } = match socket.receive(&mut self.buffer) {
-                Ok(Some(received)) => received,
-                Ok(None) => return,
-                Err(error) => {
-                    // The interface went down or away; the next look finds out which.
-                    debug!(ifname = segment.ifname, %error, "Cannot read from the interface");
-                    return;
-                }
-            };
-            let sender = segment.sender(frame);
-            let Some((token, port)) =
-                sender.and_then(|token| Some((token, self.ports.get_mut(&token)?)))
-            else {
-                self.metrics.ignored(Ignored::ForeignMac);
-                continue;
-            };
-            if !port.bucket.take(started) {
-                self.metrics.rate_limited.inc();
-                continue;
+            match self.serve_one(at) {
+                Some(Served::InVain) => in_vain += 1,
+                Some(Served::Looked) => {}
+                None => return,
             }
-            let answer = match tagged {
-                true => Answer::Ignore(Ignored::Tagged),
-                false => Responder::answer(&port.wanted.binding, frame),
+        }
+        let Some(Segment { socket: Some(socket), guests, .. }) = self.segments.get(&at) else {
+            return;
+        };
+        // One that cannot be kept from telling is read on.
+        if rests(guests.len(), in_vain) && self.poller.listen(socket, at, false).is_ok() {
+            self.resting.push_back((Instant::now() + REST, at));
+        }
+    }
+
+    /// Ends the rests that are over.
+    fn listen_again(&mut self, now: Instant) {
+        while let Some((_, at)) = self.resting.pop_front_if(|(until, _)| *until <= now) {
+            // It may have another socket by now, or none.
+            let Some(Segment { socket: Some(socket), ifname, .. }) = self.segments.get(&at) else {
+                continue;
             };
-            match answer {
-                Answer::Send(Sent { frame, kind: Kind::RouterAdvertisement, .. })
-                    if ra::is_to_all(&frame) && !self.may_tell_all(token, started) => {}
-                Answer::Send(sent) => {
-                    self.send(token, &sent);
-                    self.metrics.answer_seconds.observe(started.elapsed().as_secs_f64());
-                }
-                Answer::Ignore(reason) => {
-                    let port = self.ports.get(&token).map(|port| port.name.as_str());
-                    debug!(port, %reason, "Frame ignored");
-                    self.metrics.ignored(reason);
-                    if reason == Ignored::Decline {
-                        self.declined(token);
-                    }
+            if let Err(error) = self.poller.listen(socket, at, true) {
+                warn!(ifname, %error, "Cannot wait for frames of the interface");
+            }
+        }
+    }
+
+    /// Answers the next frame of a segment, if there is one.
+    fn serve_one(&mut self, at: u64) -> Option<Served> {
+        let started = Instant::now();
+        let segment = self.segments.get(&at)?;
+        let Received { frame, tagged } = match segment.socket.as_ref()?.receive(&mut self.buffer) {
+            Ok(received) => received?,
+            Err(error) => {
+                // The interface went down or away; the next look finds out which.
+                debug!(ifname = segment.ifname, %error, "Cannot read from the interface");
+                return None;
+            }
+        };
+        let sender = segment.sender(frame);
+        let Some((token, port)) =
+            sender.and_then(|token| Some((token, self.ports.get_mut(&token)?)))
+        else {
+            self.metrics.ignored(Ignored::ForeignMac);
+            return Some(Served::InVain);
+        };
+        if !port.bucket.take(started) {
+            self.metrics.rate_limited.inc();
+            return Some(Served::InVain);
+        }
+        let answer = match tagged {
+            true => Answer::Ignore(Ignored::Tagged),
+            false => Responder::answer(&port.wanted.binding, frame),
+        };
+        match answer {
+            Answer::Send(Sent { frame, kind: Kind::RouterAdvertisement, .. })
+                if ra::is_to_all(&frame) && !self.may_tell_all(token, started) => {}
+            Answer::Send(sent) => {
+                self.send(token, &sent);
+                self.metrics.answer_seconds.observe(started.elapsed().as_secs_f64());
+            }
+            Answer::Ignore(reason) => {
+                let port = self.ports.get(&token).map(|port| port.name.as_str());
+                debug!(port, %reason, "Frame ignored");
+                self.metrics.ignored(reason);
+                if reason == Ignored::Decline {
+                    self.declined(token);
                 }
             }
         }
+        Some(Served::Looked)
     }
 
     fn may_tell_all(&mut self, token: u64, now: Instant) -> bool {
