@@ -86,7 +86,8 @@ struct State {
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Wanted {
     ifname: String,
-    binding: Binding,
+    /// One for handles and task.
+    binding: Arc<Binding>,
 }
 
 impl Shared {
@@ -135,7 +136,7 @@ impl Server {
     /// back, is served as soon as it is there. The same again changes nothing; other
     /// advertisements than before are sent at once, the report goes on.
     pub fn set_port(&self, name: &str, ifname: &str, binding: Binding) {
-        let wanted = Wanted { ifname: ifname.to_owned(), binding };
+        let wanted = Wanted { ifname: ifname.to_owned(), binding: Arc::new(binding) };
         let mut state = self.shared.lock();
         if state.wanted.get(name) == Some(&wanted) {
             return;

@@ -20,8 +20,9 @@ use crate::ra::{self, FINAL_ADVERTISEMENTS, INITIAL_ADVERTISEMENTS, LEAST_INTERV
 /// The advertisements of one port that nobody asked for.
 #[derive(Debug, Default)]
 pub(super) struct Advertiser {
-    /// The guest's router; none while the interface is away.
-    router: Option<Router>,
+    /// The guest's router; none while the interface is away. Most of a port's memory, where
+    /// there is one.
+    router: Option<Box<Router>>,
     /// Those that are no longer the guest's, and must say so.
     former: Vec<Former>,
 }
@@ -51,7 +52,7 @@ impl Advertiser {
     pub(super) fn opened(&mut self, ra: Option<&Ra>, now: Instant) {
         let to_all = self.router.take().and_then(|router| router.to_all);
         self.former.clear();
-        self.router = ra.map(|ra| Router::new(ra, to_all, now));
+        self.router = ra.map(|ra| Box::new(Router::new(ra, to_all, now)));
     }
 
     /// The interface is gone.
@@ -68,7 +69,7 @@ impl Advertiser {
         self.former.retain(|one| ra.is_none_or(|ra| ra.router_mac != one.ra.router_mac));
         self.router = match (before, ra) {
             (Some(before), Some(ra)) if before.ra.router_mac == ra.router_mac => {
-                Some(before.changed(ra, now))
+                Some(Box::new(before.changed(ra, now)))
             }
             (before, ra) => {
                 self.former.extend(before.map(|router| Former {
@@ -76,7 +77,7 @@ impl Advertiser {
                     ra: router.ra,
                     left: FINAL_ADVERTISEMENTS,
                 }));
-                ra.map(|ra| Router::new(ra, None, now))
+                ra.map(|ra| Box::new(Router::new(ra, None, now)))
             }
         };
     }
