@@ -26,6 +26,8 @@ GUEST="linux-image-cloud-amd64 busybox-static"
 TESTS="$GUEST etcd-server etcd-client openssl"
 # DHCP clients, and with systemd its networkd; systemd-sysv would make it the init.
 TESTS="$TESTS ndisc6 dhcpcd-base dnsmasq-utils systemd"
+# Somebody else's reading of what our DHCP server says.
+TESTS="$TESTS tshark"
 
 # Servers to measure ours against.
 BENCH="kea-dhcp4-server kea-dhcp6-server dnsmasq-base"

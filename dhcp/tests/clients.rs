@@ -2,11 +2,14 @@
 //! the guest. Everything happens in network namespaces of the test's own.
 //!
 //! These tests need root and what `berth/host/install.sh tests` installs; where something is
-//! missing they fail and say which.
+//! missing they fail and say which. Whatever the server says in any of them, Wireshark's
+//! decoder has to find nothing wrong with it (`clients/decoder.rs`).
 
 // The whole file is a test, its helpers too.
 #![allow(clippy::unwrap_used)]
 
+#[path = "clients/decoder.rs"]
+mod decoder;
 #[path = "clients/lab.rs"]
 mod lab;
 #[path = "clients/matrix.rs"]

@@ -23,6 +23,8 @@ use nix::unistd::Pid;
 use prometheus::Registry;
 use socket2::{Domain, Type};
 
+use crate::decoder::Decoder;
+
 /// How long anything may take before the test gives up.
 const PATIENCE: Duration = Duration::from_secs(20);
 const PORT: &str = "web.default";
@@ -38,6 +40,7 @@ pub(crate) struct Lab {
     server: Option<Server>,
     registry: Registry,
     thread: Option<(tokio::sync::oneshot::Sender<()>, JoinHandle<()>)>,
+    decoder: Option<Decoder>,
 }
 
 /// What a command in the guest said and whether it was content.
@@ -89,25 +92,27 @@ impl Lab {
              them out with `cargo test -p dhcp --lib`"
         );
         let tools = ["ip", "busybox", "dhclient", "rdisc6", "sysctl", "dhcpcd", "dhcp_release"];
-        for tool in tools.into_iter().chain(["dhcp_release6", NETWORKD]) {
+        for tool in tools.into_iter().chain(["dhcp_release6", "tshark", NETWORKD]) {
             assert!(sh(&format!("command -v {tool}")).ok, "these tests need {tool}");
         }
         let id = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let dir = std::env::temp_dir().join(format!("berth-dhcp-{id}"));
         std::fs::create_dir_all(&dir).unwrap();
-        let lab = Self {
+        let mut lab = Self {
             id,
             mac: binding.mac.to_string(),
             dir,
             server: None,
             registry: Registry::new(),
             thread: None,
+            decoder: None,
         };
         for side in ["host", "guest"] {
             let name = lab.namespace(side);
             let made = sh(&format!("ip netns add {name} && ip -n {name} link set lo up"));
             assert!(made.ok, "{}", made.output);
         }
+        lab.decoder = Some(Decoder::listening(&lab));
         lab
     }
 
@@ -319,10 +324,15 @@ impl Drop for Lab {
             let _ = thread.join();
         }
         self.kill_all_in_guest();
+        let faults = self.decoder.take().map(|decoder| decoder.faults(&self.path("said.pcap")));
         for side in ["host", "guest"] {
             sh(&format!("ip netns del {}", self.namespace(side)));
         }
         let _ = std::fs::remove_dir_all(&self.dir);
+        // One that fails already has something else to say.
+        if !std::thread::panicking() {
+            assert_eq!(faults.unwrap_or_default(), "", "tshark on what the server said");
+        }
     }
 }
 

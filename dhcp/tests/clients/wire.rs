@@ -11,10 +11,16 @@ use socket2::{Domain, Socket, Type};
 
 use crate::lab::Lab;
 
-/// Listens from its making to its end.
+/// What was said, from its making to its end.
 #[derive(Debug)]
 pub(crate) struct Wire {
     heard: Arc<Mutex<Vec<Exchange>>>,
+    _ear: Ear,
+}
+
+/// Hears every frame at the server's end, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Ear {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -37,16 +43,37 @@ struct Message {
     from_server: bool,
 }
 
-impl Wire {
-    pub(crate) fn of(lab: &Lab) -> Self {
+impl Ear {
+    pub(crate) fn at(lab: &Lab, hear: impl FnMut(&[u8]) + Send + 'static) -> Self {
         const ALL: i32 = 0x0003_u16.to_be() as i32;
         let socket = lab.as_host(|| Socket::new(Domain::PACKET, Type::RAW, Some(ALL.into())));
         let socket = socket.join().unwrap().unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-        let (heard, stop) = (Arc::default(), Arc::default());
-        let (to, until) = (Arc::clone(&heard), Arc::clone(&stop));
-        let thread = Some(std::thread::spawn(move || listen(&socket, &to, &until)));
-        Self { heard, stop, thread }
+        let stop = Arc::default();
+        let until = Arc::clone(&stop);
+        let thread = Some(std::thread::spawn(move || listen(&socket, hear, &until)));
+        Self { stop, thread }
+    }
+}
+
+impl Wire {
+    pub(crate) fn of(lab: &Lab) -> Self {
+        let heard: Arc<Mutex<Vec<Exchange>>> = Arc::default();
+        let to = Arc::clone(&heard);
+        let note = move |message: Message| {
+            let mut heard = to.lock().unwrap();
+            if !message.from_server {
+                heard.push(Exchange { id: message.id, asked: message.name, answer: None });
+            } else if let Some(asked) = heard.iter_mut().rfind(|one| one.id == message.id) {
+                asked.answer = Some(message.name);
+            }
+        };
+        let ear = Ear::at(lab, move |frame| {
+            if let Some(message) = read(frame) {
+                note(message);
+            }
+        });
+        Self { heard, _ear: ear }
     }
 
     /// Whether the guest sent this and got that for it; nothing, if that is empty.
@@ -63,7 +90,7 @@ impl Wire {
     }
 }
 
-impl Drop for Wire {
+impl Drop for Ear {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
@@ -72,17 +99,11 @@ impl Drop for Wire {
     }
 }
 
-fn listen(mut socket: &Socket, heard: &Mutex<Vec<Exchange>>, stop: &AtomicBool) {
+fn listen(mut socket: &Socket, mut hear: impl FnMut(&[u8]), stop: &AtomicBool) {
     let mut frame = [0; 2048];
     while !stop.load(Ordering::Relaxed) {
         let Ok(length) = socket.read(&mut frame) else { continue };
-        let Some(message) = read(&frame[..length]) else { continue };
-        let mut heard = heard.lock().unwrap();
-        if !message.from_server {
-            heard.push(Exchange { id: message.id, asked: message.name, answer: None });
-        } else if let Some(asked) = heard.iter_mut().rfind(|one| one.id == message.id) {
-            asked.answer = Some(message.name);
-        }
+        hear(&frame[..length]);
     }
 }
 
