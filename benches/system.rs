@@ -7,10 +7,15 @@
 //! | `vm_create_to_ack` | the same | the agent's time of the guest's first DHCPv4 ACK |
 //! | `rss_controller`, `rss_apiserver` | at that point, on the embedded API: 1,000 VMs | |
 //! | `rss_agent` | with one guest running | |
+//! | `rss_agent_500_ports` | with 500 VMs on its node, each port's tap there and answered, by DHCPv4, DHCPv6 and advertisements | |
 //! | `api_writes_per_vm` | 50 VMs are made at once | all Running: writing requests of controller and agents, as kube-apiserver's audit log has them, refused and repeated ones included, lease renewals not |
 //!
 //! The 1,000 VMs are to run, under the fake hypervisor of one agent, so that what is
-//! timed competes with the making of their instances, as it would in life. Uses the programs beside it: `cargo build --release -p berth` comes first.
+//! timed competes with the making of their instances, as it would in life. The 500 of the
+//! agent are of an image that there is not: it serves their ports, keeps their objects and
+//! tries for their disks, and there is only no domain of theirs. Their taps are made here,
+//! as libvirt would. Uses the programs beside it: `cargo build --release -p berth` comes first.
+//! `BERTH_SYSTEM_ONLY` is one of the names in `main`, to measure that alone.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -19,6 +24,7 @@ use std::time::{Instant, SystemTime};
 use anyhow::{Context, ensure};
 use benches::bed::{LIMIT, count, create, make_subnet, mib, watch};
 use benches::{Figure, median};
+use futures::FutureExt as _;
 use jiff::Timestamp;
 use kube::core::DynamicObject;
 use tests::cluster::Flavour;
@@ -30,19 +36,26 @@ use tests::world::{Choice, Setup, World, port_of};
 
 const PORTS: usize = 1000;
 const BURST: usize = 50;
+/// As many as a large host has guests.
+const SERVED: usize = 500;
 /// Single VMs, one after another.
 const STARTS: usize = 5;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let mut status = ExitCode::SUCCESS;
-    for (name, outcome) in [
-        ("ports_1000_embedded", ports(Flavour::Embedded).await),
-        ("ports_1000_kube", ports(Flavour::Real).await),
-        ("vm_create_to_running", single_starts().await),
-        ("api_writes_per_vm", writes().await),
+    let only = std::env::var("BERTH_SYSTEM_ONLY").ok();
+    for (name, measuring) in [
+        ("ports_1000_embedded", ports(Flavour::Embedded).boxed_local()),
+        ("ports_1000_kube", ports(Flavour::Real).boxed_local()),
+        ("vm_create_to_running", single_starts().boxed_local()),
+        ("rss_agent_500_ports", served_ports().boxed_local()),
+        ("api_writes_per_vm", writes().boxed_local()),
     ] {
-        if let Err(error) = outcome {
+        if only.as_ref().is_some_and(|only| only != name) {
+            continue;
+        }
+        if let Err(error) = measuring.await {
             eprintln!("{name}: {error:#}");
             status = ExitCode::FAILURE;
         }
@@ -126,6 +139,38 @@ async fn start_one(world: &World, name: &str) -> anyhow::Result<(f64, f64)> {
     world.cluster.delete(VM, name).await?;
     world.cluster.gone(VM, name, LIMIT).await?;
     Ok((running, ack))
+}
+
+async fn served_ports() -> anyhow::Result<()> {
+    let choice = Choice { flavour: Flavour::Embedded, guests: true, reviews: false };
+    let world = World::with(Setup { nodes: 1, ..Setup::of(choice) }).await?;
+    make_subnet(&world.cluster).await?;
+    let node = &world.lab().nodes()[0];
+    let names: Vec<String> = (0..SERVED).map(|n| format!("served-{n}")).collect();
+    let taps = names.iter().map(|name| net::names::tap(&port_of(name)));
+    let lines: String =
+        taps.map(|tap| format!("tuntap add dev {tap} mode tap\nlink set {tap} up\n")).collect();
+    let file = node.run().join("taps");
+    std::fs::write(&file, lines)?;
+    let file = file.to_str().context("no UTF-8")?;
+    world.lab().exec(node.number, &["ip", "-batch", file]).await?;
+    let without_image = |n: usize| {
+        let mut vm = Vm::named(&names[n]).on("bench").object();
+        let volumes = &mut vm["spec"]["template"]["spec"]["volumes"];
+        volumes[0]["containerDisk"]["image"] = "there/is:none".into();
+        vm
+    };
+    create(&world.cluster, VM, SERVED, without_image).await?;
+    let open = format!("berth_dhcp_ports{{state=\"open\"}} {SERVED}");
+    eventually("every port to be served", LIMIT, async || {
+        let told = world.agent_metrics(node).await?;
+        ensure!(told.lines().any(|line| line == open), "no {open}");
+        Ok(())
+    })
+    .await?;
+    let name = format!("rss_agent_{SERVED}_ports");
+    Figure::new(&name, mib(&world, "n1/agent")?, "MiB").print();
+    world.finish().await
 }
 
 async fn writes() -> anyhow::Result<()> {

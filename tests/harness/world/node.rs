@@ -68,15 +68,15 @@ impl World {
     /// # Errors
     /// When it does not answer.
     pub async fn agent_ports(&self, node: &NodeLayout) -> anyhow::Result<Vec<Value>> {
-        let output = Command::new("curl")
-            .args(["--silent", "--fail", "--max-time", "10", "http://agent/ports"])
-            .arg("--unix-socket")
-            .arg(node.admin())
-            .kill_on_drop(true)
-            .output()
-            .await?;
-        ensure!(output.status.success(), "the agent of {} does not answer", node.name);
-        Ok(serde_json::from_slice(&output.stdout)?)
+        Ok(serde_json::from_slice(&ask_agent(node, "ports").await?)?)
+    }
+
+    /// What an agent counts: its `GET /metrics`.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn agent_metrics(&self, node: &NodeLayout) -> anyhow::Result<String> {
+        Ok(String::from_utf8(ask_agent(node, "metrics").await?)?)
     }
 
     /// The files and sockets of VMs that a node keeps.
@@ -152,4 +152,17 @@ impl World {
             })
             .with_context(|| format!("no QEMU of {domain} on {}", node.name))
     }
+}
+
+/// What an agent answers on its own socket.
+async fn ask_agent(node: &NodeLayout, path: &str) -> anyhow::Result<Vec<u8>> {
+    let output = Command::new("curl")
+        .args(["--silent", "--fail", "--max-time", "10", &format!("http://agent/{path}")])
+        .arg("--unix-socket")
+        .arg(node.admin())
+        .kill_on_drop(true)
+        .output()
+        .await?;
+    ensure!(output.status.success(), "the agent of {} does not answer", node.name);
+    Ok(output.stdout)
 }
