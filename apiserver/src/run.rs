@@ -108,7 +108,7 @@ async fn open_store(
         let (observed, collection) = (served.clone(), definitions());
         move |events: &[Arc<Event>], state: &State| {
             if events.iter().any(|event| event.key.collection == collection) {
-                observed.reload(&state.list(&collection, None));
+                observed.reload(&state.list(&collection, None, None));
             }
         }
     };
@@ -121,6 +121,6 @@ async fn open_store(
             opened => break opened.with_context(|| format!("opening {}", dir.display()))?,
         }
     };
-    served.reload(&store.list(&definitions(), None).0);
+    served.reload(&store.list(&definitions(), None, None).0);
     Ok((store, writer))
 }

@@ -56,6 +56,12 @@ impl Selector {
         self.labels.is_empty() && self.fields.is_empty()
     }
 
+    /// The one name that a wanted object can have, if that is said.
+    pub(crate) fn name(&self) -> Option<&str> {
+        let says = |field: &&FieldRequirement| field.equal && field.path == ["metadata", "name"];
+        self.fields.iter().find(says).map(|field| &*field.value)
+    }
+
     pub(crate) fn matches(&self, object: &Value) -> bool {
         let labels = object::metadata(object).get("labels");
         let label = |key: &str| labels.and_then(|labels| labels.get(key)?.as_str());
@@ -194,6 +200,20 @@ mod tests {
         }
         for selector in ["app=db", "app in (db,x)", "app,gone", "tier>1", "!app", "gone in (a)"] {
             assert!(!by_labels(selector), "{selector}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_known_where_no_other_can_be_meant() {
+        for (fields, name) in [
+            ("metadata.name=web", Some("web")),
+            ("spec.nodeName=n1,metadata.name==web", Some("web")),
+            ("metadata.name!=web", None),
+            ("spec.name=web", None),
+            ("", None),
+        ] {
+            let selector = Selector::parse("", fields).expect("the selector is valid");
+            assert_eq!(selector.name(), name, "{fields}");
         }
     }
 

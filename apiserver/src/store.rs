@@ -123,15 +123,21 @@ impl State {
         &self,
         collection: &Collection,
         namespace: Option<&str>,
+        name: Option<&str>,
     ) -> Vec<Arc<Stored>> {
         let Some(objects) = self.collections.get(collection) else { return vec![] };
+        let named = |of: &str| name.is_none_or(|name| name == of);
         match namespace {
-            None => objects.values().cloned().collect(),
+            None => {
+                let named = objects.iter().filter(|((_, of), _)| named(of));
+                named.map(|(_, stored)| stored.clone()).collect()
+            }
             Some(namespace) => {
                 let start = (Arc::from(namespace), Arc::from(""));
                 objects
                     .range((Bound::Included(start), Bound::Unbounded))
                     .take_while(|((ns, _), _)| &**ns == namespace)
+                    .filter(|((_, of), _)| named(of))
                     .map(|(_, stored)| stored.clone())
                     .collect()
             }
@@ -197,14 +203,16 @@ impl Store {
         self.state.read().get(key).cloned()
     }
 
-    /// The objects in order of namespace and name, and the version at which they are all there is.
+    /// The objects in order of namespace and name, of one namespace or of one name if that is
+    /// said, and the version at which they are all there is.
     pub(crate) fn list(
         &self,
         collection: &Collection,
         namespace: Option<&str>,
+        name: Option<&str>,
     ) -> (Vec<Arc<Stored>>, u64) {
         let state = self.state.read();
-        (state.list(collection, namespace), state.version)
+        (state.list(collection, namespace, name), state.version)
     }
 
     /// Every object of every kind, and the version at which they are all there is.

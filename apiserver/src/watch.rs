@@ -71,6 +71,7 @@ impl Watch {
     fn wants(&self, key: &Key) -> bool {
         key.collection == self.resource.collection
             && self.namespace.as_deref().is_none_or(|namespace| *key.namespace == *namespace)
+            && self.selector.name().is_none_or(|name| *key.name == *name)
     }
 
     fn selects(&self, stored: &Stored) -> bool {
@@ -200,10 +201,10 @@ impl Follower {
             Start::After(version) => Position::After(version),
             Start::FromNow => Position::After(self.server.store.version()),
             Start::WithList | Start::WithMarkedList => {
-                let (mut objects, version) = self
-                    .server
-                    .store
-                    .list(&self.watch.resource.collection, self.watch.namespace.as_deref());
+                let Watch { resource, namespace, selector, .. } = &self.watch;
+                let (store, namespace) = (&self.server.store, namespace.as_deref());
+                let (mut objects, version) =
+                    store.list(&resource.collection, namespace, selector.name());
                 objects.retain(|stored| self.watch.selects(stored));
                 Position::Listing(objects.into(), version)
             }

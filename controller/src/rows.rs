@@ -186,14 +186,15 @@ pub fn port(port: &Port) -> Desired {
         return Desired { ports: [(port.name.clone(), want)].into(), ..Desired::default() };
     }
     let Leave { unguarded, further, hears_unknown, carries: _ } = &port.leave;
-    let chassis: Vec<&String> = port.node.iter().chain(&port.target).chain(&port.left).collect();
+    let chassis: Vec<&String> = port.left.iter().chain(&port.node).chain(&port.target).collect();
     let mut want =
         PortWant::vm(&port.subnet, &port.vm.namespace, &port.vm.name, port.mac, &port.addresses)
             .on_chassis(&chassis)
             .allowing(further);
     if chassis.len() > 1 {
         // OVN copies to both nodes what is for the guest, and lets it out of the second
-        // one, once it announces itself there: QEMU does as soon as it has arrived.
+        // one, once it announces itself there: QEMU does as soon as it has arrived. The first
+        // gives it up when its tap there goes.
         want = want.activated_by("rarp");
     }
     if *unguarded {

@@ -48,7 +48,7 @@ pub(crate) async fn expire_events(server: Arc<Server>) {
             _ = sweep.tick() => {}
             () = server.shutdown.cancelled() => return,
         }
-        let (events, _) = server.store.list(&Collection::new("", "events"), None);
+        let (events, _) = server.store.list(&Collection::new("", "events"), None, None);
         for stored in events {
             let event = stored.value();
             if !is_old(&event) {

@@ -159,7 +159,8 @@ fn list(
         return Err(ApiError::continue_expired());
     }
     let selector = call.selector()?;
-    let (mut objects, version) = server.store.list(&resource.collection, path.namespace.as_deref());
+    let (collection, namespace) = (&resource.collection, path.namespace.as_deref());
+    let (mut objects, version) = server.store.list(collection, namespace, selector.name());
     check_list_version(call, version)?;
     if !selector.is_everything() {
         objects.retain(|stored| selector.matches(&resource.view(stored.value())));

@@ -211,7 +211,7 @@ impl Write<'_> {
         let (deleting, mode) = self.deleting()?;
         let selector = self.call.selector()?;
         let namespace = self.path.namespace.as_deref();
-        let (objects, version) = self.server.store.list(&self.resource.collection, namespace);
+        let (objects, version) = self.server.store.list(&self.resource.collection, namespace, None);
         let warnings = Warnings::default();
         let mut deletions = vec![];
         let mut items = vec![];

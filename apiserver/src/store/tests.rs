@@ -80,7 +80,7 @@ async fn objects_of_every_size_grow_and_shrink_without_leaving_parts_behind() {
         close(store, writer).await;
         (store, writer) = open(dir.path()).await;
         assert_eq!(store.get(&key("a")).unwrap().json, last.json);
-        assert_eq!(store.list(&collection(), None).0.len(), 2);
+        assert_eq!(store.list(&collection(), None, None).0.len(), 2);
     }
     let strays = std::fs::read_dir(dir.path().join("blobs")).unwrap().count();
     assert_eq!(strays, 0, "sled does not sync what it keeps outside of its log");
@@ -199,7 +199,7 @@ async fn lists_are_ordered_and_keep_to_their_namespace() {
         store.mutate(key, Mode::Commit, move |_, _| Ok(Change::Put(value))).await.unwrap();
     }
     let names = |namespace| -> Vec<String> {
-        let (objects, _) = store.list(&collection(), namespace);
+        let (objects, _) = store.list(&collection(), namespace, None);
         let names = objects.iter().map(|stored| object::name(&stored.value()).to_owned());
         names.collect()
     };
