@@ -41,6 +41,8 @@ use tokio::process::Command;
 
 /// How often it moves.
 const MOVES: usize = 10;
+/// One that answers nothing for so long does not run.
+const ANSWERS: Duration = Duration::from_secs(30);
 const ROVER: &str = "rover";
 /// The name of a VM that never runs; a node has its port.
 const ASKER: &str = "asker";
@@ -167,7 +169,7 @@ async fn move_once(world: &World, asker: &str, to: Ipv4Addr, name: &str) -> anyh
     let at_target = Ears::begin(&other.namespace)?;
     let left = tap(world, &source).await?;
     let echo = Echo::begin(asker, to)?;
-    eventually("the guest to answer", LIMIT, async || {
+    eventually("the guest to answer", ANSWERS, async || {
         ensure!(echo.is_answered(), "it does not");
         Ok(())
     })
