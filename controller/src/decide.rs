@@ -148,9 +148,11 @@ pub struct Policy {
 }
 
 /// Claims for all of `keys` what they have and the ledger has lost, and what IP objects name
-/// for them, before anybody is given an address: Vips among them. Who runs keeps what it
+/// for them, before anybody is given an address: Vips among them. Nobody is given what was a
+/// gateway a moment ago. Who runs keeps what it
 /// uses, whoever names it.
 pub fn secure(world: &mut World, keys: &[VmKey], policy: Policy, now: Timestamp) {
+    world.rest_gateways(unix(now));
     let (running, others): (Vec<_>, Vec<_>) = keys.iter().partition(|key| world.runs(key));
     for key in running {
         reserve_named(world, key, unix(now));

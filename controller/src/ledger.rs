@@ -192,6 +192,15 @@ impl Ledger {
         }
     }
 
+    /// Has an address that nobody holds rest, as if it had been released at `now`.
+    pub fn rest_one(&mut self, subnet: &str, address: IpAddr, now: Seconds) {
+        if self.entry(subnet, address).is_none() {
+            self.note(subnet, address, Change::Release(Claimant::nobody(), now));
+            self.stale.insert(subnet.to_owned());
+            self.settle();
+        }
+    }
+
     /// Puts a subnet in force, or changes it.
     pub fn set_network(&mut self, network: Network) {
         let name = network.name.clone();

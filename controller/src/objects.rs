@@ -17,6 +17,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::{Resource as _, ResourceExt as _};
 use net::{MacAddr, listed};
 
+use crate::decide::has_owner;
 use crate::dhcp;
 use crate::hold;
 use crate::leave;
@@ -52,10 +53,21 @@ pub fn ip(port: &Port) -> Ip {
     }
     let notes = ip.annotations_mut();
     notes.insert(annotations::OWNER_UID.to_owned(), port.uid.clone());
+    notes.insert(annotations::OWNER_MAC.to_owned(), port.mac.to_string());
     let network = port.network.iter().map(|one| (annotations::NETWORK.to_owned(), one.clone()));
     notes.extend(network);
     ip.finalizers_mut().push(FINALIZER.to_owned());
     ip
+}
+
+/// The MAC that an IP object says, however it is written: of one that was written for a VM
+/// what was written, whatever its field says now.
+#[must_use]
+pub fn mac_of(ip: &Ip) -> Option<MacAddr> {
+    let notes = ip.annotations();
+    let written = notes.get(annotations::OWNER_MAC).filter(|_| has_owner(ip));
+    let written = written.and_then(|text| text.parse().ok());
+    written.or_else(|| ip.spec.mac_address.trim().parse().ok())
 }
 
 /// Whether `have` says all that `want` says. A VM that stops keeps the node it
@@ -71,6 +83,7 @@ pub fn ip_is_current(have: &Ip, want: &Ip) -> bool {
     let same = |key| says(have, key) == says(want, key);
     have.spec == spec
         && same(annotations::OWNER_UID)
+        && same(annotations::OWNER_MAC)
         && (same(annotations::NETWORK) || says(want, annotations::NETWORK).is_none())
         && (same(annotations::DELETION_BLOCKED)
             || says(want, annotations::DELETION_BLOCKED).is_none())

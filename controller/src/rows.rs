@@ -77,7 +77,8 @@ impl std::fmt::Display for Whose {
     }
 }
 
-/// The rows of every VPC and subnet, those that others are on first; `mac_of` tells the MAC of a router port that is there. A Vpc that is being deleted is there for its
+/// The rows of every VPC and subnet, those that others are on first; `mac_of` tells the MAC
+/// of a router port that is there. A Vpc that is being deleted is there for its
 /// subnets only.
 pub fn topology(world: &World, mac_of: impl Fn(&str) -> Option<MacAddr>) -> Vec<(Whose, Desired)> {
     let networks = world.ledger.networks().values();

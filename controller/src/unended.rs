@@ -65,6 +65,13 @@ impl Unended {
         now.saturating_add(Seconds::from(lease).saturating_sub(rest))
     }
 
+    /// The same of what every guest of a subnet was told with its lease.
+    #[must_use]
+    pub fn forgotten_by_all(&self, subnet: &SubnetSpec, now: Seconds, rest: Seconds) -> Seconds {
+        let lease = self.lease_of(subnet).min(LONGEST);
+        now.saturating_add(Seconds::from(lease).saturating_sub(rest))
+    }
+
     /// What the VM had was given back.
     pub fn settle(&mut self, key: &VmKey) {
         self.leases.remove(key);

@@ -9,6 +9,7 @@ mod moves;
 mod subnets;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crds::cni::IpamClaim;
@@ -34,6 +35,7 @@ use crate::lost::{self, Heartbeats};
 use crate::machine;
 use crate::migration;
 use crate::network::NetworkError;
+use crate::objects::mac_of;
 use crate::port_names::Objects;
 use crate::reserved::Reserved;
 use crate::rows::Whose;
@@ -140,6 +142,8 @@ pub struct World {
     accepted: BTreeMap<String, SubnetSpec>,
     /// Vpcs, Subnets and Vips whose rows OVN does not have as they are wanted, and why.
     pub set_aside: BTreeMap<Whose, String>,
+    /// Subnets and their addresses that were gateways until now.
+    retired: Vec<(String, IpAddr)>,
     /// IPPools that are not in force as written, and why.
     pub refused_pools: BTreeMap<String, Flaw>,
     blocks_synced: bool,
@@ -191,6 +195,7 @@ impl World {
             refused: BTreeMap::new(),
             accepted: BTreeMap::new(),
             set_aside: BTreeMap::new(),
+            retired: Vec::new(),
             refused_pools: BTreeMap::new(),
             blocks_synced: false,
             agenda: Agenda::default(),
@@ -751,11 +756,6 @@ pub(crate) fn vm_key_of(meta: &ObjectMeta) -> VmKey {
 
 fn name_of(meta: &ObjectMeta) -> String {
     meta.name.clone().unwrap_or_default()
-}
-
-/// The MAC that an IP object says, however it is written.
-fn mac_of(ip: &Ip) -> Option<MacAddr> {
-    ip.spec.mac_address.trim().parse().ok()
 }
 
 /// Why an IP object of nobody reserves nothing.

@@ -89,6 +89,10 @@ pub const NODE_NAME_LABEL: &str = "ovn.kubernetes.io/node-name";
 /// addresses.
 pub const OWNER_UID: &str = "berth.io/owner-uid";
 
+/// Annotation on an IP object that was written for a VM: the MAC that its port has. The
+/// field `spec.macAddress` says the same, unless somebody edited it.
+pub const OWNER_MAC: &str = "berth.io/mac-address";
+
 /// Annotation on an IP object that was deleted while in use: what its deletion waits
 /// for. The kind has no status to say it in.
 pub const DELETION_BLOCKED: &str = "berth.io/deletion-blocked";

@@ -12,6 +12,7 @@ use crate::decide::{has_owner, misnamed, no_subnet, reservation_flaws};
 use crate::flaw::Flaw;
 use crate::ledger::VmKey;
 use crate::network::Network;
+use crate::objects::mac_of;
 use crate::world::{OF_NOBODY, ip_key};
 use crate::{notices, pools, port_names, vips};
 
@@ -111,6 +112,24 @@ pub(super) fn reservation(index: &Index, ip: &Ip) -> Findings {
 /// What of an IP object says something else than `old`, whose port holds what that names:
 /// it would be written back as it was.
 pub(super) fn edits(index: &Index, old: &Ip, new: &Ip) -> Vec<Flaw> {
+    edited_addresses(index, old, new).into_iter().chain(edited_mac(old, new)).collect()
+}
+
+/// That the MAC of a VM's port is named otherwise, by another than who notes it, too.
+fn edited_mac(old: &Ip, new: &Ip) -> Option<Flaw> {
+    let mac = mac_of(old).filter(|_| has_owner(old))?;
+    let text = new.spec.mac_address.trim();
+    let is_noted = has_owner(new) && text.parse().is_ok_and(|named| mac_of(new) == Some(named));
+    let IpSpec { namespace, pod_name, .. } = &old.spec;
+    (!is_noted).then(|| {
+        let advice = format!(
+            "VirtualMachine {namespace}/{pod_name} has {mac}: name another on its template, or stop it and delete this object"
+        );
+        Flaw::new("macAddress".to_owned(), text, advice)
+    })
+}
+
+fn edited_addresses(index: &Index, old: &Ip, new: &Ip) -> Vec<Flaw> {
     let port = old.name_any();
     let holds = |ip: &Ip, address: IpAddr| {
         let holder = index.holders.of(&ip.spec.subnet, address);

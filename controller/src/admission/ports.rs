@@ -10,6 +10,7 @@ use net::{MacAddr, names};
 
 use crate::hold;
 use crate::ledger::VmKey;
+use crate::objects::mac_of;
 use crate::request::Known;
 use crate::shelf::Seen;
 use crate::world::ip_key;
@@ -63,7 +64,7 @@ impl Ports {
     fn put(&mut self, ip: &Ip) {
         let name: Box<str> = ip.name_any().into();
         self.remove(&name);
-        let mac = ip.spec.mac_address.trim().parse().ok();
+        let mac = mac_of(ip);
         if let Some(mac) = mac {
             self.by_mac.entry(mac).or_default().insert(name.clone());
         }

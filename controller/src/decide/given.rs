@@ -468,6 +468,7 @@ mod tests {
         // As it was given, and as its node shows it.
         annotate(&mut world, "web", &[("mac_address", adopted)]);
         let mut ip = objects::ip(&first.ports[0]);
+        ip.annotations_mut().insert(annotations::OWNER_MAC.to_owned(), adopted.to_owned());
         ip.spec.mac_address = "02:00:00:00:00:66".to_owned();
         ip.metadata.resource_version = Some("9".to_owned());
         world.put_ip(ip);

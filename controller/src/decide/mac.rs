@@ -16,6 +16,7 @@ use net::{MacAddr, listed};
 use super::{has_owner, is_placed, owned_by, owner_uid};
 use crate::ledger::Claimant;
 use crate::network::Network;
+use crate::objects::mac_of;
 use crate::request::{Lender, Request};
 use crate::vips;
 use crate::world::World;
@@ -113,7 +114,7 @@ fn had(world: &World, claimant: &Claimant, network: &Network) -> Option<MacAddr>
     let given = running.filter(|one| is_placed(one)).and_then(|one| one.annotations().get(&key));
     let ip = world.ips.get(&claimant.port);
     let ip = ip.filter(|ip| owned_by(ip, &claimant.uid) || !has_owner(ip));
-    let said = ip.and_then(|ip| ip.spec.mac_address.trim().parse().ok());
+    let said = ip.and_then(|ip| mac_of(ip));
     let given = given.and_then(|text| text.trim().parse().ok());
     let is_own = |mac: &MacAddr| is_own(world, claimant, network, *mac);
     let interfaces = running.iter().flat_map(|one| one.status.iter());
@@ -313,5 +314,30 @@ mod tests {
         put(&mut world, vm("late", "late", "Always", None));
         let message = decided(&mut world, "late").trouble.unwrap().message;
         assert!(message.contains("is used by web.default"), "{message}");
+    }
+
+    #[test]
+    fn a_stopped_vms_mac_stays_its_own_whatever_its_ip_object_says() {
+        for named in [None, Some("02:00:00:00:00:01")] {
+            let mut world = world();
+            let of_template = named.map(|mac| with_mac("web", mac));
+            put(&mut world, of_template.unwrap_or_else(|| vm("web", "web", "Always", None)));
+            let first = started(&mut world, "web");
+            super::super::tests::committed(&mut world);
+            let mut edited = objects::ip(&first.ports[0]);
+            world.put_ip(edited.clone());
+            super::super::tests::gone(&mut world, "web");
+            edited.spec.mac_address = "02:00:00:00:00:99".to_owned();
+            edited.metadata.resource_version = Some("9".to_owned());
+            world.put_ip(edited);
+            let own = first.ports[0].mac;
+            put(&mut world, with_mac("thief", &own.to_string()));
+            let told = decided(&mut world, "thief").trouble.unwrap().message;
+            assert!(told.contains("is used by web.default"), "{told}");
+            let again = started(&mut world, "web");
+            assert_eq!(again.ports[0].mac, own, "{named:?}");
+            let ip = world.ips.get(&"web.default".to_owned()).unwrap();
+            assert!(!objects::ip_is_current(ip, &objects::ip(&again.ports[0])), "it is put back");
+        }
     }
 }

@@ -80,6 +80,12 @@ pub struct Claimant {
 }
 
 impl Claimant {
+    /// Who has had what was no port's, and has it no more.
+    pub(super) const fn nobody() -> Self {
+        let vm = VmKey { namespace: String::new(), name: String::new() };
+        Self { port: String::new(), vm, uid: String::new() }
+    }
+
     /// The provider that its port is named by: the prefix of what is written of it.
     #[must_use]
     pub fn provider(&self) -> &str {

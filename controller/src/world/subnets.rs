@@ -16,6 +16,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crds::kubeovn::{DEFAULT_VPC, Subnet, SubnetSpec};
+use ipam::Seconds;
 use kube::ResourceExt as _;
 
 use super::{World, was_ready};
@@ -70,10 +71,13 @@ impl World {
                     .and_then(|network| self.unless_named(network, &in_force.networks, subnet));
                 match understood {
                     Ok(network) => {
-                        in_force.put(network);
                         self.refused.remove(&name);
                         let before = self.accepted.insert(name, subnet.spec.clone());
-                        edited |= before.is_some_and(|before| before != subnet.spec);
+                        if let Some(before) = before.filter(|before| *before != subnet.spec) {
+                            self.retire(&before, &network);
+                            edited = true;
+                        }
+                        in_force.put(network);
                         false
                     }
                     Err(error) => {
@@ -90,6 +94,25 @@ impl World {
         let gone: Vec<_> = networks.filter(|name| !in_force.contains_key(*name)).cloned().collect();
         gone.iter().for_each(|name| self.ledger.drop_network(name));
         in_force.into_values().for_each(|network| self.ledger.set_network(network));
+    }
+
+    /// Takes note of gateways that are none any more.
+    fn retire(&mut self, before: &SubnetSpec, now: &Network) {
+        let before = Network::parse(&Subnet::new(&now.name, before.clone()));
+        let old = before.iter().flat_map(Network::gateways);
+        let gone =
+            old.filter(|old| now.cidrs.contains(*old) && !now.gateways().any(|new| new == *old));
+        self.retired.extend(gone.map(|address| (now.name.clone(), address)));
+    }
+
+    /// Has what was a gateway rest for as long as a guest may send to it: it knows it by its
+    /// lease. Whoever had the address would have what such guests send out.
+    pub fn rest_gateways(&mut self, now: Seconds) {
+        for (subnet, address) in std::mem::take(&mut self.retired) {
+            let Some(spec) = self.accepted.get(&subnet) else { continue };
+            let at = self.unended.forgotten_by_all(spec, now, self.ledger.rest());
+            self.ledger.rest_one(&subnet, address, at);
+        }
     }
 
     /// Reads from their statuses which specs were in force before we started.

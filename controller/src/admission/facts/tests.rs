@@ -316,6 +316,19 @@ fn an_ip_object_says_what_its_port_holds_and_nothing_else() {
     refused(edit(&web("s", "10.0.0.5"), &web("t", "10.0.0.5")), &["spec.subnet", "\"t\""]);
     assert_eq!(edit(&web("s", "10.0.0.9"), &web("s", "10.0.0.5")), Ok(vec![]), "so it is");
 
+    let with_mac = |noted: &str, mac: &str| {
+        let mut ip = web("s", "10.0.0.5");
+        ip["metadata"]["annotations"]["berth.io/mac-address"] = noted.into();
+        ip["spec"]["macAddress"] = mac.into();
+        ip
+    };
+    let (own, other) = ("02:00:00:00:00:05", "02:00:00:00:00:06");
+    let words = ["spec.macAddress", other, "default/web has 02:00:00:00:00:05", "template"];
+    refused(edit(&with_mac(own, own), &with_mac(own, other)), &words);
+    let news = "who notes it writes both";
+    assert_eq!(edit(&with_mac(own, own), &with_mac(other, other)), Ok(vec![]), "{news}");
+    assert_eq!(edit(&with_mac(own, other), &with_mac(own, own)), Ok(vec![]), "it is put back");
+
     let later = |v4| ip("later.default", "s", v4, None);
     assert_eq!(edit(&later("10.0.0.9"), &later("10.0.0.10")), Ok(vec![]), "it holds nothing yet");
     let reserved = json!({"port": "later.default", "vm": "default/later", "uid": ""});

@@ -144,3 +144,29 @@ fn an_edit_that_waits_for_another_comes_into_force_with_it() {
     assert!(world.refused.is_empty(), "{:?}", world.refused);
     assert_eq!(world.ledger.networks()["s"].cidrs.to_string(), "10.0.0.0/28,fd00::/64");
 }
+
+#[test]
+fn what_was_a_gateway_is_nobodys_while_a_guest_may_still_send_to_it() {
+    let mut world = world();
+    let mut moved = Subnet::clone(world.subnets.get(&"s".to_owned()).unwrap());
+    moved.spec.gateway = "10.0.0.6".to_owned();
+    moved.metadata.resource_version = Some("9".to_owned());
+    world.put_subnet(moved);
+    put(&mut world, vm("web", "u1", "Always", Some("10.0.0.1")));
+    let (dirty, _) = world.take_dirty();
+    let policy = Policy { keep_vm_ip: true };
+    let decisions = decide_all(&mut world, &dirty, policy, now());
+    let web = decisions.iter().find(|one| one.vm == key("web")).unwrap();
+    let told = web.trouble.as_ref().expect("it has none").message.clone();
+    assert!(told.contains("may still have a lease of it"), "{told}");
+    // The rest is in the ledger, so that it outlives this process.
+    committed(&mut world);
+    let rests = |world: &World| {
+        let blocks = world.ledger.seen_blocks();
+        blocks.iter().any(|one| one.spec.resting.contains_key(&"10.0.0.1".parse().unwrap()))
+    };
+    assert!(rests(&world));
+    let lease = i64::from(world.unended.lease);
+    let later = now() + jiff::SignedDuration::from_secs(lease + 1);
+    assert_eq!(addresses(&decide(&mut world, &key("web"), policy, later))[0], "10.0.0.1");
+}
