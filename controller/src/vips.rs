@@ -28,7 +28,7 @@ use net::{MacAddr, names};
 use ovn::nb::{Desired, PortWant};
 
 pub use carriers::{Carriers, carried, trouble, unfit};
-pub use lent::{borrower, lends, mac as lent_mac};
+pub use lent::{borrower, lends, lends_nothing, mac as lent_mac};
 pub use macs::{
     Macs, asks_for as asks_for_mac, called, given as given_mac, holder as holder_of_mac,
 };

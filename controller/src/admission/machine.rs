@@ -83,7 +83,19 @@ fn networks(index: &Index, asker: Asker<'_>, uid: Option<&str>) -> Findings {
         unfit.collect::<Vec<_>>()
     };
     waits.extend(asked.iter().flat_map(carried));
+    waits.extend(asked.iter().filter_map(|request| of_vip(index, asker.namespace, request)));
     Findings { refusal, waits, ..Findings::default() }
+}
+
+/// Why the Vip that the port is to have its addresses from would lend it nothing now.
+fn of_vip(index: &Index, namespace: &str, request: &Request) -> Option<String> {
+    let Some(Lender::Vip(name)) = &request.lender else { return None };
+    let vip = index.vips.get(name).map(|vip| &**vip);
+    let why = vips::lends_nothing(vip, namespace, &request.subnet)?;
+    Some(format!(
+        "annotation {}: Vip {name:?} {why}",
+        annotations::key(&request.provider, annotations::VIP)
+    ))
 }
 
 /// Which of the addresses and MACs that a template names somebody else has.

@@ -32,6 +32,31 @@ pub fn mac(world: &World, name: &str) -> Option<MacAddr> {
     shown(world, vip).mac.parse().ok()
 }
 
+/// What is said of a Vip that is not there.
+const ABSENT: &str = "does not exist or cannot be read: create it, or name another";
+
+/// Why a Vip as it is written lends nothing to a VM of this namespace on this subnet,
+/// whoever has it: what to change.
+#[must_use]
+pub fn lends_nothing(vip: Option<&Vip>, namespace: &str, subnet: &str) -> Option<String> {
+    let Some(Vip { spec, .. }) = vip else { return Some(ABSENT.to_owned()) };
+    if vip.is_some_and(|vip| !may_name(vip, namespace)) {
+        Some(format!("is for VMs of namespace {:?}: name another", spec.namespace))
+    } else if !spec.r#type.is_empty() {
+        Some(format!("is of type {:?}, whose address no VM has: name another", spec.r#type))
+    } else if !spec.selector.is_empty() {
+        let why = "is shared by the VMs of its spec.selector: empty that, or name another";
+        Some(why.to_owned())
+    } else {
+        let place = spec.subnet.trim();
+        (place != subnet).then(|| elsewhere(place, subnet))
+    }
+}
+
+fn elsewhere(place: &str, subnet: &str) -> String {
+    format!("is of subnet {place:?}, this network is on {subnet:?}: name one of the same subnet")
+}
+
 /// By what the Vip of this name holds, if a port of `vm` on this subnet may have its
 /// addresses.
 ///
@@ -44,22 +69,11 @@ pub fn lends(
     subnet: &str,
     name: &str,
 ) -> Result<Claimant, String> {
-    let Some(vip) = world.vips.get(&name.to_owned()) else {
-        return Err("does not exist or cannot be read: create it, or name another".to_owned());
-    };
-    if !may_name(vip, &vm.namespace) {
-        let theirs = &vip.spec.namespace;
-        return Err(format!("is for VMs of namespace {theirs:?}: name another"));
+    let vip = world.vips.get(&name.to_owned()).map(|vip| &**vip);
+    if let Some(why) = lends_nothing(vip, &vm.namespace, subnet) {
+        return Err(why);
     }
-    if !vip.spec.r#type.is_empty() {
-        let kind = &vip.spec.r#type;
-        return Err(format!("is of type {kind:?}, whose address no VM has: name another"));
-    }
-    if !vip.spec.selector.is_empty() {
-        return Err(
-            "is shared by the VMs of its spec.selector: empty that, or name another".to_owned()
-        );
-    }
+    let Some(vip) = vip else { return Err(ABSENT.to_owned()) };
     let Some((place, addresses)) = held(world, vip) else {
         return Err(match world.refused_vips.get(name) {
             Some(why) => format!("is not in force: {why}"),
@@ -67,9 +81,7 @@ pub fn lends(
         });
     };
     if place != subnet {
-        return Err(format!(
-            "is of subnet {place:?}, this network is on {subnet:?}: name one of the same subnet"
-        ));
+        return Err(elsewhere(&place, subnet));
     }
     let is_its = borrower(world, vip).is_some_and(|one| one.port == port && one.vm == *vm);
     if hold::is_leaving(&vip.metadata) && !is_its {

@@ -548,3 +548,20 @@ fn an_instance_made_by_hand_is_looked_at_and_one_of_a_vm_is_not() {
     instance["metadata"]["ownerReferences"] = json!([{"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "name": "db", "uid": "u"}]);
     assert_eq!(said(&facts, "virtualmachineinstances", &instance), Ok(vec![]));
 }
+
+#[test]
+fn a_vip_that_lends_a_vm_nothing_is_told_before_it_starts() {
+    let facts = facts();
+    put(&facts, 1, "vips", "of-t", json!({"subnet": "t"}));
+    put(&facts, 1, "vips", "shared", json!({"subnet": "s", "selector": ["app:web"]}));
+    put(&facts, 1, "vips", "fits", json!({"subnet": "s"}));
+    let say = |vip: &str| {
+        let vm = vm("db", &[("logical_switch", "s"), ("vip", vip)]);
+        said(&facts, "virtualmachines", &vm)
+    };
+    let key = "annotation ovn.kubernetes.io/vip: Vip";
+    warned(say("nowhere"), &[key, "\"nowhere\" does not exist", "create it"]);
+    warned(say("of-t"), &[key, "is of subnet \"t\"", "name one of the same subnet"]);
+    warned(say("shared"), &[key, "spec.selector", "name another"]);
+    assert_eq!(say("fits"), Ok(vec![]));
+}
