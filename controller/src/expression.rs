@@ -3,9 +3,12 @@
 //!
 //! OVN takes any text as `match` and says only in a log that it cannot be read; the rule
 //! is then in force nowhere. So what can be seen without OVN's tables of symbols is told
-//! here: what its lexer knows no token for, and brackets and quotes that are not in pairs
-//! (ovn/lib/lex.c, ovn-sb(5) on `match` of `Logical_Flow`). Whether a field is one, or a
+//! here: what its lexer knows no token for, brackets and quotes that are not in pairs, and
+//! operands and operators that do not take turns (ovn/lib/lex.c, ovn-sb(5) on `match` of
+//! `Logical_Flow`). Whether a field is one, or a
 //! port is there, is not looked at. ovsdb-server ends a session over a NUL.
+
+use std::net::Ipv4Addr;
 
 use crds::kubeovn::{LONGEST_MATCH, LONGEST_TABLE};
 
@@ -19,7 +22,7 @@ pub fn advice(text: &str) -> Option<String> {
     if text.len() > LONGEST_MATCH {
         return Some(format!("it is {} bytes long: write at most {LONGEST_MATCH}", text.len()));
     }
-    wrong(text).map(|what| format!("{what}; {EXAMPLE}"))
+    wrong(text).or_else(|| out_of_turn(text)).map(|what| format!("{what}; {EXAMPLE}"))
 }
 
 /// What to write instead of this name of a route table, if it can be none.
@@ -60,6 +63,107 @@ fn wrong(text: &str) -> Option<String> {
         }
     }
     open.pop().map(|one| format!("{one:?} is not closed"))
+}
+
+/// What of an expression whose brackets and quotes are in pairs stands where it cannot:
+/// between two operands there is an operator, and between two operators an operand.
+fn out_of_turn(text: &str) -> Option<String> {
+    let mut rest = text.trim_start();
+    let mut last = "";
+    let mut is_operand = false;
+    while !rest.is_empty() {
+        let (token, after) = rest.split_at(length(rest));
+        let kind = kind(token);
+        match (kind, is_operand) {
+            (Kind::Operand, false) => is_operand = true,
+            // A part of what stands before, or the argument of is_chassis_resident.
+            (Kind::Part, true) => {}
+            (Kind::Open, true) if last == "is_chassis_resident" => {}
+            (Kind::Between, true) => is_operand = false,
+            (Kind::Close, true) | (Kind::Before | Kind::Open, false) => {}
+            (Kind::Operand | Kind::Before | Kind::Open | Kind::Part, _) => {
+                return Some(format!("{token:?} follows {last:?} without an operator"));
+            }
+            (Kind::Between | Kind::Close, false) => {
+                return Some(format!("nothing stands before {token:?}"));
+            }
+        }
+        if kind == Kind::Operand && !may_be(token) {
+            return Some(format!("{token:?} is no address"));
+        }
+        if kind == Kind::Open && last == "is_chassis_resident" {
+            is_operand = false;
+        }
+        (last, rest) = (token, after.trim_start());
+    }
+    (!is_operand).then(|| format!("nothing follows {last:?}"))
+}
+
+/// What a token is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Kind {
+    /// A name, a constant, a string, or a set of constants.
+    Operand,
+    /// Bits of what stands before.
+    Part,
+    /// An operator between two operands.
+    Between,
+    /// One before an operand.
+    Before,
+    Open,
+    Close,
+}
+
+fn kind(token: &str) -> Kind {
+    match token {
+        "&&" | "||" | "==" | "!=" | "<" | ">" | "<=" | ">=" => Kind::Between,
+        "!" => Kind::Before,
+        "(" => Kind::Open,
+        ")" => Kind::Close,
+        _ if token.starts_with('[') => Kind::Part,
+        _ => Kind::Operand,
+    }
+}
+
+/// The length of the first token, in bytes; a set and what is in square brackets is one.
+fn length(text: &str) -> usize {
+    let up_to = |last: char| text.find(last).map_or(text.len(), |at| at + last.len_utf8());
+    let first = text.chars().next().unwrap_or_default();
+    match first {
+        '{' => up_to('}'),
+        '[' => up_to(']'),
+        '"' => string(text),
+        '(' | ')' => 1,
+        '&' | '|' | '=' => 2,
+        '!' | '<' | '>' if text[1..].starts_with('=') => 2,
+        '!' | '<' | '>' => 1,
+        _ => {
+            let ends = |char: char| !is_token(char) || char.is_whitespace() || "!<>".contains(char);
+            text.find(ends).unwrap_or(text.len()).max(first.len_utf8())
+        }
+    }
+}
+
+/// The length of a string with its quotes, in bytes.
+fn string(text: &str) -> usize {
+    let mut is_escaped = false;
+    let ends = |(at, char): (usize, char)| {
+        let is_end = at > 0 && char == '"' && !is_escaped;
+        is_escaped = char == '\\' && !is_escaped;
+        is_end.then_some(at + 1)
+    };
+    text.char_indices().find_map(ends).unwrap_or(text.len())
+}
+
+/// Whether a token of digits and dots can be the IPv4 address that it looks like.
+fn may_be(token: &str) -> bool {
+    let looks = token.contains('.')
+        && token.starts_with(|char: char| char.is_ascii_digit())
+        && token.chars().all(|char| char.is_ascii_digit() || matches!(char, '.' | '/'));
+    let (address, mask) = token.split_once('/').unwrap_or((token, "32"));
+    let is_mask =
+        mask.parse::<u8>().is_ok_and(|length| length <= 32) || mask.parse::<Ipv4Addr>().is_ok();
+    !looks || (is_mask && address.parse::<Ipv4Addr>().is_ok())
 }
 
 /// What is wrong with a string whose first quote was read.
@@ -111,6 +215,10 @@ mod tests {
             "outport == \"web.default \\\" (a\" && icmp4.type == 8",
             "ip.ttl < 5 && reg0[0..3] != 0x7\n",
             "eth.src == 00:00:00:00:00:01/ff:ff:ff:ff:ff:00",
+            "!(ip4 || !ip6) && is_chassis_resident(\"a (b\") && tcp",
+            "0 < ip.ttl && ip4.dst == 10.0.0.0/255.0.0.0 && vlan.tci[0..11]",
+            "ip4.src==10.0.0.1&&(tcp.dst>=80)",
+            "ip6.src == fd00::1 && tcp.flags == 0x2/0x2",
         ] {
             assert_eq!(advice(text), None, "{text}");
         }
@@ -133,6 +241,16 @@ mod tests {
             ("inport == @ && ip4", "'@' names nothing"),
             ("ip4 # all", "'#' is nothing"),
             ("ıp4", "is nothing"),
+            ("ip4 &&", "nothing follows \"&&\""),
+            ("hello world", "\"world\" follows \"hello\" without an operator"),
+            ("ip4.src == 1.1.1.", "\"1.1.1.\" is no address"),
+            ("ip4.src == 1.1.1.1/40", "is no address"),
+            ("ip4 && && tcp", "nothing stands before \"&&\""),
+            ("== 3", "nothing stands before \"==\""),
+            ("()", "nothing stands before \")\""),
+            ("ip4 (tcp)", "\"(\" follows \"ip4\""),
+            ("ip4 !tcp", "\"!\" follows \"ip4\""),
+            ("!", "nothing follows \"!\""),
         ] {
             let told = advice(text).unwrap_or_default();
             assert!(told.contains(what), "{text:?}: {told}");
