@@ -4,7 +4,6 @@
 //!
 //! RFC 792 of the messages, RFC 903 of what QEMU sends once a guest runs where it has come to.
 
-use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::AsRawFd as _;
@@ -13,9 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use ::tests::namespace::inside;
 use anyhow::{Context as _, anyhow};
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{LinkAddr, recvfrom};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -202,16 +201,12 @@ fn open(namespace: &str) -> anyhow::Result<Socket> {
 
 fn open_as(namespace: &str, domain: Domain, protocol: Protocol) -> anyhow::Result<Socket> {
     const BUFFER: usize = 1 << 22;
-    let file = File::open(format!("/run/netns/{namespace}")).context(namespace.to_owned())?;
-    // A socket stays where it was made, and this thread ends.
-    let made = std::thread::spawn(move || {
-        setns(file, CloneFlags::CLONE_NEWNET)?;
+    inside(namespace, || {
         let socket = Socket::new(domain, Type::RAW, Some(protocol))?;
         socket.set_recv_buffer_size(BUFFER)?;
         socket.set_read_timeout(Some(Duration::from_millis(50)))?;
-        anyhow::Ok(socket)
-    });
-    made.join().map_err(|_| anyhow!("the thread panicked"))?
+        Ok(socket)
+    })
 }
 
 fn send(socket: &Socket, to: Ipv4Addr, stop: &AtomicBool) -> anyhow::Result<Vec<Instant>> {
@@ -221,6 +216,7 @@ fn send(socket: &Socket, to: Ipv4Addr, stop: &AtomicBool) -> anyhow::Result<Vec<
     while !stop.load(Ordering::Acquire) {
         let number = sent.len() as u64;
         let due = begun + EVERY * u32::try_from(number).unwrap_or(u32::MAX);
+        // Nobody wakes it: it keeps a pace, and waits for nothing.
         std::thread::park_timeout(due.saturating_duration_since(Instant::now()));
         sent.push(Instant::now());
         match socket.send_to(&request(number), &to) {

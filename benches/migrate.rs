@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use benches::bed::{self, LIMIT, Objects};
 use benches::echo::{Answers, Ears, Echo, Frame, Heard};
+use benches::wire::ip;
 use benches::{Figure, median};
 use berth::lab::NodeLayout;
 use futures::TryStreamExt as _;
@@ -37,7 +38,6 @@ use tests::kinds::{MIGRATION, VM};
 use tests::objects::Vm;
 use tests::suite::World as _;
 use tests::world::{Choice, Setup, World, port_of};
-use tokio::process::Command;
 
 /// How often it moves.
 const MOVES: usize = 10;
@@ -138,27 +138,23 @@ async fn asker(world: &World) -> anyhow::Result<String> {
     .await?;
     let node = &world.lab().nodes()[0];
     let own = format!("{}asker", world.lab().layout().namespace_prefix());
-    ip(&["netns", "add", &own]).await?;
-    let (here, there) = (["asker0", "type", "veth", "peer", "name", "eth0"], ["netns", &own]);
-    ip(&[&["-n", &node.namespace, "link", "add"], &here[..], &there[..]].concat()).await?;
-    ip(&["-n", &node.namespace, "link", "set", "asker0", "up"]).await?;
-    ip(&["-n", &own, "link", "set", "eth0", "address", mac, "up"]).await?;
-    ip(&["-n", &own, "address", "add", &format!("{address}/16"), "dev", "eth0"]).await?;
-    // The datapath in user space fills in no checksums.
-    ip(&["netns", "exec", &own, "ethtool", "-K", "eth0", "tx", "off"]).await?;
+    for line in [
+        format!("netns add {own}"),
+        format!("-n {} link add asker0 type veth peer name eth0 netns {own}", node.namespace),
+        format!("-n {} link set asker0 up", node.namespace),
+        format!("-n {own} link set eth0 address {mac} up"),
+        format!("-n {own} address add {address}/16 dev eth0"),
+        // The datapath in user space fills in no checksums.
+        format!("netns exec {own} ethtool -K eth0 tx off"),
+    ] {
+        ip(&line)?;
+    }
     let db = format!("--db={}", node.ovsdb());
     let id = format!("external_ids:iface-id={port}");
     let add = ["ovs-vsctl", "--timeout=10", &db, "add-port", "br-int", "asker0", "--"];
     let set = ["set", "Interface", "asker0", &id];
     world.lab().exec(node.number, &[&add[..], &set[..]].concat()).await?;
     Ok(own)
-}
-
-async fn ip(words: &[&str]) -> anyhow::Result<()> {
-    let output = Command::new("ip").args(words).kill_on_drop(true).output().await?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "ip {words:?}: {}", said.trim());
-    Ok(())
 }
 
 async fn move_once(world: &World, asker: &str, to: Ipv4Addr, name: &str) -> anyhow::Result<Move> {

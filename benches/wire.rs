@@ -2,15 +2,13 @@
 //! clients at the other. Made by the run, and removed with it.
 
 use std::fmt::Write as _;
-use std::fs::File;
 use std::path::PathBuf;
 use std::process::Command;
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{anyhow, ensure};
 use net::MacAddr;
-use nix::sched::{CloneFlags, setns};
+use tests::namespace::inside;
 use tests::process::Process;
 use tests::scratch::Scratch;
 
@@ -133,21 +131,6 @@ impl Wire {
     }
 }
 
-/// Runs something on a thread of its own, which ends there: namespaces belong to threads.
-fn inside<T: Send>(
-    namespace: &str,
-    work: impl FnOnce() -> anyhow::Result<T> + Send,
-) -> anyhow::Result<T> {
-    let namespace = File::open(format!("/run/netns/{namespace}"))?;
-    thread::scope(|scope| {
-        let thread = scope.spawn(move || {
-            setns(namespace, CloneFlags::CLONE_NEWNET)?;
-            work()
-        });
-        thread.join().map_err(|_| anyhow!("a thread of the wire ended early"))?
-    })
-}
-
 impl Drop for Wire {
     fn drop(&mut self) {
         for namespace in [self.server(), self.clients()] {
@@ -156,7 +139,11 @@ impl Drop for Wire {
     }
 }
 
-fn ip(line: &str) -> anyhow::Result<()> {
+/// Runs `ip` with these words.
+///
+/// # Errors
+/// What it says.
+pub fn ip(line: &str) -> anyhow::Result<()> {
     let output = Command::new("ip").args(line.split(' ')).output()?;
     ensure!(output.status.success(), "ip {line}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())

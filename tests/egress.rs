@@ -2,15 +2,14 @@
 //! otherwise.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use berth::lab::NodeLayout;
-use nix::sched::{CloneFlags, setns};
 use serde_json::{Value, json};
 use tests::kinds::{IP, NODE, SUBNET, VM};
+use tests::namespace::inside;
 use tests::objects::{Subnet, Vm};
 use tests::world::{Part, World};
 use tests::{eventually, same};
@@ -29,16 +28,12 @@ const PORT: u16 = 7010;
 
 /// One that tells who connects to it as whom it sees them.
 async fn mirror(world: &World) -> anyhow::Result<tokio::task::JoinHandle<()>> {
-    let namespace = format!("/run/netns/{}", world.lab().layout().fabric());
-    // A thread of its own, which ends there: namespaces belong to threads.
-    let bound = std::thread::spawn(move || {
-        setns(File::open(namespace)?, CloneFlags::CLONE_NEWNET)?;
+    let listener = inside(&world.lab().layout().fabric(), || {
         let listener = std::net::TcpListener::bind((Ipv6Addr::UNSPECIFIED, PORT))?;
         listener.set_nonblocking(true)?;
-        anyhow::Ok(listener)
-    });
-    let bound = tokio::task::spawn_blocking(move || bound.join()).await?;
-    let listener = TcpListener::from_std(bound.ok().context("the thread ended early")??)?;
+        Ok(listener)
+    })?;
+    let listener = TcpListener::from_std(listener)?;
     Ok(tokio::spawn(async move {
         while let Ok((mut stream, peer)) = listener.accept().await {
             let _ = stream.write_all(format!("{}\n", peer.ip().to_canonical()).as_bytes()).await;

@@ -149,8 +149,7 @@ pub struct Policy {
 
 /// Claims for all of `keys` what they have and the ledger has lost, and what IP objects name
 /// for them, before anybody is given an address: Vips among them. Nobody is given what was a
-/// gateway a moment ago. Who runs keeps what it
-/// uses, whoever names it.
+/// gateway a moment ago. Who runs keeps what it uses, whoever names it.
 pub fn secure(world: &mut World, keys: &[VmKey], policy: Policy, now: Timestamp) {
     world.rest_gateways(unix(now));
     let (running, others): (Vec<_>, Vec<_>) = keys.iter().partition(|key| world.runs(key));

@@ -13,6 +13,7 @@ pub mod guest;
 pub mod kinds;
 pub mod kube;
 pub mod monitor;
+pub mod namespace;
 pub mod northbound;
 pub mod objects;
 pub mod process;

@@ -3,7 +3,6 @@
 //! All interfaces of a node are listened to: the tap of a guest that comes is not there
 //! yet when the listening begins. Whose frames are meant is asked afterwards.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,12 +11,13 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use dhcproto::{Decodable as _, Decoder, v4, v6};
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{LinkAddr, recvfrom};
 use socket2::{Domain, SockFilter, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
+
+use crate::namespace::inside;
 
 /// Listens from its making to its end.
 #[derive(Debug)]
@@ -146,16 +146,12 @@ impl Drop for Wire {
 fn open(namespace: &str) -> anyhow::Result<AsyncFd<Socket>> {
     const ALL: i32 = 0x0003_u16.to_be() as i32;
     const RECEIVE_BUFFER: usize = 1 << 20;
-    let namespace = File::open(format!("/run/netns/{namespace}"))?;
-    // A socket stays where it was made, and this thread ends.
-    let made = std::thread::spawn(move || {
-        setns(namespace, CloneFlags::CLONE_NEWNET)?;
+    let socket = inside(namespace, || {
         let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), Some(ALL.into()))?;
         socket.attach_filter(&filter())?;
         socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-        anyhow::Ok(socket)
-    });
-    let socket = made.join().map_err(|_| anyhow::anyhow!("the thread panicked"))??;
+        Ok(socket)
+    })?;
     // Deprecated because it takes types that might change their descriptor; this one does
     // not. The successor is unsafe, which this workspace forbids.
     #[allow(deprecated)]

@@ -2,11 +2,12 @@
 //! or one derived from who it is.
 //!
 //! A MAC is one port's in its VPC, and never the router's, nor that of a Vip which the port
-//! does not borrow. Who has it is found in
-//! the indices of IP objects and Vips by MAC, and in what this round has decided already. While
-//! an instance is there its ports keep the MACs that they were given: the guest knows no
-//! other. It and the IP object both say which that is, so that an edit of one of the two
-//! is seen, and which of them was edited is seen by who could have had that MAC.
+//! does not borrow. Who has it is found in the indices of IP objects and Vips by MAC, and in
+//! what this round has decided already. While an instance is there its ports keep the MACs
+//! that they were given: the guest knows no other. It and the IP object both say which that
+//! is, so that an edit of one of the two is seen, and which of them was edited is seen by who
+//! could have had that MAC. Of a VM that is stopped the IP object says it, in the note that
+//! was written with it ([`crate::objects::mac_of`]).
 
 use crds::annotations;
 use crds::kubeovn::Subnet;
