@@ -18,7 +18,7 @@ use anyhow::Context as _;
 use net::MacAddr;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{LinkAddr, bind, recvfrom};
+use nix::sys::socket::{LinkAddr, bind, recvfrom, setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
 pub use self::dhcp4::questions;
@@ -140,7 +140,8 @@ impl Clients {
     pub fn on(interface: &str, family: Family) -> anyhow::Result<Self> {
         let protocol = Protocol::from(i32::from(family.ethertype().to_be()));
         let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), Some(protocol))?;
-        socket.set_recv_buffer_size(8 << 20)?;
+        // More than others may have (`net.core.rmem_max`): no answer is to be lost here.
+        setsockopt(&socket, sockopt::RcvBufForce, &(8 << 20))?;
         let mut all = nix::ifaddrs::getifaddrs()?;
         let link = all.find_map(|one| {
             let is_it = one.interface_name == interface;

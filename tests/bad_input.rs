@@ -201,6 +201,26 @@ fn networks() -> Vec<Spec> {
         ),
         (
             SUBNET,
+            of("fd97::/64", "dhcpV6PrefixDelegation", json!({"cidrBlock": "10.97.0.0/24"})),
+            &["spec.dhcpV6PrefixDelegation", "10.97.0.0/24", "write one such as fd10::/48"],
+        ),
+        (
+            SUBNET,
+            of("fd97::/64", "dhcpV6PrefixDelegation", json!({"cidrBlock": "fd98::/64"})),
+            &["spec.dhcpV6PrefixDelegation", "fd98::/64", "a length from 65 to 126"],
+        ),
+        (
+            SUBNET,
+            of("fd97::/64", "dhcpV6PrefixDelegation", json!({"cidrBlock": "fd97::/32"})),
+            &["spec.dhcpV6PrefixDelegation", "fd97::/32", "overlaps", "choose a network"],
+        ),
+        (
+            SUBNET,
+            of("10.97.0.0/24", "dhcpV6PrefixDelegation", json!({"cidrBlock": "fd98::/48"})),
+            &["spec.dhcpV6PrefixDelegation", "10.97.0.0/24", "add an IPv6 network"],
+        ),
+        (
+            SUBNET,
             of("fd96::/112", "ipv6RAConfigs", json!("address_mode=slaac")),
             &["spec.ipv6RAConfigs", "fd96::/112", "write address_mode=dhcpv6_stateful"],
         ),

@@ -15,6 +15,7 @@ mod binding;
 mod churn;
 mod claims;
 mod counters;
+mod delegation;
 mod egress;
 mod families;
 mod flags;
@@ -281,6 +282,8 @@ fn lab_stories() -> Vec<(&'static str, Story<World>)> {
             a_guest_that_rules_keep_out_is_never_heard_while_they_change;
         vips:
             a_vip_is_reached_at_the_guest_that_announces_it;
+        delegation:
+            a_guest_that_is_a_router_is_delegated_a_prefix_that_leads_to_it_as_long_as_it_has_its_address;
         egress:
             a_guest_is_seen_outside_as_its_node_while_its_subnet_wants_out;
         vm_lifecycle:

@@ -22,10 +22,11 @@ use crds::annotations;
 use crds::kubeovn::Subnet;
 use crds::kubevirt::{Interface, Network, VirtualMachineInstance};
 use dhcp::{Binding, Prefix, Ra, Route4, V4, V6};
+use ipnetwork::Ipv6Network;
 use kube::ResourceExt as _;
 use net::options::ra::Mode;
 use net::options::{self, LEASE};
-use net::{Cidrs, MacAddr};
+use net::{Cidrs, Delegation, MacAddr};
 
 use self::said::Said;
 
@@ -161,6 +162,7 @@ fn port(
     let mut faults = said.faults.clone();
     let binding = facts.binding(&addresses, crate::domain::hostname(vmi), said);
     faults.extend(own_address(&binding));
+    faults.extend(facts.beyond(&binding));
     Ok(Port {
         network: network.to_owned(),
         tap: net::names::tap(&name),
@@ -296,8 +298,30 @@ impl Facts<'_> {
             server: options.server,
             fqdn: options.fqdn,
             options: options.options,
+            delegated: self
+                .delegation()
+                .and_then(|(delegation, network)| delegation.of(network, address)),
             ..V6::new(address, options.lease.unwrap_or(self.defaults.lease))
         }
+    }
+
+    /// The prefixes that guests of the port's network are delegated, and that network.
+    fn delegation(&self) -> Option<(Delegation, Ipv6Network)> {
+        let written = self.subnet.spec.dhcp_v6_prefix_delegation.as_ref()?;
+        let delegation = Delegation::new(&written.cidr_block, written.prefix_length).ok()?;
+        Some((delegation, self.cidrs.v6?))
+    }
+
+    /// Why a guest is delegated no prefix while others are.
+    fn beyond(&self, binding: &Binding) -> Option<String> {
+        let (delegation, network) = self.delegation()?;
+        let v6 = binding.v6.as_ref().filter(|v6| v6.delegated.is_none())?;
+        let (address, last) = (v6.address, delegation.last_of(network));
+        let advice = "ask for such an address by annotation ip_address, or have the subnet's \
+                      dhcpV6PrefixDelegation name a larger cidrBlock";
+        Some(format!(
+            "no prefix goes with {address}: there is {delegation} for addresses up to {last}: {advice}"
+        ))
     }
 
     /// Absent until the router port's MAC is known: the guest's router is who sends it.

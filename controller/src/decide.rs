@@ -58,7 +58,7 @@ use crate::objects::Start;
 use crate::placement;
 use crate::port_names;
 use crate::request::{Asker, Known, Offer, Request, requests};
-use crate::rows::Port;
+use crate::rows::{Behind, Port};
 use crate::vips;
 use crate::world::World;
 
@@ -463,9 +463,11 @@ fn places<'a>(
     let place = |request: Request| {
         let network = world.ledger.networks().get(&request.subnet)?;
         let claimant = claimant(&request.port, vm, uid);
+        let addresses = asked_of(&request, world.ledger.place(&request.subnet, &claimant));
         let port = Port {
             mac: mac::at_start(world, &request, &claimant, network),
-            addresses: asked_of(&request, world.ledger.place(&request.subnet, &claimant)),
+            behind: Behind::of(network, &addresses),
+            addresses,
             name: claimant.port,
             uid: uid.to_owned(),
             vm: vm.clone(),
@@ -544,6 +546,7 @@ fn kept_port(
     }
     let instance = world.instances.get(&claimant.vm);
     let (placed, target) = instance.map(|one| migration::chassis(one)).unwrap_or_default();
+    let addresses = spare::used(world, claimant, subnet);
     Some(Port {
         name: claimant.port.clone(),
         uid: claimant.uid.clone(),
@@ -551,7 +554,8 @@ fn kept_port(
         network: known::network(world, claimant),
         subnet: subnet.to_owned(),
         mac: mac::kept(world, claimant, network, named),
-        addresses: spare::used(world, claimant, subnet),
+        behind: Behind::of(network, &addresses),
+        addresses,
         node: claimant.vm.node().or(placed).map(str::to_owned),
         target: target.map(str::to_owned),
         left: None,

@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crds::kubeovn::{DEFAULT_VPC, Subnet, SubnetNatRule, SubnetSpec};
-use ipnetwork::IpNetwork;
+use ipnetwork::{IpNetwork, Ipv6Network};
 use kube::ResourceExt as _;
-use net::{AddrRange, Cidrs, MacAddr, names};
+use net::{AddrRange, Cidrs, Delegation, MacAddr, names};
 use ovn::nb::AclWant;
 
 use crate::access;
@@ -44,6 +44,8 @@ pub struct Network {
     pub gateway_v4: Option<Ipv4Addr>,
     /// The router's IPv6 address.
     pub gateway_v6: Option<Ipv6Addr>,
+    /// A prefix for each of its IPv6 addresses.
+    pub delegation: Option<Delegation>,
     /// Given only to who asks for them.
     pub excluded: Vec<AddrRange>,
     /// Addresses of no one VM: those that it lists and that can be.
@@ -92,6 +94,7 @@ impl Network {
         own::check_mtu(spec, cidrs)?;
         let (gateway_v4, gateway_v6) = own::gateways(&spec.gateway, cidrs)?;
         let excluded = own::excluded(&spec.exclude_ips)?;
+        let delegation = own::delegation(spec, cidrs)?;
         let rules = access::rules(&name, cidrs, spec)?;
         let provider =
             if spec.provider.is_empty() { names::DEFAULT_PROVIDER } else { &spec.provider };
@@ -103,6 +106,7 @@ impl Network {
             cidrs,
             gateway_v4,
             gateway_v6,
+            delegation,
             excluded,
             vips: vips(spec, cidrs).0,
             route_table: spec.route_table.clone(),
@@ -165,6 +169,24 @@ impl Network {
         self.gateways().map(|gateway| gateway.to_string()).collect::<Vec<_>>().join(",")
     }
 
+    /// All addresses that lead to it, each with the field that says so: its own, and those
+    /// behind its guests.
+    pub fn reach(&self) -> impl Iterator<Item = (&'static str, Cidrs)> {
+        let behind = |one: Delegation| Cidrs { v4: None, v6: Some(one.pool()) };
+        let behind = self.delegation.map(|one| (own::DELEGATION, behind(one)));
+        std::iter::once(("spec.cidrBlock", self.cidrs)).chain(behind)
+    }
+
+    /// What is delegated to the guest that has these addresses, and by which of them it is
+    /// reached.
+    pub fn delegated(&self, addresses: &[IpAddr]) -> Option<(Ipv6Network, Ipv6Addr)> {
+        let (delegation, network) = self.delegation.zip(self.cidrs.v6)?;
+        addresses.iter().find_map(|address| match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(address) => Some((delegation.of(network, *address)?, *address)),
+        })
+    }
+
     /// The MAC that the router port gets when it is made.
     #[must_use]
     pub fn router_mac(&self) -> MacAddr {
@@ -173,14 +195,14 @@ impl Network {
 
     /// Why this subnet cannot stand beside the older ones of its VPC, if so.
     pub fn conflict<'a>(&self, older: impl IntoIterator<Item = &'a Self>) -> Option<NetworkError> {
-        let clashes = |other: &&Self| {
-            other.name != self.name && other.vpc == self.vpc && other.cidrs.overlaps(&self.cidrs)
+        let clash = |other: &Self| {
+            self.reach().find_map(|(field, mine)| {
+                let (_, theirs) = other.reach().find(|(_, theirs)| mine.overlaps(theirs))?;
+                Some(NetworkError::Overlap { field, mine, theirs, other: other.name.clone() })
+            })
         };
-        older.into_iter().find(clashes).map(|other| NetworkError::Overlap {
-            mine: self.cidrs,
-            theirs: other.cidrs,
-            other: other.name.clone(),
-        })
+        let others = older.into_iter().filter(|one| one.name != self.name && one.vpc == self.vpc);
+        others.into_iter().find_map(clash)
     }
 }
 
@@ -305,6 +327,10 @@ fn unserved(spec: &SubnetSpec) -> Vec<&'static str> {
             "natOutgoing (there is a way out of the Vpc ovn-cluster only)",
             spec.nat_outgoing && !inside,
         ),
+        (
+            "dhcpV6PrefixDelegation (it needs enableDHCP)",
+            spec.dhcp_v6_prefix_delegation.is_some() && spec.enable_dhcp == Some(false),
+        ),
         ("natOutgoingPolicyRules", !spec.nat_outgoing_policy_rules.is_empty()),
         ("externalEgressGateway", !spec.external_egress_gateway.is_empty()),
         ("policyRoutingPriority", spec.policy_routing_priority.is_some()),
@@ -399,6 +425,38 @@ mod tests {
         ));
         let elsewhere = Network { vpc: "other".to_owned(), ..older };
         assert_eq!(with(|_| ()).unwrap().conflict([&elsewhere]), None);
+    }
+
+    #[test]
+    fn what_is_delegated_overlaps_nothing_of_its_vpc() {
+        let of = |name: &str, cidr: &str, pool: &str| {
+            let mut subnet = Subnet::new(name, subnet(cidr).spec);
+            let delegation = serde_json::json!({"cidrBlock": pool});
+            subnet.spec.dhcp_v6_prefix_delegation = serde_json::from_value(delegation).unwrap();
+            Network::parse(&subnet)
+        };
+        let older = of("old", "10.0.0.0/24,fd00::/64", "fd10::/48").unwrap();
+        let told = |cidr: &str, pool: &str| {
+            let network = of("new", cidr, pool);
+            let network = network.map_err(|error| error.to_string())?;
+            network.conflict([&older]).map_or(Ok(()), |why| Err(why.to_string()))
+        };
+        assert_eq!(told("fd01::/64", "fd11::/48"), Ok(()));
+        for (cidr, pool, begins) in [
+            (
+                "fd01::/64",
+                "fd10:0:0::/50",
+                "spec.dhcpV6PrefixDelegation.cidrBlock fd10::/50 overlaps",
+            ),
+            ("fd01::/64", "fd00::/48", "spec.dhcpV6PrefixDelegation.cidrBlock fd00::/48 overlaps"),
+            ("fd10:0:0:1::/64", "fd11::/48", "spec.cidrBlock fd10:0:0:1::/64 overlaps fd10::/48"),
+            ("fd11::/64", "fd11::/48", "spec.dhcpV6PrefixDelegation.cidrBlock fd11::/48 overlaps"),
+            ("10.1.0.0/24", "fd11::/48", "spec.dhcpV6PrefixDelegation: a prefix goes with an IPv6"),
+            ("fd01::/64", "fd11::/64", "spec.dhcpV6PrefixDelegation: prefixes of length 64"),
+        ] {
+            let told = told(cidr, pool).unwrap_err();
+            assert!(told.starts_with(begins), "{told}");
+        }
     }
 
     #[test]

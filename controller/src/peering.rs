@@ -157,7 +157,9 @@ fn local(
         return Err(("remoteVpc", advice));
     }
     for network in networks.values() {
-        let overlaps = |one: &IpNetwork| network.cidrs.iter().any(|cidr| overlap(cidr, *one));
+        let overlaps = |one: &IpNetwork| {
+            network.reach().any(|(_, all)| all.iter().any(|cidr| overlap(cidr, *one)))
+        };
         if network.vpc == name && addresses.iter().any(overlaps) {
             let advice = format!(
                 "it overlaps subnet {:?} of this vpc: choose a network of its own for the link",

@@ -129,33 +129,35 @@ impl Reserved {
     /// there, it says itself which addresses it has.
     #[must_use]
     pub fn conflict(&self, network: &Network, join_is_there: bool) -> Option<NetworkError> {
-        if network.vpc != DEFAULT_VPC {
-            return None;
-        }
-        let taken =
-            |theirs: String, by: String| NetworkError::Reserved { mine: network.cidrs, theirs, by };
+        let is_join = join_is_there || network.name == JOIN;
+        let taken = |(field, mine): (&'static str, Cidrs)| {
+            let (theirs, by) = self.taken(mine, is_join)?;
+            Some(NetworkError::Reserved { field, mine, theirs, by })
+        };
+        network.reach().filter(|_| network.vpc == DEFAULT_VPC).find_map(taken)
+    }
+
+    /// What else is among these addresses, and whose that is.
+    fn taken(&self, mine: Cidrs, is_join: bool) -> Option<(String, String)> {
         let overlaps = |range: &IpNetwork| {
             let contains =
                 |cidr: IpNetwork| cidr.contains(range.network()) || range.contains(cidr.network());
-            network.cidrs.iter().any(contains)
+            mine.iter().any(contains)
         };
         if let Some((range, by)) = self.ranges.iter().find(|(range, _)| overlaps(range)) {
             let one = range.size() == ipnetwork::NetworkSize::V4(1) || range.prefix() == 128;
             let text = if one { range.ip().to_string() } else { range.to_string() };
-            return Some(taken(text, by.clone()));
+            return Some((text, by.clone()));
         }
-        let join = self
-            .join
-            .filter(|join| !join_is_there && network.name != JOIN && join.overlaps(&network.cidrs));
-        if let Some(join) = join {
+        if let Some(join) = self.join.filter(|join| !is_join && join.overlaps(&mine)) {
             let by = format!("the nodes' subnet {JOIN:?} (--node-switch-cidr)");
-            return Some(taken(join.to_string(), by));
+            return Some((join.to_string(), by));
         }
-        network.cidrs.iter().find_map(|cidr| {
+        mine.iter().find_map(|cidr| {
             let range = AddrRange::from(cidr);
             let (address, names) = self.nodes.range(range.first()..=range.last()).next()?;
             let node = names.first()?;
-            Some(taken(address.to_string(), format!("an address of Node {node:?}")))
+            Some((address.to_string(), format!("an address of Node {node:?}")))
         })
     }
 }

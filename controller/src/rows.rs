@@ -1,12 +1,14 @@
 //! The rows that VPCs, subnets and ports want of OVN. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use crds::kubeovn::DEFAULT_VPC;
+use ipnetwork::Ipv6Network;
 use net::{MacAddr, names};
 use ovn::nb::{
-    self, AclWant, Desired, Ours, PortWant, RouterPortWant, RouterWant, SwitchWant, address_line,
+    self, AclWant, Desired, Ours, PortRoute, PortWant, RouterPortWant, RouterWant, SwitchWant,
+    address_line,
 };
 
 use crate::hold;
@@ -43,6 +45,36 @@ pub struct Port {
     pub left: Option<String>,
     /// What it is let do beyond its own addresses.
     pub leave: Leave,
+    /// What is behind its guest.
+    pub behind: Option<Behind>,
+}
+
+/// A prefix that a guest was delegated, for the networks behind it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Behind {
+    /// The prefix.
+    pub prefix: Ipv6Network,
+    /// The guest's address, by which it is reached.
+    pub by: Ipv6Addr,
+    /// The Vpc whose router leads there.
+    pub vpc: String,
+}
+
+impl Behind {
+    /// What `network` delegates to the guest that has these addresses in it.
+    #[must_use]
+    pub fn of(network: &Network, addresses: &[IpAddr]) -> Option<Self> {
+        let (prefix, by) = network.delegated(addresses)?;
+        Some(Self { prefix, by, vpc: network.vpc.clone() })
+    }
+
+    fn route(&self) -> PortRoute {
+        PortRoute {
+            router: self.vpc.clone(),
+            ip_prefix: self.prefix.to_string(),
+            nexthop: self.by.to_string(),
+        }
+    }
 }
 
 /// Who wants rows, and is told of trouble with them.
@@ -103,7 +135,8 @@ fn vpc(world: &World, name: &String) -> Desired {
     let (mut static_routes, _) = spec.map(routes::static_routes).unwrap_or_default();
     let (mut policies, _) = spec.map(routes::policies).unwrap_or_default();
     let networks = world.ledger.networks().values().filter(|network| network.vpc == *name);
-    policies.extend(networks.flat_map(|network| routes::within_vpc(network.cidrs)));
+    let reach = networks.flat_map(Network::reach);
+    policies.extend(reach.flat_map(|(_, cidrs)| routes::within_vpc(cidrs)));
     let networks = world.ledger.networks();
     let links = spec.map(|spec| peering::links(world, networks, name, spec).there);
     let links = links.unwrap_or_default();
@@ -191,7 +224,9 @@ pub fn port(port: &Port) -> Desired {
     let mut want =
         PortWant::vm(&port.subnet, &port.vm.namespace, &port.vm.name, port.mac, &port.addresses)
             .on_chassis(&chassis)
-            .allowing(further);
+            .allowing(further)
+            .allowing(port.behind.iter().map(|behind| behind.prefix.to_string()));
+    want.routes = port.behind.iter().map(Behind::route).collect();
     if chassis.len() > 1 {
         // OVN copies to both nodes what is for the guest, and lets it out of the second
         // one, once it announces itself there: QEMU does as soon as it has arrived. The first
@@ -276,6 +311,7 @@ mod tests {
             target: None,
             left: None,
             leave: Default::default(),
+            behind: None,
         };
         let rows = super::port(&port).ports;
         let row = &rows["vma.vm1.net2.vm1.ovn"];
@@ -300,6 +336,47 @@ mod tests {
         assert!(
             policies.iter().all(|one| (one.priority, one.action.as_str()) == (31_000, "allow"))
         );
+    }
+
+    #[test]
+    fn what_is_behind_a_port_is_led_there_and_may_be_heard_from_it() {
+        let spec = crds::kubeovn::SubnetSpec {
+            cidr_block: "10.200.0.0/24,fd00:200::/64".to_owned(),
+            vpc: "vpc1".to_owned(),
+            dhcp_v6_prefix_delegation: Some(crds::kubeovn::PrefixDelegation {
+                cidr_block: "fd10::/48".to_owned(),
+                prefix_length: 64,
+            }),
+            ..Default::default()
+        };
+        let network = Network::parse(&crds::kubeovn::Subnet::new("s1", spec)).unwrap();
+        let addresses = ["10.200.0.2", "fd00:200::2"].map(|one| one.parse().unwrap());
+        let port = Port {
+            network: None,
+            name: "vma.vm1".to_owned(),
+            vm: VmKey { namespace: "vm1".to_owned(), name: "vma".to_owned() },
+            uid: "u".to_owned(),
+            subnet: "s1".to_owned(),
+            mac: "a6:e4:95:59:47:47".parse().unwrap(),
+            behind: Behind::of(&network, &addresses),
+            addresses: addresses.into(),
+            node: None,
+            target: None,
+            left: None,
+            leave: Default::default(),
+        };
+        let rows = super::port(&port).ports;
+        let row = &rows["vma.vm1"];
+        let may_say = "a6:e4:95:59:47:47 10.200.0.2 fd00:200::2 fd10:0:0:2::/64";
+        assert!(row.port_security.iter().eq([may_say]), "{row:?}");
+        assert!(row.addresses.iter().eq(["a6:e4:95:59:47:47 10.200.0.2 fd00:200::2"]));
+        let route = PortRoute {
+            router: "vpc1".to_owned(),
+            ip_prefix: "fd10:0:0:2::/64".to_owned(),
+            nexthop: "fd00:200::2".to_owned(),
+        };
+        assert!(row.routes.iter().eq([&route]), "{row:?}");
+        assert_eq!(Behind::of(&network, &["10.200.0.3".parse().unwrap()]), None);
     }
 
     #[test]

@@ -21,8 +21,8 @@ pub use ip::{Ip, IpSpec};
 pub use ip_pool::{IpPool, IpPoolSpec, IpPoolStatus};
 pub use limits::{LONGEST_MATCH, LONGEST_TABLE, Limit, limits, most};
 pub use subnet::{
-    Subnet, SubnetAcl, SubnetNatRule, SubnetNatRuleMatch, SubnetNatRuleStatus, SubnetSpec,
-    SubnetStatus, U2oFeatures,
+    PrefixDelegation, Subnet, SubnetAcl, SubnetNatRule, SubnetNatRuleMatch, SubnetNatRuleStatus,
+    SubnetSpec, SubnetStatus, U2oFeatures,
 };
 pub use vip::{Vip, VipSpec, VipStatus};
 pub use vpc::{

@@ -63,7 +63,7 @@
 //!
 //! FORCERENEW and Reconfigure (changed options arrive with the next renewal, changed
 //! advertisements at once or three seconds after the last), relays, DNS updates; routes for
-//! what is delegated.
+//! what is delegated, which whoever sets the binding makes.
 
 mod answer;
 mod binding;

@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{LinkAddr, bind, recvfrom};
+use nix::sys::socket::{LinkAddr, bind, recvfrom, setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use crate::frame::{
@@ -21,8 +21,10 @@ use crate::frame::{
 
 /// All protocols (linux/if_ether.h).
 const ETH_P_ALL: u16 = 3;
-/// Room for a burst of messages, not for a flood.
-const RECEIVE_BUFFER: usize = 128 * 1024;
+/// Room for a burst of messages of one guest, not for a flood; bytes.
+const ROOM_OF_ONE: usize = 128 * 1024;
+/// For how many guests there is room at most: they do not all speak at once.
+const MOST_ROOMS: usize = 64;
 
 /// A frame from the guest.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +40,8 @@ pub(crate) struct Received<'a> {
 pub(crate) struct TapSocket {
     socket: Socket,
     ifindex: usize,
+    /// How many guests it has room for.
+    rooms: usize,
 }
 
 /// The interfaces of this network namespace by name, as addresses to bind to.
@@ -68,10 +72,21 @@ impl TapSocket {
         let protocol = Protocol::from(i32::from(ETH_P_ALL.to_be()));
         let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), Some(protocol))?;
         socket.attach_filter(&filter())?;
-        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+        socket.set_recv_buffer_size(ROOM_OF_ONE)?;
         // The address names no protocol, so the socket's own stays.
         bind(socket.as_raw_fd(), link)?;
-        Ok(Self { socket, ifindex: link.ifindex() })
+        Ok(Self { socket, ifindex: link.ifindex(), rooms: 1 })
+    }
+
+    /// Has room for bursts of so many guests from now on. Who may open such a socket may
+    /// have more room than others (`net.core.rmem_max`); without that right it stays as it is.
+    pub(crate) fn make_room(&mut self, guests: usize) {
+        let rooms = guests.clamp(1, MOST_ROOMS);
+        if rooms != self.rooms
+            && setsockopt(&self.socket, sockopt::RcvBufForce, &(rooms * ROOM_OF_ONE)).is_ok()
+        {
+            self.rooms = rooms;
+        }
     }
 
     /// Whether this is the interface that the socket is bound to.

@@ -6,6 +6,7 @@
 //! people write them, with Kube-OVN's defaults. No I/O, no async, no Kubernetes API.
 
 mod cidr;
+mod delegation;
 pub mod listed;
 mod mac;
 pub mod names;
@@ -13,5 +14,6 @@ pub mod options;
 mod shown;
 
 pub use cidr::{AddrRange, Cidrs, ParseCidrsError, ParseRangeError};
+pub use delegation::{Delegation, DelegationError};
 pub use mac::{MacAddr, ParseMacError};
 pub use shown::shown;

@@ -49,11 +49,12 @@ pub use address_set::{AddressSet, AddressSetWant};
 pub use dhcp_options::{DhcpOptions, DhcpOptionsWant};
 pub use global::Global;
 pub use policy::{Policy, PolicyWant};
-pub use port::{LogicalSwitchPort, PortWant, address_line};
+pub use port::{LogicalSwitchPort, PortRoute, PortWant, address_line};
 pub use router::{LogicalRouter, RouterWant};
 pub use router_port::{LogicalRouterPort, RouterPortWant};
 pub use static_route::{StaticRoute, StaticRouteWant};
 pub use switch::{LogicalSwitch, SwitchWant};
+pub(crate) use want::port_of;
 pub use want::{Clash, Desired, Ours, ours};
 
 /// The database's name.

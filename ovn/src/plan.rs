@@ -39,6 +39,7 @@ use crate::ovsdb::{Atom, Condition, Named, Replica, Row, Transaction};
 mod cells;
 mod children;
 mod contents;
+mod port_routes;
 mod rows;
 mod scope;
 
@@ -84,6 +85,8 @@ struct Plan<'a> {
     children: Children,
     /// Routers, switches and address sets that this plan makes.
     made: HashMap<(&'static str, &'a str), Named>,
+    /// The routes to what is behind ports, by the port, as far as none has looked at them.
+    port_routes: BTreeMap<String, Vec<Uuid>>,
     /// The DHCP options of each switch and protocol, observed or made here.
     dhcp: BTreeMap<(String, String), Atom>,
 }
@@ -95,6 +98,7 @@ impl<'a> Plan<'a> {
             txn: Transaction::new(),
             children: Children::default(),
             made: HashMap::new(),
+            port_routes: port_routes::observed(replica),
             dhcp: observed_dhcp(replica),
         }
     }
@@ -141,6 +145,7 @@ impl<'a> Plan<'a> {
         let dhcp = [dhcp(want.dhcp_v4, DhcpOptions::V4), dhcp(want.dhcp_v6, DhcpOptions::V6)];
         let parent = self.parent(SWITCH, &want.switch);
         self.child(SWITCH, parent, (PORT, name), rows::port(name, want, dhcp));
+        self.port_routes(name, &want.routes, &BTreeSet::new());
     }
 
     /// A port of a switch or router: made, edited, or moved from elsewhere. Its
@@ -221,6 +226,7 @@ impl<'a> Plan<'a> {
         }
         for name in &ports {
             self.delete_child(SWITCH, (PORT, name), &deleted);
+            self.port_routes(name, &BTreeSet::new(), &deleted);
         }
         for name in &router_ports {
             self.delete_child(ROUTER, (ROUTER_PORT, name), &deleted);

@@ -60,6 +60,25 @@ fn subnets() -> Subnets {
     ])
 }
 
+#[test]
+fn the_prefix_behind_a_guest_goes_with_its_address_and_who_has_none_is_told() {
+    let mut subnets = subnets();
+    let address = first(&subnets).binding.v6.unwrap().address;
+    assert_eq!(address.to_string(), "fd00::5");
+    let mut port = |pool: &str| {
+        let delegation = json!({ "cidrBlock": pool, "prefixLength": 60 });
+        let spec = &mut subnets.get_mut("s1").unwrap().spec;
+        spec.dhcp_v6_prefix_delegation = serde_json::from_value(delegation).unwrap();
+        let port = first(&subnets);
+        let delegated = port.binding.v6.unwrap().delegated.map(|prefix| prefix.to_string());
+        (delegated, port.faults)
+    };
+    assert_eq!(port("fd10::/48"), (Some("fd10:0:0:50::/60".to_owned()), vec![]));
+    let (none, told) = port("fd10::/58");
+    assert_eq!(none, None);
+    assert!(told[0].contains("no prefix goes with fd00::5") && told[0].contains("up to fd00::3"));
+}
+
 fn typed(vmi: Value) -> VirtualMachineInstance {
     serde_json::from_value(vmi).unwrap()
 }

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use crds::kubeovn::FINALIZER;
-use ipnetwork::IpNetwork;
-use net::{Cidrs, ParseCidrsError, ParseRangeError};
+use ipnetwork::{IpNetwork, Ipv6Network};
+use net::{Cidrs, DelegationError, ParseCidrsError, ParseRangeError};
 
 use super::own::LONGEST_NAME;
 use crate::flaw::Flaw;
@@ -57,6 +57,24 @@ pub enum NetworkError {
         port: String,
         /// Whose it is.
         by: String,
+    },
+    /// No prefixes can be delegated.
+    #[error("spec.dhcpV6PrefixDelegation: {0}")]
+    Delegation(#[from] DelegationError),
+    /// A prefix goes with an IPv6 address, and there are none.
+    #[error(
+        "spec.dhcpV6PrefixDelegation: a prefix goes with an IPv6 address, and spec.cidrBlock {0} has none: add an IPv6 network to it, or leave the delegation out"
+    )]
+    NoIpv6(Cidrs),
+    /// What is behind guests cannot be beside them, too.
+    #[error(
+        "spec.dhcpV6PrefixDelegation.cidrBlock {pool} overlaps spec.cidrBlock {own}: choose a network that nothing else uses"
+    )]
+    BehindItself {
+        /// What is delegated from.
+        pool: Ipv6Network,
+        /// The subnet's own.
+        own: Ipv6Network,
     },
     /// An exclusion could not be read.
     #[error("spec.excludeIps[{0}]: {1}")]
@@ -114,10 +132,10 @@ pub enum NetworkError {
     #[error("spec.cidrBlock: {0}")]
     Size(#[from] ipam::PoolError),
     /// Has addresses that something else in the cluster has.
-    #[error(
-        "spec.cidrBlock {mine} overlaps {theirs}, {by}: choose a network that nothing else uses"
-    )]
+    #[error("{field} {mine} overlaps {theirs}, {by}: choose a network that nothing else uses")]
     Reserved {
+        /// The field that says so.
+        field: &'static str,
         /// This subnet's networks.
         mine: Cidrs,
         /// What else is there.
@@ -127,9 +145,11 @@ pub enum NetworkError {
     },
     /// Shares addresses with another subnet of its VPC.
     #[error(
-        "spec.cidrBlock {mine} overlaps {theirs} of subnet {other:?} in the same vpc: choose a network that no subnet of it has, or another vpc"
+        "{field} {mine} overlaps {theirs} of subnet {other:?} in the same vpc: choose a network that no subnet of it has, or another vpc"
     )]
     Overlap {
+        /// The field that says so.
+        field: &'static str,
         /// This subnet's networks.
         mine: Cidrs,
         /// The other's networks.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crds::kubeovn::SubnetSpec;
 use ipnetwork::IpNetwork;
-use net::{AddrRange, Cidrs, shown};
+use net::{AddrRange, Cidrs, Delegation, shown};
 
 use super::NetworkError;
 use crate::expression;
@@ -27,6 +27,9 @@ const NOT_OF_HOSTS: [(&str, &str); 9] = [
     ("fe80::/10", "one link"),
     ("ff00::/8", "multicast"),
 ];
+
+/// The field of the prefixes that guests are delegated.
+pub(super) const DELEGATION: &str = "spec.dhcpV6PrefixDelegation.cidrBlock";
 
 pub(super) fn check_name(name: &str) -> Result<(), NetworkError> {
     if name.len() <= LONGEST_NAME { Ok(()) } else { Err(NetworkError::LongName(name.to_owned())) }
@@ -51,6 +54,20 @@ pub(super) fn excluded(texts: &[String]) -> Result<Vec<AddrRange>, NetworkError>
         text.parse().map_err(|error| NetworkError::Exclude(at, error))
     };
     texts.iter().enumerate().map(range).collect()
+}
+
+/// The prefixes that its guests are delegated.
+pub(super) fn delegation(
+    spec: &SubnetSpec,
+    cidrs: Cidrs,
+) -> Result<Option<Delegation>, NetworkError> {
+    let Some(written) = &spec.dhcp_v6_prefix_delegation else { return Ok(None) };
+    let delegation = Delegation::new(&written.cidr_block, written.prefix_length)?;
+    let own = cidrs.v6.ok_or(NetworkError::NoIpv6(cidrs))?;
+    if own.overlaps(delegation.pool()) {
+        return Err(NetworkError::BehindItself { pool: delegation.pool(), own });
+    }
+    Ok(Some(delegation).filter(|_| spec.enable_dhcp != Some(false)))
 }
 
 /// What to say of an entry of `excludeIps` that has no address of the subnet, and so no

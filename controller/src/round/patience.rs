@@ -195,6 +195,7 @@ mod tests {
                 target: None,
                 left: None,
                 leave: Leave::default(),
+                behind: None,
             }],
             ..Decision::nothing_for(vm(name))
         };

@@ -201,8 +201,11 @@ impl World {
         }
         // One that is in force, be it over a restart, stays so when a node comes after it.
         let was = match (self.ledger.networks().get(&network.name), self.accepted(&network.name)) {
-            (Some(before), _) => before.cidrs == network.cidrs,
-            (None, Some(before)) => before.cidr_block == subnet.spec.cidr_block,
+            (Some(before), _) => before.reach().eq(network.reach()),
+            (None, Some(before)) => {
+                let now = (&subnet.spec.cidr_block, &subnet.spec.dhcp_v6_prefix_delegation);
+                (&before.cidr_block, &before.dhcp_v6_prefix_delegation) == now
+            }
             (None, None) => was_ready(subnet),
         };
         if let Some(why) = self.reserved_by(&network).filter(|_| !was) {

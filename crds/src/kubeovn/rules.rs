@@ -131,6 +131,13 @@ fn subnet(spec: &mut At<'_>) {
     acl.wants("action", "write allow-related, allow-stateless, allow, drop or reject");
     expression(&mut acl);
     table(spec);
+    let mut delegation = spec.field("dhcpV6PrefixDelegation");
+    delegation.wants("cidrBlock", "write an IPv6 network such as fd10::/48");
+    delegation.field("cidrBlock").rule_with(
+        "self == '' || isCIDR(self)",
+        &said("cidrBlock", "write an IPv6 network such as fd10::/48"),
+    );
+    delegation.field("prefixLength").between(8, 126);
     let mut exception = spec.field("natOutgoingPolicyRules").each();
     exception.field("action").one_of(&["", "nat", "forward"]);
     for field in ["srcIPs", "dstIPs"] {

@@ -85,6 +85,9 @@ pub struct SubnetSpec {
     /// The same for DHCPv6.
     #[serde(rename = "dhcpV6Options", skip_serializing_if = "String::is_empty")]
     pub dhcp_v6_options: String,
+    /// A prefix for the networks behind each guest. Not an upstream field.
+    #[serde(rename = "dhcpV6PrefixDelegation", skip_serializing_if = "Option::is_none")]
+    pub dhcp_v6_prefix_delegation: Option<PrefixDelegation>,
     /// Send router advertisements; absent means yes.
     #[serde(rename = "enableIPv6RA", skip_serializing_if = "Option::is_none")]
     pub enable_ipv6_ra: Option<bool>,
@@ -172,6 +175,24 @@ pub struct SubnetSpec {
     /// The node network that an attachment uses.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub node_network: String,
+}
+
+/// The prefixes that DHCPv6 delegates to the guests of a subnet, one to each (RFC 9915,
+/// section 6.3).
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PrefixDelegation {
+    /// The IPv6 network that they are in, such as `fd10::/48`.
+    #[schemars(length(max = 64))]
+    pub cidr_block: String,
+    /// The length of each, in bits; 64 where it is not written.
+    pub prefix_length: i64,
+}
+
+impl Default for PrefixDelegation {
+    fn default() -> Self {
+        Self { cidr_block: String::new(), prefix_length: 64 }
+    }
 }
 
 /// One ACL of a subnet's switch.

@@ -41,11 +41,14 @@ impl Segment {
             let had_one = self.socket.take().is_some();
             return Ok(if had_one { Attached::Closed } else { Attached::Same });
         };
-        if self.socket.as_ref().is_some_and(|socket| socket.is_on(link)) {
+        if let Some(socket) = self.socket.as_mut().filter(|socket| socket.is_on(link)) {
+            socket.make_room(self.guests.len());
             return Ok(Attached::Same);
         }
         self.socket = None;
-        self.socket = Some(TapSocket::open(link)?);
+        let mut socket = TapSocket::open(link)?;
+        socket.make_room(self.guests.len());
+        self.socket = Some(socket);
         Ok(Attached::Opened)
     }
 

@@ -60,6 +60,25 @@ pub struct PortWant {
     /// Beside the marker, which is added; of the others only those in
     /// [`LogicalSwitchPort::EXTERNAL_IDS`] are removed.
     pub external_ids: BTreeMap<String, String>,
+    /// All routes to what is behind it; they go with it.
+    pub routes: BTreeSet<PortRoute>,
+}
+
+/// A route to what is behind a port. Its row says which port that is, by
+/// [`PortRoute::PORT`] in its `external_ids`.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct PortRoute {
+    /// The router that has it.
+    pub router: String,
+    /// The network that is led there.
+    pub ip_prefix: String,
+    /// The address of whoever has the port.
+    pub nexthop: String,
+}
+
+impl PortRoute {
+    /// The key of the port's name.
+    pub const PORT: &'static str = "lsp";
 }
 
 impl PortWant {

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     AddressSet, AddressSetWant, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort,
-    PortWant, RouterPortWant, RouterWant, SwitchWant, Table, VENDOR, VENDOR_KEY,
+    PortRoute, PortWant, RouterPortWant, RouterWant, StaticRoute, SwitchWant, Table, VENDOR,
+    VENDOR_KEY,
 };
-use crate::ovsdb::Replica;
+use crate::ovsdb::{Replica, Row};
 
 /// The rows that some owners want, by name.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -89,7 +90,9 @@ impl Desired {
             let wanted = [self, more].iter().any(|all| all.switches.contains_key(*name));
             !wanted && !has(LogicalSwitch::TABLE, name)
         });
-        let routers = self.router_ports.values().map(|port| port.router.as_str()).filter(|name| {
+        let behind = self.ports.values().flat_map(|port| &port.routes);
+        let routers = self.router_ports.values().map(|port| port.router.as_str());
+        let routers = routers.chain(behind.map(|route| route.router.as_str())).filter(|name| {
             let wanted = [self, more].iter().any(|all| all.routers.contains_key(*name));
             !wanted && !has(LogicalRouter::TABLE, name)
         });
@@ -106,7 +109,7 @@ pub struct Ours {
     pub switches: BTreeSet<String>,
     /// Router ports.
     pub router_ports: BTreeSet<String>,
-    /// Switch ports, of any kind.
+    /// Switch ports, of any kind; also those of which only a route is left.
     pub ports: BTreeSet<String>,
     /// Address sets.
     pub address_sets: BTreeSet<String>,
@@ -120,13 +123,21 @@ pub fn ours(replica: &Replica) -> Ours {
         let ours = rows.filter(|row| row.key("external_ids", VENDOR_KEY) == Some(VENDOR));
         ours.map(|row| row.str("name").to_owned()).collect()
     }
+    let routes = replica.rows(StaticRoute::TABLE);
+    let behind = routes.filter_map(|(_, row)| port_of(row)).map(str::to_owned);
     Ours {
         routers: marked::<LogicalRouter>(replica),
         switches: marked::<LogicalSwitch>(replica),
         router_ports: marked::<LogicalRouterPort>(replica),
-        ports: marked::<LogicalSwitchPort>(replica),
+        ports: marked::<LogicalSwitchPort>(replica).into_iter().chain(behind).collect(),
         address_sets: marked::<AddressSet>(replica),
     }
+}
+
+/// The port that a route of ours leads to, if it is one of those that belong to a port.
+pub(crate) fn port_of(route: &Row) -> Option<&str> {
+    let is_ours = route.key("external_ids", VENDOR_KEY) == Some(VENDOR);
+    route.key("external_ids", PortRoute::PORT).filter(|_| is_ours)
 }
 
 #[cfg(test)]

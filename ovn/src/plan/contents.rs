@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::cells::{self, Cell, Cells};
 use super::children::Parent;
 use super::{Plan, ROUTER, SWITCH, is_ours, rows};
-use crate::nb::{Acl, AclWant, Policy, PolicyWant, StaticRoute, StaticRouteWant, Table};
+use crate::nb::{self, Acl, AclWant, Policy, PolicyWant, StaticRoute, StaticRouteWant, Table};
 use crate::ovsdb::{Row, Value};
 
 impl Plan<'_> {
@@ -91,6 +91,10 @@ impl Plan<'_> {
         let Some(parent) = self.replica.row(kind.parents, parent) else { return found };
         for uuid in parent.uuids(kind.column) {
             let Some(row) = self.replica.row(kind.table, uuid) else { continue };
+            if nb::port_of(row).is_some() {
+                // It is its port's, not its router's.
+                continue;
+            }
             let rows = found.entry((kind.read)(uuid, row)).or_default();
             let at = if is_ours(row) { rows.len() } else { 0 };
             rows.insert(at, uuid);

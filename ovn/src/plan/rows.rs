@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use super::cells::{Cell, Cells, Owned};
 use crate::nb::{
     AclWant, AddressSetWant, DhcpOptionsWant, LogicalRouter, LogicalRouterPort, LogicalSwitch,
-    LogicalSwitchPort, PolicyWant, PortWant, RouterPortWant, RouterWant, StaticRouteWant,
-    SwitchWant, VENDOR, VENDOR_KEY, pairs,
+    LogicalSwitchPort, PolicyWant, PortRoute, PortWant, RouterPortWant, RouterWant,
+    StaticRouteWant, SwitchWant, VENDOR, VENDOR_KEY, pairs,
 };
 use crate::ovsdb::{Atom, Value};
 
@@ -93,6 +93,7 @@ pub(super) fn port(name: &str, want: &PortWant, dhcp: [Option<Atom>; 2]) -> Cell
         dhcp_v4: _,
         dhcp_v6: _,
         external_ids,
+        routes: _,
     } = want;
     let [dhcp_v4, dhcp_v6] = dhcp;
     vec![
@@ -139,6 +140,16 @@ pub(super) fn static_route(want: &StaticRouteWant) -> Cells {
         ("route_table", text(route_table)),
         ("options", Cell::pairs(options, Owned::All)),
         ("external_ids", marker()),
+    ]
+}
+
+/// A route to what is behind the port of this name.
+pub(super) fn port_route(port: &str, want: &PortRoute) -> Cells {
+    let PortRoute { router: _, ip_prefix, nexthop } = want;
+    vec![
+        ("ip_prefix", text(ip_prefix)),
+        ("nexthop", text(nexthop)),
+        ("external_ids", marked(&pairs([(PortRoute::PORT, port)]), &[])),
     ]
 }
 

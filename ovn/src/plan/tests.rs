@@ -3,12 +3,12 @@ use serde_json::{Value as Json, json};
 use super::*;
 use crate::nb::{self, AclWant, RouterPortWant, StaticRoute, pairs};
 
-fn uuid(number: u32) -> Json {
+pub(super) fn uuid(number: u32) -> Json {
     json!(["uuid", format!("00000000-0000-0000-0000-{number:012}")])
 }
 
 /// Rows as the server would tell them: table, number, columns.
-fn observed(rows: &[(&str, u32, Json)]) -> Replica {
+pub(super) fn observed(rows: &[(&str, u32, Json)]) -> Replica {
     let schema = serde_json::from_str(include_str!("../../schema/nb.json")).unwrap();
     let mut updates = json!({});
     for (table, number, columns) in rows {
@@ -17,12 +17,12 @@ fn observed(rows: &[(&str, u32, Json)]) -> Replica {
     Replica::observed(&schema, &nb::tables(), updates)
 }
 
-fn ids(others: &[(&str, &str)]) -> Json {
+pub(super) fn ids(others: &[(&str, &str)]) -> Json {
     json!(["map", others.iter().copied().chain([(VENDOR_KEY, VENDOR)]).collect::<Vec<_>>()])
 }
 
 /// Switch `s1` with port `p1`, as a plan would have made them.
-fn switch_and_port() -> Vec<(&'static str, u32, Json)> {
+pub(super) fn switch_and_port() -> Vec<(&'static str, u32, Json)> {
     vec![
         (SWITCH, 1, json!({"name": "s1", "ports": uuid(2), "external_ids": ids(&[])})),
         (
@@ -34,7 +34,7 @@ fn switch_and_port() -> Vec<(&'static str, u32, Json)> {
     ]
 }
 
-fn port(chassis: &[&str]) -> Desired {
+pub(super) fn port(chassis: &[&str]) -> Desired {
     let port = PortWant {
         switch: "s1".into(),
         addresses: ["a".to_owned()].into(),
@@ -46,7 +46,7 @@ fn port(chassis: &[&str]) -> Desired {
     desired
 }
 
-fn kinds(plan: &Transaction) -> Vec<String> {
+pub(super) fn kinds(plan: &Transaction) -> Vec<String> {
     let name =
         |op: &Json| format!("{} {}", op["op"].as_str().unwrap(), op["table"].as_str().unwrap());
     plan.to_json().iter().map(name).collect()
