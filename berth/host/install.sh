@@ -25,7 +25,7 @@ GUEST="linux-image-cloud-amd64 busybox-static"
 # The tests make guests of their own, of what is installed.
 TESTS="$GUEST etcd-server etcd-client openssl"
 # DHCP clients, and with systemd its networkd; systemd-sysv would make it the init.
-TESTS="$TESTS ndisc6 dhcpcd-base dnsmasq-utils systemd"
+TESTS="$TESTS ndisc6 dhcpcd-base dnsmasq-utils systemd network-manager"
 # Somebody else's reading of what our DHCP server says.
 TESTS="$TESTS tshark"
 

@@ -92,7 +92,8 @@ impl Lab {
              them out with `cargo test -p dhcp --lib`"
         );
         let tools = ["ip", "busybox", "dhclient", "rdisc6", "sysctl", "dhcpcd", "dhcp_release"];
-        for tool in tools.into_iter().chain(["dhcp_release6", "tshark", NETWORKD]) {
+        let more = ["dhcp_release6", "tshark", "NetworkManager", "dbus-daemon", NETWORKD];
+        for tool in tools.into_iter().chain(more) {
             assert!(sh(&format!("command -v {tool}")).ok, "these tests need {tool}");
         }
         let id = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));

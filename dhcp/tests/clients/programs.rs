@@ -14,6 +14,9 @@ pub(crate) struct Row {
     pub(crate) play: Box<dyn Fn(Scenario) + Sync>,
 }
 
+const NM_UUID: &str = "5a1b9d5c-0000-4000-8000-000000000001";
+const NM_LEASE: &str = "NetworkManager/internal-5a1b9d5c-0000-4000-8000-000000000001-eth0.lease";
+
 const EVERYTHING_V4: &[Scenario] = &[Lease, Renew, Rebind, Reboot, Decline, Release];
 const EVERYTHING_V6: &[Scenario] = &Scenario::ALL;
 
@@ -88,6 +91,30 @@ pub(crate) fn rows() -> Vec<Row> {
             family: Family::Ra,
             has: &[Lease, Renew],
             command: |lab, scenario| networkd(lab, "DHCP=no\nIPv6AcceptRA=yes", scenario),
+            release: |_, _| {},
+            memory: None,
+        },
+        Program {
+            name: "NetworkManager",
+            family: Family::V4,
+            has: &[Lease, Renew, Rebind, Reboot, Decline],
+            command: |lab, scenario| network_manager(lab, "auto", "ignore", scenario),
+            release: |_, _| {},
+            memory: Some((NM_LEASE, V4_ADDRESS)),
+        },
+        Program {
+            name: "NetworkManager",
+            family: Family::V6,
+            has: &[Lease, Renew, Rebind],
+            command: |lab, scenario| network_manager(lab, "disabled", "auto", scenario),
+            release: |_, _| {},
+            memory: None,
+        },
+        Program {
+            name: "NetworkManager",
+            family: Family::Ra,
+            has: &[Lease, Renew],
+            command: |lab, scenario| network_manager(lab, "disabled", "auto", scenario),
             release: |_, _| {},
             memory: None,
         },
@@ -219,6 +246,87 @@ fn networkd(lab: &Lab, how: &str, scenario: Scenario) -> String {
          mount -o remount,bind,ro /sys; \
          SYSTEMD_LOG_LEVEL=debug exec {NETWORKD}"
     )
+}
+
+/// What of a bus NetworkManager needs: that it is there, and starts nobody.
+const BUS: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig>
+  <type>system</type>
+  <listen>ADDRESS</listen>
+  <auth>EXTERNAL</auth>
+  <policy context="default">
+    <allow user="*"/>
+    <allow own="*"/>
+    <allow send_type="*"/>
+    <allow receive_type="*"/>
+  </policy>
+</busconfig>
+"#;
+
+/// The network behind a guest that is a router.
+const SHARED: &str = "[connection]
+id=lan0
+uuid=5a1b9d5c-0000-4000-8000-000000000002
+type=ethernet
+interface-name=lan0
+[ipv4]
+method=disabled
+[ipv6]
+method=shared
+";
+
+/// By its own client, with a bus of its own, and without udev as [`networkd`]. What is the
+/// host's it leaves alone: there is one `resolv.conf`, and one host name.
+fn network_manager(lab: &Lab, ipv4: &str, ipv6: &str, scenario: Scenario) -> String {
+    let look = if scenario == Decline { 200 } else { 0 };
+    let profile = lab.script(
+        "eth0.nmconnection",
+        &format!(
+            "[connection]\nid=eth0\nuuid={NM_UUID}\ntype=ethernet\ninterface-name=eth0\n\
+             [ipv4]\nmethod={ipv4}\ndhcp-client-id=mac\ndad-timeout={look}\n\
+             [ipv6]\nmethod={ipv6}\ndhcp-duid=ll\naddr-gen-mode=eui64\nip6-privacy=0\n"
+        ),
+    );
+    let (shared, link) = match scenario {
+        Prefix => (
+            lab.script("lan0.nmconnection", SHARED),
+            "ip link add lan0 type veth peer lan1; ip link set lan1 up; ",
+        ),
+        _ => (String::new(), ""),
+    };
+    let conf = lab.script(
+        "NetworkManager.conf",
+        "[main]\nplugins=keyfile\ndhcp=internal\ndns=none\nhostname-mode=none\n\
+         no-auto-default=*\nauth-polkit=false\n[logging]\nlevel=DEBUG\n",
+    );
+    let address = format!("unix:path={}", lab.path("bus"));
+    let bus = lab.script("bus.conf", &BUS.replace("ADDRESS", &address));
+    let state = lab.path("NetworkManager");
+    format!(
+        "{link}mkdir -p {state}; mount --bind {state} /var/lib/NetworkManager; \
+         mount -t tmpfs none /run; \
+         mount -t tmpfs none /etc/NetworkManager; mount -o remount,bind,ro /sys; \
+         mkdir /etc/NetworkManager/system-connections; \
+         install -m 600 {profile} {shared} /etc/NetworkManager/system-connections; \
+         cp {conf} /etc/NetworkManager; \
+         dbus-daemon --config-file={bus} --fork --nopidfile; \
+         DBUS_SYSTEM_BUS_ADDRESS={address} exec NetworkManager --debug"
+    )
+}
+
+/// It asks for a prefix where it has a network to share it with. What is for the rest of the
+/// prefix goes out again, so that the table has no "yes" for it.
+#[test]
+fn network_manager_shares_the_prefix_that_it_is_delegated() {
+    let stage = Stage::set(Family::V6, Prefix);
+    let command = network_manager(&stage.lab, "disabled", "auto", Prefix);
+    let _process = stage.lab.start_in_guest("client.log", &command);
+    stage.until("a network of the prefix", || {
+        stage.lab.guest("ip -6 address show dev lan0").output.contains("fd67:0:0:500::1/64")
+    });
+    let rest = stage.lab.guest("ip -6 route get fd67:0:0:577::1").output;
+    assert!(rest.contains("via fe80::5eff:fe00:1 dev eth0"), "{rest}");
 }
 
 fn rdisc6() {

@@ -262,7 +262,7 @@ impl Stage {
 
     /// Waits until it holds, and shows everything where it does not.
     #[track_caller]
-    fn until(&self, what: &str, holds: impl Fn() -> bool) {
+    pub(crate) fn until(&self, what: &str, holds: impl Fn() -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !holds() {
             assert!(
