@@ -26,6 +26,7 @@ mod keeping;
 mod layers;
 mod ledger_fight;
 mod migration;
+mod netboot;
 mod node_loss;
 mod ovn_restarts;
 mod paths;
@@ -286,6 +287,8 @@ fn lab_stories() -> Vec<(&'static str, Story<World>)> {
             a_guest_that_is_a_router_is_delegated_a_prefix_that_leads_to_it_as_long_as_it_has_its_address;
         egress:
             a_guest_is_seen_outside_as_its_node_while_its_subnet_wants_out;
+        netboot:
+            a_vm_without_a_disk_boots_from_what_its_options_name;
         vm_lifecycle:
             a_stopped_vm_keeps_its_place_and_starts_with_it,
             a_rebooted_guest_keeps_place_and_instance,

@@ -12,10 +12,18 @@ impl World {
     /// # Errors
     /// When it runs nowhere.
     pub async fn reports(&self, vm: &str) -> anyhow::Result<Vec<Report>> {
+        Ok(Report::all_in(&self.console_log(vm).await?))
+    }
+
+    /// All that came on a VM's serial console since its files were made.
+    ///
+    /// # Errors
+    /// When it runs nowhere.
+    pub async fn console_log(&self, vm: &str) -> anyhow::Result<String> {
         let domain = net::names::domain("default", vm);
         let log = self.node_of(vm).await?.state().join("vms").join(domain).join("console.log");
         let text = tokio::fs::read(&log).await.unwrap_or_default();
-        Ok(Report::all_in(&String::from_utf8_lossy(&text)))
+        Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
     /// Waits until the guest has reported the addresses of its place.
