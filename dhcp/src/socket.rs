@@ -4,7 +4,7 @@
 //! bridge or datapath does, and what is written to it reaches the guest. It sees
 //! everything else on the interface, too: a filter in the kernel lets only DHCP and
 //! router solicitations from the guests' side through, also those that are not answered and
-//! are to be counted: under a VLAN tag, and in fragments.
+//! are to be counted: under a VLAN tag or two, and in fragments.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,8 +15,8 @@ use nix::sys::socket::{LinkAddr, bind, recvfrom, setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use crate::frame::{
-    ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTOCOL_FRAGMENT, PROTOCOL_ICMPV6, PROTOCOL_UDP,
-    ROUTER_SOLICITATION, V4_PORTS, V6_PORTS,
+    ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPES_VLAN, PROTOCOL_FRAGMENT, PROTOCOL_ICMPV6,
+    PROTOCOL_UDP, ROUTER_SOLICITATION, V4_PORTS, V6_PORTS,
 };
 
 /// All protocols (linux/if_ether.h).
@@ -31,7 +31,7 @@ const MOST_ROOMS: usize = 64;
 pub(crate) struct Received<'a> {
     /// All of it; of a tagged one its MAC addresses.
     pub(crate) frame: &'a [u8],
-    /// Whether it carried a VLAN tag, which the kernel has taken off.
+    /// Whether it carried a VLAN tag.
     pub(crate) tagged: bool,
 }
 
@@ -138,59 +138,104 @@ const TAGGED: u8 = 12;
 ///   IPv6, a fragment to a multicast address of the link
 /// of tagged ones the first 12 bytes
 /// ```
+///
+/// The kernel takes one tag off, if it knows its kind. What lies under another one is
+/// looked for behind that.
 fn filter() -> Vec<SockFilter> {
-    // linux/filter.h: loads relative to the frame, ancillary data, jumps, return.
-    const LD_W: u16 = 0x20;
-    const LD_H: u16 = 0x28;
-    const LD_B: u16 = 0x30;
-    const LD_H_INDEXED: u16 = 0x48;
-    const LDX_IP_HEADER_LENGTH: u16 = 0xb1;
-    const JEQ: u16 = 0x15;
-    const JSET: u16 = 0x45;
-    const RET: u16 = 0x06;
     const PACKET_TYPE: u32 = 0xffff_f000 + 4;
     const VLAN_TAG_PRESENT: u32 = 0xffff_f000 + 48;
     const PACKET_OUTGOING: u32 = 4;
+    // Where the parts begin.
+    const UNTAGGED: u8 = 6;
+    const UNDER_A_TAG: u8 = UNTAGGED + SOUGHT;
+    const TAKE: u8 = UNDER_A_TAG + SOUGHT;
+    const TAKE_TAGGED: u8 = TAKE + 3;
+    const DROP: u8 = TAKE_TAGGED + 1;
+    let [tag, of_providers, older] = ETHERTYPES_VLAN.map(u32::from);
+    let whole = SockFilter::new(RET, 0, 0, 0xffff);
+    let start = [
+        /* 0 */ load(LD_W, PACKET_TYPE),
+        /* 1 */ jump(JEQ, 1, PACKET_OUTGOING, DROP, 2),
+        /* 2 */ load(LD_H, 12),
+        /* 3 */ jump(JEQ, 3, tag, UNDER_A_TAG, 4),
+        /* 4 */ jump(JEQ, 4, of_providers, UNDER_A_TAG, 5),
+        /* 5 */ jump(JEQ, 5, older, UNDER_A_TAG, UNTAGGED),
+    ];
+    let end = [
+        /* TAKE */ load(LD_W, VLAN_TAG_PRESENT),
+        /* +1 */ jump(JEQ, TAKE + 1, 0, TAKE + 2, TAKE_TAGGED),
+        /* +2 */ whole,
+        /* TAKE_TAGGED */ SockFilter::new(RET, 0, 0, TAGGED.into()),
+        /* DROP */ SockFilter::new(RET, 0, 0, 0),
+    ];
+    let untagged = sought(UNTAGGED, 0, (TAKE, DROP));
+    let under_a_tag = sought(UNDER_A_TAG, 4, (TAKE_TAGGED, DROP));
+    start.into_iter().chain(untagged).chain(under_a_tag).chain(end).collect()
+}
+
+// linux/filter.h: loads relative to the frame, jumps, return.
+const LD_W: u16 = 0x20;
+const LD_H: u16 = 0x28;
+const LD_B: u16 = 0x30;
+const LD_H_INDEXED: u16 = 0x48;
+const LDX_IP_HEADER_LENGTH: u16 = 0xb1;
+const JEQ: u16 = 0x15;
+const JSET: u16 = 0x45;
+const RET: u16 = 0x06;
+
+/// How many instructions [`sought`] has.
+const SOUGHT: u8 = 22;
+
+/// The part of the filter that finds what is meant, beginning as the instruction `first`,
+/// in a packet whose ethertype is `shift` bytes later than an untagged frame's. It goes on
+/// at `take` or at `drop`.
+fn sought(first: u8, shift: u32, (take, drop): (u8, u8)) -> [SockFilter; SOUGHT as usize] {
     const FRAGMENT_OFFSET: u32 = 0x1fff;
     const TO_ALL: u32 = 0xffff_ffff;
     const LINK_MULTICAST: u32 = 0xff02_0000;
-    // Where the program ends.
-    const TAKE: u8 = 24;
-    const DROP: u8 = 28;
-    // Jumps count from the next instruction on.
+    /// `yes` or `no`, as numbers of this part.
+    const TAKE: u8 = 100;
+    const DROP: u8 = 101;
     let jump = |code, at: u8, value: u32, yes: u8, no: u8| {
-        SockFilter::new(code, yes - at - 1, no - at - 1, value)
+        let target = |to| match to {
+            TAKE => take,
+            DROP => drop,
+            to => first + to,
+        };
+        jump(code, first + at, value, target(yes), target(no))
     };
-    let load = |code, offset| SockFilter::new(code, 0, 0, offset);
-    vec![
-        /*  0 */ load(LD_W, PACKET_TYPE),
-        /*  1 */ jump(JEQ, 1, PACKET_OUTGOING, DROP, 2),
-        /*  2 */ load(LD_H, 12),
-        /*  3 */ jump(JEQ, 3, ETHERTYPE_IPV4.into(), 4, 13),
-        /*  4 */ load(LD_B, 23),
-        /*  5 */ jump(JEQ, 5, PROTOCOL_UDP.into(), 6, DROP),
-        /*  6 */ load(LD_H, 20),
-        /*  7 */ jump(JSET, 7, FRAGMENT_OFFSET, 11, 8),
-        /*  8 */ load(LDX_IP_HEADER_LENGTH, 14),
-        /*  9 */ load(LD_H_INDEXED, 16),
-        /* 10 */ jump(JEQ, 10, V4_PORTS.0.into(), TAKE, DROP),
-        /* 11 */ load(LD_W, 30),
-        /* 12 */ jump(JEQ, 12, TO_ALL, TAKE, DROP),
-        /* 13 */ jump(JEQ, 13, ETHERTYPE_IPV6.into(), 14, DROP),
-        /* 14 */ load(LD_B, 20),
-        /* 15 */ jump(JEQ, 15, PROTOCOL_ICMPV6.into(), 19, 16),
-        /* 16 */ jump(JEQ, 16, PROTOCOL_UDP.into(), 17, 21),
-        /* 17 */ load(LD_H, 56),
-        /* 18 */ jump(JEQ, 18, V6_PORTS.0.into(), TAKE, DROP),
-        /* 19 */ load(LD_B, 54),
-        /* 20 */ jump(JEQ, 20, ROUTER_SOLICITATION.into(), TAKE, DROP),
-        /* 21 */ jump(JEQ, 21, PROTOCOL_FRAGMENT.into(), 22, DROP),
-        /* 22 */ load(LD_W, 38),
-        /* 23 */ jump(JEQ, 23, LINK_MULTICAST, TAKE, DROP),
-        /* 24 */ load(LD_W, VLAN_TAG_PRESENT),
-        /* 25 */ jump(JEQ, 25, 0, 26, 27),
-        /* 26 */ SockFilter::new(RET, 0, 0, 0xffff),
-        /* 27 */ SockFilter::new(RET, 0, 0, TAGGED.into()),
-        /* 28 */ SockFilter::new(RET, 0, 0, 0),
+    let load = |code, offset| load(code, offset + shift);
+    [
+        /*  0 */ load(LD_H, 12),
+        /*  1 */ jump(JEQ, 1, ETHERTYPE_IPV4.into(), 2, 11),
+        /*  2 */ load(LD_B, 23),
+        /*  3 */ jump(JEQ, 3, PROTOCOL_UDP.into(), 4, DROP),
+        /*  4 */ load(LD_H, 20),
+        /*  5 */ jump(JSET, 5, FRAGMENT_OFFSET, 9, 6),
+        /*  6 */ load(LDX_IP_HEADER_LENGTH, 14),
+        /*  7 */ load(LD_H_INDEXED, 16),
+        /*  8 */ jump(JEQ, 8, V4_PORTS.0.into(), TAKE, DROP),
+        /*  9 */ load(LD_W, 30),
+        /* 10 */ jump(JEQ, 10, TO_ALL, TAKE, DROP),
+        /* 11 */ jump(JEQ, 11, ETHERTYPE_IPV6.into(), 12, DROP),
+        /* 12 */ load(LD_B, 20),
+        /* 13 */ jump(JEQ, 13, PROTOCOL_ICMPV6.into(), 17, 14),
+        /* 14 */ jump(JEQ, 14, PROTOCOL_UDP.into(), 15, 19),
+        /* 15 */ load(LD_H, 56),
+        /* 16 */ jump(JEQ, 16, V6_PORTS.0.into(), TAKE, DROP),
+        /* 17 */ load(LD_B, 54),
+        /* 18 */ jump(JEQ, 18, ROUTER_SOLICITATION.into(), TAKE, DROP),
+        /* 19 */ jump(JEQ, 19, PROTOCOL_FRAGMENT.into(), 20, DROP),
+        /* 20 */ load(LD_W, 38),
+        /* 21 */ jump(JEQ, 21, LINK_MULTICAST, TAKE, DROP),
     ]
+}
+
+fn load(code: u16, offset: u32) -> SockFilter {
+    SockFilter::new(code, 0, 0, offset)
+}
+
+/// A jump of the instruction `at`; jumps count from the next one on.
+fn jump(code: u16, at: u8, value: u32, yes: u8, no: u8) -> SockFilter {
+    SockFilter::new(code, yes - at - 1, no - at - 1, value)
 }

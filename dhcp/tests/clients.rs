@@ -358,12 +358,18 @@ fn a_renewal_to_a_server_of_another_name_by_now_is_answered_at_once() {
 #[test]
 fn tagged_frames_and_fragments_are_counted_and_not_answered() {
     let lab = Lab::start(binding());
-    lab.tagged();
-    eventually("the tagged frame", || lab.counter("berth_dhcp_ignored_total", "tagged") == 1.0);
+    // One tag of each kind, and one under another; what is for no server is not even looked at.
+    let tags: [&[u16]; 5] = [&[0x8100], &[0x88a8], &[0x9100], &[0x88a8, 0x8100], &[0x8100, 0x8100]];
+    for tags in tags {
+        lab.tagged(tags, 7);
+        lab.tagged(tags, 67);
+    }
+    eventually("the tagged frames", || lab.counter("berth_dhcp_ignored_total", "tagged") == 5.0);
     // Of each datagram three: the first, and those that name no port.
     assert!(lab.guest("ip address add 10.66.0.5/24 dev eth0; ip route add default dev eth0").ok);
     lab.fragments();
     eventually("the fragments", || lab.counter("berth_dhcp_ignored_total", "fragment") >= 6.0);
+    assert_eq!(lab.counter("berth_dhcp_ignored_total", "tagged"), 5.0);
 }
 
 #[test]

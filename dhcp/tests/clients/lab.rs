@@ -270,14 +270,17 @@ impl Lab {
         });
     }
 
-    /// Has the guest send a DHCPv4 message of no sense under a VLAN tag.
-    pub(crate) fn tagged(&self) {
+    /// Has the guest send a DHCPv4 message of no sense under VLAN tags of these kinds, to a
+    /// port of servers or another one.
+    pub(crate) fn tagged(&self, tags: &[u16], port: u8) {
         let mac: net::MacAddr = self.mac.parse().unwrap();
+        let tags: Vec<u8> =
+            tags.iter().flat_map(|tag| [&tag.to_be_bytes()[..], &[0, 5]].concat()).collect();
         self.as_guest(move || {
-            let mut frame = [&[0xff; 6][..], &mac.octets(), &[0x81, 0, 0, 5, 8, 0]].concat();
+            let mut frame = [&[0xff; 6][..], &mac.octets(), &tags, &[8, 0]].concat();
             frame
                 .extend([0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255]);
-            frame.extend([0, 68, 0, 67, 0, 8, 0, 0]);
+            frame.extend([0, 68, 0, port, 0, 8, 0, 0]);
             let socket = socket2::Socket::new(Domain::PACKET, Type::RAW, None).unwrap();
             let mut links = nix::ifaddrs::getifaddrs().unwrap();
             let eth0 = links.find(|one| one.interface_name == "eth0").unwrap().address.unwrap();
