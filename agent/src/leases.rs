@@ -340,6 +340,7 @@ impl Facts<'_> {
             preference: options.preference,
             routes: options.routes,
             pref64: options.pref64,
+            encrypted_dns: options.encrypted_dns,
             captive_portal: options.captive_portal,
             valid,
             preferred,

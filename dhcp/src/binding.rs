@@ -9,8 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::{Ipv4Network, Ipv6Network};
 use net::MacAddr;
-use net::options::Coded;
 use net::options::ra::{PREFERRED_LIFETIME, Preference, RouteInfo, VALID_LIFETIME};
+use net::options::{Coded, Resolver};
 use serde::{Deserialize, Serialize};
 
 /// A lease or lifetime that never ends, in seconds (RFC 2131 §3.3, RFC 9915 §7.7).
@@ -246,6 +246,10 @@ pub struct Ra {
     /// NAT64 prefixes of /32, /40, /48, /56, /64 or /96 (RFC 8781).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pref64: Vec<Ipv6Network>,
+    /// Encrypted resolvers (RFC 9463 §6.1), each as a text such as
+    /// `1 dns.example.com fd00::53 alpn=dot`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub encrypted_dns: Vec<Resolver>,
     /// The captive portal's API, a URI (RFC 8910 §2.3).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub captive_portal: Option<String>,
@@ -280,6 +284,7 @@ impl Ra {
             preference: Preference::Medium,
             routes: Vec::new(),
             pref64: Vec::new(),
+            encrypted_dns: Vec::new(),
             captive_portal: None,
             valid: VALID_LIFETIME,
             preferred: PREFERRED_LIFETIME,

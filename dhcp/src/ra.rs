@@ -1,4 +1,5 @@
-//! Router advertisements for one port (RFC 4861, RFC 4191, RFC 8106, RFC 8781, RFC 8910),
+//! Router advertisements for one port (RFC 4861, RFC 4191, RFC 8106, RFC 8781, RFC 8910,
+//! RFC 9463),
 //! written by hand.
 //!
 //! The guest's default router is the sender of the advertisement, so everything
@@ -90,6 +91,7 @@ pub(crate) fn gone(said: &Ra, ra: &Ra) -> Ra {
         rdnss: missing(&said.rdnss, |one| ra.rdnss.contains(one)),
         dnssl: missing(&said.dnssl, |one| ra.dnssl.contains(one)),
         routes: missing(&said.routes, has_route),
+        encrypted_dns: missing(&said.encrypted_dns, |one| ra.encrypted_dns.contains(one)),
         pref64: missing(&said.pref64, |one| ra.pref64.contains(one)),
         ..Ra::new(ra.router_mac)
     }
@@ -234,6 +236,9 @@ impl Message {
         }
         for prefix in &ra.pref64 {
             self.add(38, &nat64_prefix(*prefix, seconds));
+        }
+        for resolver in &ra.encrypted_dns {
+            self.add(144, &resolver.advertised(seconds));
         }
     }
 

@@ -201,8 +201,9 @@ fn rdisc6_is_told_routes_and_preference() {
     (ra.max_interval, ra.preference) = (0, Preference::High);
     let to = "fd01::/48".parse().unwrap();
     ra.routes = vec![RouteInfo { to, preference: Preference::Low }];
-    // Of this one it knows nothing, and goes on behind it.
+    // Of these it knows nothing, and goes on behind them.
     ra.pref64 = vec!["64:ff9b::/96".parse().unwrap()];
+    ra.encrypted_dns = vec!["1 dns.example fd66::53 alpn=dot".to_owned().try_into().unwrap()];
     let lab = Lab::start(quiet);
     let run = lab.guest("rdisc6 -1 -r 5 -w 1000 eth0");
     assert!(run.ok, "{}\n{}", run.output, lab.state());

@@ -21,6 +21,7 @@ mod value;
 
 use serde::{Deserialize, Serialize};
 
+pub use dnr::Resolver;
 pub use guest::Guest;
 pub use ra::Ra;
 pub use table::{Definition, Kind, V4_TABLE, V6_TABLE};

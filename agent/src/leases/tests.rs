@@ -332,11 +332,13 @@ fn a_domain_is_searched_in_both_families_and_a_subdomain_is_one() {
 fn advertisements_say_what_the_subnet_says_of_them() {
     let mut subnets = subnets();
     "router_preference=HIGH,route_info={LOW-fd01::/48},pref64=64:ff9b::/96,max_interval=1800,\
+     encrypted_dns=1 dns.example.com fd00::53 alpn=dot,\
      captive_portal=https://portal.example/api,prefix_valid_lifetime=700000"
         .clone_into(&mut subnets.get_mut("s1").unwrap().spec.ipv6_ra_configs);
     let ra = first(&subnets).binding.ra.unwrap();
     assert_eq!((ra.routes.len(), ra.pref64.len(), ra.valid), (1, 1, 700_000));
     assert_eq!((ra.lifetime, ra.max_interval, ra.min_interval), (1800, 1800, 5));
+    assert_eq!(ra.encrypted_dns.len(), 1);
     assert!(ra.captive_portal.is_some() && !ra.preference.is_medium());
 }
 

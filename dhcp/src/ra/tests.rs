@@ -224,6 +224,32 @@ fn rfc8910_2_3_the_captive_portal_is_padded_with_zeros() {
 }
 
 #[test]
+fn rfc9463_6_1_each_encrypted_resolver_is_an_option_and_goes_with_the_router() {
+    let resolver = |text: &str| text.to_owned().try_into().unwrap();
+    let encrypted_dns =
+        vec![resolver("1 dns.example.com fd00::53 alpn=dot"), resolver("2 dns.example.org")];
+    let ra = Ra { encrypted_dns, ..ra() };
+    let frame = advertisement(&ra);
+    let [first, second] = options(&frame, 144)[..] else { panic!("not two resolvers") };
+    let wanted = [
+        &[0, 1, 0, 0, 7, 8, 0, 17][..],
+        b"\x03dns\x07example\x03com\0",
+        &[0, 16, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x53],
+        &[0, 8, 0, 1, 0, 4, 3, b'd', b'o', b't'],
+        &[0; 1],
+    ]
+    .concat();
+    assert_eq!(first, wanted);
+    assert_eq!(second[..8], [0, 2, 0, 0, 7, 8, 0, 17]);
+    assert!(second[25..].iter().all(|octet| *octet == 0), "no addresses, no parameters");
+    for gone in options(&withdrawal(&ra), 144) {
+        assert_eq!(gone[2..6], [0; 4]);
+    }
+    let kept = Ra { encrypted_dns: ra.encrypted_dns[..1].to_vec(), ..ra.clone() };
+    assert_eq!(gone(&ra, &kept).encrypted_dns, ra.encrypted_dns[1..]);
+}
+
+#[test]
 fn rfc8106_5_1_a_withdrawn_router_takes_its_dns_servers_along() {
     assert_eq!(options(&withdrawal(&ra()), 25)[0][2..6], [0; 4]);
 }

@@ -46,6 +46,7 @@ pub(crate) static BINDING: LazyLock<Binding> = LazyLock::new(|| {
             "lifetime": 1800, "min_interval": 200, "max_interval": 600,
             "preference": "high", "routes": [{"to": "fd01::/48"}], "pref64": ["64:ff9b::/96"],
             "captive_portal": "https://portal.example/api",
+            "encrypted_dns": ["1 dns.example.com fd00::53 alpn=dot"],
         },
     }))
     .unwrap()

@@ -1,4 +1,4 @@
-//! Encrypted resolvers as DHCP announces them (RFC 9463): text in, octets out.
+//! Encrypted resolvers as DHCP and advertisements announce them (RFC 9463): text in, octets out.
 //!
 //! ```text
 //! priority name [address …] [alpn=… …] [port=…] [dohpath=…]
@@ -7,7 +7,10 @@
 //!
 //! A resolver has addresses and at least one `alpn`, or its name alone.
 
+use std::fmt;
 use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
 
 use super::value::{Advice, is_name};
 
@@ -16,9 +19,13 @@ const ALPN: u16 = 1;
 const PORT: u16 = 3;
 const DOHPATH: u16 = 7;
 
+/// What no option of an advertisement is longer than (RFC 4861 §4.6), octets.
+const LONGEST_ADVERTISED: usize = 255 * 8;
+
 /// One resolver as written.
-#[derive(Debug, Default)]
-struct Resolver {
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Resolver {
     priority: u16,
     name: String,
     addresses: Vec<IpAddr>,
@@ -46,6 +53,39 @@ pub(super) fn v6(text: &str) -> Result<Vec<u8>, Advice> {
     let resolver = Resolver::read(text.trim(), IpAddr::is_ipv6)?;
     let octets = |length: usize| u16::try_from(length).map(|length| length.to_be_bytes().to_vec());
     resolver.octets(|length| octets(length).map_err(|_| advice()))
+}
+
+/// One of IPv6, as an advertisement has it.
+pub(super) fn advertised(text: &str) -> Result<Resolver, Advice> {
+    // An address of four octets of text is 16 there, which 16 bits still count.
+    if text.len() > LONGEST_ADVERTISED {
+        return Err(advice());
+    }
+    Resolver::read(text.trim(), IpAddr::is_ipv6)
+}
+
+impl TryFrom<String> for Resolver {
+    type Error = Advice;
+
+    fn try_from(text: String) -> Result<Self, Advice> {
+        advertised(&text)
+    }
+}
+
+impl From<Resolver> for String {
+    fn from(resolver: Resolver) -> Self {
+        resolver.to_string()
+    }
+}
+
+impl fmt::Display for Resolver {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} {}", self.priority, self.name)?;
+        self.addresses.iter().try_for_each(|address| write!(out, " {address}"))?;
+        self.alpn.iter().try_for_each(|id| write!(out, " alpn={id}"))?;
+        self.port.iter().try_for_each(|port| write!(out, " port={port}"))?;
+        self.dohpath.iter().try_for_each(|path| write!(out, " dohpath={path}"))
+    }
 }
 
 fn advice() -> Advice {
@@ -102,6 +142,24 @@ impl Resolver {
         octets.extend(addresses);
         octets.extend(self.parameters());
         Ok(octets)
+    }
+
+    /// The body of the option of an advertisement (RFC 9463 §6.1), for so many seconds.
+    #[must_use]
+    pub fn advertised(&self, lifetime: u32) -> Vec<u8> {
+        let mut body = self.priority.to_be_bytes().to_vec();
+        body.extend(lifetime.to_be_bytes());
+        let mut add = |part: &[u8]| {
+            let length = u16::try_from(part.len()).expect("read from a text of 2040 octets");
+            body.extend(length.to_be_bytes());
+            body.extend_from_slice(part);
+        };
+        add(&labels(&self.name));
+        if !self.addresses.is_empty() {
+            add(&self.addresses.iter().flat_map(address).collect::<Vec<u8>>());
+            add(&self.parameters());
+        }
+        body
     }
 
     /// In the order of their keys, each with its length (RFC 9460 §2.2).
@@ -179,6 +237,35 @@ mod tests {
         assert_eq!(octets[..4], [0, 1, 0, 13]);
         assert_eq!(octets[17..21], [0, 16, 0xfd, 0]);
         assert!(octets.ends_with(&[&[0, 7, 0, 8][..], b"/q{?dns}"].concat()));
+    }
+
+    #[test]
+    fn rfc9463_6_1_an_advertised_resolver_has_a_lifetime_and_parameters_of_known_length() {
+        let text = "1 dns.example fd00::53 fd00::54 alpn=dot port=853";
+        let resolver = advertised(text).unwrap();
+        assert_eq!(resolver.to_string(), text);
+        let wanted = [
+            &[0, 1, 0, 0, 7, 8, 0, 13][..],
+            b"\x03dns\x07example\0",
+            &[0, 32, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x53],
+            &[0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x54],
+            &[0, 14, 0, 1, 0, 4, 3, b'd', b'o', b't', 0, 3, 0, 2, 3, 0x55],
+        ]
+        .concat();
+        assert_eq!(resolver.advertised(1800), wanted);
+        let alone = advertised("2 dns.example").unwrap().advertised(0);
+        assert_eq!(alone, [&[0, 2, 0, 0, 0, 0, 0, 13][..], b"\x03dns\x07example\0"].concat());
+    }
+
+    #[test]
+    fn an_advertised_resolver_is_kept_as_its_text_and_read_with_the_same_suspicion() {
+        let text = "\"1 dns.example fd00::53 alpn=h3 dohpath=/q{?dns}\"";
+        let resolver: Resolver = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&resolver).unwrap(), text);
+        let long = format!("1 dns.example {}alpn=dot", "::1 ".repeat(600));
+        for text in ["1 dns.example 10.0.0.53 alpn=dot", "dns.example", &long] {
+            assert!(serde_json::from_value::<Resolver>(text.into()).is_err(), "{text}");
+        }
     }
 
     #[test]

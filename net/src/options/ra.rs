@@ -7,6 +7,7 @@ use std::net::Ipv6Addr;
 use ipnetwork::Ipv6Network;
 use serde::{Deserialize, Serialize};
 
+use super::dnr::{self, Resolver};
 use super::text::{self, Pair};
 use super::v6::v6_only;
 use super::value::{self, Value};
@@ -27,6 +28,8 @@ pub struct Ra {
     pub rdnss: Vec<Ipv6Addr>,
     /// The search list.
     pub dnssl: Vec<String>,
+    /// Encrypted resolvers (RFC 9463).
+    pub encrypted_dns: Vec<Resolver>,
     /// The captive portal's API (RFC 8910).
     pub captive_portal: Option<String>,
     /// The MTU, bytes.
@@ -89,7 +92,7 @@ pub struct RouteInfo {
 }
 
 /// Name, what its value is, example.
-const TABLE: [(&str, &str, &str); 14] = [
+const TABLE: [(&str, &str, &str); 15] = [
     ("address_mode", "dhcpv6_stateful, dhcpv6_stateless or slaac", "dhcpv6_stateful"),
     ("router_preference", "HIGH, MEDIUM or LOW", "MEDIUM"),
     ("route_info", "preference and network", "{HIGH-fd01::/48,LOW-fd02::/48}"),
@@ -99,6 +102,7 @@ const TABLE: [(&str, &str, &str); 14] = [
     ("min_interval", "seconds, 3 to three quarters of max_interval", "5"),
     ("rdnss", "addresses", "fd00::53;fd00::54"),
     ("dnssl", "names", "example.com;eng.example.com"),
+    ("encrypted_dns", "resolvers", "1 dns.example.com fd00::53 alpn=dot"),
     ("router_lifetime", "seconds, 0 to 65535", "1800"),
     ("prefix_valid_lifetime", "seconds", "2592000"),
     ("prefix_preferred_lifetime", "seconds", "604800"),
@@ -137,6 +141,7 @@ impl Ra {
             "min_interval" => self.min_interval = Some(within(text, 3, 1350)?),
             "rdnss" => self.rdnss = addresses(text)?,
             "dnssl" => self.dnssl = value::names(text).map_err(told)?,
+            "encrypted_dns" => self.encrypted_dns = resolvers(text)?,
             "router_lifetime" => self.lifetime = Some(within(text, 0, u16::MAX)?),
             "prefix_valid_lifetime" => self.valid = Some(value::number(text, 0).map_err(told)?),
             "prefix_preferred_lifetime" => {
@@ -162,6 +167,7 @@ impl Ra {
         let listed = |head: usize, body: usize| if body == 0 { 0 } else { option(head + body) };
         let size = self.routes.iter().map(|_| option(22)).sum::<usize>()
             + self.pref64.len() * option(14)
+            + self.encrypted_dns.iter().map(|one| option(one.advertised(0).len())).sum::<usize>()
             + listed(6, self.rdnss.len() * 16)
             + listed(6, names(&self.dnssl))
             + option(self.captive_portal.as_ref().map_or(0, String::len));
@@ -283,6 +289,14 @@ fn addresses(text: &str) -> Result<Vec<Ipv6Addr>, String> {
     }
 }
 
+/// One or several, `;` between.
+fn resolvers(text: &str) -> Result<Vec<Resolver>, String> {
+    let parts = text.split(';').map(str::trim).filter(|part| !part.is_empty());
+    let all: Result<Vec<Resolver>, _> = parts.map(dnr::advertised).collect();
+    let all = all.map_err(|error| error.to_string())?;
+    if all.is_empty() { Err("write a resolver, or leave it out".to_owned()) } else { Ok(all) }
+}
+
 /// NAT64 prefixes have one of six lengths (RFC 8781 §4).
 fn pref64(text: &str) -> Result<Vec<Ipv6Network>, String> {
     let advice = "write a network of /32, /40, /48, /56, /64 or /96, such as 64:ff9b::/96";
@@ -393,6 +407,8 @@ mod tests {
             ("prefix_preferred_lifetime=3000000", "at most prefix_valid_lifetime"),
             ("pref64=64:ff9b::/95", "write a network of /32"),
             ("rdnss=10.0.0.53", "write IPv6 addresses"),
+            ("encrypted_dns=1 dns.example 10.0.0.53 alpn=dot", "write priority, name"),
+            ("encrypted_dns=;", "write a resolver"),
             ("captive_portal=x", "write a URI"),
             ("captive_portal=portal.example:8080/api", "write a URI"),
             ("captive_portal=urn:", "write a URI"),
