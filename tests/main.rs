@@ -26,6 +26,7 @@ mod keeping;
 mod layers;
 mod ledger_fight;
 mod migration;
+mod migration_kills;
 mod netboot;
 mod node_loss;
 mod ovn_restarts;
@@ -299,6 +300,11 @@ fn lab_stories() -> Vec<(&'static str, Story<World>)> {
             a_guest_moves_there_and_back_and_keeps_its_place_and_its_streams,
             a_move_that_is_called_off_or_fails_leaves_the_guest_where_it_is,
             a_cordoned_node_is_left_by_the_guests_that_say_so_and_by_no_others;
+        migration_kills:
+            the_controller_or_the_api_may_die_at_each_step_of_a_move,
+            either_agent_may_die_at_each_step_of_a_move,
+            either_libvirtd_may_die_at_each_step_of_a_move,
+            what_is_ovns_may_die_at_each_step_of_a_move;
         restarts:
             the_controller_may_die_at_any_time,
             an_agent_may_die_at_any_time,

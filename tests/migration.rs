@@ -16,10 +16,10 @@ use crate::port_lifecycle::{SUBNET_NAME, web_and_db};
 use crate::renewals::Renewals;
 use crate::vm_lifecycle::{another_report, is_where_it_was};
 
-const SOON: Duration = Duration::from_secs(45);
+pub(super) const SOON: Duration = Duration::from_secs(45);
 /// Preparing and sending, on a busy machine with two cores.
-const MOVE: Duration = Duration::from_secs(90);
-const VM_NAME: &str = "rover";
+pub(super) const MOVE: Duration = Duration::from_secs(90);
+pub(super) const VM_NAME: &str = "rover";
 
 /// Without guests no agent takes part, and whoever asks is told.
 pub(super) async fn a_migration_that_cannot_be_says_why(world: &mut World) -> anyhow::Result<()> {
@@ -172,7 +172,7 @@ pub(super) async fn a_cordoned_node_is_left_by_the_guests_that_say_so_and_by_no_
 }
 
 /// The node that the guest is on, and the other.
-async fn both_nodes(world: &World) -> anyhow::Result<(NodeLayout, NodeLayout)> {
+pub(super) async fn both_nodes(world: &World) -> anyhow::Result<(NodeLayout, NodeLayout)> {
     let here = world.node_of(VM_NAME).await?;
     let nodes = world.lab().nodes();
     let other = nodes.into_iter().find(|node| node.name != here.name).context("one node")?;
@@ -180,7 +180,7 @@ async fn both_nodes(world: &World) -> anyhow::Result<(NodeLayout, NodeLayout)> {
 }
 
 /// A VM that no node is prescribed, and that may be moved, running.
-async fn rover(world: &World) -> anyhow::Result<Place> {
+pub(super) async fn rover(world: &World) -> anyhow::Result<Place> {
     web_and_db(world).await?;
     let mut rover = Vm::named(VM_NAME).on(SUBNET_NAME).object();
     rover["spec"]["template"]["spec"]["evictionStrategy"] = json!("LiveMigrate");
@@ -211,7 +211,7 @@ async fn rover_of_two_networks(world: &World) -> anyhow::Result<Place> {
     Ok(place)
 }
 
-async fn ask(world: &World, name: &str, vmi: &str) -> anyhow::Result<()> {
+pub(super) async fn ask(world: &World, name: &str, vmi: &str) -> anyhow::Result<()> {
     let migration = json!({
         "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstanceMigration",
         "metadata": { "name": name }, "spec": { "vmiName": vmi },
@@ -222,7 +222,11 @@ async fn ask(world: &World, name: &str, vmi: &str) -> anyhow::Result<()> {
 /// Waits until some of a guest has gone over. A libvirtd that is killed before it knows the
 /// process that it starts for a guest holds that domain for ever (libvirt 9.0 does not look
 /// again after one without a pid), which is no end that anything of ours could bring about.
-async fn is_being_sent(world: &World, source: &NodeLayout, domain: &str) -> anyhow::Result<()> {
+pub(super) async fn is_being_sent(
+    world: &World,
+    source: &NodeLayout,
+    domain: &str,
+) -> anyhow::Result<()> {
     eventually("some of the guest to have gone over", SOON, async || {
         let job = world.virsh(source, &["domjobinfo", domain]).await?;
         let sent = job.lines().find_map(|line| line.strip_prefix("Data processed:"));
@@ -234,7 +238,7 @@ async fn is_being_sent(world: &World, source: &NodeLayout, domain: &str) -> anyh
 }
 
 /// Waits until a migration is over; as it is then.
-async fn over(world: &World, name: &str) -> anyhow::Result<Value> {
+pub(super) async fn over(world: &World, name: &str) -> anyhow::Result<Value> {
     eventually(&format!("migration {name} to be over"), MOVE, async || {
         let migration = world.cluster.get(MIGRATION, name).await?;
         let phase = migration["status"]["phase"].as_str().unwrap_or_default();
@@ -254,12 +258,12 @@ async fn reaches(world: &World, name: &str, phase: &str) -> anyhow::Result<()> {
     .await
 }
 
-async fn guest_says(world: &World, command: &str) -> anyhow::Result<String> {
+pub(super) async fn guest_says(world: &World, command: &str) -> anyhow::Result<String> {
     world.guest(VM_NAME).await?.run(command).await
 }
 
 /// The guest is at `here` and reachable, and nothing of it is at `other`.
-async fn stays(
+pub(super) async fn stays(
     world: &World,
     place: &Place,
     here: &NodeLayout,
