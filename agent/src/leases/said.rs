@@ -75,6 +75,9 @@ impl Said {
         if ra.dnssl.is_empty() {
             ra.dnssl.clone_from(&v6.search);
         }
+        if ra.encrypted_dns.is_empty() {
+            ra.encrypted_dns.extend(v6.encrypted_dns.clone());
+        }
         Self { v4, v6, ra, faults }
     }
 }

@@ -329,6 +329,17 @@ fn a_domain_is_searched_in_both_families_and_a_subdomain_is_one() {
 }
 
 #[test]
+fn the_encrypted_resolver_of_dhcpv6_is_advertised_too_unless_advertisements_have_their_own() {
+    let v6 = "encrypted_dns=1 dns.example fd00::53 alpn=dot";
+    let resolvers = |configs: &str| -> Vec<String> {
+        let ra = told_by(configs, v6, true).ra.unwrap();
+        ra.encrypted_dns.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(resolvers(""), ["1 dns.example fd00::53 alpn=dot"]);
+    assert_eq!(resolvers("encrypted_dns=2 dns.other; 3 dns.third"), ["2 dns.other", "3 dns.third"]);
+}
+
+#[test]
 fn advertisements_say_what_the_subnet_says_of_them() {
     let mut subnets = subnets();
     "router_preference=HIGH,route_info={LOW-fd01::/48},pref64=64:ff9b::/96,max_interval=1800,\

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use super::dnr::{self, Resolver};
 use super::numbered::Numbered;
 use super::table::V6_TABLE;
 use super::text::{self, Pair};
@@ -29,6 +30,8 @@ pub struct V6 {
     pub search: Vec<String>,
     /// The guest's full name.
     pub fqdn: Option<String>,
+    /// The encrypted resolver, as advertisements have it; it is among the others, too.
+    pub encrypted_dns: Option<Resolver>,
     /// All others, those for fewer clients first.
     pub options: Vec<Coded>,
 }
@@ -71,6 +74,11 @@ impl V6 {
             ("dns_server", Value::Addresses(list)) => self.dns = v6_only(&list),
             ("domain_search", Value::Names(names)) => self.search = names,
             ("fqdn", Value::Text(name)) => self.fqdn = Some(name),
+            ("encrypted_dns", value) => {
+                // What is written as octets is for DHCPv6 alone.
+                self.encrypted_dns = dnr::advertised(&pair.value).ok();
+                return numbered.take(name, value);
+            }
             (_, value) => return numbered.take(name, value),
         }
         Ok(())
@@ -128,7 +136,8 @@ mod tests {
             "dns_server=fd00::53;fd00::54,domain_search=example.com,lease_time=600,\
              preferred_lifetime=300,dhcpv6_stateless=true,server_id=02:00:00:00:00:01,\
              information_refresh_time=700,ntp_server=ntp.example,option_65001=hex:01,\
-             fqdn=web.example.com,option_17=hex:0000013700",
+             fqdn=web.example.com,option_17=hex:0000013700,\
+             encrypted_dns=1 dns.example fd00::53 alpn=dot",
         );
         assert!(faults.is_empty(), "{faults:?}");
         assert_eq!((options.dns.len(), options.search.len(), options.stateless), (2, 1, true));
@@ -136,7 +145,10 @@ mod tests {
         assert_eq!((options.refresh, options.server.is_some()), (Some(700), true));
         let list: Vec<String> =
             options.options.iter().map(|one| format!("{} {}", one.code, one.value)).collect();
-        assert_eq!(list, ["56 names:ntp.example", "65001 hex:01", "17 hex:0000013700"]);
+        assert_eq!(list[..3], ["56 names:ntp.example", "65001 hex:01", "17 hex:0000013700"]);
+        assert!(list[3].starts_with("144 hex:0001000d"), "{list:?}");
+        let resolver = options.encrypted_dns.unwrap().to_string();
+        assert_eq!(resolver, "1 dns.example fd00::53 alpn=dot");
         assert_eq!(options.fqdn.as_deref(), Some("web.example.com"));
     }
 
