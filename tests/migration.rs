@@ -61,6 +61,8 @@ pub(super) async fn a_guest_moves_there_and_back_and_keeps_its_place_and_its_str
         let moved = over(world, name).await?;
         same("its phase", moved["status"]["phase"].as_str(), Some("Succeeded"))
             .with_context(|| moved["status"].to_string())?;
+        let terms = &moved["status"]["migrationState"]["migrationConfiguration"];
+        same("its time for each GiB", terms["completionTimeoutPerGiB"].as_i64(), Some(150))?;
         silences.push(pings.lost(world).await?);
         unserved.push(renewals.went_on(world).await?);
         let target = world.node_of(VM_NAME).await?;

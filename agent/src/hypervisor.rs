@@ -65,6 +65,10 @@ pub struct Journey {
     pub paths: Vec<(String, String)>,
     /// The taps, which are at the target already: libvirt refuses to make what is there.
     pub taps: Vec<String>,
+    /// MiB a second that it may take, if not all that there is.
+    pub bandwidth: Option<u64>,
+    /// Slow the guest down while it writes memory faster than that goes over.
+    pub auto_converge: bool,
 }
 
 impl Journey {

@@ -26,7 +26,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::kubevirt::{MigrationState, VirtualMachineInstance};
+use crds::kubevirt::{MigrationConfiguration, MigrationState, VirtualMachineInstance};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Api, ResourceExt as _};
 use tokio::time::Instant;
@@ -38,10 +38,8 @@ use crate::host::Host;
 use crate::hypervisor::{HypervisorError, Job, Journey};
 use crate::vm::publish::{self, Refusal};
 
-/// KubeVirt's `completionTimeoutPerGiB`.
-const PER_GIB: Duration = Duration::from_secs(150);
-/// KubeVirt's `progressTimeout`.
-const PROGRESS: Duration = Duration::from_secs(150);
+/// KubeVirt's `completionTimeoutPerGiB` and `progressTimeout`, in seconds.
+const TIMEOUT: u64 = 150;
 /// How often progress is looked at, as KubeVirt does.
 const GLANCE: Duration = Duration::from_millis(400);
 /// How long libvirt may take to decide where a guest is that was sent.
@@ -171,17 +169,17 @@ impl Order {
         }
         tracing::info!(domain = self.domain, to = journey.address, "Sending the guest");
         let mut sent = std::pin::pin!(self.host.hypervisor.migrate(&self.domain, journey));
-        let mut watch = Patience::new();
-        let mut ends: Option<&'static str> = None;
+        let mut watch = Patience::of(state.migration_configuration.as_ref());
+        let mut ends: Option<String> = None;
         let mut timer = tokio::time::interval(GLANCE);
         loop {
             tokio::select! {
                 outcome = &mut sent => {
-                    let why = |error: HypervisorError| ends.map_or_else(|| error.to_string(), str::to_owned);
+                    let why = |error: HypervisorError| ends.unwrap_or_else(|| error.to_string());
                     return outcome.map_err(why);
                 }
                 () = self.abort.cancelled(), if ends.is_none() => {
-                    ends = Some(CALLED_OFF);
+                    ends = Some(CALLED_OFF.to_owned());
                 }
                 _ = timer.tick() => {
                     if ends.is_none()
@@ -225,6 +223,12 @@ impl Order {
                 moved(here.run_dir, there.run_dir)?,
             ],
             taps: self.taps.clone(),
+            bandwidth: state.migration_configuration.as_ref().and_then(bandwidth),
+            auto_converge: state
+                .migration_configuration
+                .as_ref()
+                .and_then(|terms| terms.allow_auto_converge)
+                .unwrap_or(false),
         })
     }
 
@@ -318,6 +322,13 @@ fn is_plain(path: &str) -> bool {
     path.starts_with('/') && path.chars().all(is_plain) && !path.split('/').any(|part| part == "..")
 }
 
+/// MiB a second, as libvirt counts: at least one; none where no bound is written, or what
+/// is written is none.
+fn bandwidth(terms: &MigrationConfiguration) -> Option<u64> {
+    let bytes = terms.bandwidth_per_migration.as_ref()?.units().ok()?;
+    (bytes > 0).then_some((bytes >> 20).max(1))
+}
+
 fn now() -> Time {
     Time(k8s_openapi::jiff::Timestamp::now())
 }
@@ -325,6 +336,8 @@ fn now() -> Time {
 /// How long a guest may take to be sent, and go on without progress.
 #[derive(Debug)]
 struct Patience {
+    per_gib: Duration,
+    progress: Duration,
     begun: Instant,
     total: u64,
     least: u64,
@@ -332,22 +345,33 @@ struct Patience {
 }
 
 impl Patience {
-    fn new() -> Self {
+    /// With KubeVirt's limits where none that can be are written.
+    fn of(terms: Option<&MigrationConfiguration>) -> Self {
         let now = Instant::now();
-        Self { begun: now, total: 0, least: u64::MAX, since: now }
+        let seconds = |written: Option<i64>| {
+            let written = written.and_then(|seconds| u64::try_from(seconds).ok());
+            Duration::from_secs(written.filter(|seconds| *seconds > 0).unwrap_or(TIMEOUT))
+        };
+        let per_gib = seconds(terms.and_then(|terms| terms.completion_timeout_per_gib));
+        let progress = seconds(terms.and_then(|terms| terms.progress_timeout));
+        Self { per_gib, progress, begun: now, total: 0, least: u64::MAX, since: now }
     }
 
     /// Why it is to be called off, if so.
-    fn verdict(&mut self, job: Job, now: Instant) -> Option<&'static str> {
+    fn verdict(&mut self, job: Job, now: Instant) -> Option<String> {
         // First the disks are sent, and then the memory, which is counted anew.
         if job.remaining < self.least || job.total != self.total {
             (self.total, self.least, self.since) = (job.total, job.remaining, now);
         }
         let gib = u32::try_from(job.total.div_ceil(1 << 30)).unwrap_or(u32::MAX).max(1);
-        if now.duration_since(self.begun) > PER_GIB.saturating_mul(gib) {
-            return Some("it took longer than 150 s for each GiB of memory and disks");
+        if now.duration_since(self.begun) > self.per_gib.saturating_mul(gib) {
+            let seconds = self.per_gib.as_secs();
+            return Some(format!(
+                "it took longer than {seconds} s for each GiB of memory and disks"
+            ));
         }
-        (now.duration_since(self.since) > PROGRESS).then_some("it made no progress for 150 s")
+        let is_stuck = now.duration_since(self.since) > self.progress;
+        is_stuck.then(|| format!("it made no progress for {} s", self.progress.as_secs()))
     }
 }
 
@@ -357,14 +381,14 @@ mod tests {
 
     #[test]
     fn a_guest_that_takes_too_long_or_makes_no_progress_stays() {
-        let mut patience = Patience::new();
+        let mut patience = Patience::of(None);
         let at = |seconds| patience_start(&patience) + Duration::from_secs(seconds);
         let (early, later, late) = (at(100), at(200), at(310));
         let job = |remaining| Job { total: 2 << 30, remaining };
         assert_eq!(patience.verdict(job(1 << 30), early), None);
         assert_eq!(patience.verdict(job(1 << 29), later), None, "two GiB have 300 s");
         assert!(patience.verdict(job(1 << 28), late).unwrap().contains("for each GiB"));
-        let mut stuck = Patience::new();
+        let mut stuck = Patience::of(None);
         let start = stuck.begun;
         assert_eq!(stuck.verdict(job(5), start), None);
         assert_eq!(stuck.verdict(job(5), start + Duration::from_secs(150)), None);
@@ -373,8 +397,33 @@ mod tests {
     }
 
     #[test]
+    fn the_limits_and_the_bandwidth_are_what_the_move_says_if_that_can_be() {
+        let terms = |text: &str| -> MigrationConfiguration { serde_json::from_str(text).unwrap() };
+        let said = terms(
+            r#"{"completionTimeoutPerGiB": 7, "progressTimeout": 3, "bandwidthPerMigration": "64Mi"}"#,
+        );
+        let mut patience = Patience::of(Some(&said));
+        let start = patience.begun;
+        let job = |remaining| Job { total: 1 << 30, remaining };
+        assert_eq!(patience.verdict(job(9), start), None);
+        let stuck = patience.verdict(job(9), start + Duration::from_secs(4)).unwrap();
+        assert!(stuck.contains("no progress for 3 s"), "{stuck}");
+        let late = patience.verdict(job(8), start + Duration::from_secs(8)).unwrap();
+        assert!(late.contains("longer than 7 s"), "{late}");
+        assert_eq!(bandwidth(&said), Some(64));
+        let none = terms(
+            r#"{"completionTimeoutPerGiB": -1, "progressTimeout": 0, "bandwidthPerMigration": "0Mi"}"#,
+        );
+        let patience = Patience::of(Some(&none));
+        let usual = Duration::from_secs(TIMEOUT);
+        assert_eq!((patience.per_gib, patience.progress), (usual, usual));
+        assert_eq!(bandwidth(&none), None);
+        assert_eq!(bandwidth(&terms(r#"{"bandwidthPerMigration": "nonsense"}"#)), None);
+    }
+
+    #[test]
     fn memory_that_is_sent_after_the_disks_is_progress() {
-        let mut patience = Patience::new();
+        let mut patience = Patience::of(None);
         let start = patience.begun;
         let at = |seconds| start + Duration::from_secs(seconds);
         assert_eq!(patience.verdict(Job { total: 1 << 30, remaining: 0 }, start), None);

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::migration::Terms;
 use crate::reserved::RangeArgs;
 use crate::webhook::WebhookArgs;
 
@@ -44,6 +45,10 @@ pub struct Args {
     /// Seconds between comparisons of everything with everything.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     pub resync: u64,
+
+    /// How guests are moved.
+    #[command(flatten)]
+    pub migrations: Terms,
 
     /// Serve Prometheus metrics at this address, such as 127.0.0.1:10660.
     #[arg(long, value_name = "ADDRESS")]

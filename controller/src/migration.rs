@@ -23,6 +23,7 @@
 
 mod limits;
 mod step;
+mod terms;
 #[cfg(test)]
 mod tests;
 
@@ -31,6 +32,7 @@ use jiff::{SignedDuration, Timestamp};
 
 pub use limits::Slots;
 pub use step::{Outcome, View, step};
+pub use terms::Terms;
 
 use crate::world::node_of;
 

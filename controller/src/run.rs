@@ -34,6 +34,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         kubeconfig,
         ovn_nb,
         keep_vm_ip,
+        migrations,
         default_cidr,
         ranges,
         ip_quarantine,
@@ -78,6 +79,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     let mut world = World::new(ip_quarantine);
     world.unended.lease = dhcp_lease_time;
     world.reserved = ranges.reserved();
+    world.terms = migrations;
     let mut rounds = Rounds::new(world, edge);
     rounds.resync();
     let every = Duration::from_secs(resync);

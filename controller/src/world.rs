@@ -34,6 +34,7 @@ use crate::ledger::{Ledger, VmKey};
 use crate::lost::{self, Heartbeats};
 use crate::machine;
 use crate::migration;
+use crate::migration::Terms;
 use crate::network::NetworkError;
 use crate::objects::mac_of;
 use crate::port_names::Objects;
@@ -124,6 +125,8 @@ pub struct World {
     pub heartbeats: Option<Heartbeats>,
     /// Addresses that something else in the cluster has.
     pub reserved: Reserved,
+    /// How guests are moved.
+    pub terms: Terms,
     /// Which address belongs to whom.
     pub ledger: Ledger,
     /// Vips that have no address, and why.
@@ -186,6 +189,7 @@ impl World {
             nodes: Shelf::default(),
             heartbeats: None,
             reserved: Reserved::default(),
+            terms: Terms::default(),
             ledger: Ledger::new(rest),
             refused_vips: BTreeMap::new(),
             unreserved: BTreeMap::new(),

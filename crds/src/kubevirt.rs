@@ -44,8 +44,8 @@ pub use instance::{
     VirtualMachineInstanceSpec, VirtualMachineInstanceStatus,
 };
 pub use migration::{
-    MIGRATION_ADDRESS, MIGRATION_FINALIZER, MIGRATION_TARGET_LABEL, MigrationPhase,
-    MigrationPhaseTransition, MigrationState, MigrationStatus, TargetState,
+    MIGRATION_ADDRESS, MIGRATION_FINALIZER, MIGRATION_TARGET_LABEL, MigrationConfiguration,
+    MigrationPhase, MigrationPhaseTransition, MigrationState, MigrationStatus, TargetState,
     VirtualMachineInstanceMigration, VirtualMachineInstanceMigrationSpec,
 };
 pub use networks::{MultusNetwork, Network};

@@ -244,6 +244,7 @@ impl Shelf {
             instance: seen.as_ref(),
             refusal: &|_| None,
             target: &other,
+            terms: &migration::Terms::default(),
             now: if late { LATE } else { NOW }.parse().expect("a time"),
         });
         let mut writes = Vec::new();

@@ -38,7 +38,8 @@ pub(super) fn judge(world: &mut World, decision: &mut Decision, now: Timestamp) 
     let view = View {
         migrations,
         instance: instance.as_deref(),
-        refusal: &|node| world.slots().refusal(node),
+        refusal: &|node| world.slots().refusal(node, &world.terms),
+        terms: &world.terms,
         target: &|instance, migration| target(world, instance, migration),
         now,
     };

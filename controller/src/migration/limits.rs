@@ -4,13 +4,8 @@ use std::collections::HashMap;
 
 use crds::kubevirt::{VirtualMachineInstance, VirtualMachineInstanceMigration};
 
-use super::phase;
+use super::{Terms, phase};
 use crate::world::node_of;
-
-/// KubeVirt's `parallelMigrationsPerCluster`.
-pub(super) const IN_CLUSTER: usize = 5;
-/// KubeVirt's `parallelOutboundMigrationsPerNode`.
-pub(super) const FROM_NODE: usize = 2;
 
 /// The node that a guest leaves, also once it has left it.
 fn source<'a>(
@@ -25,8 +20,8 @@ fn source<'a>(
 /// What is under way.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Slots {
-    all: usize,
-    from: HashMap<String, usize>,
+    all: u32,
+    from: HashMap<String, u32>,
 }
 
 impl Slots {
@@ -58,12 +53,12 @@ impl Slots {
 
     /// Why a guest may not leave `node` now, if so.
     #[must_use]
-    pub fn refusal(&self, node: &str) -> Option<String> {
-        if self.all >= IN_CLUSTER {
+    pub fn refusal(&self, node: &str, terms: &Terms) -> Option<String> {
+        if self.all >= terms.in_cluster {
             return Some(format!("{} migrations are under way, as many as may be", self.all));
         }
         let leaving = self.from.get(node).copied().unwrap_or(0);
-        (leaving >= FROM_NODE)
+        (leaving >= terms.from_node)
             .then(|| format!("{leaving} guests are leaving {node}, as many as may at once"))
     }
 }

@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 
-use super::{is_leaving, phase};
+use super::{Terms, is_leaving, phase};
 use crate::machine::{Trouble, UNSCHEDULABLE};
 use crate::world::node_of;
 
@@ -43,6 +43,8 @@ pub struct View<'a> {
     pub refusal: &'a dyn Fn(&str) -> Option<String>,
     /// A node for the instance, other than its own.
     pub target: &'a dyn Fn(&VirtualMachineInstance, &Migration) -> Result<String, String>,
+    /// How it is to be moved.
+    pub terms: &'a Terms,
     /// The time.
     pub now: Timestamp,
 }
@@ -313,7 +315,8 @@ impl Next<'_> {
             }
             Ok(target) => {
                 outcome.admitted = true;
-                outcome.instance = Some(Box::new(begun(instance, self.migration, target)));
+                outcome.instance =
+                    Some(Box::new(begun(instance, self.migration, target, self.view.terms)));
                 Fate::At(MigrationPhase::Scheduling)
             }
             Err(message) => {
@@ -404,6 +407,7 @@ fn begun(
     instance: &VirtualMachineInstance,
     migration: &Migration,
     target: String,
+    terms: &Terms,
 ) -> VirtualMachineInstance {
     let mut begun = instance.clone();
     begun.labels_mut().insert(MIGRATION_TARGET_LABEL.to_owned(), target.clone());
@@ -412,6 +416,7 @@ fn begun(
         source_node: node_of(instance).map(str::to_owned),
         target_node: Some(target),
         mode: Some("PreCopy".to_owned()),
+        migration_configuration: Some(terms.configuration()),
         ..MigrationState::default()
     };
     begun.status.get_or_insert_default().migration_state = Some(Box::new(state));

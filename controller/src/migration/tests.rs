@@ -73,6 +73,7 @@ impl Api {
             instance: self.instance.as_ref(),
             refusal: &move |_| full.then(|| "5 migrations are under way".to_owned()),
             target: &|_, _| self.nodes.clone(),
+            terms: &Terms::default(),
             now: self.now,
         })
     }
@@ -478,11 +479,11 @@ fn as_many_guests_move_at_once_as_kubevirt_lets() {
         let moves = nodes.iter().map(|one| (&moving, Some(*one)));
         Slots::of(moves.chain([(&over, Some(&n1)), (&over, None)]))
     };
-    assert_eq!(slots(&[&n1]).refusal("n1"), None);
-    assert!(slots(&[&n1, &n1]).refusal("n1").unwrap().contains("leaving n1"));
-    assert_eq!(slots(&[&n1, &n1]).refusal("n2"), None);
+    assert_eq!(slots(&[&n1]).refusal("n1", &Terms::default()), None);
+    assert!(slots(&[&n1, &n1]).refusal("n1", &Terms::default()).unwrap().contains("leaving n1"));
+    assert_eq!(slots(&[&n1, &n1]).refusal("n2", &Terms::default()), None);
     let all = slots(&[&n1, &n1, &n2, &n2, &n3]);
-    assert!(all.refusal("n3").unwrap().contains("5 migrations"));
+    assert!(all.refusal("n3", &Terms::default()).unwrap().contains("5 migrations"));
 }
 
 #[test]

@@ -26,7 +26,7 @@ use kube::{CustomResource, CustomResourceExt as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, Opaque, Rest, VirtualMachineInstance, exact};
+use super::{Condition, Opaque, Quantity, Rest, VirtualMachineInstance, exact};
 
 /// The label by which an agent finds the instances that come to its node.
 pub const MIGRATION_TARGET_LABEL: &str = "kubevirt.io/migrationTargetNodeName";
@@ -212,7 +212,7 @@ pub struct MigrationState {
     pub source_state: Option<SourceState>,
     /// The limits that were in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub migration_configuration: Option<Opaque>,
+    pub migration_configuration: Option<MigrationConfiguration>,
     /// Empty: there are no policies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migration_policy_name: Option<String>,
@@ -225,6 +225,33 @@ pub struct MigrationState {
     /// Empty: there is no pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_pod: Option<String>,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// How guests are moved; what is not said is as KubeVirt has it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MigrationConfiguration {
+    /// How many move at once in the cluster: 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallel_migrations_per_cluster: Option<u32>,
+    /// How many of them leave one node: 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallel_outbound_migrations_per_node: Option<u32>,
+    /// Bytes a second, of each; as much as there is without, or with 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth_per_migration: Option<Quantity>,
+    /// Seconds for each GiB of memory and disks: 150.
+    #[serde(default, rename = "completionTimeoutPerGiB", skip_serializing_if = "Option::is_none")]
+    pub completion_timeout_per_gib: Option<i64>,
+    /// Seconds without progress: 150.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress_timeout: Option<i64>,
+    /// Whether a guest that writes faster than can be sent is slowed down: it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_auto_converge: Option<bool>,
     /// What this type does not name.
     #[serde(flatten)]
     pub rest: Rest,

@@ -105,13 +105,15 @@ pub(super) fn migrate(
         listen_address: Some(journey.address.clone()),
         dest_xml: described(0)?,
         persist_xml: described(sys::VIR_DOMAIN_XML_INACTIVE)?,
+        bandwidth: journey.bandwidth,
         ..MigrateParameters::default()
     };
     let flags = sys::VIR_MIGRATE_LIVE
         | sys::VIR_MIGRATE_PEER2PEER
         | sys::VIR_MIGRATE_PERSIST_DEST
         | sys::VIR_MIGRATE_NON_SHARED_INC
-        | sys::VIR_MIGRATE_TLS;
+        | sys::VIR_MIGRATE_TLS
+        | if journey.auto_converge { sys::VIR_MIGRATE_AUTO_CONVERGE } else { 0 };
     let target = format!("qemu+tls://{host}/system{pki}");
     let sent = domain.migrate_to_uri3(Some(&target), parameters, flags);
     sent.map_err(|error| refused(&error))
