@@ -11,8 +11,14 @@ const VERBS: &[&str] =
     &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 const STATUS_VERBS: &[&str] = &["get", "patch", "update"];
 
-/// `None` for a group or version that does not exist.
-pub(crate) fn answer(registry: &Registry, path: &ApiPath, call: &Call) -> Option<Reply> {
+/// `None` for a group or version that does not exist. `foreign`: the groups that others serve, who
+/// say themselves what is in each version; the aggregated form lacks them.
+pub(crate) fn answer(
+    registry: &Registry,
+    foreign: &[(String, Vec<String>)],
+    path: &ApiPath,
+    call: &Call,
+) -> Option<Reply> {
     match path {
         ApiPath::CoreVersions => Some(if let Some(version) = aggregated(call) {
             aggregated_reply(registry, version, |group| group.is_empty())
@@ -23,11 +29,15 @@ pub(crate) fn answer(registry: &Registry, path: &ApiPath, call: &Call) -> Option
             aggregated_reply(registry, version, |group| !group.is_empty())
         } else {
             let groups = registry.groups().filter(|(name, _)| !name.is_empty());
+            let foreign = foreign.iter().map(|(name, versions)| (name.as_str(), &versions[..]));
+            let groups = groups.chain(foreign);
             let groups: Vec<Value> = groups.map(|(name, versions)| group(name, versions)).collect();
             Reply::json(&json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}))
         }),
         ApiPath::Group(name) => {
-            let mut body = group(name, registry.versions(name)?);
+            let foreign = || foreign.iter().find(|(group, _)| group == name);
+            let foreign = || foreign().map(|(_, versions)| versions.as_slice());
+            let mut body = group(name, registry.versions(name).or_else(foreign)?);
             body["kind"] = "APIGroup".into();
             body["apiVersion"] = "v1".into();
             Some(Reply::json(&body))

@@ -3,6 +3,7 @@
 //! ```text
 //! TCP ─▶ TLS ─▶ HTTP/1.1 or HTTP/2 ─▶ token ─▶ path ─▶ health, version
 //!                                                   ├─▶ discovery, OpenAPI
+//!                                                   ├─▶ who else serves the group
 //!                                                   └─▶ objects: read, write, watch
 //! ```
 //!
@@ -34,6 +35,7 @@ use tracing::{Instrument, debug, info_span, warn};
 pub(crate) use self::read::Rendering;
 pub(crate) use self::reply::{Body, Reply};
 pub(crate) use self::request::{Call, Shape, json as parse_json, yaml as parse_yaml};
+use crate::aggregate::{self, FrontProxy};
 use crate::credentials::Token;
 use crate::path::ApiPath;
 use crate::registry::{Served, Strategy};
@@ -54,6 +56,8 @@ pub(crate) struct Server {
     pub(crate) store: Store,
     pub(crate) served: Served,
     pub(crate) token: Token,
+    /// By what it is known to those who serve groups of their own.
+    pub(crate) front_proxy: FrontProxy,
     /// Cancelled when the server stops: watches end then.
     pub(crate) shutdown: CancellationToken,
 }
@@ -104,7 +108,7 @@ async fn connection(server: Arc<Server>, stream: TcpStream, tls: TlsAcceptor) {
         let server = server.clone();
         async move { Ok::<_, Infallible>(answer(&server, request).await) }
     });
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
@@ -139,9 +143,12 @@ async fn route(server: &Arc<Server>, request: Request<Incoming>) -> Result<Reply
     if !server.token.admits(request.headers()) {
         return Err(ApiError::unauthorized());
     }
+    let registry = server.served.now();
+    if let Some(backend) = aggregate::backend(&server.store, &registry, &path) {
+        return aggregate::forward(server, backend?, request).await;
+    }
     let call = Call::read(request).await?;
     let is_read = matches!(call.method, Method::GET | Method::HEAD);
-    let registry = server.served.now();
     if let Some(rest) = path.strip_prefix("/openapi/v3") {
         return openapi::answer(server, &registry, rest.trim_matches('/'), &call)
             .ok_or_else(ApiError::no_such_path);
@@ -158,7 +165,11 @@ async fn route(server: &Arc<Server>, request: Request<Incoming>) -> Result<Reply
             }
         }
         _ if !is_read => Err(ApiError::method_not_allowed()),
-        path => discovery::answer(&registry, &path, &call).ok_or_else(ApiError::no_such_path),
+        path => {
+            let foreign = aggregate::groups(&server.store, &registry);
+            let answer = discovery::answer(&registry, &foreign, &path, &call);
+            answer.ok_or_else(ApiError::no_such_path)
+        }
     }
 }
 

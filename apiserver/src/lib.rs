@@ -42,6 +42,7 @@
 //!   validation (strict, warn, ignore), several versions with strategy `None`, printer columns,
 //!   categories and short names.
 //! - Discovery plain and aggregated, OpenAPI v3, access reviews.
+//! - Groups that other programs serve: APIService, with WebSockets (see `aggregate`).
 //!
 //! # What is left out
 //!
@@ -56,7 +57,8 @@
 //!   version.
 //! - Field owners are recorded from the first apply to an object on (see `managed`).
 //! - Defaults reach a stored object with its next write, not when it is read.
-//! - No `/scale`, no `/exec`, `/log`, `/proxy`, no aggregated APIs, no OpenAPI v2.
+//! - No `/scale`, no `/exec`, `/log`, `/proxy`, no OpenAPI v2. Groups of an APIService are passed
+//!   on, and named in the plain form of discovery; their status is not kept.
 //!
 //! # Files
 //!
@@ -64,6 +66,7 @@
 //! `kubeconfig` all a client needs. Everything secret has mode 0600, in a directory of mode 0700.
 
 mod admission;
+mod aggregate;
 mod apply;
 mod args;
 mod credentials;

@@ -146,9 +146,14 @@ impl Registry {
             }
         }
         for versions in registry.versions.values_mut() {
-            versions.sort_by_key(|version| std::cmp::Reverse(custom::version_order(version)));
+            Self::sort_versions(versions);
         }
         registry
+    }
+
+    /// Puts the preferred one first.
+    pub(crate) fn sort_versions(versions: &mut [String]) {
+        versions.sort_by_key(|version| std::cmp::Reverse(custom::version_order(version)));
     }
 
     fn add(&mut self, resource: Resource) {

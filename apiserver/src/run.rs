@@ -17,7 +17,7 @@ use crate::garbage;
 use crate::http::{self, Server};
 use crate::registry::{Served, definitions};
 use crate::store::{DiskError, Event, State, Store};
-use crate::{Admission, AdmitAll, Args, tls};
+use crate::{Admission, AdmitAll, Args, aggregate, tls};
 
 /// How long connections may take to finish after shutdown.
 const GRACE: Duration = Duration::from_secs(5);
@@ -60,6 +60,7 @@ pub async fn run_with(
         TcpListener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;
     let address = listener.local_addr()?;
     garbage::ensure_namespaces(&store, &served).await?;
+    aggregate::publish(&store, &served, &identity.authority).await?;
     credentials::write_kubeconfig(&data_dir, address, &identity.authority, &token)?;
     info!(%address, "Serving");
 
@@ -67,6 +68,7 @@ pub async fn run_with(
         store: store.clone(),
         served,
         token: Token::new(&token),
+        front_proxy: identity.front_proxy,
         shutdown: shutdown.child_token(),
     });
     let connections = TaskTracker::new();

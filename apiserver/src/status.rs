@@ -286,6 +286,11 @@ impl ApiError {
         Self::new(500, "InternalError", format!("Internal error occurred: {message}"))
     }
 
+    /// Whoever serves the group cannot be reached.
+    pub(crate) fn no_backend(message: impl Into<String>) -> Self {
+        Self::new(503, "ServiceUnavailable", message)
+    }
+
     /// The server is stopping; the caller may try the next one.
     pub(crate) fn unavailable() -> Self {
         Self {

@@ -17,6 +17,7 @@ use rcgen::{
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::TlsAcceptor;
 
+use crate::aggregate::{self, FrontProxy};
 use crate::credentials::write_private;
 
 /// Names the server answers to besides the address it serves on.
@@ -28,6 +29,8 @@ pub(crate) struct Identity {
     pub(crate) acceptor: TlsAcceptor,
     /// The authority's certificate, PEM.
     pub(crate) authority: String,
+    /// What it shows as a client.
+    pub(crate) front_proxy: FrontProxy,
 }
 
 /// Loads or makes the authority in `dir` and issues a certificate for `address`.
@@ -42,6 +45,7 @@ pub(crate) fn identity(dir: &Path, address: IpAddr) -> anyhow::Result<Identity> 
     let fixed = ADDRESSES.iter().filter_map(|text| text.parse().ok());
     params.subject_alt_names.extend(fixed.chain([address]).map(SanType::IpAddress));
     let certificate = params.signed_by(&server_key, &issuer)?;
+    let front_proxy = front_proxy(&issuer, der(&authority)?)?;
     let chain = vec![certificate.der().clone(), der(&authority)?];
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(server_key.serialize_der()));
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -50,7 +54,21 @@ pub(crate) fn identity(dir: &Path, address: IpAddr) -> anyhow::Result<Identity> 
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Identity { acceptor: TlsAcceptor::from(Arc::new(config)), authority })
+    Ok(Identity { acceptor: TlsAcceptor::from(Arc::new(config)), authority, front_proxy })
+}
+
+fn front_proxy(
+    issuer: &Issuer<'_, KeyPair>,
+    authority: CertificateDer<'static>,
+) -> anyhow::Result<FrontProxy> {
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = named(aggregate::NAME);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let certificate = params.signed_by(&key, issuer)?;
+    let chain = vec![certificate.der().clone(), authority];
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    Ok(FrontProxy { chain, key })
 }
 
 fn authority(dir: &Path) -> anyhow::Result<(String, KeyPair)> {

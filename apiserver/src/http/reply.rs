@@ -1,7 +1,5 @@
 //! Answers.
 
-use std::convert::Infallible;
-
 use bytes::Bytes;
 use futures::Stream;
 use futures::StreamExt;
@@ -9,13 +7,21 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, RETRY_AFTER, 
 use http::{HeaderName, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::Frame;
+use hyper::body::{Frame, Incoming};
 use serde_json::Value;
 
 use super::request::Format;
 use crate::status::ApiError;
 
-pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
+/// What can go wrong with a body that comes from elsewhere.
+type Broken = Box<dyn std::error::Error + Send + Sync>;
+
+pub(crate) type Body = UnsyncBoxBody<Bytes, Broken>;
+
+/// A body that is all there.
+fn whole(bytes: impl Into<Bytes>) -> Body {
+    Full::from(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
 
 /// A status, headers and a body.
 #[derive(Debug)]
@@ -41,7 +47,7 @@ impl Reply {
     }
 
     pub(crate) fn text(status: StatusCode, text: &'static str) -> Self {
-        Self::new(status, "text/plain; charset=utf-8", Full::from(text).boxed_unsync())
+        Self::new(status, "text/plain; charset=utf-8", whole(text))
     }
 
     pub(crate) fn json(value: &Value) -> Self {
@@ -50,7 +56,7 @@ impl Reply {
 
     /// JSON under a more telling content type, as discovery wants it.
     pub(crate) fn json_as(content_type: &str, value: &Value) -> Self {
-        let body = Full::from(value.to_string()).boxed_unsync();
+        let body = whole(value.to_string());
         Self::new(StatusCode::OK, content_type, body)
     }
 
@@ -64,7 +70,7 @@ impl Reply {
                 ("application/yaml", Bytes::from(yaml))
             }
         };
-        Self::new(status, content_type, Full::from(bytes).boxed_unsync())
+        Self::new(status, content_type, whole(bytes))
     }
 
     pub(crate) fn refusal(error: &ApiError) -> Self {
@@ -78,13 +84,21 @@ impl Reply {
 
     /// A body without end, sent as it comes.
     pub(crate) fn stream(events: impl Stream<Item = Bytes> + Send + 'static) -> Self {
-        let frames = events.map(|bytes| Ok::<_, Infallible>(Frame::data(bytes)));
+        let frames = events.map(|bytes| Ok::<_, Broken>(Frame::data(bytes)));
         Self::new(StatusCode::OK, "application/json", StreamBody::new(frames).boxed_unsync())
     }
 
+    /// What somebody else has answered.
+    pub(crate) fn passed_on(response: Response<Incoming>) -> Self {
+        let (head, body) = response.into_parts();
+        let headers = head.headers.iter().map(|(name, value)| (name.clone(), value.clone()));
+        let headers = headers.collect();
+        let body = body.map_err(Into::into).boxed_unsync();
+        Self { status: head.status, headers, body }
+    }
+
     pub(crate) fn not_modified(etag: &str) -> Self {
-        let body = Full::from("").boxed_unsync();
-        Self::new(StatusCode::NOT_MODIFIED, "application/json", body).with_etag(etag)
+        Self::new(StatusCode::NOT_MODIFIED, "application/json", whole("")).with_etag(etag)
     }
 
     pub(crate) fn with_etag(mut self, etag: &str) -> Self {

@@ -116,6 +116,7 @@ const TABLE: &[Row] = &[
         Cluster,
         Strategy::Review,
     ),
+    Row("apiregistration.k8s.io/v1", "APIService", "apiservices", "", Cluster, Strategy::Plain),
     Row("scheduling.k8s.io/v1", "PriorityClass", "priorityclasses", "pc", Cluster, Strategy::Plain),
 ];
 
@@ -139,7 +140,7 @@ fn resource(row: &Row) -> Resource {
         short_names: short_names.split(',').filter(|s| !s.is_empty()).map(str::to_owned).collect(),
         categories: categories(kind),
         namespaced: scope == Namespaced,
-        has_status: has_status(strategy) || kind == "ResourceQuota",
+        has_status: has_status(strategy) || matches!(kind, "ResourceQuota" | "APIService"),
         counts_generations: matches!(strategy, Strategy::Definition | Strategy::Pod),
         collection: Collection::new(stored_group, plural),
         form: if is_event_view { Form::Event } else { Form::AsStored },
@@ -172,7 +173,8 @@ fn has_status(strategy: Strategy) -> bool {
 fn categories(kind: &str) -> Vec<String> {
     match kind {
         "Pod" | "Service" => vec!["all".to_owned()],
-        "CustomResourceDefinition"
+        "APIService"
+        | "CustomResourceDefinition"
         | "ValidatingWebhookConfiguration"
         | "MutatingWebhookConfiguration" => vec!["api-extensions".to_owned()],
         _ => vec![],

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed expectation is the result of a test")]
 
+mod aggregate;
 mod apply;
 mod definitions;
 mod garbage;
