@@ -38,9 +38,11 @@ mod port_names;
 mod renewals;
 mod restarts;
 mod schema_rules;
+mod subresources;
 mod succession;
 mod topology;
 mod vips;
+mod virtctl;
 mod vm_lifecycle;
 
 use std::process::ExitCode;
@@ -83,6 +85,14 @@ fn main() -> std::io::Result<ExitCode> {
         suite.group(&format!("flags_{}", flavour.name()), flavour, flag_stories());
         let choice = Choice { flavour, guests: true, reviews: false };
         suite.group(&format!("lab_{}", flavour.name()), choice, lab_stories());
+        suite.group(
+            &format!("virtctl_{}", flavour.name()),
+            flavour,
+            stories![
+                virtctl:
+                    stock_virtctl_starts_joins_pauses_moves_and_stops_a_vm;
+            ],
+        );
         let choice = Choice { flavour, guests: false, reviews: true };
         suite.group(
             &format!("review_{}", flavour.name()),
@@ -234,6 +244,12 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             each_node_has_a_place_while_a_subnet_wants_out;
         migration:
             a_migration_that_cannot_be_says_why;
+        subresources:
+            what_virtctl_asks_for_starts_and_stops_a_vm,
+            what_cannot_be_is_refused_in_kubevirts_words,
+            a_paused_vm_says_so_until_it_goes_on,
+            nobody_but_the_api_is_answered,
+            a_killed_controller_is_found_again;
         node_loss:
             a_vm_on_a_lost_node_keeps_its_place_and_starts_elsewhere_once_it_is_out_of_service,
             a_silent_node_is_given_no_vm_and_gives_up_its_own_once_it_is_deleted,
@@ -305,6 +321,11 @@ fn lab_stories() -> Vec<(&'static str, Story<World>)> {
             either_agent_may_die_at_each_step_of_a_move,
             either_libvirtd_may_die_at_each_step_of_a_move,
             what_is_ovns_may_die_at_each_step_of_a_move;
+        subresources:
+            a_console_is_the_guests_and_one_clients_at_a_time,
+            a_display_is_the_guests,
+            a_guest_that_is_reset_boots_again_and_one_that_is_paused_stands_still,
+            a_vm_that_is_asked_to_migrate_moves;
         restarts:
             the_controller_may_die_at_any_time,
             an_agent_may_die_at_any_time,

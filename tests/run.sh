@@ -59,6 +59,15 @@ kube_assets() {
     fi
 }
 
+# The same for the suites that need KubeVirt's own command.
+virtctl() {
+    if [ -n "${BERTH_VIRTCTL:-}" ]; then
+        echo "using BERTH_VIRTCTL=$BERTH_VIRTCTL"
+    elif ! tests/assets/virtctl.sh "${BERTH_CACHE:-$HOME/.cache/berth}/virtctl"; then
+        echo "virtctl cannot be built here: the suites that need it will be skipped"
+    fi
+}
+
 # The built kubectl serves where the system has none; a step is a pipeline and
 # cannot change the environment.
 use_built_kubectl() {
@@ -75,6 +84,7 @@ step build cargo build --locked --workspace --all-targets || conclude
 step lints cargo clippy --locked --workspace --all-targets -- -D warnings
 step documentation env RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
 step kube-assets kube_assets
+step virtctl virtctl
 use_built_kubectl
 step guest-image sh berth/host/guest-image.sh "${BERTH_CACHE:-$HOME/.cache/berth}/guest"
 step tests cargo test --locked --workspace --no-fail-fast

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, ValueEnum};
+use crds::commands::Address;
 use net::options::{LEASE, is_name};
 use ovn::ovsdb::Remote;
 
@@ -62,6 +63,11 @@ pub struct Args {
     /// The domain of the cluster's own DNS, in which guests look for names; empty for none.
     #[arg(long, value_name = "DOMAIN", default_value = CLUSTER_DOMAIN, value_parser = domain)]
     pub cluster_domain: String,
+    /// Where controllers ask for what virtctl wants at once (pause, console …): an address of
+    /// this node with a port, such as 10.0.0.5:10662, or `unix:` and a path where the
+    /// controller is on the same host. Without it nobody is heard.
+    #[arg(long, value_name = "ADDRESS")]
+    pub commands_listen: Option<Address>,
     /// Address for Prometheus to read /metrics from.
     #[arg(long)]
     pub metrics_listen: Option<SocketAddr>,

@@ -197,7 +197,8 @@ impl Host {
         Ok(())
     }
 
-    fn socket(&self, domain: &str, kind: &str) -> PathBuf {
+    /// The socket of a guest: `serial` or `vnc`.
+    pub(crate) fn socket(&self, domain: &str, kind: &str) -> PathBuf {
         self.run_dir.join(format!("{domain}.{kind}"))
     }
 

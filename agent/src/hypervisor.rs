@@ -220,6 +220,30 @@ impl Hypervisor {
         either!(self, resume(domain))
     }
 
+    /// Lets a guest stand still until it is resumed. One that does is left so.
+    ///
+    /// # Errors
+    /// `NotFound`, or `Refused`.
+    pub async fn suspend(&self, domain: &str) -> Result<(), HypervisorError> {
+        either!(self, suspend(domain))
+    }
+
+    /// Asks the guest to restart itself, and returns without waiting for it.
+    ///
+    /// # Errors
+    /// `NotFound`, or `Refused`.
+    pub async fn reboot(&self, domain: &str) -> Result<(), HypervisorError> {
+        either!(self, reboot(domain))
+    }
+
+    /// Presses the guest's reset button.
+    ///
+    /// # Errors
+    /// `NotFound`, or `Refused`.
+    pub async fn reset(&self, domain: &str) -> Result<(), HypervisorError> {
+        either!(self, reset(domain))
+    }
+
     /// Presses the guest's power button, and returns without waiting for it.
     /// A domain that is shut off is left so.
     ///

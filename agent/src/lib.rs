@@ -25,6 +25,7 @@
 pub mod admin;
 mod args;
 pub mod bindings;
+pub mod commands;
 pub mod domain;
 pub mod egress;
 pub mod fleet;

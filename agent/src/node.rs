@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crds::kubevirt::{MIGRATION_ADDRESS, SCHEDULABLE_LABEL};
+use crds::kubevirt::SCHEDULABLE_LABEL;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::{Namespace, Node};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -33,15 +33,18 @@ const HOSTNAME_LABEL: &str = "kubernetes.io/hostname";
 /// Says in a Node's annotations that no kubelet keeps its status.
 const MADE_HERE: &str = "berth.io/registered-by-agent";
 
+/// An annotation and its value; none, if it is not to be there.
+pub type Note = (&'static str, Option<String>);
+
 /// Registers the node, then renews its lease until told to stop.
 ///
 /// An API that is away is asked again at the next renewal; nothing else waits.
 ///
-/// `arrivals` is the address at which guests of other nodes arrive, if any do.
+/// `notes` are what the Node says of this agent in annotations, and what it is not to say.
 pub async fn keep_alive(
     client: Client,
     node: String,
-    arrivals: Option<String>,
+    notes: [Note; 2],
     shutdown: CancellationToken,
 ) {
     let mut registered = false;
@@ -55,7 +58,7 @@ pub async fn keep_alive(
                 registered = false;
             }
             if !registered {
-                register(&client, &node, arrivals.as_deref()).await?;
+                register(&client, &node, &notes).await?;
                 registered = true;
                 tracing::info!(node, "The node is registered");
             }
@@ -96,7 +99,7 @@ async fn exists(client: &Client, name: &str) -> Result<bool, kube::Error> {
 }
 
 /// Makes the Node, or adds what is ours to the one that is there.
-async fn register(client: &Client, name: &str, arrivals: Option<&str>) -> Result<(), kube::Error> {
+async fn register(client: &Client, name: &str, notes: &[Note]) -> Result<(), kube::Error> {
     let nodes: Api<Node> = Api::all(client.clone());
     let labels = BTreeMap::from([
         (SCHEDULABLE_LABEL.to_owned(), "true".to_owned()),
@@ -125,8 +128,9 @@ async fn register(client: &Client, name: &str, arrivals: Option<&str>) -> Result
         let patch = json!({ "metadata": { "labels": labels } });
         nodes.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
     }
-    if found.annotations().get(MIGRATION_ADDRESS).map(String::as_str) != arrivals {
-        let patch = json!({ "metadata": { "annotations": { MIGRATION_ADDRESS: arrivals } } });
+    if notes.iter().any(|(key, value)| found.annotations().get(*key) != value.as_ref()) {
+        let notes: BTreeMap<_, _> = notes.iter().cloned().collect();
+        let patch = json!({ "metadata": { "annotations": notes } });
         nodes.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
     }
     if found.annotations().contains_key(MADE_HERE) {

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use crds::commands::ENDPOINT;
+use crds::kubevirt::MIGRATION_ADDRESS;
 use dhcp::Server;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -14,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::{Args, HypervisorChoice};
 use crate::bindings::Bindings;
+use crate::commands::Listener;
 use crate::fleet::Fleet;
 use crate::host::Host;
 use crate::hypervisor::{Fake, Hypervisor, Libvirt};
@@ -45,6 +48,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         image_dir,
         emulation,
         hypervisor,
+        commands_listen,
         metrics_listen,
         migration_address,
         migration_pki,
@@ -73,6 +77,13 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     let ports = Ports::new(bindings, wires);
     let restored = ports.restore().context("cannot read the DHCP bindings")?;
     tracing::info!(ports = restored, "Serving the DHCP bindings kept on disk");
+
+    let commands = match &commands_listen {
+        Some(address) => Some(Listener::bind(address).await?),
+        None => None,
+    };
+    let endpoint = commands.as_ref().map(|commands| serde_json::to_string(&commands.endpoint));
+    let endpoint = endpoint.transpose()?;
 
     let client = client(&kubeconfig).await?;
     let host = Host {
@@ -111,6 +122,14 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
             () = stop.cancelled() => Ok(()),
         }
     };
+    let commands = {
+        let (host, stop) = (host.clone(), stop.clone());
+        async move {
+            if let Some(commands) = commands {
+                commands.serve(host, stop).await;
+            }
+        }
+    };
     let fleet = async {
         Fleet::new(host, watched).run(stop.clone()).await;
         stop.cancel();
@@ -124,7 +143,8 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         }
     };
     let arrivals = migration_address.map(|address| address.to_string());
-    let alive = node::keep_alive(client, node, arrivals, stop.clone());
+    let notes = [(MIGRATION_ADDRESS, arrivals), (ENDPOINT, endpoint)];
+    let alive = node::keep_alive(client, node, notes, stop.clone());
     let serve = async {
         let outcome = tokio::try_join!(
             async { admin.await.context("cannot serve the admin socket") },
@@ -134,7 +154,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         stop.cancel();
         outcome
     };
-    let ((), (), (), outcome) = tokio::join!(fleet, alive, egress, serve);
+    let ((), (), (), (), outcome) = tokio::join!(fleet, alive, egress, commands, serve);
     tracing::info!("The agent has ended; VMs run on");
     outcome.map(drop)
 }

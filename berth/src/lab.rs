@@ -40,7 +40,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use futures::future::{join_all, try_join_all};
 
-pub use api::client;
+pub use api::{SUBRESOURCES, client};
 use certificates::Authority;
 pub use claim::{Claim, Taken};
 pub use config::{Api, Config};

@@ -137,7 +137,7 @@ async fn start(args: &Args, claim: Claim, dir: &Path, progress: &Progress) -> Re
         binary: std::env::current_exe().context("cannot find the berth program itself")?,
         agent_args: [emulation, lease.clone()].concat(),
         controllers: 1,
-        controller_args: lease.to_vec(),
+        controller_args: [lease.to_vec(), vec![lab::SUBRESOURCES.to_owned()]].concat(),
         ranges: Vec::new(),
         image_dir: image_dir.clone(),
         hypervisor: true,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::migration::Terms;
 use crate::reserved::RangeArgs;
+use crate::subresources::SubresourceArgs;
 use crate::webhook::WebhookArgs;
 
 /// Turns VPCs, subnets and VMs into addresses, OVN rows and placed instances.
@@ -57,4 +58,8 @@ pub struct Args {
     /// The webhook.
     #[command(flatten)]
     pub webhook: WebhookArgs,
+
+    /// The subresources.
+    #[command(flatten)]
+    pub subresources: SubresourceArgs,
 }

@@ -19,7 +19,7 @@ use crate::decide::Policy;
 use crate::metrics::Metrics;
 use crate::round::{Edge, Rounds};
 use crate::world::World;
-use crate::{defaults, watch, webhook};
+use crate::{defaults, subresources, watch, webhook};
 
 /// How long events gather before a round, so that a burst is one round.
 const GATHER: Duration = Duration::from_millis(3);
@@ -42,6 +42,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         resync,
         metrics_listen,
         webhook,
+        subresources,
     } = args;
     let config = match kubeconfig {
         Some(path) => {
@@ -72,6 +73,8 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         let made = defaults::make(client.clone(), cidrs);
         tokio::spawn(async move { stop.run_until_cancelled(made).await });
     }
+    let secret = webhook.webhook_secret.clone();
+    subresources::start(subresources, secret, &client, &mut tasks).await?;
     let facts = webhook::start(webhook, &ranges, &client, &mut tasks).await?;
     let mut events = watch::all(&client, &mut tasks, facts.as_ref());
     let policy = Policy { keep_vm_ip };

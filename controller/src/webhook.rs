@@ -13,9 +13,9 @@
 //! one that cannot be read is told so. Nobody keeps out others by saying nothing.
 
 mod answer;
-mod authority;
+pub(crate) mod authority;
 mod body;
-mod places;
+pub(crate) mod places;
 mod registration;
 
 use std::convert::Infallible;
@@ -94,7 +94,7 @@ pub struct WebhookArgs {
     #[arg(long, value_name = "SERVICE")]
     pub webhook_service: Option<ServiceName>,
 
-    /// The Secret, `namespace/name`, with the authority that signs its certificates;
+    /// The Secret, `namespace/name`, with the authority that signs its certificates and those of the subresources;
     /// made where it is absent.
     #[arg(long, value_name = "SECRET", default_value = "kube-system/berth-webhook")]
     pub webhook_secret: ServiceName,
@@ -138,9 +138,12 @@ pub async fn start(
     let (client, kept) = (client.clone(), Arc::clone(&facts));
     tasks.spawn(async move {
         let mut told = String::new();
-        let identity = loop {
+        let (identity, acceptor) = loop {
             match authority::identity(&client, &args.webhook_secret, &host, listen.ip()).await {
-                Ok(identity) => break identity,
+                Ok(identity) => match identity.acceptor(None) {
+                    Ok(acceptor) => break (identity, acceptor),
+                    Err(error) => warn!(%error, "The certificate cannot be used; trying again"),
+                },
                 Err(error) => {
                     let error = format!("{error:#}");
                     if error != told {
@@ -153,7 +156,7 @@ pub async fn start(
         };
         info!(%address, host, "Webhook started");
         tokio::join!(
-            serve(listener, identity.acceptor, kept, LIMITS),
+            serve(listener, acceptor, kept, LIMITS),
             registration::keep(client, place, identity.authority),
         );
     });

@@ -11,6 +11,7 @@
 
 pub mod annotations;
 pub mod cni;
+pub mod commands;
 pub mod condition;
 pub mod kubeovn;
 pub mod kubevirt;

@@ -15,9 +15,9 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::json;
 
-pub use assets::{Assets, Unavailable, kubectl};
+pub use assets::{Assets, Unavailable, kubectl, virtctl};
 pub use audit::Write;
-use pki::Pki;
+use pki::{FRONT_PROXY, Pki};
 
 use crate::eventually;
 use crate::process::Process;
@@ -168,6 +168,13 @@ impl ControlPlane {
             format!("--service-account-key-file={}", pki.path("accounts.pub").display()),
             format!("--service-account-signing-key-file={}", pki.path("accounts.key").display()),
             "--service-cluster-ip-range=10.96.0.0/24".into(),
+            format!("--requestheader-client-ca-file={}", pki.path("front-ca.crt").display()),
+            format!("--requestheader-allowed-names={FRONT_PROXY}"),
+            "--requestheader-username-headers=X-Remote-User".into(),
+            "--requestheader-group-headers=X-Remote-Group".into(),
+            "--requestheader-extra-headers-prefix=X-Remote-Extra-".into(),
+            format!("--proxy-client-cert-file={}", pki.path("front.crt").display()),
+            format!("--proxy-client-key-file={}", pki.path("front.key").display()),
             "--profiling=false".into(),
         ]);
         args

@@ -6,6 +6,7 @@
 //! - `eventually`: waiting for conditions, with a limit.
 //! - `world`: the whole system, in a lab of two nodes.
 //! - `wire`: what guests and DHCP servers say to each other.
+//! - `subresources`: what virtctl asks for, and the streams that it opens.
 //! - `suite`: the runner, which says what was skipped and why.
 
 pub mod cluster;
@@ -18,6 +19,7 @@ pub mod northbound;
 pub mod objects;
 pub mod process;
 pub mod scratch;
+pub mod subresources;
 pub mod suite;
 pub mod wire;
 pub mod world;

@@ -128,6 +128,13 @@ impl Vm {
 
     /// Not started yet.
     #[must_use]
+    pub fn under(mut self, run_strategy: &'static str) -> Self {
+        self.run_strategy = run_strategy;
+        self
+    }
+
+    /// Not running.
+    #[must_use]
     pub fn halted(mut self) -> Self {
         self.run_strategy = "Halted";
         self

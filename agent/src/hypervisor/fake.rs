@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::metadata::{self, Identity};
-use super::{DomainState, HypervisorError, Job, Journey, Observed, ShutOffReason};
+use super::{DomainState, HypervisorError, Job, Journey, Observed, PauseReason, ShutOffReason};
 
 /// The in-memory hypervisor; a cheap handle on shared state.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +22,9 @@ pub enum Verb {
     Define,
     Start,
     Resume,
+    Suspend,
+    Reboot,
+    Reset,
     Shutdown,
     Destroy,
     Undefine,
@@ -108,7 +111,7 @@ impl Fake {
         self.host().calls.clone()
     }
 
-    pub(super) async fn define(&self, xml: &str) -> Result<(), HypervisorError> {
+    pub(crate) async fn define(&self, xml: &str) -> Result<(), HypervisorError> {
         let name = metadata::text(xml, "name")
             .ok_or_else(|| HypervisorError::Refused("missing domain name".into()))?;
         let mut host = self.enter(Verb::Define, name).await?;
@@ -130,7 +133,7 @@ impl Fake {
         }
     }
 
-    pub(super) async fn start(&self, domain: &str) -> Result<(), HypervisorError> {
+    pub(crate) async fn start(&self, domain: &str) -> Result<(), HypervisorError> {
         let mut host = self.enter(Verb::Start, domain).await?;
         let guest = host.guest(domain)?;
         if !matches!(guest.state, DomainState::ShutOff(_)) {
@@ -147,6 +150,23 @@ impl Fake {
             guest.state = DomainState::Running;
         }
         Ok(())
+    }
+
+    pub(super) async fn suspend(&self, domain: &str) -> Result<(), HypervisorError> {
+        let mut host = self.enter(Verb::Suspend, domain).await?;
+        let guest = host.guest(domain)?;
+        if guest.state == DomainState::Running {
+            guest.state = DomainState::Paused(PauseReason::User);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn reboot(&self, domain: &str) -> Result<(), HypervisorError> {
+        self.enter(Verb::Reboot, domain).await?.guest(domain).map(drop)
+    }
+
+    pub(super) async fn reset(&self, domain: &str) -> Result<(), HypervisorError> {
+        self.enter(Verb::Reset, domain).await?.guest(domain).map(drop)
     }
 
     pub(super) async fn shutdown(&self, domain: &str) -> Result<(), HypervisorError> {

@@ -77,6 +77,18 @@ impl Libvirt {
         self.change(domain, verbs::resume).await
     }
 
+    pub(super) async fn suspend(&self, domain: &str) -> Result<(), HypervisorError> {
+        self.change(domain, verbs::suspend).await
+    }
+
+    pub(super) async fn reboot(&self, domain: &str) -> Result<(), HypervisorError> {
+        self.change(domain, verbs::reboot).await
+    }
+
+    pub(super) async fn reset(&self, domain: &str) -> Result<(), HypervisorError> {
+        self.change(domain, verbs::reset).await
+    }
+
     pub(super) async fn shutdown(&self, domain: &str) -> Result<(), HypervisorError> {
         self.change(domain, verbs::shutdown).await
     }

@@ -210,6 +210,12 @@ fn stop(left: Duration, wish: Wish, event: Event) -> (State, Vec<Action>) {
         Event::Seen(Some(DomainState::ShutOff(reason))) => clean(stopped(reason)),
         Event::Wish if matches!(wish, Wish::Over | Wish::Gone) => destroy(End::Succeeded),
         Event::Wish if wish == Wish::Moved => migration::depart(),
+        Event::Wish => match wish {
+            // It has less time than it was given before.
+            Wish::Stop { grace } if grace.is_zero() => destroy(End::Succeeded),
+            Wish::Stop { grace } if grace < left => press(grace),
+            _ => stay(State::Stopping { left }),
+        },
         Event::Tick => match left.saturating_sub(PRESS_AGAIN) {
             Duration::ZERO => destroy(End::Failed(killed())),
             left => press(left),

@@ -64,6 +64,19 @@ fn a_new_vm_is_served_prepared_defined_started_attached_and_then_reported() {
 }
 
 #[test]
+fn a_guest_that_powers_off_may_be_hurried_and_is_given_no_more_time() {
+    let stopping = State::Stopping { left: Duration::from_secs(20) };
+    let asked = |seconds| {
+        let wish = Wish::Stop { grace: Duration::from_secs(seconds) };
+        step(stopping.clone(), wish, Event::Wish)
+    };
+    let at_once = (State::Destroying { end: End::Succeeded }, vec![Action::Destroy]);
+    assert_eq!(asked(0), at_once);
+    assert_eq!(asked(10).0, State::Stopping { left: Duration::from_secs(10) });
+    assert_eq!(asked(30), (stopping.clone(), Vec::new()));
+}
+
+#[test]
 fn a_running_domain_is_adopted_and_never_started() {
     let (state, actions) = begin(Wish::Run { recorded: true }, up());
     assert_eq!((state, actions), (State::Attaching { attempt: 0 }, vec![Action::Attach]));

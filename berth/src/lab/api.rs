@@ -22,6 +22,9 @@ use super::process::Spec;
 /// The subcommand, and the name of the first process of it.
 pub(crate) const CONTROLLER: &str = "controller";
 
+/// The flag by which a controller in a lab serves subresources, at any free port.
+pub const SUBRESOURCES: &str = "--subresources-listen=127.0.0.1:0";
+
 /// By this label an agent says that its node takes VMs.
 const SCHEDULABLE: &str = "kubevirt.io/schedulable";
 
@@ -158,6 +161,8 @@ pub(crate) fn agent(
         word(&node.run()),
         "--image-dir",
         word(&config.image_dir),
+        "--commands-listen",
+        &format!("unix:{}", node.run().join("commands.sock").display()),
     ]);
     if config.hypervisor {
         let address = node.underlay().to_string();

@@ -1,4 +1,4 @@
-//! The certificate of the webhook, and the authority that the API trusts for it.
+//! The certificate of what the API asks (the webhook, the subresources), and the authority that the API trusts for it.
 //!
 //! The authority is made once and lives in a Secret, so that all controllers share it
 //! and the API need be told of one. Whoever has an authority puts it there instead,
@@ -26,6 +26,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{
     CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName as TlsName, UnixTime,
 };
+use rustls::server::NoClientAuth;
+use rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::TlsAcceptor;
 
 use super::ServiceName;
@@ -34,11 +36,29 @@ use super::ServiceName;
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
 
-/// What the listener needs, and what the API needs to trust it.
-pub(super) struct Identity {
-    pub(super) acceptor: TlsAcceptor,
+/// What a listener needs, and what the API needs to trust it.
+pub(crate) struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivatePkcs8KeyDer<'static>,
     /// The authority's certificate, PEM.
-    pub(super) authority: String,
+    pub(crate) authority: String,
+}
+
+impl Identity {
+    /// What greets callers; only those of `verifier`, if there is one.
+    pub(crate) fn acceptor(
+        &self,
+        verifier: Option<Arc<dyn ClientCertVerifier>>,
+    ) -> anyhow::Result<TlsAcceptor> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(verifier.unwrap_or_else(|| Arc::new(NoClientAuth)));
+        let key = PrivateKeyDer::Pkcs8(self.key.clone_key());
+        let mut config = config.with_single_cert(self.chain.clone(), key)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(TlsAcceptor::from(Arc::new(config)))
+    }
 }
 
 /// An authority: its certificate, and those after it that vouch for it, and its key.
@@ -48,7 +68,7 @@ pub(super) struct Authority {
 }
 
 /// A certificate for `host` and the address listened at.
-pub(super) async fn identity(
+pub(crate) async fn identity(
     client: &Client,
     secret: &ServiceName,
     host: &str,
@@ -89,13 +109,8 @@ pub(super) fn issue(authority: Authority, host: &str, listen: IpAddr) -> anyhow:
     check_as_the_api_does(made.der(), &trusted, host, &provider)?;
 
     let chain = std::iter::once(made.der().clone()).chain(trusted.iter().cloned()).collect();
-    let own_key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(own_key.serialize_der()));
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, own_key)?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Identity { acceptor: TlsAcceptor::from(Arc::new(config)), authority: certificate })
+    let key = PrivatePkcs8KeyDer::from(own_key.serialize_der());
+    Ok(Identity { chain, key, authority: certificate })
 }
 
 /// Whether this may sign others, and may today: of what it trusts rustls does not ask.

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 /// All the places.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(crate) struct Places {
     free: Arc<Semaphore>,
     taken: Mutex<BTreeMap<u64, Guest>>,
 }
@@ -39,7 +39,7 @@ struct Guest {
 
 /// One that is held; dropped, it is free again.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     number: u64,
     begun: Instant,
     places: Arc<Places>,
@@ -48,13 +48,13 @@ pub(super) struct Place {
 }
 
 impl Places {
-    pub(super) fn new(places: usize) -> Arc<Self> {
+    pub(crate) fn new(places: usize) -> Arc<Self> {
         Arc::new(Self { free: Arc::new(Semaphore::new(places)), taken: Mutex::default() })
     }
 
     /// A free place for one who may be silent for so long; where there is none, who has
     /// been silent longest gives way.
-    pub(super) async fn take(self: &Arc<Self>, patience: Duration) -> Place {
+    pub(crate) async fn take(self: &Arc<Self>, patience: Duration) -> Place {
         let permit = match Arc::clone(&self.free).try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => {
@@ -111,7 +111,7 @@ impl Place {
     }
 
     /// Returns once it has been silent for too long, or is to give way.
-    pub(super) async fn is_over(&self) {
+    pub(crate) async fn is_over(&self) {
         loop {
             let due = self.due();
             if due <= Instant::now() {

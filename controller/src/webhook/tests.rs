@@ -36,7 +36,7 @@ impl Webhook {
             .with_no_client_auth();
         let listener = TcpListener::bind((here, 0)).await.unwrap();
         let at = listener.local_addr().unwrap();
-        tokio::spawn(serve(listener, identity.acceptor, Arc::default(), limits));
+        tokio::spawn(serve(listener, identity.acceptor(None).unwrap(), Arc::default(), limits));
         Self { at, tls: TlsConnector::from(Arc::new(config)) }
     }
 

@@ -43,7 +43,7 @@ fn look() -> Result<Assets, Unavailable> {
         .ok_or_else(|| Unavailable("no etcd in KUBEBUILDER_ASSETS or PATH".into()))?;
     let dir = match given {
         Some(dir) => dir,
-        None => build()?,
+        None => build("kube.sh", "kube")?,
     };
     let tool = |name| {
         executable(&dir, name).ok_or_else(|| Unavailable(format!("no {name} in {}", dir.display())))
@@ -56,13 +56,14 @@ fn look() -> Result<Assets, Unavailable> {
     })
 }
 
-/// Runs `tests/assets/kube.sh`, which returns at once when nothing is missing.
-fn build() -> Result<PathBuf, Unavailable> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/kube.sh");
+/// Runs a script of `tests/assets` for this part of the cache, which returns at once when
+/// nothing is missing; what it prints.
+fn build(script: &str, part: &str) -> Result<PathBuf, Unavailable> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets").join(script);
     let cache =
         crate::cache().ok_or_else(|| Unavailable("neither BERTH_CACHE nor HOME is set".into()))?;
     let output = Command::new(&script)
-        .arg(cache.join("kube"))
+        .arg(cache.join(part))
         .stderr(Stdio::inherit())
         .output()
         .map_err(|error| Unavailable(format!("{}: {error}", script.display())))?;
@@ -94,6 +95,20 @@ fn recent_enough(kubectl: &Path) -> bool {
     // Some distributors write the minor version as "32+".
     let minor = answer["clientVersion"]["minor"].as_str().unwrap_or_default();
     minor.trim_end_matches('+').parse::<u32>().is_ok_and(|minor| minor >= OLDEST_KUBECTL)
+}
+
+/// Stock virtctl: `$BERTH_VIRTCTL`, else the one in PATH, else one that is built once into the
+/// cache (minutes; its progress goes to stderr).
+///
+/// # Errors
+/// The reason why this machine cannot have it.
+pub fn virtctl() -> Result<PathBuf, Unavailable> {
+    static FOUND: OnceLock<Result<PathBuf, Unavailable>> = OnceLock::new();
+    let find = || match env::var_os("BERTH_VIRTCTL").map(PathBuf::from) {
+        Some(given) => Ok(given),
+        None => in_path("virtctl").map_or_else(|| build("virtctl.sh", "virtctl"), Ok),
+    };
+    FOUND.get_or_init(find).clone()
 }
 
 fn executable(dir: &Path, name: &str) -> Option<PathBuf> {

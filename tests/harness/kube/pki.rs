@@ -5,11 +5,17 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose,
+};
 
 /// The administrator's token. The server listens on loopback only and lives as
 /// long as a test, so that it need not be a secret.
 const TOKEN: &str = "berth-tests";
+
+/// The name by which the server is known to those who serve groups of their own.
+pub(super) const FRONT_PROXY: &str = "berth-tests-front-proxy-client";
 
 /// A directory of PEM files.
 #[derive(Debug)]
@@ -19,7 +25,8 @@ pub(super) struct Pki {
 
 impl Pki {
     /// Writes an authority, a server certificate for loopback, the keys
-    /// of service accounts, and the token file.
+    /// of service accounts, the token file, and by what the server is known to those who
+    /// serve groups of their own.
     pub(super) fn create(dir: &Path) -> anyhow::Result<Self> {
         fs::create_dir_all(dir)?;
         let mut authority = CertificateParams::default();
@@ -32,6 +39,21 @@ impl Pki {
         let server_key = KeyPair::generate()?;
         let server =
             CertificateParams::new(names.map(String::from))?.signed_by(&server_key, &authority)?;
+
+        let mut front = CertificateParams::default();
+        front.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        front.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        front.distinguished_name.push(rcgen::DnType::CommonName, "berth-tests-front-proxy");
+        let front = CertifiedIssuer::self_signed(front, KeyPair::generate()?)?;
+        let proxy_key = KeyPair::generate()?;
+        let mut proxy = CertificateParams::default();
+        proxy.distinguished_name = rcgen::DistinguishedName::new();
+        proxy.distinguished_name.push(rcgen::DnType::CommonName, FRONT_PROXY);
+        proxy.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let proxy = proxy.signed_by(&proxy_key, &front)?;
+        fs::write(dir.join("front-ca.crt"), front.pem())?;
+        fs::write(dir.join("front.crt"), proxy.pem())?;
+        fs::write(dir.join("front.key"), proxy_key.serialize_pem())?;
 
         fs::write(dir.join("ca.crt"), authority.pem())?;
         fs::write(dir.join("server.crt"), server.pem())?;

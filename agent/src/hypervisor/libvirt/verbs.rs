@@ -43,6 +43,24 @@ pub(super) fn resume(connection: &Connect, name: &str, _: Attempt) -> Result<(),
     }
 }
 
+pub(super) fn suspend(connection: &Connect, name: &str, _: Attempt) -> Result<(), HypervisorError> {
+    let domain = lookup(connection, name)?;
+    match domain.suspend() {
+        Err(_) if matches!(state(&domain), Ok(Some(DomainState::Paused(_)))) => Ok(()),
+        suspended => suspended.map(drop).map_err(|error| refused(&error)),
+    }
+}
+
+pub(super) fn reboot(connection: &Connect, name: &str, _: Attempt) -> Result<(), HypervisorError> {
+    // As with a shutdown: a guest agent that answers, else the button.
+    let domain = lookup(connection, name)?;
+    domain.reboot(sys::VIR_DOMAIN_REBOOT_DEFAULT).map_err(|error| refused(&error))
+}
+
+pub(super) fn reset(connection: &Connect, name: &str, _: Attempt) -> Result<(), HypervisorError> {
+    lookup(connection, name)?.reset().map_err(|error| refused(&error))
+}
+
 pub(super) fn shutdown(
     connection: &Connect,
     name: &str,

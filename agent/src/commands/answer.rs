@@ -1,0 +1,199 @@
+//! A command to what is done: the guest is looked for, and the hypervisor or a line is asked.
+
+use std::sync::Arc;
+
+use crds::commands::STREAM;
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper_util::rt::TokioIo;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::lines::Lines;
+use crate::host::Host;
+use crate::hypervisor::{DomainState, HypervisorError, PauseReason};
+
+pub(super) type Answer = Response<Full<Bytes>>;
+
+/// What every command may use.
+#[derive(Debug)]
+pub(super) struct Desk {
+    host: Host,
+    lines: Arc<Lines>,
+}
+
+/// A verb.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Verb {
+    Pause,
+    Unpause,
+    SoftReboot,
+    Reset,
+    Console,
+    Vnc,
+}
+
+impl Verb {
+    fn of(text: &str) -> Option<Self> {
+        Some(match text {
+            "pause" => Self::Pause,
+            "unpause" => Self::Unpause,
+            "softreboot" => Self::SoftReboot,
+            "reset" => Self::Reset,
+            "console" => Self::Console,
+            "vnc" => Self::Vnc,
+            _ => return None,
+        })
+    }
+
+    /// The name of the socket that it is a stream of, if it is one.
+    const fn line(self) -> Option<&'static str> {
+        match self {
+            Self::Console => Some("serial"),
+            Self::Vnc => Some("vnc"),
+            _ => None,
+        }
+    }
+}
+
+/// Namespace, name, uid of the guest, and what is asked of it.
+fn parse(path: &str) -> Option<(&str, &str, &str, Verb)> {
+    match path.trim_matches('/').split('/').collect::<Vec<_>>().as_slice() {
+        ["v1", "namespaces", namespace, "instances", name, uid, verb] => {
+            Some((namespace, name, uid, Verb::of(verb)?))
+        }
+        _ => None,
+    }
+}
+
+/// Why something was not done.
+#[derive(Debug, Eq, PartialEq)]
+struct No(StatusCode, String);
+
+impl From<HypervisorError> for No {
+    fn from(error: HypervisorError) -> Self {
+        Self(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+    }
+}
+
+impl Desk {
+    pub(super) fn new(host: Host) -> Self {
+        Self { host, lines: Arc::default() }
+    }
+
+    /// The answer; a stream goes on after it until `stop`.
+    pub(super) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        stop: CancellationToken,
+    ) -> Answer {
+        match self.respond(request, stop).await {
+            Ok(answer) => answer,
+            Err(No(status, said)) => reply(status, said),
+        }
+    }
+
+    async fn respond(
+        &self,
+        mut request: Request<Incoming>,
+        stop: CancellationToken,
+    ) -> Result<Answer, No> {
+        let path = request.uri().path().to_owned();
+        let no_such = || No(StatusCode::NOT_FOUND, "this agent knows no such command".to_owned());
+        let (namespace, name, uid, verb) = parse(&path).ok_or_else(no_such)?;
+        let method = if verb.line().is_some() { Method::GET } else { Method::PUT };
+        if *request.method() != method {
+            return Err(No(StatusCode::METHOD_NOT_ALLOWED, format!("ask with {method}")));
+        }
+        info!(namespace, name, ?verb, "A controller asks");
+        let (domain, state) = self.guest(namespace, name, uid).await?;
+        let Some(line) = verb.line() else {
+            self.act(&domain, state, verb).await?;
+            return Ok(reply(StatusCode::OK, String::new()));
+        };
+        let socket = self.host.socket(&domain, line);
+        if !tokio::fs::try_exists(&socket).await.unwrap_or(false) {
+            let said = format!("the guest has no {line} socket on this node");
+            return Err(No(StatusCode::BAD_REQUEST, said));
+        }
+        let turn = self.lines.ask(&socket);
+        let client = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            let joined = async {
+                if let Ok(client) = client.await {
+                    turn.join(TokioIo::new(client)).await;
+                }
+            };
+            stop.run_until_cancelled(joined).await;
+        });
+        let mut response = reply(StatusCode::SWITCHING_PROTOCOLS, String::new());
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        response.headers_mut().insert(UPGRADE, HeaderValue::from_static(STREAM));
+        Ok(response)
+    }
+
+    /// The domain of an instance that has a guest here, and what it is doing.
+    async fn guest(
+        &self,
+        namespace: &str,
+        name: &str,
+        uid: &str,
+    ) -> Result<(String, DomainState), No> {
+        let domains = self.host.hypervisor.list().await?;
+        let found = domains
+            .into_iter()
+            .find(|one| one.uid == uid && one.namespace == namespace && one.name == name);
+        let runs = found.filter(|one| !matches!(one.state, DomainState::ShutOff(_)));
+        let gone = || {
+            let said = format!("no guest of {namespace}/{name} runs on node {}", self.host.node);
+            No(StatusCode::BAD_REQUEST, said)
+        };
+        runs.map(|one| (one.domain, one.state)).ok_or_else(gone)
+    }
+
+    async fn act(&self, domain: &str, state: DomainState, verb: Verb) -> Result<(), No> {
+        let hypervisor = &self.host.hypervisor;
+        match verb {
+            // It stands still for somebody else's sake and would go on behind our back.
+            Verb::Pause | Verb::Unpause
+                if matches!(
+                    state,
+                    DomainState::Paused(PauseReason::Migration | PauseReason::PostCopyFailed)
+                ) =>
+            {
+                let said = "the guest is on its way to another node".to_owned();
+                return Err(No(StatusCode::BAD_REQUEST, said));
+            }
+            Verb::Pause => hypervisor.suspend(domain).await?,
+            Verb::Unpause => hypervisor.resume(domain).await?,
+            Verb::SoftReboot => hypervisor.reboot(domain).await?,
+            Verb::Reset => hypervisor.reset(domain).await?,
+            Verb::Console | Verb::Vnc => {}
+        }
+        self.host.look_again();
+        Ok(())
+    }
+}
+
+fn reply(status: StatusCode, said: String) -> Answer {
+    let mut response = Response::new(Full::from(said));
+    *response.status_mut() = status;
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use crds::commands::path;
+
+    use super::*;
+
+    #[test]
+    fn a_command_is_what_controllers_write() {
+        let written = path("shop", "till", "u1", "pause");
+        assert_eq!(parse(&written), Some(("shop", "till", "u1", Verb::Pause)));
+        assert_eq!(parse(&path("shop", "till", "u1", "explode")), None);
+        assert_eq!(parse("/metrics"), None);
+    }
+}

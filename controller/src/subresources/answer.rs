@@ -1,0 +1,235 @@
+//! Requests to answers: what is there is read, [`machine`] and [`instance`] decide, and what
+//! they say is written, or an agent is asked.
+
+use std::sync::Arc;
+
+use crds::kubevirt::{
+    VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceMigration as Migration,
+};
+use http::{HeaderMap, Method, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::Request;
+use hyper::body::{Bytes, Incoming};
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt as _};
+use serde_json::{Value, json};
+use tracing::info;
+
+use super::machine::{self, Decide, Options, Plan};
+use super::node::{self, Command};
+use super::own::Own;
+use super::path::{self, Asked, What};
+use super::refusal::{Kind, Refusal};
+use super::{instance, stream};
+use crate::MANAGER;
+
+/// The longest body that is read, in bytes: options are short.
+const LONGEST: usize = 64 << 10;
+/// How often it is decided anew because what it was decided on has changed.
+const ATTEMPTS: usize = 8;
+
+pub(super) type Answer = Response<Full<Bytes>>;
+
+/// What every request may use.
+pub(super) struct Desk {
+    pub(super) client: Client,
+    pub(super) own: Arc<Own>,
+}
+
+impl Desk {
+    /// The answer to a request; a stream begins once it is sent.
+    pub(super) async fn answer(&self, request: Request<Incoming>) -> Answer {
+        self.respond(request).await.unwrap_or_else(|refusal| {
+            let code = StatusCode::from_u16(refusal.code);
+            reply(code.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &refusal.body())
+        })
+    }
+
+    async fn respond(&self, request: Request<Incoming>) -> Result<Answer, Refusal> {
+        let asked = path::parse(request.uri().path()).ok_or_else(Refusal::no_such_path)?;
+        let told = match asked {
+            Asked::Of { namespace, name, what } => {
+                return self.of(request, &namespace, &name, &what).await;
+            }
+            Asked::Groups => path::groups(),
+            Asked::Group => path::group(),
+            Asked::Resources(version) => path::resources(version),
+            Asked::Version => version(),
+            Asked::Health => json!("ok"),
+        };
+        if request.method() == Method::GET {
+            Ok(reply(StatusCode::OK, &told))
+        } else {
+            Err(Refusal::wrong_method())
+        }
+    }
+
+    async fn of(
+        &self,
+        mut request: Request<Incoming>,
+        namespace: &str,
+        name: &str,
+        what: &What,
+    ) -> Result<Answer, Refusal> {
+        if *request.method() != what.method() {
+            return Err(Refusal::wrong_method());
+        }
+        info!(namespace, vm = name, what = ?what, by = who(request.headers()), "Asked for");
+        let client = hyper::upgrade::on(&mut request);
+        let (head, body) = request.into_parts();
+        let body = Limited::new(body, LONGEST).collect().await;
+        let body = body.map_err(|_| Refusal::too_large(LONGEST))?.to_bytes();
+        let options = || Options::read(&body);
+        let here = Here { client: &self.client, namespace, name };
+        match what {
+            What::Start => here.carry_out(&options()?, machine::start).await,
+            What::Stop => here.carry_out(&options()?, machine::stop).await,
+            What::Restart => here.carry_out(&options()?, machine::restart).await,
+            What::Migrate => here.migrate(&options()?).await,
+            What::ExpandSpec => {
+                Ok(reply(StatusCode::OK, &machine::expand(&here.machine().await?)?))
+            }
+            What::Pause | What::Unpause | What::SoftReboot | What::Reset => {
+                let options = options()?;
+                let found = here.instance().await?;
+                let node = instance::check(&found, what)?;
+                if !options.is_dry_run() {
+                    let command = here.command(&found, what);
+                    node::put(&self.client, &self.own, node, &command).await?;
+                }
+                Ok(empty(StatusCode::OK))
+            }
+            What::Console | What::Vnc => {
+                let agreed = stream::agreed(&head.headers)?;
+                let found = here.instance().await?;
+                let node = instance::check(&found, what)?;
+                let command = here.command(&found, what);
+                let bytes = node::stream(&self.client, &self.own, node, &command).await?;
+                tokio::spawn(stream::join(client, bytes));
+                Ok(agreed)
+            }
+        }
+    }
+}
+
+/// What an agent calls it.
+const fn verb(what: &What) -> &'static str {
+    match what {
+        What::Pause => "pause",
+        What::Unpause => "unpause",
+        What::SoftReboot => "softreboot",
+        What::Reset => "reset",
+        What::Console => "console",
+        What::Vnc => "vnc",
+        What::Start | What::Stop | What::Restart | What::Migrate | What::ExpandSpec => "",
+    }
+}
+
+/// One machine, and its instance of the same name.
+struct Here<'a> {
+    client: &'a Client,
+    namespace: &'a str,
+    name: &'a str,
+}
+
+impl Here<'_> {
+    /// What the agent is asked for.
+    fn command(&self, found: &VirtualMachineInstance, what: &What) -> Command<'_> {
+        let uid = found.uid().unwrap_or_default();
+        Command { namespace: self.namespace, name: self.name, uid, verb: verb(what) }
+    }
+
+    async fn machine(&self) -> Result<VirtualMachine, Refusal> {
+        let api: Api<VirtualMachine> = Api::namespaced(self.client.clone(), self.namespace);
+        let found = api.get_opt(self.name).await.map_err(Refusal::internal)?;
+        found.ok_or_else(|| Refusal::not_found(Kind::Machine, self.name))
+    }
+
+    async fn find_instance(&self) -> Result<Option<VirtualMachineInstance>, Refusal> {
+        let api: Api<VirtualMachineInstance> = Api::namespaced(self.client.clone(), self.namespace);
+        api.get_opt(self.name).await.map_err(Refusal::internal)
+    }
+
+    async fn instance(&self) -> Result<VirtualMachineInstance, Refusal> {
+        let found = self.find_instance().await?;
+        found.ok_or_else(|| Refusal::not_found(Kind::Instance, self.name))
+    }
+
+    /// Decides on what is there, and writes that unless it has changed since; then anew.
+    async fn carry_out(&self, options: &Options, decide: Decide) -> Result<Answer, Refusal> {
+        for _ in 0..ATTEMPTS {
+            let (vm, instance) = (self.machine().await?, self.find_instance().await?);
+            let plan = decide((&vm, instance.as_ref()), options)?;
+            match self.write(plan, options.is_dry_run()).await {
+                Ok(()) => return Ok(empty(StatusCode::ACCEPTED)),
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => return Err(Refusal::internal(error)),
+            }
+        }
+        let why = "it is being changed by others; please try again";
+        Err(Refusal::conflict(Kind::Machine, self.name, why))
+    }
+
+    async fn write(&self, plan: Plan, dry_run: bool) -> Result<(), kube::Error> {
+        let params = PatchParams {
+            dry_run,
+            field_manager: Some(MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let Plan { instance, spec, status } = plan;
+        if let Some(patch) = instance {
+            let api: Api<VirtualMachineInstance> =
+                Api::namespaced(self.client.clone(), self.namespace);
+            api.patch(self.name, &params, &Patch::Merge(patch)).await?;
+        }
+        let api: Api<VirtualMachine> = Api::namespaced(self.client.clone(), self.namespace);
+        if let Some(patch) = spec {
+            api.patch(self.name, &params, &Patch::Merge(patch)).await?;
+        }
+        if let Some(patch) = status {
+            api.patch_status(self.name, &params, &Patch::Merge(patch)).await?;
+        }
+        Ok(())
+    }
+
+    async fn migrate(&self, options: &Options) -> Result<Answer, Refusal> {
+        let (vm, instance) = (self.machine().await?, self.find_instance().await?);
+        let made = machine::migrate((&vm, instance.as_ref()), options)?;
+        let made: Migration = serde_json::from_value(made).map_err(Refusal::internal)?;
+        let api: Api<Migration> = Api::namespaced(self.client.clone(), self.namespace);
+        let params =
+            PostParams { dry_run: options.is_dry_run(), field_manager: Some(MANAGER.to_owned()) };
+        api.create(&params, &made).await.map_err(Refusal::internal)?;
+        Ok(empty(StatusCode::ACCEPTED))
+    }
+}
+
+/// For whom the API asks: it says so, and nobody else can.
+fn who(headers: &HeaderMap) -> &str {
+    let user = headers.get("x-remote-user").and_then(|value| value.to_str().ok());
+    user.unwrap_or_default()
+}
+
+/// As upstream's `version.Info`.
+fn version() -> Value {
+    json!({
+        "gitVersion": concat!("v", env!("CARGO_PKG_VERSION"), "-berth"), "gitCommit": "",
+        "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z", "goVersion": "none",
+        "compiler": "rustc", "platform": "linux/amd64",
+    })
+}
+
+fn reply(status: StatusCode, told: &Value) -> Answer {
+    let mut response = Response::new(Full::from(told.to_string()));
+    *response.status_mut() = status;
+    let json = http::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, json);
+    response
+}
+
+fn empty(status: StatusCode) -> Answer {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    response
+}

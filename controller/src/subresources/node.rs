@@ -1,0 +1,217 @@
+//! An agent, asked for one thing: over TLS, in which each side knows the other by the digest
+//! that it has told in the API ([`crds::commands`]).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crds::commands::{self, Address, ENDPOINT, Endpoint, STREAM};
+use http::header::{CONNECTION, HOST, UPGRADE};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::Node;
+use kube::{Api, Client, ResourceExt as _};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, DigitallySignedStruct, SignatureScheme};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tracing::debug;
+
+use super::own::{Own, digest};
+use super::refusal::Refusal;
+
+/// How long an agent may take to answer; a stream's bytes have all the time there is.
+const LIMIT: Duration = Duration::from_secs(30);
+/// The longest answer that is quoted, in bytes.
+const LONGEST: usize = 4096;
+
+trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
+/// What an agent is asked for.
+#[derive(Debug)]
+pub(super) struct Command<'a> {
+    pub(super) namespace: &'a str,
+    pub(super) name: &'a str,
+    pub(super) uid: String,
+    /// The last part of the path.
+    pub(super) verb: &'static str,
+}
+
+/// Has the agent of `node` do it.
+///
+/// # Errors
+/// When it cannot be reached, or says why not.
+pub(super) async fn put(
+    client: &Client,
+    own: &Own,
+    node: &str,
+    command: &Command<'_>,
+) -> Result<(), Refusal> {
+    ask(client, own, node, command, Method::PUT).await.map(drop)
+}
+
+/// The stream that the agent of `node` gives for it.
+///
+/// # Errors
+/// When it cannot be reached, or says why not.
+pub(super) async fn stream(
+    client: &Client,
+    own: &Own,
+    node: &str,
+    command: &Command<'_>,
+) -> Result<TokioIo<Upgraded>, Refusal> {
+    let upgraded = ask(client, own, node, command, Method::GET).await?;
+    upgraded.ok_or_else(|| Refusal::internal(format!("the agent of {node} gave no stream")))
+}
+
+async fn ask(
+    client: &Client,
+    own: &Own,
+    node: &str,
+    command: &Command<'_>,
+    method: Method,
+) -> Result<Option<TokioIo<Upgraded>>, Refusal> {
+    let failed = |why: &dyn std::fmt::Display| {
+        Refusal::internal(format!("the agent of node {node} cannot be asked: {why}"))
+    };
+    let asked = async {
+        let endpoint = endpoint(client, node).await.map_err(|error| failed(&error))?;
+        let wire = connect(&endpoint, own).await.map_err(|error| failed(&format!("{error:#}")))?;
+        exchange(wire, command, method).await.map_err(|error| failed(&error))
+    };
+    let Ok(answer) = tokio::time::timeout(LIMIT, asked).await else {
+        return Err(failed(&"it does not answer"));
+    };
+    match answer? {
+        Answer::Done => Ok(None),
+        Answer::Stream(upgraded) => Ok(Some(TokioIo::new(upgraded))),
+        // It knows the guest better than its object does.
+        Answer::No(StatusCode::BAD_REQUEST, said) => Err(Refusal::bad_request(said)),
+        Answer::No(_, said) => Err(Refusal::internal(said)),
+    }
+}
+
+async fn endpoint(client: &Client, node: &str) -> anyhow::Result<Endpoint> {
+    let node = Api::<Node>::all(client.clone()).get_metadata(node).await?;
+    let told = node.annotations().get(ENDPOINT);
+    let told = told.ok_or_else(|| {
+        anyhow::anyhow!("it listens nowhere: start it with --commands-listen ADDRESS:PORT")
+    })?;
+    Ok(serde_json::from_str(told)?)
+}
+
+async fn connect(endpoint: &Endpoint, own: &Own) -> anyhow::Result<Box<dyn Wire>> {
+    let address: Address = endpoint.address.parse().map_err(anyhow::Error::msg)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let known = Known { digest: endpoint.sha256.clone(), provider: Arc::clone(&provider) };
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(known))
+        .with_client_auth_cert(vec![own.certificate.clone()], own.key())?;
+    let tls = TlsConnector::from(Arc::new(config));
+    let name = ServerName::try_from("berth-agent")?;
+    Ok(match address {
+        Address::Tcp(address) => {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            Box::new(tls.connect(name, stream).await?)
+        }
+        Address::Unix(path) => Box::new(tls.connect(name, UnixStream::connect(path).await?).await?),
+    })
+}
+
+/// How an agent answers.
+enum Answer {
+    Done,
+    Stream(Upgraded),
+    No(StatusCode, String),
+}
+
+async fn exchange(
+    wire: Box<dyn Wire>,
+    command: &Command<'_>,
+    method: Method,
+) -> anyhow::Result<Answer> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(wire)).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            debug!(%error, "A connection to an agent ended early");
+        }
+    });
+    let Command { namespace, name, uid, verb } = command;
+    let mut request = Request::builder()
+        .method(&method)
+        .uri(commands::path(namespace, name, uid, verb))
+        .header(HOST, "berth-agent");
+    if method == Method::GET {
+        request = request.header(CONNECTION, "upgrade").header(UPGRADE, STREAM);
+    }
+    let mut response = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
+    match response.status() {
+        StatusCode::SWITCHING_PROTOCOLS => {
+            Ok(Answer::Stream(hyper::upgrade::on(&mut response).await?))
+        }
+        status if status.is_success() => Ok(Answer::Done),
+        status => {
+            let body = Limited::new(response.into_body(), LONGEST).collect().await;
+            let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+            Ok(Answer::No(status, String::from_utf8_lossy(&body).trim().to_owned()))
+        }
+    }
+}
+
+/// Believes whoever has the key of the certificate with this digest.
+#[derive(Debug)]
+struct Known {
+    digest: String,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Known {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if digest(certificate) == self.digest {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(CertificateError::ApplicationVerificationFailure.into())
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
