@@ -15,6 +15,7 @@
 //!                      └──── store ── index, log, one writer ── sled
 //!                               ▲
 //!                            garbage ── owners, namespaces, definitions
+//!                            binder ── claims and their volumes
 //! ```
 //!
 //! # What is promised
@@ -36,6 +37,7 @@
 //! - get, list, watch (bookmarks, `sendInitialEvents`, `timeoutSeconds`), create, update, delete,
 //!   deletecollection, JSON patch, merge patch, strategic merge patch, server-side apply, `dryRun`.
 //! - Label selectors in every form; field selectors over any path.
+//! - Claims are bound to persistent volumes that are there (see `binder`).
 //! - Finalizers, owner references (background, foreground, orphan), namespaces with their content,
 //!   status subresources, generations, `generateName`.
 //! - CustomResourceDefinitions: structural schemas with pruning, defaults and validation, field
@@ -69,6 +71,7 @@ mod admission;
 mod aggregate;
 mod apply;
 mod args;
+mod binder;
 mod credentials;
 mod discovery;
 mod event;

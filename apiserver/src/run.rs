@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::binder;
 use crate::credentials::{self, Token};
 use crate::garbage;
 use crate::http::{self, Server};
@@ -75,6 +76,7 @@ pub async fn run_with(
     let tasks = TaskTracker::new();
     tasks.spawn(garbage::collect(server.clone()));
     tasks.spawn(garbage::expire_events(server.clone()));
+    tasks.spawn(binder::bind(server.clone()));
     tasks.spawn(http::serve(server.clone(), listener, identity.acceptor, connections.clone()));
 
     let disk_failed = tokio::select! {
