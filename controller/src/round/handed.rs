@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crds::kubevirt::{PrintableStatus, VirtualMachine, VirtualMachineInstance};
+use crds::kubevirt::{
+    InstancePhase, PrintableStatus, VirtualMachine, VirtualMachineInstance, VirtualMachineStatus,
+};
 use jiff::{SignedDuration, Timestamp};
 use kube::{Resource as _, ResourceExt as _};
 use tokio::time::Instant;
@@ -45,13 +47,33 @@ impl Rounds {
                 _ if decision.bereft => {
                     self.world.instances.get(&decision.vm).cloned().map(Write::Lose)
                 }
-                Some(uid) => Some(Write::Stop { uid, version: self.version_to_stop(decision) }),
+                Some(uid) => Some(self.failure_to_count(decision, now).unwrap_or_else(|| {
+                    Write::Stop { uid, version: self.version_to_stop(decision) }
+                })),
                 None => self.new_status(decision, now),
             };
             if let Some(write) = write {
                 self.world.agenda.begin(decision.vm.clone(), None);
                 self.late.hand_over(decision.vm.clone(), write);
             }
+        }
+    }
+
+    /// The VM with a failure of its instance counted, if it is not yet: with the instance
+    /// goes all that says so, and without the count the next start would not wait.
+    fn failure_to_count(&self, decision: &Decision, now: Timestamp) -> Option<Write> {
+        let vm = self.world.machines.get(&decision.vm)?;
+        let instance = self.world.instances.get(&decision.vm)?;
+        let has_failed = instance.phase() == InstancePhase::Failed && machine::owns(vm, instance);
+        let instance = Some(&**instance).filter(|_| has_failed)?;
+        let status = machine::status(vm, Some(instance), decision.trouble.as_ref(), now);
+        let counted = |status: &VirtualMachineStatus| status.start_failure.clone();
+        if counted(&status) == vm.status.as_ref().and_then(counted) {
+            return None;
+        }
+        match self.say(decision, now) {
+            Say::Now(vm, news) => Some(Write::Status(vm, news)),
+            Say::After(_) | Say::Nothing => None,
         }
     }
 
