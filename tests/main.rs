@@ -22,6 +22,7 @@ mod flags;
 mod given;
 mod guest_options;
 mod guides;
+mod hardware;
 mod keeping;
 mod layers;
 mod ledger_fight;
@@ -44,6 +45,7 @@ mod topology;
 mod vips;
 mod virtctl;
 mod vm_lifecycle;
+mod volumes;
 
 use std::process::ExitCode;
 
@@ -263,6 +265,8 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             a_vm_takes_no_port_of_a_subnet_or_of_a_vm_elsewhere,
             a_name_too_long_for_a_label_is_told_and_nobody_waits_without_a_word,
             a_text_that_ovn_cannot_have_is_told_and_holds_up_nobody;
+        volumes:
+            a_vm_waits_for_its_claim_and_starts_where_the_volume_is;
         churn:
             two_hundred_vms_come_and_go_and_leave_nothing,
             the_status_of_a_subnet_is_written_once_a_second_however_many_vms_come_and_go,
@@ -326,6 +330,14 @@ fn lab_stories() -> Vec<(&'static str, Story<World>)> {
             a_display_is_the_guests,
             a_guest_that_is_reset_boots_again_and_one_that_is_paused_stands_still,
             a_vm_that_is_asked_to_migrate_moves;
+        volumes:
+            small_files_of_the_api_are_discs_in_the_guest,
+            a_disk_of_the_host_is_made_and_kept,
+            a_claim_keeps_what_the_guest_wrote_and_a_layer_over_it_does_not,
+            a_claim_of_a_block_device_is_that_device,
+            a_volume_that_cannot_be_says_so_on_its_vm;
+        hardware:
+            what_efi_and_tpm_know_outlives_a_start_and_the_guest_boots_the_kernel_of_an_image;
         restarts:
             the_controller_may_die_at_any_time,
             an_agent_may_die_at_any_time,

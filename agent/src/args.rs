@@ -41,6 +41,13 @@ pub struct Args {
     /// An OCI image layout in which containerDisk images are looked up.
     #[arg(long, default_value = "/var/lib/berth/image-layout")]
     pub image_dir: PathBuf,
+    /// A directory below which hostDisks of VMs may be: whoever may make a VM may read and
+    /// write all files there. May be given several times; without it there are no hostDisks.
+    #[arg(long, value_name = "DIR")]
+    pub host_disk_dir: Vec<PathBuf>,
+    /// Where libvirt keeps what the TPM of each domain knows.
+    #[arg(long, default_value = "/var/lib/libvirt/swtpm")]
+    pub swtpm_dir: PathBuf,
     /// Who executes the guests' instructions.
     #[arg(long, value_enum, default_value_t = EmulationChoice::Auto)]
     pub emulation: EmulationChoice,

@@ -21,6 +21,7 @@ mod disks;
 mod firmware;
 mod ignored;
 mod interfaces;
+mod io_threads;
 mod sizing;
 mod writer;
 
@@ -33,7 +34,7 @@ pub use self::firmware::firmware_uuid;
 pub use self::ignored::ignored;
 use self::writer::Element;
 use crate::hypervisor::METADATA_NAMESPACE;
-use crate::volumes::DiskFile;
+use crate::volumes::{DiskFile, Kernel};
 
 /// The longest path that fits a unix socket's address, without the final zero.
 const MAX_SOCKET_PATH: usize = 107;
@@ -62,6 +63,10 @@ pub struct Place {
     pub console_log: PathBuf,
     /// As [`crate::volumes::prepare`] returned them.
     pub disks: Vec<DiskFile>,
+    /// As [`crate::volumes::kernel`] returned it.
+    pub kernel: Kernel,
+    /// Where EFI keeps its variables; made of the firmware's template if it is not there.
+    pub nvram: PathBuf,
     /// One interface each, in this order.
     pub ports: Vec<Port>,
 }
@@ -139,14 +144,15 @@ pub fn xml(vmi: &VirtualMachineInstance, place: &Place) -> Result<String, Domain
     let name = vmi.metadata.name.as_deref().ok_or(DomainError::Metadata("name"))?;
     let uid = vmi.metadata.uid.as_deref().ok_or(DomainError::Metadata("uid"))?;
     let topology = sizing::topology(spec)?;
+    let threads = io_threads::IoThreads::of(spec, topology)?;
     let identity = Element::new("berth:vmi")
         .attr("xmlns:berth", METADATA_NAMESPACE)
         .attr("uid", uid)
         .attr("namespace", namespace)
         .attr("name", name);
     let devices = Element::new("devices")
-        .children(devices::controllers(spec)?)
-        .children(disks::elements(&vmi.spec, &place.disks, topology)?)
+        .children(devices::controllers(spec, threads)?)
+        .children(disks::elements(&vmi.spec, &place.disks, topology, threads)?)
         .children(interfaces::elements(spec, place, topology)?)
         .children(devices::console(spec, place)?)
         .children(devices::display(spec, place)?)
@@ -163,8 +169,9 @@ pub fn xml(vmi: &VirtualMachineInstance, place: &Place) -> Result<String, Domain
         .child(Element::new("metadata").child(identity))
         .children(sizing::memory(spec)?)
         .child(sizing::vcpus(topology))
+        .children(threads.element())
         .child(firmware::sysinfo(spec))
-        .child(firmware::os(spec)?)
+        .child(firmware::os(spec, place)?)
         .child(firmware::features(spec, place.emulation))
         .child(sizing::cpu(spec, place.emulation, topology)?)
         .child(firmware::clock(spec, place.emulation)?)
@@ -196,8 +203,10 @@ fn quantity(field: &str, value: &crds::kubevirt::Quantity) -> Result<u64, Domain
     value.units().map_err(|error| DomainError::invalid(field, format!("is wrong: {error}")))
 }
 
-/// The bus of a disk, `sata` without one, as KubeVirt's on amd64.
+/// The bus of a disk: without one `sata`, as KubeVirt's on amd64, or of a lun `scsi`.
 fn disk_bus(disk: &crds::kubevirt::Disk) -> crds::kubevirt::DiskBus {
+    use crds::kubevirt::DiskBus::{Sata, Scsi};
     let device = disk.disk.as_ref().or(disk.cdrom.as_ref()).or(disk.lun.as_ref());
-    device.and_then(|device| device.bus).unwrap_or(crds::kubevirt::DiskBus::Sata)
+    let default = if disk.lun.is_some() { Scsi } else { Sata };
+    device.and_then(|device| device.bus).unwrap_or(default)
 }

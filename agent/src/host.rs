@@ -1,5 +1,7 @@
 //! What all VMs of this node share, and how a domain is built here.
 
+mod fetch;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
@@ -7,17 +9,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crds::kubevirt::VirtualMachineInstance;
-use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Client, ResourceExt as _};
 use tokio::sync::Notify;
 
 use crate::domain::{self, Emulation, Place};
 use crate::hypervisor::Hypervisor;
+use crate::kept;
 use crate::leases::{Defaults, Port};
 use crate::metrics::Metrics;
 use crate::ports::{DetachError, Ports};
 use crate::vm::Trouble;
-use crate::volumes::{self, Dirs, DiskFile, Format, Secrets, VolumeError};
+use crate::volumes::{self, Dirs, DiskFile, Format, Kernel, VolumeError};
 
 /// The node as its VMs see it; a cheap handle.
 #[derive(Clone)]
@@ -31,6 +33,8 @@ pub struct Host {
     pub metrics: Metrics,
     /// Where images come from and files go.
     pub dirs: Dirs,
+    /// Where libvirt has what TPMs know, for each domain by uuid.
+    pub tpms: PathBuf,
     /// Where QEMU's sockets are.
     pub run_dir: PathBuf,
     pub emulation: Emulation,
@@ -104,19 +108,40 @@ impl Host {
     pub async fn prepare(&self, vmi: &VirtualMachineInstance) -> Result<Vec<DiskFile>, Trouble> {
         if self.is_fake() {
             // Nothing will read them.
-            let file = |name: &String| DiskFile {
-                volume: name.clone(),
-                path: "/dev/null".into(),
-                format: Format::Raw,
-            };
+            let file = |name: &String| DiskFile::own(name, "/dev/null".into(), Format::Raw);
             return Ok(vmi.spec.volumes.iter().map(|volume| file(&volume.name)).collect());
         }
-        let secrets = self.secrets(vmi).await?;
-        volumes::prepare(vmi, &self.dirs, &secrets).await.map_err(|error| Trouble {
-            reason: if error.is_about_the_image() { "ErrImagePull" } else { "VolumeNotReady" },
-            message: chain(&error),
-            hopeless: !error.is_retryable(),
-        })
+        let objects = fetch::objects(&self.client, vmi).await?;
+        let disks = volumes::prepare(vmi, &self.dirs, &objects).await;
+        let disks = disks.map_err(|error| trouble(&error))?;
+        self.kernel(vmi).await?;
+        kept::restore(&self.client, vmi, &self.kept(vmi)).await?;
+        Ok(disks)
+    }
+
+    /// Keeps what of a VM's hardware outlives its starts. Its guest must have ended here.
+    ///
+    /// # Errors
+    /// It is not kept yet; its files must stay.
+    pub async fn keep(&self, vmi: &VirtualMachineInstance) -> Result<(), Trouble> {
+        if self.is_fake() {
+            return Ok(());
+        }
+        kept::keep(&self.client, vmi, &self.kept(vmi)).await
+    }
+
+    fn kept(&self, vmi: &VirtualMachineInstance) -> Vec<kept::Part> {
+        kept::parts(vmi, &self.nvram(&domain_of(vmi)), &self.tpms)
+    }
+
+    /// Where the variables of a domain's firmware are.
+    fn nvram(&self, domain: &str) -> PathBuf {
+        self.dirs.of_domain(domain).join("nvram.fd")
+    }
+
+    async fn kernel(&self, vmi: &VirtualMachineInstance) -> Result<Kernel, Trouble> {
+        let kernel = volumes::kernel(vmi, &self.dirs).await;
+        kernel.map_err(|error| trouble(&error))
     }
 
     /// The VM's domain.
@@ -135,7 +160,8 @@ impl Host {
             let answer = self.ports.checksum_offload().await;
             answer.map_err(|error| Trouble::of("NetworkNotReady", error))?
         };
-        let domain = net::names::domain(&vmi.namespace().unwrap_or_default(), &vmi.name_any());
+        let domain = domain_of(vmi);
+        let kernel = if self.is_fake() { Kernel::default() } else { self.kernel(vmi).await? };
         let place = Place {
             emulation: self.emulation,
             checksum_offload,
@@ -143,6 +169,8 @@ impl Host {
             vnc_socket: self.socket(&domain, "vnc"),
             console_log: self.dirs.of_domain(&domain).join("console.log"),
             disks,
+            kernel,
+            nvram: self.nvram(&domain),
             ports: ports.iter().map(domain::Port::from).collect(),
         };
         domain::xml(vmi, &place).map_err(|error| Trouble {
@@ -205,24 +233,6 @@ impl Host {
     const fn is_fake(&self) -> bool {
         matches!(self.hypervisor, Hypervisor::Fake(_))
     }
-
-    /// The secrets that the VM's volumes name. One that does not exist is left
-    /// out: the volume says whether that matters.
-    async fn secrets(&self, vmi: &VirtualMachineInstance) -> Result<Secrets, Trouble> {
-        let mut secrets = Secrets::default();
-        let api: Api<Secret> =
-            Api::namespaced(self.client.clone(), &vmi.namespace().unwrap_or_default());
-        for name in volumes::secret_names(vmi) {
-            let secret = api.get_opt(&name).await.map_err(|error| {
-                Trouble::of("SecretNotRead", format!("secret {name} cannot be read: {error}"))
-            })?;
-            if let Some(secret) = secret {
-                let data = secret.data.unwrap_or_default();
-                secrets.insert(name, data.into_iter().map(|(key, value)| (key, value.0)).collect());
-            }
-        }
-        Ok(secrets)
-    }
 }
 
 /// Why something of a VM that is gone is still there.
@@ -248,6 +258,15 @@ impl From<&Port> for domain::Port {
             mtu: u32::from(*mtu),
         }
     }
+}
+
+fn domain_of(vmi: &VirtualMachineInstance) -> String {
+    net::names::domain(&vmi.namespace().unwrap_or_default(), &vmi.name_any())
+}
+
+fn trouble(error: &VolumeError) -> Trouble {
+    let (reason, hopeless) = (error.reason(), !error.is_retryable());
+    Trouble { reason, message: chain(error), hopeless }
 }
 
 /// The error and its causes in one line.

@@ -81,6 +81,30 @@ impl Journey {
         })
     }
 
+    /// The disks that are sent, by their names in the guest: those whose files are ours.
+    /// What lies elsewhere is there for the target, too. None if all disks are sent, as
+    /// libvirt does by itself.
+    pub(crate) fn copied(&self, xml: &str) -> Option<Vec<String>> {
+        let is_ours = |path: &str| self.paths.iter().any(|(from, _)| path.starts_with(from));
+        let value = |of: &str, before: &str| {
+            let (_, rest) = of.split_once(before)?;
+            Some(rest.split_once('\'')?.0.to_owned())
+        };
+        let disks = xml.split("<disk ").skip(1);
+        let disks = disks.map(|disk| disk.split("</disk>").next().unwrap_or_default());
+        let mut copied = Vec::new();
+        let mut stays = false;
+        for disk in disks {
+            let source = value(disk, "<source file='").filter(|path| is_ours(path));
+            match (source, value(disk, "<target dev='")) {
+                (Some(_), Some(_)) if disk.contains("<readonly/>") => {}
+                (Some(_), Some(target)) => copied.push(target),
+                _ => stays = true,
+            }
+        }
+        stays.then_some(copied)
+    }
+
     /// The target's address within a URI.
     pub(crate) fn host(&self) -> String {
         if self.address.contains(':') {
@@ -212,6 +236,14 @@ impl Hypervisor {
         either!(self, start(domain))
     }
 
+    /// Starts a defined domain, whose guest does nothing before it is resumed.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_paused(&self, domain: &str) -> Result<(), HypervisorError> {
+        either!(self, start_paused(domain))
+    }
+
     /// Lets a guest go on that stands still. One that runs is left so.
     ///
     /// # Errors
@@ -302,5 +334,32 @@ impl Hypervisor {
     /// `Disconnected`; never half a list.
     pub async fn list(&self) -> Result<Vec<Observed>, HypervisorError> {
         either!(self, list())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_guest_with_a_disk_elsewhere_only_its_own_disks_are_sent() {
+        let journey =
+            Journey { paths: vec![("/state/".into(), "/there/".into())], ..Journey::default() };
+        let disk = |source: &str, target: &str, more: &str| {
+            format!(
+                "<disk type='file'><source {source}><privateData/></source>\
+                 <target dev='{target}' bus='virtio'/>{more}</disk>"
+            )
+        };
+        let own = disk("file='/state/vms/a/root.qcow2' index='2'", "vda", "");
+        let iso = disk("file='/state/vms/a/init.iso'", "sda", "<readonly/>");
+        assert_eq!(journey.copied(&format!("{own}{iso}")), None);
+        let file = disk("file='/srv/data/disk.img'", "vdb", "");
+        let block = disk("dev='/dev/sdx'", "vdc", "");
+        for kept in [file, block] {
+            let copied = journey.copied(&format!("{iso}{kept}{own}"));
+            assert_eq!(copied, Some(vec!["vda".to_owned()]));
+            assert_eq!(journey.copied(&kept), Some(vec![]));
+        }
     }
 }

@@ -31,6 +31,7 @@ pub mod egress;
 pub mod fleet;
 pub mod host;
 pub mod hypervisor;
+mod kept;
 pub mod leases;
 pub mod metrics;
 #[cfg(test)]

@@ -46,6 +46,8 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         state_dir,
         run_dir,
         image_dir,
+        host_disk_dir,
+        swtpm_dir,
         emulation,
         hypervisor,
         commands_listen,
@@ -57,6 +59,10 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     } = args;
     private_dir(&state_dir)?;
     private_dir(&run_dir)?;
+    for dir in &host_disk_dir {
+        std::fs::create_dir_all(dir)
+            .with_context(|| format!("cannot make the directory {}", dir.display()))?;
+    }
     let emulation = emulation.decide();
     tracing::info!(node, ?emulation, ?hypervisor, "Starting the agent");
 
@@ -92,7 +98,8 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         hypervisor,
         ports: ports.clone(),
         metrics: metrics.clone(),
-        dirs: Dirs { state: state_dir, images: image_dir },
+        dirs: Dirs { state: state_dir, images: image_dir, host_disks: host_disk_dir },
+        tpms: swtpm_dir,
         run_dir: run_dir.clone(),
         emulation,
         arrivals: migration_address.map(|address| address.to_string()),

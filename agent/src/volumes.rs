@@ -4,7 +4,7 @@
 //! <state-dir>/images/<digest>/disk.qcow2|disk.img   unpacked once, shared, read-only
 //! <state-dir>/vms/<domain>/vmi-uid                  whose files these are
 //!                         /<volume>.qcow2           overlay, or empty disk
-//!                         /<volume>.iso             cloud-init, secret
+//!                         /<volume>.iso             cloud-init, small files
 //!                         /console.log              QEMU's
 //! ```
 //!
@@ -12,30 +12,39 @@
 //! the same uid, so that it may be repeated, and replaces what is left of
 //! another. Each file appears by a rename, so none is ever half there.
 //!
+//! What is elsewhere is the user's (`raw`): a hostDisk, and what is behind a claim. It is
+//! made where it may be, and never removed.
+//!
 //! Secrets are written to files that only root reads; they appear neither in
 //! arguments of the programs that are run nor in errors or logs.
 
+mod claims;
 mod cloud_init;
 mod command;
+mod error;
+mod files;
 mod iso;
+mod kernel;
 mod layout;
+mod objects;
 mod qcow2;
-mod secrets;
+mod raw;
+mod source;
 mod unpack;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crds::kubevirt::{CloudInit, ContainerDisk, EmptyDisk, VirtualMachineInstance, Volume};
+use crds::kubevirt::{ContainerDisk, EmptyDisk, HostDisk, VirtualMachineInstance, Volume};
 
 use tokio::io::AsyncReadExt as _;
 
-pub use self::secrets::{Secrets, secret_names};
-
-/// What can be attached, for the errors about what cannot.
-const SUPPORTED: &str =
-    "containerDisk, cloudInitNoCloud, cloudInitConfigDrive, emptyDisk and secret";
+use self::claims::Backing;
+pub use self::error::VolumeError;
+pub use self::kernel::{Kernel, kernel};
+pub use self::objects::{API_AUTHORITY, Objects, References};
+use self::source::{Source, sources};
 
 /// The file that holds the uid of the VMI a directory belongs to.
 const UID_FILE: &str = "vmi-uid";
@@ -47,6 +56,8 @@ pub struct Dirs {
     pub state: PathBuf,
     /// The agent's `--image-dir`, an OCI image layout.
     pub images: PathBuf,
+    /// The agent's `--host-disk-dir`: below these may a hostDisk be.
+    pub host_disks: Vec<PathBuf>,
 }
 
 impl Dirs {
@@ -55,9 +66,14 @@ impl Dirs {
     pub fn of_domain(&self, domain: &str) -> PathBuf {
         self.state.join("vms").join(domain)
     }
+
+    /// The directory of unpacked images.
+    fn unpacked(&self) -> PathBuf {
+        self.state.join("images")
+    }
 }
 
-/// The file behind one volume.
+/// What is behind one volume.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DiskFile {
     /// The volume's name in the spec.
@@ -65,6 +81,29 @@ pub struct DiskFile {
     /// Absolute.
     pub path: PathBuf,
     pub format: Format,
+    pub medium: Medium,
+    /// Whether the guest may only read, whatever its disk says.
+    pub read_only: bool,
+}
+
+impl DiskFile {
+    /// A file that ends with the VMI.
+    #[must_use]
+    pub fn own(volume: &str, path: PathBuf, format: Format) -> Self {
+        let (volume, medium) = (volume.to_owned(), Medium::Own);
+        Self { volume, path, format, medium, read_only: false }
+    }
+}
+
+/// What a disk lies on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Medium {
+    /// A file of ours, which ends with the VMI.
+    Own,
+    /// A file that stays; `direct`: it can be used past the host's page cache.
+    File { direct: bool },
+    /// A block device of the host.
+    Device,
 }
 
 /// How a file holds a disk.
@@ -85,67 +124,6 @@ impl Format {
     }
 }
 
-/// Why a volume could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum VolumeError {
-    /// The spec must change; the rule says how.
-    #[error("{field} {rule}")]
-    Invalid { field: String, rule: String },
-    /// The kind of volume is not one of ours.
-    #[error("{field}: {kind} is not supported; supported are {SUPPORTED}")]
-    NotSupported { field: String, kind: String },
-    /// The layout holds no image of this name, yet.
-    #[error("image {image} is not in the image directory {}", .layout.display())]
-    ImageNotFound { image: String, layout: PathBuf },
-    /// The image is there and of no use; another must take its place.
-    #[error("image {image} cannot be used: {problem}")]
-    BadImage { image: String, problem: String },
-    /// A Secret is not there, or not what it should be, yet.
-    #[error("{field}: secret {name} {problem}")]
-    Secret { field: String, name: String, problem: &'static str },
-    /// A program of the host failed.
-    #[error("{program} failed: {output}")]
-    Program { program: &'static str, output: String },
-    /// The host's file system said no.
-    #[error("cannot {action} {}", .path.display())]
-    File {
-        action: &'static str,
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-}
-
-impl VolumeError {
-    /// Whether the same call may succeed later without a change to the VMI.
-    #[must_use]
-    pub fn is_retryable(&self) -> bool {
-        match self {
-            Self::Invalid { .. } | Self::NotSupported { .. } | Self::BadImage { .. } => false,
-            Self::ImageNotFound { .. }
-            | Self::Secret { .. }
-            | Self::Program { .. }
-            | Self::File { .. } => true,
-        }
-    }
-
-    /// Whether KubeVirt would call it `ErrImagePull`.
-    #[must_use]
-    pub fn is_about_the_image(&self) -> bool {
-        matches!(self, Self::ImageNotFound { .. } | Self::BadImage { .. })
-    }
-
-    fn invalid(field: impl Into<String>, rule: impl Into<String>) -> Self {
-        Self::Invalid { field: field.into(), rule: rule.into() }
-    }
-
-    /// For `map_err` on file operations.
-    fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self::File { action, path, source }
-    }
-}
-
 /// Makes the files of all volumes, in the order of the spec.
 ///
 /// May be repeated. Disks of the same VMI are kept with what the guest wrote;
@@ -158,7 +136,7 @@ impl VolumeError {
 pub async fn prepare(
     vmi: &VirtualMachineInstance,
     dirs: &Dirs,
-    secrets: &Secrets,
+    objects: &Objects,
 ) -> Result<Vec<DiskFile>, VolumeError> {
     check_names(&vmi.spec.volumes)?;
     let missing = |what: &str| VolumeError::invalid("metadata", format!("has no {what}"));
@@ -167,10 +145,10 @@ pub async fn prepare(
     let uid = vmi.metadata.uid.as_deref().ok_or_else(|| missing("uid"))?;
     let state = std::path::absolute(&dirs.state)
         .map_err(VolumeError::file("find the directory", &dirs.state))?;
-    let dirs = Dirs { state, images: dirs.images.clone() };
+    let dirs = Dirs { state, ..dirs.clone() };
     let home = dirs.of_domain(&net::names::domain(namespace, name));
     take_over(&home, uid).await?;
-    let work = Work { vmi, dirs: &dirs, home: &home, secrets };
+    let work = Work { vmi, dirs: &dirs, home: &home, objects };
     let mut files = Vec::new();
     for (at, volume) in vmi.spec.volumes.iter().enumerate() {
         files.push(work.volume(volume, &format!("spec.volumes[{at}]")).await?);
@@ -197,7 +175,9 @@ pub async fn images(domain: &str, dirs: &Dirs) -> Result<BTreeMap<String, String
             continue;
         }
         let head = read_head(&path).await?;
-        let base = qcow2::base(&head).and_then(|base| Path::new(base).parent()?.file_name());
+        let base = qcow2::base(&head).map(Path::new);
+        let base = base.and_then(Path::parent).filter(|base| base.starts_with(dirs.unpacked()));
+        let base = base.and_then(Path::file_name);
         if let (Some(volume), Some(base)) = (path.file_stem(), base) {
             let text = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();
             images.insert(text(volume), text(base));
@@ -280,7 +260,7 @@ struct Work<'a> {
     vmi: &'a VirtualMachineInstance,
     dirs: &'a Dirs,
     home: &'a Path,
-    secrets: &'a Secrets,
+    objects: &'a Objects,
 }
 
 impl Work<'_> {
@@ -290,23 +270,118 @@ impl Work<'_> {
             let rule = "must have exactly one source type set";
             return Err(VolumeError::invalid(field, rule));
         };
+        let place = |kind| Kind { volume: name, field: format!("{field}.{kind}") };
         match source {
             Source::ContainerDisk(disk) => self.container_disk(name, disk, field).await,
             Source::EmptyDisk(disk) => self.empty_disk(name, disk, field).await,
             Source::CloudInit(kind, source) => {
                 let field = format!("{field}.{}", kind.field());
-                let files = cloud_init::files(self.vmi, kind, source, &field, self.secrets)?;
+                let files = cloud_init::files(self.vmi, kind, source, &field, self.objects)?;
                 self.iso(name, kind.label(), &files).await
             }
+            Source::HostDisk(disk) => self.host_disk(name, disk, field).await,
+            Source::Claim { claim, field: kind, read_only } => {
+                let field = format!("{field}.{kind}");
+                let disk = self.claim(name, claim, true, &field).await?;
+                Ok(DiskFile { read_only, ..disk })
+            }
+            Source::Ephemeral(claim) => {
+                let field = format!("{field}.ephemeral.persistentVolumeClaim.claimName");
+                let below = self.claim(name, claim, false, &field).await?;
+                self.qcow2(name, Some((&below.path, below.format)), None).await
+            }
+            Source::ConfigMap(source) => {
+                let disc = files::config_map(source, self.objects, place("configMap").at())?;
+                self.disc(name, disc).await
+            }
             Source::Secret(source) => {
-                let files = self.secrets.files(source, &format!("{field}.secret"))?;
-                let label = source.volume_label.as_deref().unwrap_or("cfgdata");
-                self.iso(name, label, &files).await
+                let disc = files::secret(source, self.objects, place("secret").at())?;
+                self.disc(name, disc).await
+            }
+            Source::DownwardApi(source) => {
+                let disc = files::downward_api(self.vmi, source, place("downwardAPI").at())?;
+                self.disc(name, disc).await
+            }
+            Source::ServiceAccount(source) => {
+                let namespace = self.vmi.metadata.namespace.as_deref().unwrap_or_default();
+                let place = place("serviceAccount");
+                let disc = files::service_account(source, namespace, self.objects, place.at())?;
+                self.disc(name, disc).await
+            }
+            Source::Sysprep(source) => {
+                let disc = files::sysprep(source, self.objects, place("sysprep").at())?;
+                self.disc(name, disc).await
             }
             Source::Other(kind) => {
                 Err(VolumeError::NotSupported { field: field.to_owned(), kind: kind.to_owned() })
             }
         }
+    }
+
+    async fn disc(&self, name: &str, (label, files): files::Disc) -> Result<DiskFile, VolumeError> {
+        self.iso(name, &label, &files).await
+    }
+
+    /// A file of the host.
+    async fn host_disk(
+        &self,
+        name: &str,
+        disk: &HostDisk,
+        field: &str,
+    ) -> Result<DiskFile, VolumeError> {
+        let field = |of: &str| format!("{field}.hostDisk.{of}");
+        let path = PathBuf::from(&disk.path);
+        if disk.path.is_empty() {
+            return Err(VolumeError::invalid(field("path"), "is required for hostDisk volume"));
+        }
+        if !path.is_absolute() || path.components().any(|part| part.as_os_str() == "..") {
+            let rule = "must be an absolute path without '..'";
+            return Err(VolumeError::invalid(field("path"), rule));
+        }
+        let bytes = capacity(disk, &field)?;
+        let (volume, allowed) = (name.to_owned(), self.dirs.host_disks.clone());
+        let shown = field("path");
+        let found = blocking(move || {
+            let real = raw::confined(&path, &allowed)
+                .map_err(VolumeError::file("find", &path))?
+                .ok_or_else(|| VolumeError::invalid(shown, not_allowed(&allowed)))?;
+            let wanted =
+                raw::Wanted { volume, path: real.clone(), bytes, make_directory: bytes.is_some() };
+            Ok((wanted.made()?, real))
+        });
+        let (medium, path) = found.await?;
+        let volume = name.to_owned();
+        Ok(DiskFile { volume, path, format: raw::FORMAT, medium, read_only: false })
+    }
+
+    /// What is behind a claim; `make`: a disk that is not there yet is made.
+    async fn claim(
+        &self,
+        name: &str,
+        claim: &str,
+        make: bool,
+        field: &str,
+    ) -> Result<DiskFile, VolumeError> {
+        if claim.is_empty() {
+            return Err(VolumeError::invalid(field, "is a required field"));
+        }
+        let not_found = || VolumeError::ClaimNotFound(claim.to_owned());
+        let (claim, volume) = self.objects.claim(claim).ok_or_else(not_found)?;
+        let backing = claims::backing(claim, volume);
+        let backing = backing.map_err(|problem| VolumeError::mount(name, problem))?;
+        let volume = name.to_owned();
+        let (path, medium) = blocking(move || match backing {
+            Backing::Device(path) => Ok((raw::device(&volume, &path)?, Medium::Device)),
+            Backing::Directory { path, make: make_directory, bytes } => {
+                let path = path.join(raw::DISK_FILE);
+                let bytes = make.then_some(bytes);
+                let wanted = raw::Wanted { volume, path, bytes, make_directory };
+                Ok((wanted.path.clone(), wanted.made()?))
+            }
+        })
+        .await?;
+        let volume = name.to_owned();
+        Ok(DiskFile { volume, path, format: raw::FORMAT, medium, read_only: false })
     }
 
     /// An overlay on the image's disk.
@@ -322,10 +397,8 @@ impl Work<'_> {
             return Err(VolumeError::invalid(format!("{field}.containerDisk.image"), rule));
         }
         let dirs = self.dirs.clone();
-        let unpacked =
-            tokio::task::spawn_blocking(move || unpack::unpacked(&dirs, &image, path.as_deref()));
-        let base = unpacked.await.expect("unpacking does not panic, and is never aborted")?;
-        self.qcow2(name, Some(&base), None).await
+        let base = blocking(move || unpack::unpacked(&dirs, &image, path.as_deref())).await?;
+        self.qcow2(name, Some((&base.path, base.format)), None).await
     }
 
     async fn empty_disk(
@@ -347,7 +420,7 @@ impl Work<'_> {
     async fn qcow2(
         &self,
         name: &str,
-        base: Option<&unpack::Base>,
+        base: Option<(&Path, Format)>,
         bytes: Option<u64>,
     ) -> Result<DiskFile, VolumeError> {
         let path = self.home.join(format!("{name}.qcow2"));
@@ -355,14 +428,14 @@ impl Work<'_> {
             let partial = self.home.join(format!("{name}.qcow2.partial"));
             let mut command = tokio::process::Command::new("qemu-img");
             command.args(["create", "-q", "-f", "qcow2"]);
-            if let Some(base) = base {
-                command.arg("-F").arg(base.format.name()).arg("-b").arg(&base.path);
+            if let Some((path, format)) = base {
+                command.arg("-F").arg(format.name()).arg("-b").arg(path);
             }
             command.arg(&partial).args(bytes.map(|bytes| bytes.to_string()));
             command::run("qemu-img", command).await?;
             rename(&partial, &path).await?;
         }
-        Ok(DiskFile { volume: name.to_owned(), path, format: Format::Qcow2 })
+        Ok(DiskFile::own(name, path, Format::Qcow2))
     }
 
     async fn iso(
@@ -373,48 +446,65 @@ impl Work<'_> {
     ) -> Result<DiskFile, VolumeError> {
         let path = self.home.join(format!("{name}.iso"));
         iso::write(&path, label, files).await?;
-        Ok(DiskFile { volume: name.to_owned(), path, format: Format::Raw })
+        Ok(DiskFile::own(name, path, Format::Raw))
     }
 }
 
-/// One source of a volume.
-#[derive(Clone, Copy)]
-enum Source<'a> {
-    ContainerDisk(&'a ContainerDisk),
-    EmptyDisk(&'a EmptyDisk),
-    CloudInit(cloud_init::Kind, &'a CloudInit),
-    Secret(&'a crds::kubevirt::FilesSource),
-    /// Known to KubeVirt or to nobody.
-    Other(&'a str),
+/// A volume and the field of its kind.
+struct Kind<'a> {
+    volume: &'a str,
+    field: String,
 }
 
-fn sources(volume: &Volume) -> Vec<Source<'_>> {
-    let others = [
-        ("hostDisk", volume.host_disk.is_some()),
-        ("persistentVolumeClaim", volume.persistent_volume_claim.is_some()),
-        ("dataVolume", volume.data_volume.is_some()),
-        ("ephemeral", volume.ephemeral.is_some()),
-        ("configMap", volume.config_map.is_some()),
-    ];
-    let others = others.into_iter().filter(|(_, set)| *set).map(|(kind, _)| kind);
-    let unknown = volume.rest.keys().map(String::as_str);
-    [
-        volume.container_disk.as_ref().map(Source::ContainerDisk),
-        volume.empty_disk.as_ref().map(Source::EmptyDisk),
-        volume
-            .cloud_init_no_cloud
-            .as_ref()
-            .map(|source| Source::CloudInit(cloud_init::Kind::NoCloud, source)),
-        volume
-            .cloud_init_config_drive
-            .as_ref()
-            .map(|source| Source::CloudInit(cloud_init::Kind::ConfigDrive, source)),
-        volume.secret.as_ref().map(Source::Secret),
-    ]
-    .into_iter()
-    .flatten()
-    .chain(others.chain(unknown).map(Source::Other))
-    .collect()
+impl Kind<'_> {
+    fn at(&self) -> files::Place<'_> {
+        files::Place { volume: self.volume, field: &self.field }
+    }
+}
+
+/// The size of a hostDisk that may have to be made, in bytes; none if it must be there.
+fn capacity(disk: &HostDisk, field: &impl Fn(&str) -> String) -> Result<Option<u64>, VolumeError> {
+    let bytes = disk.capacity.as_ref().map(crds::kubevirt::Quantity::units).transpose();
+    let bytes = bytes
+        .map_err(|error| VolumeError::invalid(field("capacity"), format!("is wrong: {error}")))?;
+    match (disk.r#type.as_str(), bytes.filter(|bytes| *bytes > 0)) {
+        ("DiskOrCreate", None) => {
+            let rule = "is required where type is 'DiskOrCreate'";
+            Err(VolumeError::invalid(field("capacity"), rule))
+        }
+        ("DiskOrCreate", bytes) => Ok(bytes),
+        ("Disk", None) => Ok(None),
+        ("Disk", Some(_)) => {
+            let rule =
+                format!("is allowed to pass only with {} equal to 'DiskOrCreate'", field("type"));
+            Err(VolumeError::invalid(field("capacity"), rule))
+        }
+        (other, _) => {
+            let rule = format!(
+                "has invalid value '{}', allowed are 'Disk' or 'DiskOrCreate'",
+                net::shown(other)
+            );
+            Err(VolumeError::invalid(field("type"), rule))
+        }
+    }
+}
+
+/// Why a hostDisk may not be where it is to be.
+fn not_allowed(allowed: &[PathBuf]) -> String {
+    let below = allowed.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
+    if below.is_empty() {
+        return "cannot be used: HostDisk feature gate is not enabled: start the node's agent \
+                with --host-disk-dir and a directory"
+            .to_owned();
+    }
+    format!("lies in none of the directories that are for hostDisks: {}", below.join(", "))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, VolumeError> + Send + 'static,
+) -> Result<T, VolumeError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.expect("it does not panic, and is never aborted")
 }
 
 #[cfg(test)]

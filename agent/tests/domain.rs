@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use agent::domain::{self, DomainError, Emulation, Place, Port};
-use agent::volumes::{DiskFile, Format};
+use agent::volumes::{DiskFile, Format, Kernel, Medium};
 use crds::kubevirt::VirtualMachineInstance;
 use net::MacAddr;
 
@@ -19,10 +19,30 @@ fn place(vmi: &VirtualMachineInstance, kvm: bool) -> Place {
     let domain = net::names::domain(namespace, name);
     let home = PathBuf::from("/var/lib/berth/vms").join(&domain);
     let disks = vmi.spec.volumes.iter().map(|volume| {
-        let qcow2 = volume.container_disk.is_some() || volume.empty_disk.is_some();
+        let qcow2 = volume.container_disk.is_some()
+            || volume.empty_disk.is_some()
+            || volume.ephemeral.is_some();
         let (format, suffix) = if qcow2 { (Format::Qcow2, "qcow2") } else { (Format::Raw, "iso") };
         let path = home.join(format!("{}.{suffix}", volume.name));
-        DiskFile { volume: volume.name.clone(), path, format }
+        let own = DiskFile::own(&volume.name, path, format);
+        if let Some(disk) = &volume.host_disk {
+            let medium = Medium::File { direct: !disk.path.starts_with("/tmp") };
+            return DiskFile { path: disk.path.clone().into(), medium, ..own };
+        }
+        // Claims of block devices are called so.
+        match volume.claim() {
+            Some((claim, _)) if claim.starts_with("block") => {
+                let path = PathBuf::from("/dev").join(claim);
+                DiskFile { path, medium: Medium::Device, ..own }
+            }
+            Some((claim, _)) if volume.ephemeral.is_none() => {
+                let path = PathBuf::from("/srv").join(claim).join("disk.img");
+                let claim = volume.persistent_volume_claim.as_ref();
+                let read_only = claim.and_then(|claim| claim.read_only).unwrap_or(false);
+                DiskFile { path, medium: Medium::File { direct: true }, read_only, ..own }
+            }
+            _ => own,
+        }
     });
     let ports = vmi.spec.networks.iter().map(|network| {
         let provider = if network.pod.is_some() { "ovn" } else { &network.name };
@@ -44,8 +64,19 @@ fn place(vmi: &VirtualMachineInstance, kvm: bool) -> Place {
         vnc_socket: format!("/run/berth/{domain}.vnc").into(),
         console_log: home.join("console.log"),
         disks: disks.collect(),
+        kernel: kernel(vmi),
+        nvram: home.join("nvram.fd"),
         ports: ports.collect(),
     }
+}
+
+/// A kernel as it would have been unpacked.
+fn kernel(vmi: &VirtualMachineInstance) -> Kernel {
+    let boot = vmi.spec.domain.firmware.as_ref().and_then(|one| one.kernel_boot.as_ref());
+    let container = boot.and_then(|boot| boot.container.clone()).unwrap_or_default();
+    let file =
+        |path: Option<String>| path.map(|path| format!("/var/lib/berth/images{path}").into());
+    Kernel { kernel: file(container.kernel_path), initrd: file(container.initrd_path) }
 }
 
 fn read(path: &Path) -> VirtualMachineInstance {

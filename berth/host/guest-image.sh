@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds the demonstration guest: an OCI image layout in DIR that holds one
-# containerDisk, `berth/guest:latest`. Nothing is downloaded: the kernel and its
+# containerDisk, `berth/guest:latest`, and beside the disk its kernel and initial RAM disk as
+# /boot/vmlinuz and /boot/initrd, for kernelBoot. Nothing is downloaded: the kernel and its
 # modules are those of linux-image-cloud-amd64, the user space is busybox-static
 # (both installed, or unpacked by install.sh) and Debian's dhclient for DHCPv6.
 # No root, no loop device, no mount.
@@ -89,6 +90,9 @@ for module in virtio/virtio_ring virtio/virtio virtio/virtio_pci_legacy_dev virt
     echo "$name" >>"$root/lib/modules/order"
 done
 
+# Only where the firmware is EFI; whoever wants its variables loads it.
+cp "$modules/fs/efivarfs/efivarfs.ko" "$root/lib/modules/"
+
 cp "$init" "$root/init"
 chmod 755 "$root/init"
 for name in start dhcp4 dhcp6 follow-ra report; do ln -s ../../init "$root/etc/berth/$name"; done
@@ -132,7 +136,9 @@ mcopy -i "$partition" "$kernel" ::/vmlinuz
 mcopy -i "$partition" "$work/initrd" ::/initrd
 mcopy -i "$partition" "$work/syslinux.cfg" ::/syslinux.cfg
 syslinux --install --offset 1048576 "$raw"
-mkdir -p "$work/layer/disk"
+mkdir -p "$work/layer/disk" "$work/layer/boot"
+cp "$kernel" "$work/layer/boot/vmlinuz"
+cp "$work/initrd" "$work/layer/boot/initrd"
 qemu-img convert -f raw -O qcow2 "$raw" "$work/layer/disk/disk.qcow2"
 
 say "OCI layout"
@@ -145,7 +151,7 @@ blob() {
     mv "$1" "$layout/blobs/sha256/$digest"
     echo "\"digest\":\"sha256:$digest\",\"size\":$size"
 }
-tar -C "$work/layer" --sort=name --mtime=@0 --owner=107 --group=107 --numeric-owner -cf "$work/layer.tar" disk
+tar -C "$work/layer" --sort=name --mtime=@0 --owner=107 --group=107 --numeric-owner -cf "$work/layer.tar" boot disk
 diff_id=$(sha256sum "$work/layer.tar" | cut -d ' ' -f 1)
 gzip -1n "$work/layer.tar"
 layer=$(blob "$work/layer.tar.gz")

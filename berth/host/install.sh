@@ -15,7 +15,7 @@ set -eu
 
 RUN="
   ovn-central ovn-host openvswitch-switch
-  qemu-system-x86 qemu-utils libvirt-daemon libvirt-daemon-driver-qemu libvirt-daemon-system libvirt-clients libvirt-dev
+  qemu-system-x86 qemu-utils ovmf swtpm swtpm-tools libvirt-daemon libvirt-daemon-driver-qemu libvirt-daemon-system libvirt-clients libvirt-dev
   iproute2 nftables ethtool procps util-linux
   cpio kmod genisoimage
   isc-dhcp-client syslinux syslinux-common mtools fdisk

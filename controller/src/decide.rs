@@ -59,6 +59,7 @@ use crate::placement;
 use crate::port_names;
 use crate::request::{Asker, Known, Offer, Request, requests};
 use crate::rows::{Behind, Port};
+use crate::storage::Ground;
 use crate::vips;
 use crate::world::World;
 
@@ -416,8 +417,13 @@ fn start(
     asked: Vec<Request>,
     now: Timestamp,
 ) {
-    let node = match node_for(world, vm.spec.template.spec.node_selector.as_ref(), &asked) {
-        Ok(node) => node,
+    let template = &vm.spec.template.spec;
+    let ground = world.storage.ground(&decision.vm, &template.volumes);
+    let found = ground.and_then(|ground| {
+        Ok((node_for(world, template.node_selector.as_ref(), &ground, &asked)?, ground))
+    });
+    let (node, ground) = match found {
+        Ok(found) => found,
         Err(trouble) => {
             decision.trouble = Some(trouble);
             return;
@@ -425,7 +431,7 @@ fn start(
     };
     let uid = vm.uid().unwrap_or_default();
     let places = places(world, &decision.vm, &uid, &node, asked);
-    decision.create = Some(Start::new(vm, &node, &places, now));
+    decision.create = Some(Start::new(vm, &node, &places, ground.status, now));
     let taken = places.into_iter().map(|(_, port, network)| (network.vpc.clone(), port));
     let taken: Vec<_> = taken.collect();
     expect(world, decision, &node, taken);
@@ -434,15 +440,17 @@ fn start(
 /// One network of a VM or instance, as asked for and as given.
 type Place<'a> = (Request, Port, &'a Network);
 
-/// The node for what asks for these networks.
+/// The node for what asks for these networks, and has its disks on this ground.
 fn node_for(
     world: &World,
     selector: Option<&BTreeMap<String, String>>,
+    ground: &Ground,
     asked: &[Request],
 ) -> Result<String, Trouble> {
     let mut nodes: Vec<_> = world.nodes.iter().map(|(_, node)| &**node).collect();
     nodes.sort_by_key(|node| node.name_any());
-    let refuse = |node: &Node| lost::silence(world, &node.name_any());
+    let refuse =
+        |node: &Node| lost::silence(world, &node.name_any()).or_else(|| ground.refusal(node));
     let node = placement::choose(nodes, selector, refuse, |node| world.load(node))
         .map_err(|message| Trouble { reason: machine::UNSCHEDULABLE, message })?;
     if let Some(request) = asked.iter().find(|one| world.ips.is_unreadable(&one.port)) {

@@ -55,6 +55,7 @@ pub mod rows;
 mod run;
 pub mod shelf;
 pub mod status;
+pub mod storage;
 pub mod subresources;
 pub mod unended;
 pub mod vips;

@@ -193,6 +193,14 @@ pub struct Trouble {
 
 /// No node takes the VM.
 pub const UNSCHEDULABLE: &str = "Unschedulable";
+/// A claim that a disk lies on is not there.
+pub const FAILED_PVC_NOT_FOUND: &str = "FailedPvcNotFound";
+/// A claim that a disk lies on has no volume yet.
+pub const WAITING_FOR_VOLUME_BINDING: &str = "WaitingForVolumeBinding";
+/// A DataVolume is being filled.
+pub const DATA_VOLUMES_NOT_READY: &str = "NotAllDVsReady";
+/// A DataVolume cannot be filled.
+pub const DATA_VOLUME_FAILED: &str = "DataVolumeError";
 /// Its networks cannot be served as written.
 pub const INVALID_NETWORK: &str = "InvalidNetwork";
 /// It says twice when it runs, or not at all.
@@ -214,10 +222,11 @@ fn is_ready(instance: &VirtualMachineInstance) -> bool {
 
 /// The condition that says it.
 fn said(trouble: &Trouble) -> Condition {
-    let (kind, value) = if trouble.reason == UNSCHEDULABLE {
-        ("PodScheduled", ConditionStatus::False)
-    } else {
-        ("Failure", ConditionStatus::True)
+    let (kind, value) = match trouble.reason {
+        UNSCHEDULABLE => ("PodScheduled", ConditionStatus::False),
+        FAILED_PVC_NOT_FOUND | WAITING_FOR_VOLUME_BINDING => (SYNCHRONIZED, ConditionStatus::False),
+        DATA_VOLUMES_NOT_READY => ("DataVolumesReady", ConditionStatus::False),
+        _ => ("Failure", ConditionStatus::True),
     };
     Condition::new(kind, value).because(trouble.reason, trouble.message.clone())
 }
@@ -390,8 +399,8 @@ fn printable(
         runs && failures.unwrap_or(0) > 0
     };
     let waiting = || {
-        if trouble.is_some_and(|trouble| trouble.reason == UNSCHEDULABLE) {
-            PrintableStatus::ErrorUnschedulable
+        if let Some(status) = trouble.and_then(|trouble| told_by(trouble.reason)) {
+            status
         } else if trouble.is_some()
             && vm.spec.strategy().is_ok_and(|strategy| strategy != RunStrategy::Halted)
         {
@@ -420,10 +429,10 @@ fn printable(
         | InstancePhase::Pending
         | InstancePhase::Scheduling
         | InstancePhase::Scheduled
-            if unsynchronized(instance)
-                .is_some_and(|why| why.reason.as_deref() == Some("ErrImagePull")) =>
+            if let Some(told) = unsynchronized(instance)
+                .and_then(|why| told_by(why.reason.as_deref().unwrap_or_default())) =>
         {
-            PrintableStatus::ErrImagePull
+            told
         }
         InstancePhase::Unset
         | InstancePhase::Pending
@@ -431,6 +440,19 @@ fn printable(
         | InstancePhase::Scheduled => PrintableStatus::Starting,
         InstancePhase::WaitingForSync => PrintableStatus::WaitingForReceiver,
         InstancePhase::Unknown => PrintableStatus::Unknown,
+    }
+}
+
+/// What a start that waits for this reason is shown as, where that is a word of its own.
+fn told_by(reason: &str) -> Option<PrintableStatus> {
+    match reason {
+        UNSCHEDULABLE => Some(PrintableStatus::ErrorUnschedulable),
+        FAILED_PVC_NOT_FOUND => Some(PrintableStatus::ErrorPvcNotFound),
+        WAITING_FOR_VOLUME_BINDING => Some(PrintableStatus::WaitingForVolumeBinding),
+        DATA_VOLUMES_NOT_READY => Some(PrintableStatus::Provisioning),
+        DATA_VOLUME_FAILED => Some(PrintableStatus::DataVolumeError),
+        "ErrImagePull" => Some(PrintableStatus::ErrImagePull),
+        _ => None,
     }
 }
 

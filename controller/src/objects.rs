@@ -10,7 +10,7 @@ use crds::kubeovn::{FINALIZER, Ip, IpSpec};
 use crds::kubevirt::{
     DEFAULT_GRACE_PERIOD_SECONDS, Firmware, INSTANCE_FINALIZER, InstancePhase, Interface,
     NODE_NAME_LABEL, Opaque, PhaseTransition, VirtualMachine, VirtualMachineInstance,
-    VirtualMachineInstanceSpec, VirtualMachineInstanceStatus,
+    VirtualMachineInstanceSpec, VirtualMachineInstanceStatus, VolumeStatus,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -177,6 +177,8 @@ pub struct Start {
     metadata: ObjectMeta,
     /// Where.
     pub node: String,
+    /// What of its disks lies on claims.
+    volumes: Vec<VolumeStatus>,
     at: Timestamp,
 }
 
@@ -187,10 +189,11 @@ impl Start {
         vm: &Arc<VirtualMachine>,
         node: &str,
         places: &[(Request, Port, &Network)],
+        volumes: Vec<VolumeStatus>,
         at: Timestamp,
     ) -> Self {
         let metadata = metadata(vm, node, places);
-        Self { vm: Arc::clone(vm), metadata, node: node.to_owned(), at }
+        Self { vm: Arc::clone(vm), metadata, node: node.to_owned(), volumes, at }
     }
 
     /// The instance to make.
@@ -199,7 +202,7 @@ impl Start {
         let mut instance =
             VirtualMachineInstance::new(&self.vm.name_any(), instance_spec(&self.vm));
         instance.metadata = self.metadata.clone();
-        instance.status = Some(scheduled(&self.node, self.at));
+        instance.status = Some(scheduled(&self.node, self.volumes.clone(), self.at));
         instance
     }
 }
@@ -211,6 +214,7 @@ pub fn placed(
     instance: &VirtualMachineInstance,
     node: &str,
     places: &[(Request, Port, &Network)],
+    volumes: Vec<VolumeStatus>,
     now: Timestamp,
 ) -> VirtualMachineInstance {
     let mut placed = instance.clone();
@@ -225,14 +229,19 @@ pub fn placed(
     if !placed.finalizers().iter().any(|one| one == INSTANCE_FINALIZER) {
         placed.finalizers_mut().push(INSTANCE_FINALIZER.to_owned());
     }
-    placed.status = Some(scheduled(node, now));
+    placed.status = Some(scheduled(node, volumes, now));
     placed
 }
 
-fn scheduled(node: &str, now: Timestamp) -> VirtualMachineInstanceStatus {
+fn scheduled(
+    node: &str,
+    volumes: Vec<VolumeStatus>,
+    now: Timestamp,
+) -> VirtualMachineInstanceStatus {
     VirtualMachineInstanceStatus {
         phase: Some(InstancePhase::Scheduled),
         node_name: Some(node.to_owned()),
+        volume_status: volumes,
         phase_transition_timestamps: vec![PhaseTransition {
             phase: InstancePhase::Scheduled,
             phase_transition_timestamp: Time(now),

@@ -18,6 +18,7 @@ use tracing::warn;
 
 use crate::admission::Facts;
 use crate::shelf::Seen;
+use crate::storage::News;
 use crate::world::Event;
 use feed::Feed;
 use misfit::Misfits;
@@ -37,6 +38,11 @@ pub fn all(
     let events = Events { sender, facts: facts.cloned() };
     // Older installations do not have its definition: there are none then.
     follow_if_served(client, tasks, &events, Event::Claim, Some(|| Event::NoClaims));
+    let no_data_volumes = || Event::Storage(News::NoDataVolumes);
+    let data_volume = |seen| Event::Storage(News::DataVolume(seen));
+    follow_if_served(client, tasks, &events, data_volume, Some(no_data_volumes));
+    follow(client, tasks, &events, |seen| Event::Storage(News::Claim(seen)));
+    follow(client, tasks, &events, |seen| Event::Storage(News::Volume(seen)));
     follow(client, tasks, &events, Event::Vpc);
     follow(client, tasks, &events, Event::Subnet);
     follow(client, tasks, &events, Event::Ip);

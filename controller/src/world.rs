@@ -43,7 +43,7 @@ use crate::rows::Whose;
 use crate::shelf::{Change, Seen, Shelf};
 use crate::unended::Unended;
 use crate::vips::{Carriers, Macs};
-use crate::{claims, egress, hold};
+use crate::{claims, egress, hold, storage};
 
 use moves::moved_by;
 
@@ -88,6 +88,8 @@ pub enum Event {
     Node(Seen<Node>),
     /// Which nodes are heard of.
     Heartbeats(Heartbeats),
+    /// Of what disks lie on.
+    Storage(storage::News),
     /// Of an address block.
     Block(Seen<AddressBlock>),
 }
@@ -119,6 +121,8 @@ pub struct World {
     pub migrations: Shelf<VmKey, Migration>,
     /// VMs of whose last guest no end was told.
     pub unended: Unended,
+    /// What disks lie on.
+    pub storage: storage::Storage,
     /// By name.
     pub nodes: Shelf<String, Node>,
     /// Which of them are heard of, once that was looked at.
@@ -186,6 +190,7 @@ impl World {
             instances: Shelf::default(),
             migrations: Shelf::default(),
             unended: Unended::default(),
+            storage: storage::Storage::default(),
             nodes: Shelf::default(),
             heartbeats: None,
             reserved: Reserved::default(),
@@ -229,6 +234,7 @@ impl World {
             && self.instances.is_synced()
             && self.migrations.is_synced()
             && self.nodes.is_synced()
+            && self.storage.is_known()
             && self.blocks_synced
     }
 
@@ -310,6 +316,9 @@ impl World {
                 self.heartbeats = Some(now);
                 self.look_at_waiting();
                 self.look_at_bereft(|_| true);
+            }
+            Event::Storage(news) => {
+                self.storage.apply(news).into_iter().for_each(|key| self.agenda.mark(key));
             }
             Event::Block(seen) => self.block_seen(seen),
         }

@@ -32,16 +32,16 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 pub use condition::{Condition, ConditionStatus};
 pub use devices::{
-    Devices, DhcpOptions, DhcpPrivateOption, Disk, DiskBus, DiskCache, DiskDevice, Input,
-    Interface, InterfaceBinding, Port, Watchdog,
+    BlockSize, CustomBlockSize, Devices, DhcpOptions, DhcpPrivateOption, Disk, DiskBus, DiskCache,
+    DiskDevice, Input, Interface, InterfaceBinding, PanicDevice, Port, Sound, Video, Watchdog,
 };
 pub use domain::{
-    Bios, Bootloader, Cpu, CpuFeature, DomainSpec, Efi, Firmware, Hugepages, Machine, Memory,
-    Resources,
+    Bios, Bootloader, Cpu, CpuFeature, DomainSpec, Efi, Firmware, Hugepages, KernelBoot,
+    KernelBootContainer, Machine, Memory, Resources,
 };
 pub use instance::{
-    InstanceInterface, InstancePhase, PhaseTransition, VirtualMachineInstance,
-    VirtualMachineInstanceSpec, VirtualMachineInstanceStatus,
+    ClaimInfo, InstanceInterface, InstancePhase, PhaseTransition, VirtualMachineInstance,
+    VirtualMachineInstanceSpec, VirtualMachineInstanceStatus, VolumeStatus,
 };
 pub use migration::{
     MIGRATION_ADDRESS, MIGRATION_FINALIZER, MIGRATION_TARGET_LABEL, MigrationConfiguration,
@@ -56,8 +56,9 @@ pub use virtual_machine::{
     VirtualMachineStatus,
 };
 pub use volumes::{
-    ClaimSource, CloudInit, ContainerDisk, DataVolumeSource, EmptyDisk, Ephemeral, FilesSource,
-    HostDisk, NameReference, Volume,
+    ClaimSource, CloudInit, ContainerDisk, DataVolumeSource, DownwardApiFile, DownwardApiSource,
+    EmptyDisk, Ephemeral, FieldReference, FilesSource, HostDisk, NameReference,
+    ServiceAccountSource, SysprepSource, Volume,
 };
 
 /// The API group.

@@ -10,6 +10,7 @@
 //! copies in `manifests/crds/` are compared with it by a test.
 
 pub mod annotations;
+pub mod cdi;
 pub mod cni;
 pub mod commands;
 pub mod condition;

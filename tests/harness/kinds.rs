@@ -56,6 +56,13 @@ pub const CRD: Kind = kind(
     "customresourcedefinitions",
     false,
 );
+/// Bytes that not everybody may read.
+pub const SECRET: Kind = kind("", "v1", "Secret", "secrets", true);
+/// Storage that a user asks for.
+pub const VOLUME_CLAIM: Kind =
+    kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", true);
+/// Storage that there is.
+pub const VOLUME: Kind = kind("", "v1", "PersistentVolume", "persistentvolumes", false);
 /// A bag of strings, for tests of the API itself.
 pub const CONFIG_MAP: Kind = kind("", "v1", "ConfigMap", "configmaps", true);
 

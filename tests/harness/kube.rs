@@ -189,7 +189,9 @@ impl ControlPlane {
                 format!("--kubeconfig={kubeconfig}"),
                 format!("--authentication-kubeconfig={kubeconfig}"),
                 format!("--authorization-kubeconfig={kubeconfig}"),
-                "--controllers=garbage-collector-controller,namespace-controller".into(),
+                "--controllers=garbage-collector-controller,namespace-controller,\
+                 persistentvolume-binder-controller"
+                    .into(),
                 "--leader-elect=false".into(),
                 "--bind-address=127.0.0.1".into(),
                 format!("--secure-port={}", free_port()?),

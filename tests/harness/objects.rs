@@ -77,6 +77,7 @@ pub struct Vm {
     annotations: Map<String, Value>,
     node: Option<String>,
     user_data: Option<String>,
+    disks: Vec<(String, Value)>,
     grace_seconds: u64,
 }
 
@@ -90,6 +91,7 @@ impl Vm {
             annotations: Map::new(),
             node: None,
             user_data: None,
+            disks: Vec::new(),
             grace_seconds: 10,
         }
     }
@@ -147,6 +149,14 @@ impl Vm {
         self
     }
 
+    /// With another virtio disk of this name, and with what its volume is: in the guest
+    /// `/dev/vdb` and so on.
+    #[must_use]
+    pub fn with_disk(mut self, name: &str, volume: Value) -> Self {
+        self.disks.push((name.to_owned(), volume));
+        self
+    }
+
     /// Switched off without asking the guest.
     #[must_use]
     pub fn without_grace(mut self) -> Self {
@@ -168,6 +178,12 @@ impl Vm {
         if let Some(script) = &self.user_data {
             disks.push(json!({"name": "seed", "disk": {"bus": "virtio"}}));
             volumes.push(json!({"name": "seed", "cloudInitNoCloud": {"userData": script}}));
+        }
+        for (name, source) in &self.disks {
+            disks.push(json!({"name": name, "disk": {"bus": "virtio"}}));
+            let mut volume = source.clone();
+            volume["name"] = json!(name);
+            volumes.push(volume);
         }
         let mut spec = json!({
             "terminationGracePeriodSeconds": self.grace_seconds,

@@ -74,7 +74,12 @@ impl Node {
             hypervisor: Hypervisor::Fake(fake.clone()),
             ports: Ports::new(Bindings::open(&dir.path().join("bindings")).unwrap(), None),
             metrics: Metrics::new(Registry::new()).unwrap(),
-            dirs: Dirs { state: dir.path().to_owned(), images: dir.path().to_owned() },
+            dirs: Dirs {
+                state: dir.path().to_owned(),
+                images: dir.path().to_owned(),
+                host_disks: vec![],
+            },
+            tpms: dir.path().to_owned(),
             run_dir: dir.path().to_owned(),
             emulation: Emulation::Software,
             arrivals: None,

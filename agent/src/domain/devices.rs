@@ -6,20 +6,29 @@ use std::path::Path;
 use crds::kubevirt::{DiskBus, DomainSpec};
 use serde_json::Value;
 
+use super::io_threads::IoThreads;
 use super::writer::Element;
 use super::{DomainError, MAX_SOCKET_PATH, Place, disk_bus};
 
+/// The graphics adapters that KubeVirt takes.
+const VIDEO: &str = "vga, bochs, cirrus, ramfb, virtio";
+
 /// USB and SCSI controllers where something needs one; and, since both disks
 /// and interfaces take part in it, the check of the boot order.
-pub(super) fn controllers(spec: &DomainSpec) -> Result<Vec<Element>, DomainError> {
+pub(super) fn controllers(
+    spec: &DomainSpec,
+    threads: IoThreads,
+) -> Result<Vec<Element>, DomainError> {
     check_boot_order(spec)?;
     let devices = &spec.devices;
     let has = |bus| devices.disks.iter().any(|disk| disk_bus(disk) == bus);
     let usb_input = devices.inputs.iter().any(|input| input.bus.as_deref() != Some("virtio"));
     let controller = |kind: &str| Element::new("controller").attr("type", kind);
     let usb = if has(DiskBus::Usb) || usb_input { "qemu-xhci" } else { "none" };
+    let thread = threads.of_controller();
+    let driver = thread.map(|thread| Element::new("driver").attr("iothread", thread));
     let scsi = has(DiskBus::Scsi)
-        .then(|| controller("scsi").attr("index", 0).attr("model", "virtio-scsi"));
+        .then(|| controller("scsi").attr("index", 0).attr("model", "virtio-scsi").children(driver));
     Ok([controller("usb").attr("model", usb)].into_iter().chain(scsi).collect())
 }
 
@@ -74,7 +83,13 @@ pub(super) fn display(spec: &DomainSpec, place: &Place) -> Result<Vec<Element>, 
     let listen = Element::new("listen")
         .attr("type", "socket")
         .attr("socket", socket_path(&place.vnc_socket)?);
-    let model = Element::new("model").attr("type", "vga").attr("vram", 16384).attr("heads", 1);
+    let kind = spec.devices.video.as_ref().and_then(|video| video.r#type.as_deref());
+    let kind = kind.filter(|kind| !kind.is_empty()).unwrap_or("vga");
+    check("spec.domain.devices.video.type", kind, VIDEO)?;
+    // The others have no memory of a size to choose.
+    let memory = matches!(kind, "vga" | "bochs" | "cirrus").then_some(16384);
+    let model = Element::new("model").attr("type", kind).maybe_attr("vram", memory);
+    let model = model.attr("heads", 1);
     Ok(vec![
         Element::new("graphics").attr("type", "vnc").child(listen),
         Element::new("video").child(model),
@@ -100,15 +115,21 @@ pub(super) fn extras(spec: &DomainSpec) -> Result<Vec<Element>, DomainError> {
     } else {
         balloon.attr("model", "none")
     });
+    if let Some(sound) = &devices.sound {
+        let model = sound.model.as_deref().filter(|model| !model.is_empty()).unwrap_or("ich9");
+        check("spec.domain.devices.sound.model", model, "ich9, ac97")?;
+        elements.push(Element::new("sound").attr("model", model));
+    }
+    for (at, device) in devices.panic_devices.iter().enumerate() {
+        let model = device.model.as_deref().filter(|model| !model.is_empty()).unwrap_or("hyperv");
+        let field = format!("spec.domain.devices.panicDevices[{at}].model");
+        check(&field, model, "hyperv, isa, pvpanic")?;
+        elements.push(Element::new("panic").attr("model", model));
+    }
     if let Some(watchdog) = devices.watchdog.as_ref().and_then(|dog| dog.i6300esb.as_ref()) {
         let action = watchdog.0.get("action").and_then(Value::as_str).unwrap_or("reset");
-        if !matches!(action, "reset" | "poweroff" | "shutdown") {
-            return Err(DomainError::NotSupported {
-                field: "spec.domain.devices.watchdog.i6300esb.action".into(),
-                value: action.to_owned(),
-                allowed: "reset, poweroff, shutdown",
-            });
-        }
+        let field = "spec.domain.devices.watchdog.i6300esb.action";
+        check(field, action, "reset, poweroff, shutdown")?;
         elements.push(Element::new("watchdog").attr("model", "i6300esb").attr("action", action));
     }
     if let Some(tpm) = &devices.tpm {
@@ -119,6 +140,14 @@ pub(super) fn extras(spec: &DomainSpec) -> Result<Vec<Element>, DomainError> {
         }
     }
     Ok(elements)
+}
+
+/// That a value is one of those in a list with commas.
+fn check(field: &str, value: &str, allowed: &'static str) -> Result<(), DomainError> {
+    if allowed.split(", ").any(|known| known == value) {
+        return Ok(());
+    }
+    Err(DomainError::NotSupported { field: field.to_owned(), value: value.to_owned(), allowed })
 }
 
 fn socket_path(path: &Path) -> Result<String, DomainError> {

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use crds::kubevirt::{Disk, DiskBus, DiskCache, VirtualMachineInstanceSpec};
 
+use super::io_threads::IoThreads;
 use super::sizing::Topology;
 use super::writer::Element;
 use super::{DomainError, disk_bus};
-use crate::volumes::DiskFile;
+use crate::volumes::{DiskFile, Medium};
 
 /// Every disk of the spec, then every volume that no disk mentions, as KubeVirt
 /// adds them.
@@ -15,10 +16,12 @@ pub(super) fn elements(
     spec: &VirtualMachineInstanceSpec,
     files: &[DiskFile],
     topology: Topology,
+    threads: IoThreads,
 ) -> Result<Vec<Element>, DomainError> {
     let disks = &spec.domain.devices.disks;
     let mut names = BTreeSet::new();
     let mut letters = Letters::default();
+    let mut deal = threads.deal();
     let mut elements = Vec::new();
     for (at, disk) in disks.iter().enumerate() {
         let field = format!("spec.domain.devices.disks[{at}]");
@@ -31,11 +34,13 @@ pub(super) fn elements(
         })?;
         let multi_queue = spec.domain.devices.block_multi_queue.unwrap_or(false);
         let queues = multi_queue.then(|| topology.vcpus());
-        elements.push(element(disk, file, &field, &mut letters, queues)?);
+        let served = Served { queues, thread: deal.next(disk) };
+        elements.push(element(disk, file, &field, &mut letters, served)?);
     }
     for file in files.iter().filter(|file| !names.contains(file.volume.as_str())) {
         let disk = Disk { name: file.volume.clone(), ..Disk::default() };
-        elements.push(element(&disk, file, "spec.volumes", &mut letters, None)?);
+        let served = Served::default();
+        elements.push(element(&disk, file, "spec.volumes", &mut letters, served)?);
     }
     Ok(elements)
 }
@@ -45,34 +50,101 @@ fn element(
     file: &DiskFile,
     field: &str,
     letters: &mut Letters,
-    queues: Option<u32>,
+    served: Served,
 ) -> Result<Element, DomainError> {
     let bus = disk_bus(disk);
-    let (kind, read_only) = kind(disk, bus, field)?;
+    let (kind, read_only) = kind(disk, file, bus, field)?;
+    let shareable = shareable(disk, file, field)?;
+    let cache = cache(disk.cache, file, shareable);
     let driver = Element::new("driver")
         .attr("name", "qemu")
         .attr("type", file.format.name())
-        .attr("cache", cache(disk.cache))
+        .attr("cache", cache)
         .attr("error_policy", error_policy(disk, field)?)
-        .maybe_attr("io", disk.io.as_deref().filter(|io| matches!(*io, "native" | "threads")))
+        .maybe_attr("io", io(disk, file, cache))
         .attr("discard", "unmap")
-        .maybe_attr("queues", queues.filter(|_| bus == DiskBus::Virtio));
-    let target = Element::new("target").attr("dev", letters.next(bus)).attr("bus", name(bus));
+        .maybe_attr("queues", served.queues.filter(|_| bus == DiskBus::Virtio))
+        .maybe_attr("iothread", served.thread);
+    let (medium, source) = match file.medium {
+        Medium::Device => ("block", "dev"),
+        Medium::Own | Medium::File { .. } => ("file", "file"),
+    };
+    let target = Element::new("target")
+        .attr("dev", letters.next(bus))
+        .attr("bus", name(bus))
+        .maybe_attr("tray", tray(disk, field)?);
     Ok(Element::new("disk")
-        .attr("type", "file")
+        .attr("type", medium)
         .attr("device", kind)
         .child(driver)
-        .child(Element::new("source").attr("file", file.path.display()))
+        .child(Element::new("source").attr(source, file.path.display()))
         .child(target)
+        .children(block_size(disk, field)?)
         .children(serial(disk, field)?)
         .children(disk.boot_order.map(|order| Element::new("boot").attr("order", order)))
         .children(read_only.then(|| Element::new("readonly")))
+        .children(shareable.then(|| Element::new("shareable")))
         .child(Element::new("alias").attr("name", format!("ua-{}", disk.name))))
 }
 
+/// By whom a disk is served.
+#[derive(Clone, Copy, Debug, Default)]
+struct Served {
+    /// How many queues lead there.
+    queues: Option<u32>,
+    /// The thread.
+    thread: Option<u32>,
+}
+
+/// Whether the drive of a CD-ROM is open.
+fn tray<'a>(disk: &'a Disk, field: &str) -> Result<Option<&'a str>, DomainError> {
+    let tray = disk.cdrom.as_ref().and_then(|drive| drive.tray.as_deref());
+    match tray.filter(|tray| !tray.is_empty()) {
+        None | Some("open" | "closed") => Ok(tray.filter(|tray| !tray.is_empty())),
+        Some(other) => Err(DomainError::NotSupported {
+            field: format!("{field}.cdrom.tray"),
+            value: other.to_owned(),
+            allowed: "open, closed",
+        }),
+    }
+}
+
+/// `<blockio>`, with the sizes that are written.
+fn block_size(disk: &Disk, field: &str) -> Result<Option<Element>, DomainError> {
+    let Some(size) = disk.block_size.as_ref().and_then(|size| size.custom.as_ref()) else {
+        return Ok(None);
+    };
+    let field = |of: &str| format!("{field}.blockSize.custom.{of}");
+    for (name, bytes) in [("logical", size.logical), ("physical", size.physical)] {
+        if !bytes.is_power_of_two() || !(512..=2_097_152).contains(&bytes) {
+            let rule =
+                format!("is {bytes}: provided size must be a power of 2 between 512 and 2097152");
+            return Err(DomainError::invalid(field(name), rule));
+        }
+    }
+    if size.logical > size.physical {
+        let rule = format!(
+            "size {} must be the same or less than the physical size of {}",
+            size.logical, size.physical
+        );
+        return Err(DomainError::invalid(field("logical"), rule));
+    }
+    Ok(Some(
+        Element::new("blockio")
+            .attr("logical_block_size", size.logical)
+            .attr("physical_block_size", size.physical),
+    ))
+}
+
 /// libvirt's device, and whether the guest may only read.
-fn kind(disk: &Disk, bus: DiskBus, field: &str) -> Result<(&'static str, bool), DomainError> {
-    let read_only = disk.disk.as_ref().and_then(|device| device.readonly).unwrap_or(false);
+fn kind(
+    disk: &Disk,
+    file: &DiskFile,
+    bus: DiskBus,
+    field: &str,
+) -> Result<(&'static str, bool), DomainError> {
+    let device = disk.disk.as_ref().or(disk.lun.as_ref());
+    let read_only = file.read_only || device.and_then(|device| device.readonly).unwrap_or(false);
     match (&disk.disk, &disk.cdrom, &disk.lun) {
         (_, None, None) if read_only && bus == DiskBus::Sata => {
             let rule = "is readonly, which a sata disk cannot be: \
@@ -84,21 +156,55 @@ fn kind(disk: &Disk, bus: DiskBus, field: &str) -> Result<(&'static str, bool), 
             Err(DomainError::invalid(field, "Bus type virtio is invalid for CD-ROM device"))
         }
         (None, Some(_), None) => Ok(("cdrom", true)),
-        (None, None, Some(_)) => {
+        (None, None, Some(_)) if file.medium != Medium::Device => {
             let rule = "is a lun, which needs a block device of the host: make it a disk";
             Err(DomainError::invalid(field, rule))
         }
+        (None, None, Some(_)) if bus != DiskBus::Scsi => {
+            let rule =
+                format!("is a lun, which bus {} does not have: set the bus to scsi", name(bus));
+            Err(DomainError::invalid(field, rule))
+        }
+        (None, None, Some(_)) => Ok(("lun", read_only)),
         _ => Err(DomainError::invalid(field, "can only have a single target type defined")),
     }
 }
 
-/// Through the page cache without a wish: what these files hold ends with the
-/// VMI, and VMs of one image share its pages.
-fn cache(wanted: Option<DiskCache>) -> &'static str {
-    match wanted {
-        Some(DiskCache::None) => "none",
+/// Whether others may write to the disk at the same time.
+fn shareable(disk: &Disk, file: &DiskFile, field: &str) -> Result<bool, DomainError> {
+    // What ends with the VMI is nobody else's: `ignored` says so.
+    if !disk.shareable.unwrap_or(false) || file.medium == Medium::Own {
+        return Ok(false);
+    }
+    let other = match disk.cache {
+        None | Some(DiskCache::None) => return Ok(true),
         Some(DiskCache::Writethrough) => "writethrough",
-        Some(DiskCache::Writeback) | None => "writeback",
+        Some(DiskCache::Writeback) => "writeback",
+    };
+    let rule = format!("is set: a sharable disk requires cache = none got: {other}");
+    Err(DomainError::invalid(format!("{field}.shareable"), rule))
+}
+
+/// What is wished, else as KubeVirt: past the host's page cache where that can be, since
+/// the disk stays. What ends with the VMI goes through it: VMs of one image share its pages.
+fn cache(wanted: Option<DiskCache>, file: &DiskFile, shareable: bool) -> &'static str {
+    match (wanted, file.medium) {
+        (Some(DiskCache::None), _) => "none",
+        (Some(DiskCache::Writethrough), _) => "writethrough",
+        (Some(DiskCache::Writeback), _) => "writeback",
+        _ if shareable => "none",
+        (None, Medium::Own) => "writeback",
+        (None, Medium::Device | Medium::File { direct: true }) => "none",
+        (None, Medium::File { direct: false }) => "writethrough",
+    }
+}
+
+/// What is wished, else the kernel's own for a device, as KubeVirt.
+fn io<'a>(disk: &'a Disk, file: &DiskFile, cache: &str) -> Option<&'a str> {
+    let wanted = disk.io.as_deref().filter(|io| !io.is_empty());
+    match wanted {
+        Some(io) => Some(io).filter(|io| matches!(*io, "native" | "threads")),
+        None => (file.medium == Medium::Device && cache == "none").then_some("native"),
     }
 }
 

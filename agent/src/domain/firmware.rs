@@ -1,14 +1,16 @@
 //! Mainboard, firmware, SMBIOS strings, hypervisor features and clock.
 
+use std::path::PathBuf;
+
 use crds::kubevirt::{DomainSpec, Opaque, VirtualMachineInstance};
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::writer::Element;
-use super::{DomainError, Emulation};
+use super::{DomainError, Emulation, Place};
 
 /// KubeVirt's `features.hyperv` in libvirt's words.
-const HYPERV: [(&str, &str); 13] = [
+const HYPERV: [(&str, &str); 14] = [
     ("relaxed", "relaxed"),
     ("vapic", "vapic"),
     ("spinlocks", "spinlocks"),
@@ -22,6 +24,7 @@ const HYPERV: [(&str, &str); 13] = [
     ("reenlightenment", "reenlightenment"),
     ("tlbflush", "tlbflush"),
     ("ipi", "ipi"),
+    ("evmcs", "evmcs"),
 ];
 
 /// KubeVirt's timers, libvirt's, and whether software emulation has them.
@@ -81,7 +84,7 @@ pub(super) fn sysinfo(spec: &DomainSpec) -> Element {
 }
 
 /// `<os>`: machine type and firmware.
-pub(super) fn os(spec: &DomainSpec) -> Result<Element, DomainError> {
+pub(super) fn os(spec: &DomainSpec, place: &Place) -> Result<Element, DomainError> {
     let machine = spec.machine.as_ref().and_then(|machine| machine.r#type.as_deref());
     let machine = machine.filter(|machine| !machine.is_empty()).unwrap_or("q35");
     if machine != "q35" && !machine.starts_with("pc-q35") {
@@ -111,7 +114,8 @@ pub(super) fn os(spec: &DomainSpec) -> Result<Element, DomainError> {
             let feature =
                 Element::new("feature").attr("enabled", enabled).attr("name", "secure-boot");
             let os = Element::new("os").attr("firmware", "efi").child(kind);
-            os.child(Element::new("firmware").child(feature))
+            let nvram = Element::text("nvram", place.nvram.display().to_string());
+            os.child(Element::new("firmware").child(feature)).child(nvram)
         }
         (bios, None) => {
             let serial = bios.and_then(|bios| bios.use_serial).unwrap_or(false);
@@ -119,7 +123,16 @@ pub(super) fn os(spec: &DomainSpec) -> Result<Element, DomainError> {
             Element::new("os").child(kind).children(bios)
         }
     };
-    Ok(os.child(Element::new("smbios").attr("mode", "sysinfo")))
+    let path = |name, path: &Option<PathBuf>| {
+        path.as_ref().map(|path| Element::text(name, path.display().to_string()))
+    };
+    let kernel_boot = spec.firmware.as_ref().and_then(|firmware| firmware.kernel_boot.as_ref());
+    let args = kernel_boot.and_then(|boot| boot.kernel_args.as_deref());
+    Ok(os
+        .children(path("kernel", &place.kernel.kernel))
+        .children(path("initrd", &place.kernel.initrd))
+        .children(args.map(|args| Element::text("cmdline", args)))
+        .child(Element::new("smbios").attr("mode", "sysinfo")))
 }
 
 /// What a reboot from inside does.
@@ -152,6 +165,9 @@ pub(super) fn features(spec: &DomainSpec, emulation: Emulation) -> Element {
         Element::new("pvspinlock").attr("state", state)
     });
     let hyperv = features.and_then(|all| all.0.get("hyperv")).filter(|_| kvm).map(hyperv);
+    let passthrough = kvm && is_enabled(features, "hypervPassthrough");
+    let all = || Element::new("hyperv").attr("mode", "passthrough");
+    let hyperv = if passthrough { Some(all()) } else { hyperv };
     let smm = is_enabled(features, "smm").then(|| Element::new("smm").attr("state", "on"));
     Element::new("features")
         .children(acpi.then(|| Element::new("acpi")))

@@ -1,6 +1,6 @@
 //! What a VMI asks for and does not get, so that it can be told.
 
-use crds::kubevirt::{Rest, VirtualMachineInstance};
+use crds::kubevirt::{Rest, VirtualMachineInstance, Volume};
 
 /// The paths of fields that are set and have no effect on the domain, sorted.
 ///
@@ -12,25 +12,41 @@ pub fn ignored(vmi: &VirtualMachineInstance) -> Vec<String> {
     let mut fields = Fields::default();
     let spec = &vmi.spec;
     fields.unknown("spec", &spec.rest, &ELSEWHERE);
-    fields.when("spec.startStrategy", spec.start_strategy.as_deref() == Some("Paused"));
     hardware(&mut fields, vmi);
     devices(&mut fields, vmi);
     for (at, volume) in spec.volumes.iter().enumerate() {
         let path = format!("spec.volumes[{at}]");
-        if let Some(disk) = &volume.container_disk {
-            fields.unknown(&format!("{path}.containerDisk"), &disk.rest, &[]);
-        }
-        for (name, cloud_init) in [
-            ("cloudInitNoCloud", &volume.cloud_init_no_cloud),
-            ("cloudInitConfigDrive", &volume.cloud_init_config_drive),
-        ] {
-            if let Some(cloud_init) = cloud_init {
-                fields.unknown(&format!("{path}.{name}"), &cloud_init.rest, &[]);
-            }
+        for (name, rest) in rests(volume) {
+            fields.unknown(&format!("{path}.{name}"), rest, &[]);
         }
     }
     fields.0.sort();
     fields.0
+}
+
+/// What the sources of a volume say that no type names, each with its field.
+fn rests(volume: &Volume) -> Vec<(&'static str, &Rest)> {
+    let ephemeral = volume.ephemeral.as_ref();
+    let below = ephemeral.and_then(|source| source.persistent_volume_claim.as_ref());
+    [
+        ("containerDisk", volume.container_disk.as_ref().map(|one| &one.rest)),
+        ("cloudInitNoCloud", volume.cloud_init_no_cloud.as_ref().map(|one| &one.rest)),
+        ("cloudInitConfigDrive", volume.cloud_init_config_drive.as_ref().map(|one| &one.rest)),
+        ("emptyDisk", volume.empty_disk.as_ref().map(|one| &one.rest)),
+        ("hostDisk", volume.host_disk.as_ref().map(|one| &one.rest)),
+        ("persistentVolumeClaim", volume.persistent_volume_claim.as_ref().map(|one| &one.rest)),
+        ("dataVolume", volume.data_volume.as_ref().map(|one| &one.rest)),
+        ("ephemeral", ephemeral.map(|one| &one.rest)),
+        ("ephemeral.persistentVolumeClaim", below.map(|one| &one.rest)),
+        ("configMap", volume.config_map.as_ref().map(|one| &one.rest)),
+        ("secret", volume.secret.as_ref().map(|one| &one.rest)),
+        ("downwardAPI", volume.downward_api.as_ref().map(|one| &one.rest)),
+        ("serviceAccount", volume.service_account.as_ref().map(|one| &one.rest)),
+        ("sysprep", volume.sysprep.as_ref().map(|one| &one.rest)),
+    ]
+    .into_iter()
+    .filter_map(|(name, rest)| Some((name, rest?)))
+    .collect()
 }
 
 /// Fields of the spec that others act on, or that describe a pod nobody makes.
@@ -51,7 +67,8 @@ const ELSEWHERE: [&str; 10] = [
 fn hardware(fields: &mut Fields, vmi: &VirtualMachineInstance) {
     let domain = &vmi.spec.domain;
     fields.unknown("spec.domain", &domain.rest, &[]);
-    fields.when("spec.domain.ioThreadsPolicy", domain.io_threads_policy.is_some());
+    let pool = domain.io_threads_policy.as_deref() == Some("supplementalPool");
+    fields.when("spec.domain.ioThreadsPolicy", pool);
     if let Some(cpu) = &domain.cpu {
         fields.unknown("spec.domain.cpu", &cpu.rest, &[]);
         fields.when("spec.domain.cpu.maxSockets", cpu.max_sockets.is_some());
@@ -65,15 +82,17 @@ fn hardware(fields: &mut Fields, vmi: &VirtualMachineInstance) {
     }
     if let Some(firmware) = &domain.firmware {
         fields.unknown("spec.domain.firmware", &firmware.rest, &[]);
-        let efi = firmware.bootloader.as_ref().and_then(|loader| loader.efi.as_ref());
-        let persistent = efi.and_then(|efi| efi.persistent).unwrap_or(false);
-        fields.when("spec.domain.firmware.bootloader.efi.persistent", persistent);
+        if let Some(boot) = &firmware.kernel_boot {
+            let path = "spec.domain.firmware.kernelBoot";
+            fields.unknown(path, &boot.rest, &[]);
+            if let Some(container) = &boot.container {
+                fields.unknown(&format!("{path}.container"), &container.rest, &[]);
+            }
+        }
     }
     if let Some(features) = &domain.features {
-        let known = ["acpi", "apic", "hyperv", "kvm", "pvspinlock", "smm"];
+        let known = ["acpi", "apic", "hyperv", "hypervPassthrough", "kvm", "pvspinlock", "smm"];
         fields.unknown("spec.domain.features", &features.0, &known);
-        let evmcs = features.0.get("hyperv").is_some_and(|all| all.get("evmcs").is_some());
-        fields.when("spec.domain.features.hyperv.evmcs", evmcs);
     }
 }
 
@@ -85,8 +104,15 @@ fn devices(fields: &mut Fields, vmi: &VirtualMachineInstance) {
     for (at, disk) in devices.disks.iter().enumerate() {
         let path = format!("{path}.disks[{at}]");
         fields.unknown(&path, &disk.rest, &[]);
-        // Every disk is its VMI's own so far.
-        fields.when(&format!("{path}.shareable"), disk.shareable.unwrap_or(false));
+        if let Some(size) = &disk.block_size {
+            fields.unknown(&format!("{path}.blockSize"), &size.rest, &[]);
+            let custom = size.custom.as_ref().map(|custom| &custom.rest);
+            let nothing = Rest::new();
+            let custom = custom.unwrap_or(&nothing);
+            fields.unknown(&format!("{path}.blockSize.custom"), custom, &[]);
+        }
+        let stays = vmi.spec.volumes.iter().any(|one| one.name == disk.name && one.is_kept());
+        fields.when(&format!("{path}.shareable"), disk.shareable.unwrap_or(false) && !stays);
         for (name, device) in [("disk", &disk.disk), ("cdrom", &disk.cdrom), ("lun", &disk.lun)] {
             if let Some(device) = device {
                 fields.unknown(&format!("{path}.{name}"), &device.rest, &[]);
@@ -105,10 +131,6 @@ fn devices(fields: &mut Fields, vmi: &VirtualMachineInstance) {
     if let Some(watchdog) = &devices.watchdog {
         fields.unknown(&format!("{path}.watchdog"), &watchdog.rest, &[]);
     }
-    let persistent = devices.tpm.as_ref().is_some_and(|tpm| {
-        tpm.0.get("persistent").and_then(serde_json::Value::as_bool).unwrap_or(false)
-    });
-    fields.when(&format!("{path}.tpm.persistent"), persistent);
 }
 
 /// The paths gathered so far.

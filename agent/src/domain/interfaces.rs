@@ -79,6 +79,7 @@ fn element(
         .children(driver.flatten())
         .children(boot)
         .child(Element::new("mtu").attr("size", port.mtu))
+        .children(interface.acpi_index.map(|index| Element::new("acpi").attr("index", index)))
         .children(down.then(|| Element::new("link").attr("state", "down")))
         .children(rom)
         .child(Element::new("alias").attr("name", format!("ua-{}", port.network))))

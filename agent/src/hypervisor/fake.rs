@@ -143,6 +143,12 @@ impl Fake {
         Ok(())
     }
 
+    pub(super) async fn start_paused(&self, domain: &str) -> Result<(), HypervisorError> {
+        self.start(domain).await?;
+        self.host().guest(domain)?.state = DomainState::Paused(PauseReason::User);
+        Ok(())
+    }
+
     pub(super) async fn resume(&self, domain: &str) -> Result<(), HypervisorError> {
         let mut host = self.enter(Verb::Resume, domain).await?;
         let guest = host.guest(domain)?;

@@ -73,6 +73,10 @@ impl Libvirt {
         self.change(domain, verbs::start).await
     }
 
+    pub(super) async fn start_paused(&self, domain: &str) -> Result<(), HypervisorError> {
+        self.change(domain, verbs::start_paused).await
+    }
+
     pub(super) async fn resume(&self, domain: &str) -> Result<(), HypervisorError> {
         self.change(domain, verbs::resume).await
     }

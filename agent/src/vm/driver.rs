@@ -323,7 +323,16 @@ impl Driver {
     }
 
     async fn start(&mut self) -> Result<(), Failure> {
-        match self.host.hypervisor.start(&self.domain).await {
+        let is_paused = |vmi: &Arc<VirtualMachineInstance>| {
+            vmi.spec.start_strategy.as_deref() == Some("Paused")
+        };
+        let hypervisor = &self.host.hypervisor;
+        let started = if self.vmi.as_ref().is_some_and(is_paused) {
+            hypervisor.start_paused(&self.domain).await
+        } else {
+            hypervisor.start(&self.domain).await
+        };
+        match started {
             Ok(()) | Err(HypervisorError::AlreadyRunning(_)) => Ok(()),
             Err(error) => {
                 // A guest that was to come here may have left its taps, which libvirt
@@ -368,6 +377,10 @@ impl Driver {
 
     async fn clean(&mut self) -> Result<(), Failure> {
         let domain = &self.domain;
+        let is_elsewhere = matches!(&self.state, State::Cleaning { end } if end.is_elsewhere());
+        if let Some(vmi) = self.vmi.as_ref().filter(|_| !is_elsewhere) {
+            self.host.keep(vmi).await?;
+        }
         let detached = self.host.ports.detach(|dead| dead == domain).await;
         self.host.remove_files(domain).await?;
         detached.map_err(|error| Trouble::of("NetworkNotRemoved", error))?;

@@ -129,7 +129,7 @@ fn say(vmi: &mut VirtualMachineInstance, report: &Report, here: &Here, ports: &[
     if matches!(report, Report::Running { .. }) {
         let can = migratable(vmi, here);
         can.merge_into(&mut status.conditions, now.clone());
-        status.migration_method = Some("BlockMigration".to_owned());
+        status.migration_method = Some(migration_method(vmi).to_owned());
         say_ignored(&mut status.conditions, vmi, now);
         say_faults(&mut status.conditions, ports, now);
         say_conflicts(&mut status.conditions, ports, now);
@@ -145,12 +145,46 @@ fn migratable(vmi: &VirtualMachineInstance, here: &Here) -> Condition {
                    start it with --migration-address";
         return no.because("MigrationNotConfigured", why);
     }
+    if let Some(why) = tied_disk(vmi) {
+        return no.because("DisksNotLiveMigratable", why);
+    }
     let cpu = vmi.spec.domain.cpu.as_ref().and_then(|cpu| cpu.model.as_deref());
     if cpu == Some("host-passthrough") {
         let why = "cannot migrate VMI with CPU mode host-passthrough: name a model, or host-model";
         return no.because("CPUModeLiveMigratable", why);
     }
     Condition::new("LiveMigratable", ConditionStatus::True)
+}
+
+/// Why a disk of the guest is only here, in KubeVirt's words (`checkVolumesForMigration`).
+/// What lies on a claim says the instance, as it was when it was placed.
+fn tied_disk(vmi: &VirtualMachineInstance) -> Option<String> {
+    const RULE: &str =
+        "live migration requires that all PVCs must be shared (using ReadWriteMany access mode)";
+    let infos = vmi.status.iter().flat_map(|status| &status.volume_status);
+    let infos: Vec<_> = infos.collect();
+    vmi.spec.volumes.iter().find_map(|volume| {
+        if let Some(disk) = &volume.host_disk {
+            let shared = disk.shared.unwrap_or(false);
+            return (!shared).then(|| "cannot migrate VMI with non-shared HostDisk".to_owned());
+        }
+        let (claim, _) = volume.claim()?;
+        let info = infos.iter().find(|one| one.name == volume.name);
+        match info.and_then(|one| one.persistent_volume_claim_info.as_ref()) {
+            None => Some(format!(
+                "cannot migrate VMI: Unable to determine if PVC {claim} is shared, {RULE}"
+            )),
+            Some(info) if info.is_shared() => None,
+            Some(_) => Some(format!("cannot migrate VMI: PVC {claim} is not shared, {RULE}")),
+        }
+    })
+}
+
+/// Whether a disk moves with the guest, or all of them stay where they are.
+fn migration_method(vmi: &VirtualMachineInstance) -> &'static str {
+    let volumes = &vmi.spec.volumes;
+    let all_stay = !volumes.is_empty() && volumes.iter().all(crds::kubevirt::Volume::is_kept);
+    if all_stay { "LiveMigration" } else { "BlockMigration" }
 }
 
 /// Says that everything is here for the guest, unless it is on its way already.

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::VolumeError;
 use super::iso::File;
-use super::secrets::Secrets;
+use super::objects::Objects;
 use crate::domain::{firmware_uuid, hostname};
 
 /// What may be written into the spec itself, in bytes, as in KubeVirt.
@@ -51,7 +51,7 @@ pub(super) fn files(
     kind: Kind,
     source: &CloudInit,
     field: &str,
-    secrets: &Secrets,
+    objects: &Objects,
 ) -> Result<Vec<File>, VolumeError> {
     let user = Data {
         what: "userdata",
@@ -69,7 +69,7 @@ pub(super) fn files(
         secret: source.network_data_secret_ref.as_ref(),
         keys: ["networkdata", "networkData"],
     };
-    let (user, network) = (user.read(field, secrets)?, network.read(field, secrets)?);
+    let (user, network) = (user.read(field, objects)?, network.read(field, objects)?);
     if user.is_none() && network.is_none() {
         let rule = "must have one userdatasource or one networkdatasource set.";
         return Err(VolumeError::invalid(field, rule));
@@ -118,13 +118,13 @@ struct Data<'a> {
 }
 
 impl Data<'_> {
-    fn read(&self, field: &str, secrets: &Secrets) -> Result<Option<Vec<u8>>, VolumeError> {
+    fn read(&self, field: &str, objects: &Objects) -> Result<Option<Vec<u8>>, VolumeError> {
         let text = self.text.filter(|text| !text.is_empty());
         let base64 = self.base64.filter(|text| !text.is_empty());
         let inline = match (text, base64, self.secret) {
             (None, None, None) => return Ok(None),
             (None, None, Some(secret)) => {
-                return secrets.value(secret, self.keys, field).map(Some);
+                return objects.value(secret, self.keys, field).map(Some);
             }
             (Some(text), None, None) => text.as_bytes().to_vec(),
             (None, Some(text), None) => {

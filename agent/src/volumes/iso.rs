@@ -34,12 +34,10 @@ pub(super) async fn write(path: &Path, label: &str, files: &[File]) -> Result<()
     let tree = path.with_extension("iso.files");
     let partial = path.with_extension("iso.partial");
     remove_all(&tree).await?;
+    make_directory(&tree).await?;
     for file in files {
         let to = tree.join(&file.path);
-        let parent = to.parent().expect("it lies below the tree");
-        let mut directories = tokio::fs::DirBuilder::new();
-        let made = directories.recursive(true).mode(0o700).create(parent).await;
-        made.map_err(VolumeError::file("make the directory", parent))?;
+        make_directory(to.parent().expect("it lies below the tree")).await?;
         write_private(&to, &file.content).await?;
     }
     // It keeps the mode of the file it finds.
@@ -51,6 +49,12 @@ pub(super) async fn write(path: &Path, label: &str, files: &[File]) -> Result<()
     remove_all(&tree).await?;
     written?;
     rename(&partial, path).await
+}
+
+async fn make_directory(path: &Path) -> Result<(), VolumeError> {
+    let mut directories = tokio::fs::DirBuilder::new();
+    let made = directories.recursive(true).mode(0o700).create(path).await;
+    made.map_err(VolumeError::file("make the directory", path))
 }
 
 async fn write_private(path: &Path, content: &[u8]) -> Result<(), VolumeError> {

@@ -1,49 +1,131 @@
-//! The Secrets that volumes refer to; fetched by the caller, never shown.
+//! What volumes refer to in the API; fetched by the caller, never shown.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crds::kubevirt::{CloudInit, FilesSource, NameReference, VirtualMachineInstance};
+use crds::kubevirt::{CloudInit, NameReference, VirtualMachineInstance, Volume};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
 use super::VolumeError;
-use super::iso::File;
 
-/// Secrets of one namespace by name.
-#[derive(Clone, Default)]
-pub struct Secrets(BTreeMap<String, BTreeMap<String, Vec<u8>>>);
+/// Where each namespace has the certificate of its API.
+pub const API_AUTHORITY: &str = "kube-root-ca.crt";
 
-/// Names and keys, no values.
-impl fmt::Debug for Secrets {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let keys = self.0.iter().map(|(name, data)| (name, data.keys().collect::<Vec<_>>()));
-        out.debug_map().entries(keys).finish()
+/// The names of what a VMI's volumes refer to, all in its own namespace.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct References {
+    pub secrets: BTreeSet<String>,
+    pub config_maps: BTreeSet<String>,
+    pub accounts: BTreeSet<String>,
+    pub claims: BTreeSet<String>,
+}
+
+impl References {
+    /// What has to be fetched for `vmi`. What cannot be had is left out of [`Objects`];
+    /// `prepare` then says which volume asked for it.
+    #[must_use]
+    pub fn of(vmi: &VirtualMachineInstance) -> Self {
+        let mut all = Self::default();
+        vmi.spec.volumes.iter().for_each(|volume| all.add(volume));
+        if !all.accounts.is_empty() {
+            all.config_maps.insert(API_AUTHORITY.to_owned());
+        }
+        for names in [&mut all.secrets, &mut all.config_maps, &mut all.accounts, &mut all.claims] {
+            names.retain(|name| !name.is_empty());
+        }
+        all
+    }
+
+    fn add(&mut self, volume: &Volume) {
+        let of_cloud_init = |source: &CloudInit| {
+            [source.secret_ref.clone(), source.network_data_secret_ref.clone()]
+        };
+        let cloud_inits = [&volume.cloud_init_no_cloud, &volume.cloud_init_config_drive];
+        let references = cloud_inits.into_iter().flatten().flat_map(of_cloud_init);
+        let sysprep = volume.sysprep.clone().unwrap_or_default();
+        let references = references.chain([sysprep.secret]).flatten();
+        self.secrets.extend(references.map(|reference| reference.name));
+        self.secrets.extend(volume.secret.as_ref().and_then(|secret| secret.secret_name.clone()));
+        self.config_maps.extend(volume.config_map.as_ref().and_then(|map| map.name.clone()));
+        self.config_maps.extend(sysprep.config_map.map(|reference| reference.name));
+        let account = volume.service_account.as_ref();
+        self.accounts.extend(account.map(|account| account.service_account_name.clone()));
+        self.claims.extend(volume.claim().map(|(name, _)| name.to_owned()));
     }
 }
 
-/// The Secrets that a VMI's volumes need, all in its own namespace.
-///
-/// One that cannot be had is left out of [`Secrets`]; `prepare` then says which
-/// field asked for it.
-#[must_use]
-pub fn secret_names(vmi: &VirtualMachineInstance) -> BTreeSet<String> {
-    let of_cloud_init =
-        |source: &CloudInit| [source.secret_ref.clone(), source.network_data_secret_ref.clone()];
-    let of_volume = |volume: &crds::kubevirt::Volume| {
-        let cloud_inits = [&volume.cloud_init_no_cloud, &volume.cloud_init_config_drive];
-        let references = cloud_inits.into_iter().flatten().flat_map(of_cloud_init).flatten();
-        let names: Vec<_> = references
-            .map(|reference| reference.name)
-            .chain(volume.secret.as_ref().and_then(|secret| secret.secret_name.clone()))
-            .collect();
-        names
-    };
-    vmi.spec.volumes.iter().flat_map(of_volume).filter(|name| !name.is_empty()).collect()
+/// Named values of one object.
+pub(super) type Entries = BTreeMap<String, Vec<u8>>;
+
+/// What was found of the objects of one namespace, by kind and name.
+#[derive(Clone, Default)]
+pub struct Objects {
+    secrets: BTreeMap<String, Entries>,
+    config_maps: BTreeMap<String, Entries>,
+    tokens: BTreeMap<String, String>,
+    claims: BTreeMap<String, (PersistentVolumeClaim, Option<PersistentVolume>)>,
 }
 
-impl Secrets {
+/// Names and keys, no values.
+impl fmt::Debug for Objects {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys = |all: &BTreeMap<String, Entries>| {
+            let keys =
+                all.iter().map(|(name, data)| (name.clone(), data.keys().cloned().collect()));
+            keys.collect::<BTreeMap<String, Vec<String>>>()
+        };
+        out.debug_struct("Objects")
+            .field("secrets", &keys(&self.secrets))
+            .field("config_maps", &keys(&self.config_maps))
+            .field("tokens", &self.tokens.keys().collect::<Vec<_>>())
+            .field("claims", &self.claims.keys().collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+impl Objects {
     /// Adds a Secret with its decoded data.
-    pub fn insert(&mut self, name: impl Into<String>, data: BTreeMap<String, Vec<u8>>) {
-        self.0.insert(name.into(), data);
+    pub fn insert_secret(&mut self, name: impl Into<String>, data: BTreeMap<String, Vec<u8>>) {
+        self.secrets.insert(name.into(), data);
+    }
+
+    /// Adds a ConfigMap with its data, text or not.
+    pub fn insert_config_map(&mut self, name: impl Into<String>, data: BTreeMap<String, Vec<u8>>) {
+        self.config_maps.insert(name.into(), data);
+    }
+
+    /// Adds a token by which this service account logs in.
+    pub fn insert_token(&mut self, account: impl Into<String>, token: String) {
+        self.tokens.insert(account.into(), token);
+    }
+
+    /// Adds a claim and, if it is bound to one that is there, its volume.
+    pub fn insert_claim(
+        &mut self,
+        name: impl Into<String>,
+        claim: PersistentVolumeClaim,
+        volume: Option<PersistentVolume>,
+    ) {
+        self.claims.insert(name.into(), (claim, volume));
+    }
+
+    pub(super) fn secret(&self, name: &str) -> Option<&Entries> {
+        self.secrets.get(name)
+    }
+
+    pub(super) fn config_map(&self, name: &str) -> Option<&Entries> {
+        self.config_maps.get(name)
+    }
+
+    pub(super) fn token(&self, account: &str) -> Option<&str> {
+        self.tokens.get(account).map(String::as_str)
+    }
+
+    pub(super) fn claim(
+        &self,
+        name: &str,
+    ) -> Option<(&PersistentVolumeClaim, Option<&PersistentVolume>)> {
+        self.claims.get(name).map(|(claim, volume)| (claim, volume.as_ref()))
     }
 
     /// The value under the first of these keys that the Secret has.
@@ -53,37 +135,15 @@ impl Secrets {
         keys: [&str; 2],
         field: &str,
     ) -> Result<Vec<u8>, VolumeError> {
-        let data = self.0.get(&reference.name);
-        let data = data.ok_or_else(|| missing(field, &reference.name, NOT_THERE))?;
+        let missing = |problem| VolumeError::Secret {
+            field: field.to_owned(),
+            name: reference.name.clone(),
+            problem,
+        };
+        let data = self.secrets.get(&reference.name).ok_or_else(|| missing("does not exist"))?;
         let value = keys.iter().find_map(|key| data.get(*key));
         let problem = "has neither of the keys userdata and userData, \
                        or networkdata and networkData for network data";
-        value.cloned().ok_or_else(|| missing(field, &reference.name, problem))
+        value.cloned().ok_or_else(|| missing(problem))
     }
-
-    /// One file for each key.
-    pub(super) fn files(
-        &self,
-        source: &FilesSource,
-        field: &str,
-    ) -> Result<Vec<File>, VolumeError> {
-        let name = source.secret_name.as_deref().unwrap_or_default();
-        let empty = BTreeMap::new();
-        let data = match self.0.get(name) {
-            Some(data) => data,
-            None if source.optional.unwrap_or(false) => &empty,
-            None => return Err(missing(field, name, NOT_THERE)),
-        };
-        let is_file_name = |key: &str| !key.contains('/') && !matches!(key, "" | "." | "..");
-        if !data.keys().all(|key| is_file_name(key)) {
-            return Err(missing(field, name, "has a key that cannot be a file name"));
-        }
-        Ok(data.iter().map(|(key, value)| File::new(key, value.clone())).collect())
-    }
-}
-
-const NOT_THERE: &str = "does not exist";
-
-fn missing(field: &str, name: &str, problem: &'static str) -> VolumeError {
-    VolumeError::Secret { field: field.to_owned(), name: name.to_owned(), problem }
 }

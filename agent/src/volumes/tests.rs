@@ -31,7 +31,8 @@ impl Node {
     }
 
     fn dirs(&self) -> Dirs {
-        Dirs { state: self.dir.path().join("state"), images: self.dir.path().join("images") }
+        let path = |name: &str| self.dir.path().join(name);
+        Dirs { state: path("state"), images: path("images"), host_disks: vec![path("disks")] }
     }
 
     fn blob(&self, content: &[u8]) -> String {
@@ -84,7 +85,7 @@ impl Node {
     }
 
     async fn prepare(&self, vmi: &VirtualMachineInstance) -> Result<Vec<DiskFile>, VolumeError> {
-        prepare(vmi, &self.dirs(), &Secrets::default()).await
+        prepare(vmi, &self.dirs(), &Objects::default()).await
     }
 
     async fn refusal(&self, volume: Value) -> VolumeError {
@@ -225,7 +226,7 @@ async fn an_image_must_hold_exactly_one_disk_unless_a_path_chooses() {
         two.to_string(),
         "image two cannot be used: it has more than one file in /disk: disk/a.img, disk/b.img"
     );
-    assert!(!two.is_retryable() && two.is_about_the_image());
+    assert!(!two.is_retryable() && two.reason() == "ErrImagePull");
     let none = node.refusal(root("none")).await.to_string();
     assert_eq!(none, "image none cannot be used: it has no file in /disk");
     let chosen =
@@ -238,7 +239,7 @@ async fn an_image_must_hold_exactly_one_disk_unless_a_path_chooses() {
 async fn an_image_that_is_not_there_yet_is_worth_another_try() {
     let mut node = Node::new();
     let error = node.refusal(root("later")).await;
-    assert!(error.is_retryable() && error.is_about_the_image(), "{error}");
+    assert!(error.is_retryable() && error.reason() == "ErrImagePull", "{error}");
     node.image("later", Packing::Plain, &[("disk/d.img", b"disk")]);
     node.prepare(&vmi("u1", json!([root("later")]))).await.unwrap();
 }
@@ -319,12 +320,13 @@ async fn user_data_from_a_secret_reaches_the_drive_and_nothing_else() {
         "u1",
         json!([{ "name": "init", "cloudInitNoCloud": { "secretRef": { "name": "s" } } }]),
     );
-    assert_eq!(secret_names(&vmi), BTreeSet::from(["s".to_owned()]));
+    assert_eq!(References::of(&vmi).secrets, BTreeSet::from(["s".to_owned()]));
     let missing = node.prepare(&vmi).await.unwrap_err();
     assert_eq!(missing.to_string(), "spec.volumes[0].cloudInitNoCloud: secret s does not exist");
     assert!(missing.is_retryable());
-    let mut secrets = Secrets::default();
-    secrets.insert("s", BTreeMap::from([("userdata".into(), b"password: hunter2".to_vec())]));
+    let mut secrets = Objects::default();
+    secrets
+        .insert_secret("s", BTreeMap::from([("userdata".into(), b"password: hunter2".to_vec())]));
     assert!(!format!("{secrets:?}").contains("hunter2"));
     let files = prepare(&vmi, &node.dirs(), &secrets).await.unwrap();
     assert!(holds(&files[0].path, "hunter2"));
@@ -342,11 +344,11 @@ async fn a_secret_volume_shows_each_key_as_a_file() {
     let node = Node::new();
     let volume = json!({ "name": "files", "secret": { "secretName": "s", "volumeLabel": "keys" } });
     let vmi = vmi("u1", json!([volume]));
-    let mut secrets = Secrets::default();
-    secrets.insert("s", BTreeMap::from([("id_ed25519".into(), b"PRIVATE KEY".to_vec())]));
+    let mut secrets = Objects::default();
+    secrets.insert_secret("s", BTreeMap::from([("id_ed25519".into(), b"PRIVATE KEY".to_vec())]));
     let files = prepare(&vmi, &node.dirs(), &secrets).await.unwrap();
     assert!(holds(&files[0].path, "PRIVATE KEY"));
-    secrets.insert("s", BTreeMap::from([("../../etc/shadow".into(), Vec::new())]));
+    secrets.insert_secret("s", BTreeMap::from([("../../etc/shadow".into(), Vec::new())]));
     let refused = prepare(&vmi, &node.dirs(), &secrets).await.unwrap_err();
     assert!(refused.to_string().contains("cannot be a file name"), "{refused}");
 }
@@ -368,15 +370,16 @@ async fn more_inline_user_data_than_kubevirt_takes_is_refused_in_its_words() {
 #[tokio::test]
 async fn a_volume_of_another_kind_is_refused_with_what_is_possible() {
     let node = Node::new();
-    let claim = json!({ "name": "data", "persistentVolumeClaim": { "claimName": "c" } });
-    let refused = node.refusal(claim).await;
+    let dump = json!({ "name": "data", "memoryDump": { "claimName": "c" } });
+    let refused = node.refusal(dump).await;
     assert_eq!(
         refused.to_string(),
-        "spec.volumes[0]: persistentVolumeClaim is not supported; supported are containerDisk, \
-         cloudInitNoCloud, cloudInitConfigDrive, emptyDisk and secret"
+        "spec.volumes[0]: memoryDump is not supported; supported are containerDisk, \
+         cloudInitNoCloud, cloudInitConfigDrive, emptyDisk, hostDisk, persistentVolumeClaim, \
+         dataVolume, ephemeral, configMap, secret, downwardAPI, serviceAccount and sysprep"
     );
-    let unknown = node.refusal(json!({ "name": "data", "sysprep": {} })).await;
-    assert!(unknown.to_string().contains("sysprep is not supported"), "{unknown}");
+    let unknown = node.refusal(json!({ "name": "data", "floppy": {} })).await;
+    assert!(unknown.to_string().contains("floppy is not supported"), "{unknown}");
     let none = node.refusal(json!({ "name": "data" })).await;
     assert_eq!(none.to_string(), "spec.volumes[0] must have exactly one source type set");
 }
@@ -387,6 +390,219 @@ async fn a_volume_name_cannot_lead_out_of_the_directory() {
     let volume = json!({ "name": "../../web", "emptyDisk": { "capacity": "1Mi" } });
     let refused = node.refusal(volume).await.to_string();
     assert!(refused.starts_with("spec.volumes[0].name must be a DNS label"), "{refused}");
+}
+
+/// A ConfigMap, Secret or what else has named values.
+fn entries(data: &[(&str, &str)]) -> BTreeMap<String, Vec<u8>> {
+    data.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec())).collect()
+}
+
+async fn with_objects(
+    node: &Node,
+    volume: &Value,
+    objects: &Objects,
+) -> Result<DiskFile, VolumeError> {
+    let mut files = prepare(&vmi("u1", json!([volume])), &node.dirs(), objects).await?;
+    Ok(files.remove(0))
+}
+
+#[tokio::test]
+async fn a_config_map_is_waited_for_in_the_kubelets_words_unless_it_is_optional() {
+    let node = Node::new();
+    let mut volume = json!({ "name": "app", "configMap": { "name": "settings" } });
+    let mut objects = Objects::default();
+    let missing = with_objects(&node, &volume, &objects).await.unwrap_err();
+    assert_eq!(
+        missing.to_string(),
+        "MountVolume.SetUp failed for volume \"app\" : configmap \"settings\" not found"
+    );
+    assert_eq!((missing.reason(), missing.is_retryable()), ("FailedMount", true));
+    objects.insert_config_map("settings", entries(&[("app.conf", "colour=blue")]));
+    let disc = with_objects(&node, &volume, &objects).await.unwrap();
+    assert!(holds(&disc.path, "colour=blue") && holds(&disc.path, "cfgdata"));
+    volume["configMap"]["optional"] = json!(true);
+    let disc = with_objects(&node, &volume, &Objects::default()).await.unwrap();
+    assert!(!holds(&disc.path, "colour=blue"), "of an earlier call");
+}
+
+#[tokio::test]
+async fn a_token_of_a_service_account_is_on_a_disc_that_only_root_reads() {
+    let node = Node::new();
+    let volume = json!({ "name": "login", "serviceAccount": { "serviceAccountName": "robot" } });
+    let references = References::of(&vmi("u1", json!([volume])));
+    assert_eq!(references.accounts, BTreeSet::from(["robot".to_owned()]));
+    assert_eq!(references.config_maps, BTreeSet::from([API_AUTHORITY.to_owned()]));
+    let mut objects = Objects::default();
+    objects.insert_token("robot", "t0ken".to_owned());
+    let missing = with_objects(&node, &volume, &objects).await.unwrap_err().to_string();
+    assert!(missing.ends_with("configmap \"kube-root-ca.crt\" not found"), "{missing}");
+    objects.insert_config_map(API_AUTHORITY, entries(&[("ca.crt", "PEM")]));
+    assert!(!format!("{objects:?}").contains("t0ken"));
+    let disc = with_objects(&node, &volume, &objects).await.unwrap();
+    for words in ["t0ken", "default", "PEM"] {
+        assert!(holds(&disc.path, words), "{words}");
+    }
+    assert_eq!(disc.path.metadata().unwrap().permissions().mode() & 0o077, 0);
+}
+
+#[tokio::test]
+async fn fields_of_the_instance_are_written_as_the_kubelet_writes_them() {
+    let node = Node::new();
+    let fields = json!([
+        { "path": "labels", "fieldRef": { "fieldPath": "metadata.labels" } },
+        { "path": "deep/uid", "fieldRef": { "fieldPath": "metadata.uid" } },
+        { "path": "one", "fieldRef": { "fieldPath": "metadata.annotations['a/b']" } },
+    ]);
+    let volume = json!({ "name": "self", "downwardAPI": { "fields": fields } });
+    let mut vmi = vmi("u1", json!([volume]));
+    vmi.metadata.labels = Some(BTreeMap::from([
+        ("tier".to_owned(), "gold".to_owned()),
+        ("app".to_owned(), "w\"e\nb".to_owned()),
+    ]));
+    vmi.metadata.annotations = Some(BTreeMap::from([("a/b".to_owned(), "noted".to_owned())]));
+    let files = prepare(&vmi, &node.dirs(), &Objects::default()).await.unwrap();
+    assert!(holds(&files[0].path, "app=\"w\\\"e\\nb\"\ntier=\"gold\""));
+    assert!(holds(&files[0].path, "u1") && holds(&files[0].path, "noted"));
+}
+
+#[tokio::test]
+async fn a_drive_for_windows_setup_has_an_answer_file() {
+    let node = Node::new();
+    let volume = json!({ "name": "answers", "sysprep": { "secret": { "name": "answers" } } });
+    let mut objects = Objects::default();
+    objects.insert_secret("answers", entries(&[("note", "x")]));
+    let refused = with_objects(&node, &volume, &objects).await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "MountVolume.SetUp failed for volume \"answers\" : Sysprep drive should contain \
+         autounattend.xml or unattend.xml but neither were found."
+    );
+    objects.insert_secret("answers", entries(&[("Autounattend.xml", "<unattend/>")]));
+    let disc = with_objects(&node, &volume, &objects).await.unwrap();
+    assert!(holds(&disc.path, "<unattend/>") && holds(&disc.path, "unattendCD"));
+}
+
+fn host_disk(node: &Node, kind: &str) -> Value {
+    let path = node.dir.path().join("disks/deep/disk.img");
+    json!({ "name": "data", "hostDisk": { "path": path, "type": kind } })
+}
+
+#[tokio::test]
+async fn a_disk_of_the_host_is_made_once_and_outlives_its_vm() {
+    let node = Node::new();
+    fs::create_dir(node.dir.path().join("disks")).unwrap();
+    let missing = node.refusal(host_disk(&node, "Disk")).await;
+    assert!(missing.to_string().ends_with("disk.img is not a file"), "{missing}");
+    assert!(missing.is_retryable());
+    let mut volume = host_disk(&node, "DiskOrCreate");
+    volume["hostDisk"]["capacity"] = json!("3Mi");
+    let disk = with_objects(&node, &volume, &Objects::default()).await.unwrap();
+    assert_eq!(disk.path.metadata().unwrap().len(), 3 << 20);
+    assert_eq!(disk.format, Format::Raw);
+    assert!(matches!(disk.medium, Medium::File { .. }));
+    // What looks like an image with another one beneath it is a raw disk all the same.
+    let mut file = fs::File::options().write(true).open(&disk.path).unwrap();
+    file.write_all(b"QFI\xfb kept").unwrap();
+    remove("default_web", &node.dirs()).await.unwrap();
+    volume["hostDisk"]["capacity"] = json!("9Mi");
+    let again = with_objects(&node, &volume, &Objects::default()).await.unwrap();
+    assert_eq!(again, disk);
+    assert_eq!(disk.path.metadata().unwrap().len(), 3 << 20);
+    assert!(holds(&disk.path, "kept"));
+    // Its maker was killed before it had a size.
+    fs::File::create(&disk.path).unwrap();
+    with_objects(&node, &volume, &Objects::default()).await.unwrap();
+    assert_eq!(disk.path.metadata().unwrap().len(), 9 << 20);
+}
+
+#[tokio::test]
+async fn a_disk_of_the_host_is_nowhere_but_where_it_may_be() {
+    let node = Node::new();
+    let disks = node.dir.path().join("disks");
+    fs::create_dir(&disks).unwrap();
+    fs::write(node.dir.path().join("secret.img"), "x").unwrap();
+    std::os::unix::fs::symlink(node.dir.path().join("secret.img"), disks.join("link")).unwrap();
+    for path in ["secret.img", "disks/link", "disks/../secret.img"] {
+        let path = node.dir.path().join(path);
+        let volume = json!({ "name": "data", "hostDisk": { "path": path, "type": "Disk" } });
+        let refused = node.refusal(volume).await;
+        assert!(!refused.is_retryable(), "{refused}");
+        assert!(refused.to_string().starts_with("spec.volumes[0].hostDisk.path "), "{refused}");
+    }
+    let dirs = Dirs { host_disks: Vec::new(), ..node.dirs() };
+    let vmi = vmi("u1", json!([host_disk(&node, "Disk")]));
+    let refused = prepare(&vmi, &dirs, &Objects::default()).await.unwrap_err().to_string();
+    assert!(refused.contains("HostDisk feature gate is not enabled"), "{refused}");
+}
+
+/// Objects with the claim `data`, bound to a volume on this directory.
+fn claimed(directory: &Path) -> Objects {
+    let object = |value: Value| serde_json::from_value(value).unwrap();
+    let claim = json!({ "metadata": { "name": "data" }, "spec": { "volumeName": "pv" },
+        "status": { "phase": "Bound" } });
+    let volume = json!({ "metadata": { "name": "pv" }, "spec": {
+        "capacity": { "storage": "4Mi" }, "local": { "path": directory } } });
+    let mut objects = Objects::default();
+    objects.insert_claim("data", object(claim), Some(serde_json::from_value(volume).unwrap()));
+    objects
+}
+
+#[tokio::test]
+async fn a_claim_holds_a_disk_of_its_size_that_stays_and_a_layer_over_it_does_not() {
+    let node = Node::new();
+    let directory = node.dir.path().join("pv");
+    fs::create_dir(&directory).unwrap();
+    let objects = claimed(&directory);
+    let layer = json!({ "name": "data",
+        "ephemeral": { "persistentVolumeClaim": { "claimName": "data" } } });
+    let missing = with_objects(&node, &layer, &objects).await.unwrap_err();
+    assert!(missing.to_string().ends_with("disk.img is not a file"), "{missing}");
+
+    let volume = json!({ "name": "data",
+        "persistentVolumeClaim": { "claimName": "data", "readOnly": true } });
+    let absent = with_objects(&node, &volume, &Objects::default()).await.unwrap_err();
+    assert_eq!(absent.to_string(), "failed to render launch manifest: didn't find PVC data");
+    assert_eq!(absent.reason(), "FailedPvcNotFound");
+    let disk = with_objects(&node, &volume, &objects).await.unwrap();
+    assert_eq!(disk.path, directory.join("disk.img"));
+    assert_eq!(disk.path.metadata().unwrap().len(), 4 << 20);
+    assert!(disk.read_only);
+
+    remove("default_web", &node.dirs()).await.unwrap();
+    let over = with_objects(&node, &layer, &objects).await.unwrap();
+    assert_eq!((over.format, over.medium), (Format::Qcow2, Medium::Own));
+    let images = images("default_web", &node.dirs()).await.unwrap();
+    assert_eq!(images, BTreeMap::new(), "it lies on no image");
+    remove("default_web", &node.dirs()).await.unwrap();
+    assert!(disk.path.exists() && !over.path.exists());
+
+    fs::remove_file(&disk.path).unwrap();
+    std::os::unix::fs::symlink("/etc/shadow", &disk.path).unwrap();
+    let refused = with_objects(&node, &volume, &objects).await.unwrap_err().to_string();
+    assert!(refused.ends_with("disk.img is not a file"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_kernel_comes_out_of_an_image() {
+    let mut node = Node::new();
+    node.image("boot:1", Packing::Gzip, &[("boot/vmlinuz", b"kernel"), ("boot/initrd", b"disk")]);
+    let mut vmi = vmi("u1", json!([]));
+    let mut boots = async |boot: Value| {
+        let firmware = json!({ "kernelBoot": boot });
+        vmi.spec.domain.firmware = serde_json::from_value(firmware).unwrap();
+        kernel(&vmi, &node.dirs()).await
+    };
+    let container = json!({ "image": "boot:1", "kernelPath": "/boot/vmlinuz",
+        "initrdPath": "/boot/initrd" });
+    let found = boots(json!({ "container": container })).await.unwrap();
+    assert_eq!(fs::read(found.kernel.unwrap()).unwrap(), b"kernel");
+    assert_eq!(fs::read(found.initrd.unwrap()).unwrap(), b"disk");
+    let none = boots(json!({ "container": { "image": "boot:1" } })).await.unwrap_err();
+    assert!(none.to_string().contains("at least one of the following"), "{none}");
+    let absent = json!({ "container": { "image": "boot:1", "kernelPath": "/boot/other" } });
+    assert_eq!(boots(absent).await.unwrap_err().reason(), "ErrImagePull");
+    let alone = boots(json!({ "kernelArgs": "quiet" })).await.unwrap_err();
+    assert!(alone.to_string().contains("without an external kernel"), "{alone}");
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use agent::domain::{self, Emulation, Place, Port};
 use agent::hypervisor::{
     DomainState, Hypervisor, HypervisorError, Libvirt, Observed, ShutOffReason,
 };
-use agent::volumes::{self, Dirs, DiskFile, Format, Secrets};
+use agent::volumes::{self, Dirs, DiskFile, Format, Kernel, Objects};
 use crds::kubevirt::VirtualMachineInstance;
 
 use self::node::Node;
@@ -51,6 +51,8 @@ fn place(node: &Node, disks: Vec<DiskFile>) -> Place {
         vnc_socket: node.path("web.vnc"),
         console_log: node.path("console.log"),
         disks,
+        kernel: Kernel::default(),
+        nvram: node.path("nvram.fd"),
         ports: vec![Port {
             network: "default".into(),
             name: "web.default".into(),
@@ -67,7 +69,7 @@ fn guest(node: &Node) -> String {
     let mut content = b"hello, harbour".to_vec();
     content.resize(1 << 20, 0);
     fs::write(&disk, content).unwrap();
-    let disk = DiskFile { volume: "data".into(), path: disk, format: Format::Raw };
+    let disk = DiskFile::own("data", disk, Format::Raw);
     let place = place(node, vec![disk]);
     node.boots(&domain::xml(&instance(), &place).unwrap())
 }
@@ -223,8 +225,9 @@ async fn a_vmi_boots_from_its_container_disk_and_runs_its_cloud_init() {
 ",
     );
     vmi.spec.volumes = volumes.unwrap();
-    let dirs = Dirs { state: node.path("state"), images: node::guest_image() };
-    let disks = volumes::prepare(&vmi, &dirs, &Secrets::default()).await.unwrap();
+    let dirs =
+        Dirs { state: node.path("state"), images: node::guest_image(), host_disks: Vec::new() };
+    let disks = volumes::prepare(&vmi, &dirs, &Objects::default()).await.unwrap();
     let xml = domain::xml(&vmi, &place(&node, disks)).unwrap();
 
     hypervisor.define(&xml).await.unwrap();

@@ -163,6 +163,10 @@ pub(crate) fn agent(
         word(&config.image_dir),
         "--commands-listen",
         &format!("unix:{}", node.run().join("commands.sock").display()),
+        "--host-disk-dir",
+        word(&layout.host_disks()),
+        "--swtpm-dir",
+        word(&node.libvirt().join("lib/swtpm")),
     ]);
     if config.hypervisor {
         let address = node.underlay().to_string();

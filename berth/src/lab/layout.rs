@@ -31,6 +31,9 @@ pub struct Layout {
     pub dir: PathBuf,
 }
 
+/// The directory, within the lab's, below which hostDisks of VMs may be.
+const HOST_DISKS: &str = "host-disks";
+
 /// Where everything of one node is.
 #[derive(Clone, Debug)]
 pub struct NodeLayout {
@@ -45,6 +48,12 @@ pub struct NodeLayout {
 }
 
 impl Layout {
+    /// Below which hostDisks of VMs may be: the same on all nodes.
+    #[must_use]
+    pub fn host_disks(&self) -> PathBuf {
+        self.dir.join(HOST_DISKS)
+    }
+
     /// The lab that `berth up` runs in a directory. The default one has an id
     /// that people can type, others a short hash of the path.
     #[must_use]
@@ -233,7 +242,7 @@ pub fn check_dir(dir: &Path) -> Result<(), String> {
 ///
 /// A sentence for the user.
 pub fn check_entries(dir: &Path, names: &[String]) -> Result<(), String> {
-    let ours = ["lab.json", ".netns-mount", "log", "api", "central", "images", "host"];
+    let ours = ["lab.json", ".netns-mount", "log", "api", "central", "images", "host", HOST_DISKS];
     let is_ours = |name: &String| {
         ours.contains(&name.as_str())
             || name.strip_prefix('n').is_some_and(|number| number.parse::<u8>().is_ok())

@@ -81,6 +81,7 @@ fn qemu_conf(node: &NodeLayout) -> String {
     format!(
         "stdio_handler = \"file\"\nsecurity_driver = \"none\"\ncgroup_controllers = [ ]\n\
          namespaces = [ ]\nremember_owner = 0\nuser = \"root\"\ngroup = \"root\"\n\
+         swtpm_user = \"root\"\nswtpm_group = \"root\"\n\
          migration_address = \"{}\"\nmigrate_tls_x509_cert_dir = \"{SEEN_AT}\"\n\
          migrate_tls_x509_verify = 1\n",
         node.underlay(),

@@ -10,6 +10,11 @@ mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/libvirt /run/openvswitch /run/lock
 ln -s "$node/ovs/db.sock" /run/openvswitch/db.sock
 
+# What TPMs write beside libvirt's own.
+mount -t tmpfs -o mode=755 tmpfs /var/log
+mkdir -p /var/log/libvirt
+[ ! -d /var/lib/swtpm-localca ] || mount -t tmpfs -o mode=700 tmpfs /var/lib/swtpm-localca
+
 bind() { mount --bind "$node/libvirt/$1" "$2"; }
 bind run /run/libvirt
 bind etc /etc/libvirt

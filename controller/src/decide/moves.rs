@@ -79,13 +79,17 @@ fn target(
     migration: &Migration,
 ) -> Result<String, String> {
     let source = node_of(instance);
+    let namespace = instance.namespace().unwrap_or_default();
+    let ground = world.storage.ground_of_started(&namespace, &instance.spec.volumes);
     let refuse = |node: &Node| {
         if Some(node.name_any().as_str()) == source {
             return Some("the guest is there".to_owned());
         }
         let takes_part = node.annotations().contains_key(MIGRATION_ADDRESS);
         let why = "its agent takes no part in migrations (--migration-address)";
-        lost::silence(world, &node.name_any()).or_else(|| (!takes_part).then(|| why.to_owned()))
+        lost::silence(world, &node.name_any())
+            .or_else(|| ground.refusal(node))
+            .or_else(|| (!takes_part).then(|| why.to_owned()))
     };
     let asked = instance.spec.node_selector.iter().chain(&migration.spec.added_node_selector);
     let selector: BTreeMap<String, String> =

@@ -88,9 +88,10 @@ fn place(
         decision.again_at = again_at;
         return Err(trouble);
     }
-    let node = node_for(world, instance.spec.node_selector.as_ref(), &asked)?;
+    let ground = world.storage.ground(&decision.vm, &instance.spec.volumes)?;
+    let node = node_for(world, instance.spec.node_selector.as_ref(), &ground, &asked)?;
     let places: Vec<Place<'_>> = places(world, &decision.vm, &uid, &node, asked);
-    let placed = objects::placed(instance, &node, &places, now);
+    let placed = objects::placed(instance, &node, &places, ground.status, now);
     let taken = places.into_iter().map(|(_, port, network)| (network.vpc.clone(), port));
     let taken: Vec<_> = taken.collect();
     expect(world, decision, &node, taken);

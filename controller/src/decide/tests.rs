@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::shelf::Seen;
+use crate::storage::News;
 use crate::world::{Event, node_of};
 
 mod moves;
@@ -75,6 +76,9 @@ pub(crate) fn listed(subnets: Vec<Subnet>) -> World {
     world.apply(Event::Machine(Seen::all(vec![])));
     world.apply(Event::Instance(Seen::all(vec![])));
     world.apply(Event::Migration(Seen::all(vec![])));
+    world.apply(Event::Storage(News::Claim(Seen::all(vec![]))));
+    world.apply(Event::Storage(News::Volume(Seen::all(vec![]))));
+    world.apply(Event::Storage(News::NoDataVolumes));
     world.apply(Event::Block(Seen::all(vec![])));
     assert!(world.is_complete());
     world
@@ -82,7 +86,10 @@ pub(crate) fn listed(subnets: Vec<Subnet>) -> World {
 
 #[test]
 fn nothing_may_be_decided_before_every_kind_has_been_listed() {
-    let kinds: [fn() -> Event; 12] = [
+    let kinds: [fn() -> Event; 15] = [
+        || Event::Storage(News::Claim(Seen::all(vec![]))),
+        || Event::Storage(News::Volume(Seen::all(vec![]))),
+        || Event::Storage(News::NoDataVolumes),
         || Event::Subnet(Seen::all(vec![])),
         || Event::Vpc(Seen::all(vec![])),
         || Event::Ip(Seen::all(vec![])),

@@ -24,6 +24,15 @@ pub struct Devices {
     /// A watchdog.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watchdog: Option<Watchdog>,
+    /// A sound card.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sound: Option<Sound>,
+    /// What tells the host that the guest has panicked.
+    #[serde(default, deserialize_with = "exact", skip_serializing_if = "Vec::is_empty")]
+    pub panic_devices: Vec<PanicDevice>,
+    /// The graphics adapter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub video: Option<Video>,
     /// A trusted platform module.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tpm: Option<Opaque>,
@@ -83,6 +92,39 @@ pub struct Disk {
     /// `stop` (the default), `ignore`, `report` or `enospace`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_policy: Option<String>,
+    /// Whether a thread serves it alone.
+    #[serde(default, rename = "dedicatedIOThread", skip_serializing_if = "Option::is_none")]
+    pub dedicated_io_thread: Option<bool>,
+    /// The sizes of its blocks, as the guest sees them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block_size: Option<BlockSize>,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// The sizes of a disk's blocks.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BlockSize {
+    /// These.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub custom: Option<CustomBlockSize>,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// Sizes in bytes, powers of two.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CustomBlockSize {
+    /// What the guest may write at once.
+    #[serde(default)]
+    pub logical: u32,
+    /// What the disk writes at once.
+    #[serde(default)]
+    pub physical: u32,
     /// What this type does not name.
     #[serde(flatten)]
     pub rest: Rest,
@@ -98,6 +140,9 @@ pub struct DiskDevice {
     /// Whether the guest may only read: false if absent, true for a CD-ROM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub readonly: Option<bool>,
+    /// Of a CD-ROM: `open` or `closed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tray: Option<String>,
     /// What this type does not name.
     #[serde(flatten)]
     pub rest: Rest,
@@ -145,6 +190,9 @@ pub struct Interface {
     /// Place in the boot order, from 1, unique among disks and interfaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot_order: Option<u32>,
+    /// By which number the guest's firmware knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acpi_index: Option<u32>,
     /// `up`, `down` or `absent`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
@@ -244,6 +292,45 @@ pub struct Watchdog {
     /// Intel 6300ESB, with an `action` of `reset`, `poweroff` or `shutdown`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub i6300esb: Option<Opaque>,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// A sound card.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Sound {
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
+    /// `ich9` (the default) or `ac97`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// What tells the host that the guest has panicked.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PanicDevice {
+    /// `hyperv` (the default), `isa` or `pvpanic`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// The graphics adapter.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Video {
+    /// `vga` (the default), `bochs`, `cirrus`, `ramfb` or `virtio`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub r#type: Option<String>,
     /// What this type does not name.
     #[serde(flatten)]
     pub rest: Rest,

@@ -151,6 +151,9 @@ pub struct Firmware {
     /// BIOS or EFI.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootloader: Option<Bootloader>,
+    /// A kernel from outside of the guest's disks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel_boot: Option<KernelBoot>,
     /// What this type does not name.
     #[serde(flatten)]
     pub rest: Rest,
@@ -187,4 +190,37 @@ pub struct Efi {
     /// Whether its variables outlive the instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistent: Option<bool>,
+}
+
+/// A kernel from outside of the guest's disks.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KernelBoot {
+    /// What the kernel is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel_args: Option<String>,
+    /// The image that it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<KernelBootContainer>,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// An OCI image with a kernel, an initial RAM disk, or both.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KernelBootContainer {
+    /// The image reference.
+    #[serde(default)]
+    pub image: String,
+    /// Path of the kernel in the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel_path: Option<String>,
+    /// Path of the initial RAM disk in the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initrd_path: Option<String>,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
 }

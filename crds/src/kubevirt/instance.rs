@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Condition, DomainSpec, GROUP, MigrationState, Network, Rest, Volume, exact};
+use super::{Condition, DomainSpec, GROUP, MigrationState, Network, Quantity, Rest, Volume, exact};
 
 /// One start of a machine, from scheduling to its end.
 ///
@@ -93,6 +93,9 @@ pub struct VirtualMachineInstanceStatus {
     /// How far its move to another node came, or its last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migration_state: Option<Box<MigrationState>>,
+    /// Its volumes as they are.
+    #[serde(default, deserialize_with = "exact", skip_serializing_if = "Vec::is_empty")]
+    pub volume_status: Vec<VolumeStatus>,
     /// `BlockMigration`: its disks are files of its node and move with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migration_method: Option<String>,
@@ -183,6 +186,52 @@ pub struct InstanceInterface {
     /// What this type does not name.
     #[serde(flatten)]
     pub rest: Rest,
+}
+
+/// One volume as it is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeStatus {
+    /// The volume's name.
+    pub name: String,
+    /// The disk in the guest. Upstream leaves it empty until there is one.
+    #[serde(default)]
+    pub target: String,
+    /// The claim that it lies on, if it lies on one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistent_volume_claim_info: Option<ClaimInfo>,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// What of a claim matters to who uses it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimInfo {
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim_name: Option<String>,
+    /// `ReadWriteOnce`, `ReadWriteMany` …
+    #[serde(default, deserialize_with = "exact", skip_serializing_if = "Vec::is_empty")]
+    pub access_modes: Vec<String>,
+    /// `Filesystem` or `Block`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_mode: Option<String>,
+    /// What it has, by resource name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub capacity: BTreeMap<String, Quantity>,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+impl ClaimInfo {
+    /// Whether several nodes may write to it at once.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.access_modes.iter().any(|mode| mode == "ReadWriteMany")
+    }
 }
 
 impl VirtualMachineInstance {

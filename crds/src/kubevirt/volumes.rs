@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Quantity, Rest};
+use super::{Quantity, Rest, exact};
 
 /// One volume: a name and exactly one source. A disk of the same name puts it
 /// before the guest.
@@ -42,9 +42,38 @@ pub struct Volume {
     /// The entries of a Secret as files on an ISO.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<FilesSource>,
+    /// Fields of the instance as files on an ISO.
+    #[serde(default, rename = "downwardAPI", skip_serializing_if = "Option::is_none")]
+    pub downward_api: Option<DownwardApiSource>,
+    /// How a service account logs in, as files on an ISO.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<ServiceAccountSource>,
+    /// The answers that Windows' setup asks for, on an ISO.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sysprep: Option<SysprepSource>,
     /// Sources this type does not name.
     #[serde(flatten)]
     pub rest: Rest,
+}
+
+impl Volume {
+    /// Whether what the guest writes stays when the instance ends.
+    #[must_use]
+    pub const fn is_kept(&self) -> bool {
+        self.host_disk.is_some()
+            || self.persistent_volume_claim.is_some()
+            || self.data_volume.is_some()
+    }
+
+    /// The claim that the volume lies on, and whether it is that of a DataVolume.
+    #[must_use]
+    pub fn claim(&self) -> Option<(&str, bool)> {
+        let ephemeral =
+            self.ephemeral.as_ref().and_then(|one| one.persistent_volume_claim.as_ref());
+        let claim = self.persistent_volume_claim.as_ref().or(ephemeral);
+        let of_data_volume = self.data_volume.as_ref().map(|one| (one.name.as_str(), true));
+        claim.map(|claim| (claim.claim_name.as_str(), false)).or(of_data_volume)
+    }
 }
 
 /// An OCI image that holds exactly one disk under `/disk`.
@@ -183,6 +212,75 @@ pub struct FilesSource {
     /// Label of the ISO, `cfgdata` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume_label: Option<String>,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// Fields of the instance, each as a file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DownwardApiSource {
+    /// Which field under which path.
+    #[serde(default, deserialize_with = "exact", skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<DownwardApiFile>,
+    /// Label of the ISO, `cfgdata` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_label: Option<String>,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// One field as a file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DownwardApiFile {
+    /// Relative path of the file.
+    #[serde(default)]
+    pub path: String,
+    /// The field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field_ref: Option<FieldReference>,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// A field of an object.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FieldReference {
+    /// `metadata.name`, `metadata.labels['app']` …
+    #[serde(default)]
+    pub field_path: String,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// A service account of the namespace.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceAccountSource {
+    /// Its name.
+    #[serde(default)]
+    pub service_account_name: String,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// Exactly one of a ConfigMap and a Secret.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SysprepSource {
+    /// The ConfigMap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map: Option<NameReference>,
+    /// The Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<NameReference>,
     /// What this type does not name.
     #[serde(flatten)]
     pub rest: Rest,

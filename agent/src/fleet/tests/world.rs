@@ -101,7 +101,12 @@ impl World {
             hypervisor: Hypervisor::Fake(self.fake.clone()),
             ports,
             metrics: Metrics::new(Registry::new()).unwrap(),
-            dirs: Dirs { state: self.dir.path().to_owned(), images: self.dir.path().to_owned() },
+            tpms: self.dir.path().to_owned(),
+            dirs: Dirs {
+                state: self.dir.path().to_owned(),
+                images: self.dir.path().to_owned(),
+                host_disks: Vec::new(),
+            },
             run_dir: self.dir.path().to_owned(),
             emulation: Emulation::Software,
             // Fakes are known to each other by name.

@@ -22,8 +22,25 @@ pub(super) fn start(
     name: &str,
     attempt: Attempt,
 ) -> Result<(), HypervisorError> {
+    start_with(connection, name, attempt, 0)
+}
+
+pub(super) fn start_paused(
+    connection: &Connect,
+    name: &str,
+    attempt: Attempt,
+) -> Result<(), HypervisorError> {
+    start_with(connection, name, attempt, sys::VIR_DOMAIN_START_PAUSED)
+}
+
+fn start_with(
+    connection: &Connect,
+    name: &str,
+    attempt: Attempt,
+    flags: u32,
+) -> Result<(), HypervisorError> {
     let domain = lookup(connection, name)?;
-    let started = domain.create().map_err(|error| refused(&error));
+    let started = domain.create_with_flags(flags).map_err(|error| refused(&error));
     // libvirt has one code for everything a state does not allow, so the state
     // is asked rather than the text compared.
     match started {
@@ -104,7 +121,8 @@ pub(super) fn undefine(
 
 /// Sends the domain by the target's libvirtd, which is known by its certificate and knows
 /// us by ours, and so do the two QEMUs. Disks go over the same way: of one that lies on an
-/// image what differs from it, since the target has made the same of the same image.
+/// image what differs from it, since the target has made the same of the same image. A
+/// disk that lies on shared storage stays there.
 pub(super) fn migrate(
     connection: &Connect,
     name: &str,
@@ -113,23 +131,30 @@ pub(super) fn migrate(
     let domain = lookup(connection, name)?;
     let described = |flags: u32| {
         let flags = flags | sys::VIR_DOMAIN_XML_MIGRATABLE | sys::VIR_DOMAIN_XML_SECURE;
-        let xml = domain.xml_desc(flags).map_err(|error| refused(&error))?;
-        Ok::<_, HypervisorError>(Some(journey.rewritten(&xml)))
+        domain.xml_desc(flags).map_err(|error| refused(&error))
     };
+    let here = described(0)?;
+    let copied = journey.copied(&here);
     let host = journey.host();
     let pki = journey.pki.iter().map(|dir| format!("?pkipath={dir}")).collect::<String>();
     let parameters = MigrateParameters {
         uri: Some(format!("tcp://{host}")),
         listen_address: Some(journey.address.clone()),
-        dest_xml: described(0)?,
-        persist_xml: described(sys::VIR_DOMAIN_XML_INACTIVE)?,
+        dest_xml: Some(journey.rewritten(&here)),
+        persist_xml: Some(journey.rewritten(&described(sys::VIR_DOMAIN_XML_INACTIVE)?)),
+        migrate_disks: copied.clone().unwrap_or_default(),
         bandwidth: journey.bandwidth,
         ..MigrateParameters::default()
+    };
+    // No list of disks is all of them to libvirt.
+    let disks = match copied {
+        Some(none) if none.is_empty() => 0,
+        _ => sys::VIR_MIGRATE_NON_SHARED_INC,
     };
     let flags = sys::VIR_MIGRATE_LIVE
         | sys::VIR_MIGRATE_PEER2PEER
         | sys::VIR_MIGRATE_PERSIST_DEST
-        | sys::VIR_MIGRATE_NON_SHARED_INC
+        | disks
         | sys::VIR_MIGRATE_TLS
         | if journey.auto_converge { sys::VIR_MIGRATE_AUTO_CONVERGE } else { 0 };
     let target = format!("qemu+tls://{host}/system{pki}");

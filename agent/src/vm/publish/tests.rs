@@ -155,11 +155,11 @@ fn conditions_and_fields_of_others_are_kept() {
 
 #[test]
 fn fields_that_do_nothing_are_named() {
-    let asking = vmi(|vmi| vmi["spec"]["startStrategy"] = json!("Paused"));
+    let asking = vmi(|vmi| vmi["spec"]["livenessProbe"] = json!({ "guestAgentPing": {} }));
     let patch = written(&asking, &RUNNING).unwrap();
     let conditions = patch["status"]["conditions"].as_array().unwrap();
     let named = conditions.iter().find(|one| one["type"] == FIELDS_WITHOUT_EFFECT).unwrap();
-    assert!(named["message"].as_str().unwrap().contains("spec.startStrategy"), "{named}");
+    assert!(named["message"].as_str().unwrap().contains("spec.livenessProbe"), "{named}");
 }
 
 /// One that moves from n1 to n2.

@@ -1,0 +1,109 @@
+//! What a VM's volumes refer to, asked of the API one by one, by name: an agent needs to
+//! list none of these kinds.
+//!
+//! | kind | verb |
+//! |---|---|
+//! | secrets, configmaps, persistentvolumeclaims, persistentvolumes | get |
+//! | serviceaccounts/token | create |
+
+use std::collections::BTreeMap;
+
+use crds::kubevirt::VirtualMachineInstance;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, PersistentVolume, PersistentVolumeClaim, Secret, ServiceAccount,
+};
+use kube::api::PostParams;
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+
+use crate::vm::Trouble;
+use crate::volumes::{Objects, References};
+
+/// How long a token is asked to be good for, in seconds: nobody renews what lies on a disc,
+/// and a guest may run for long. An API may give it for less.
+const TOKEN_LIFE: i64 = 365 * 24 * 3600;
+
+/// What there is of what the volumes of `vmi` refer to. What does not exist is left out:
+/// the volume says whether that matters.
+///
+/// # Errors
+/// The API did not answer, or refused.
+pub(super) async fn objects(
+    client: &Client,
+    vmi: &VirtualMachineInstance,
+) -> Result<Objects, Trouble> {
+    let References { secrets, config_maps, accounts, claims } = References::of(vmi);
+    let namespace = vmi.namespace().unwrap_or_default();
+    let mut objects = Objects::default();
+    for name in secrets {
+        let secret: Option<Secret> = get(client, &namespace, &name).await?;
+        if let Some(secret) = secret {
+            let data = secret.data.unwrap_or_default().into_iter();
+            objects.insert_secret(name, data.map(|(key, value)| (key, value.0)).collect());
+        }
+    }
+    for name in config_maps {
+        let map: Option<ConfigMap> = get(client, &namespace, &name).await?;
+        if let Some(map) = map {
+            objects.insert_config_map(name, entries(map));
+        }
+    }
+    for name in claims {
+        let claim: Option<PersistentVolumeClaim> = get(client, &namespace, &name).await?;
+        let Some(claim) = claim else { continue };
+        let bound = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref());
+        let volume = match bound.filter(|bound| !bound.is_empty()) {
+            Some(bound) => volume(client, bound).await?,
+            None => None,
+        };
+        objects.insert_claim(name, claim, volume);
+    }
+    for name in accounts {
+        let token = token(client, &namespace, &name).await?;
+        objects.insert_token(name, token);
+    }
+    Ok(objects)
+}
+
+/// Text and bytes alike.
+fn entries(map: ConfigMap) -> BTreeMap<String, Vec<u8>> {
+    let text = map.data.unwrap_or_default().into_iter();
+    let text = text.map(|(key, value)| (key, value.into_bytes()));
+    let binary = map.binary_data.unwrap_or_default().into_iter();
+    text.chain(binary.map(|(key, value)| (key, value.0))).collect()
+}
+
+async fn get<K>(client: &Client, namespace: &str, name: &str) -> Result<Option<K>, Trouble>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    api.get_opt(name).await.map_err(|error| not_read(&K::kind(&()), name, &error))
+}
+
+async fn volume(client: &Client, name: &str) -> Result<Option<PersistentVolume>, Trouble> {
+    let api: Api<PersistentVolume> = Api::all(client.clone());
+    api.get_opt(name).await.map_err(|error| not_read("PersistentVolume", name, &error))
+}
+
+fn not_read(kind: &str, name: &str, error: &kube::Error) -> Trouble {
+    Trouble::of("VolumeNotReady", format!("{kind} {name} cannot be read: {error}"))
+}
+
+async fn token(client: &Client, namespace: &str, account: &str) -> Result<String, Trouble> {
+    let api: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    let spec = TokenRequestSpec { expiration_seconds: Some(TOKEN_LIFE), ..Default::default() };
+    let asked = TokenRequest { spec, ..TokenRequest::default() };
+    let given = api.create_token_request(account, &PostParams::default(), &asked).await;
+    let why = |error: &dyn std::fmt::Display| {
+        let message = format!("error looking up service account {namespace}/{account}: {error}");
+        Trouble::of("FailedCreate", message)
+    };
+    let given = given.map_err(|error| why(&error))?;
+    given.status.map(|status| status.token).ok_or_else(|| why(&"the API gave no token"))
+}

@@ -1,0 +1,147 @@
+//! From a claim to what is behind it on this node; pure.
+//!
+//! | persistent volume | `Filesystem` | `Block` |
+//! |---|---|---|
+//! | hostPath | the directory's `disk.img` | the device |
+//! | local | the directory's `disk.img` | the device |
+//!
+//! Others have to be attached or mounted first, which nobody does here.
+
+use std::path::PathBuf;
+
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+/// What is behind a claim.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Backing {
+    /// A directory in which the disk is a file; `make`: the directory may have to be made.
+    Directory { path: PathBuf, make: bool, bytes: u64 },
+    /// A block device.
+    Device(PathBuf),
+}
+
+/// What is behind `claim`, which is bound to `volume`.
+///
+/// # Errors
+/// Why there is nothing to use, yet: for people.
+pub(super) fn backing(
+    claim: &PersistentVolumeClaim,
+    volume: Option<&PersistentVolume>,
+) -> Result<Backing, String> {
+    let name = claim.metadata.name.as_deref().unwrap_or_default();
+    let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
+    let bound = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref());
+    let Some(bound) = bound.filter(|bound| !bound.is_empty() && phase == Some("Bound")) else {
+        return Err(format!("persistentvolumeclaim {name:?} is not bound to a persistent volume"));
+    };
+    let spec = volume.and_then(|volume| volume.spec.as_ref());
+    let spec = spec.ok_or_else(|| format!("persistentvolume {bound:?} not found"))?;
+    let is_ours = spec
+        .claim_ref
+        .as_ref()
+        .is_none_or(|reference| reference.uid.is_none() || reference.uid == claim.metadata.uid);
+    if !is_ours {
+        return Err(format!("persistentvolume {bound:?} is bound to another claim"));
+    }
+    let (path, make) = source(spec).ok_or_else(|| {
+        format!(
+            "persistentvolume {bound:?} is of a kind that cannot be attached here: \
+             use one of hostPath or local"
+        )
+    })?;
+    let path = PathBuf::from(path);
+    let is_plain = path.is_absolute() && !path.components().any(|part| part.as_os_str() == "..");
+    if !is_plain {
+        return Err(format!("persistentvolume {bound:?} has a path that is not absolute"));
+    }
+    if spec.volume_mode.as_deref() == Some("Block") {
+        return Ok(Backing::Device(path));
+    }
+    let bytes = capacity(claim, spec).ok_or_else(|| {
+        format!("persistentvolume {bound:?} does not say its capacity.storage in bytes")
+    })?;
+    Ok(Backing::Directory { path, make, bytes })
+}
+
+/// The path of a volume that is on the node already, and whether the directory is made if
+/// it is not there.
+fn source(spec: &PersistentVolumeSpec) -> Option<(&str, bool)> {
+    let host_path = spec.host_path.as_ref().map(|source| {
+        let kind = source.type_.as_deref().unwrap_or_default();
+        (source.path.as_str(), matches!(kind, "" | "DirectoryOrCreate"))
+    });
+    host_path.or_else(|| spec.local.as_ref().map(|source| (source.path.as_str(), false)))
+}
+
+/// What the claim has been given, else what the volume has.
+fn capacity(claim: &PersistentVolumeClaim, volume: &PersistentVolumeSpec) -> Option<u64> {
+    let given = claim.status.as_ref().and_then(|status| status.capacity.as_ref());
+    let given = given.and_then(|all| all.get("storage"));
+    let all = volume.capacity.as_ref().and_then(|all| all.get("storage"));
+    let bytes = |amount: &Quantity| crds::kubevirt::Quantity::from(amount.0.as_str()).units().ok();
+    given.or(all).and_then(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn of(claim: &Value, volume: &Value) -> Result<Backing, String> {
+        let claim = serde_json::from_value(claim.clone()).unwrap();
+        let volume: Option<PersistentVolume> = serde_json::from_value(volume.clone()).unwrap();
+        backing(&claim, volume.as_ref())
+    }
+
+    fn bound() -> Value {
+        json!({ "metadata": { "name": "data", "uid": "c1" }, "spec": { "volumeName": "pv" },
+                "status": { "phase": "Bound" } })
+    }
+
+    fn volume(source: &Value) -> Value {
+        let mut volume = json!({ "metadata": { "name": "pv" },
+            "spec": { "capacity": { "storage": "2Gi" }, "claimRef": { "uid": "c1" } } });
+        volume["spec"].as_object_mut().unwrap().extend(source.as_object().unwrap().clone());
+        volume
+    }
+
+    #[test]
+    fn a_directory_holds_a_disk_of_the_volumes_capacity() {
+        let directory = |make| Backing::Directory { path: "/d".into(), make, bytes: 2 << 30 };
+        for (kind, make) in [("", true), ("DirectoryOrCreate", true), ("Directory", false)] {
+            let volume = volume(&json!({ "hostPath": { "path": "/d", "type": kind } }));
+            assert_eq!(of(&bound(), &volume), Ok(directory(make)), "{kind}");
+        }
+        let volume = volume(&json!({ "local": { "path": "/d" } }));
+        assert_eq!(of(&bound(), &volume), Ok(directory(false)));
+        let mut given = bound();
+        given["status"]["capacity"] = json!({ "storage": "1Gi" });
+        let smaller = Backing::Directory { path: "/d".into(), make: false, bytes: 1 << 30 };
+        assert_eq!(of(&given, &volume), Ok(smaller));
+    }
+
+    #[test]
+    fn a_volume_of_blocks_is_its_device() {
+        let volume = volume(&json!({ "volumeMode": "Block", "local": { "path": "/dev/sdx" } }));
+        assert_eq!(of(&bound(), &volume), Ok(Backing::Device("/dev/sdx".into())));
+    }
+
+    #[test]
+    fn what_cannot_be_used_says_why() {
+        let local = json!({ "local": { "path": "/d" } });
+        let mut waits = bound();
+        waits["status"]["phase"] = json!("Pending");
+        let told = |claim: &Value, volume: &Value| of(claim, volume).unwrap_err();
+        assert!(told(&waits, &volume(&local)).contains("\"data\" is not bound"));
+        assert!(told(&bound(), &Value::Null).contains("\"pv\" not found"));
+        let mut others = volume(&local);
+        others["spec"]["claimRef"]["uid"] = json!("c2");
+        assert!(told(&bound(), &others).contains("another claim"));
+        let nfs = volume(&json!({ "nfs": { "server": "s", "path": "/" } }));
+        assert!(told(&bound(), &nfs).contains("use one of hostPath or local"));
+        let odd = volume(&json!({ "local": { "path": "/d/../../etc" } }));
+        assert!(told(&bound(), &odd).contains("not absolute"));
+    }
+}

@@ -1,0 +1,91 @@
+//! Why a volume could not be made, in KubeVirt's and the kubelet's words where they have some.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What can be attached, for the errors about what cannot.
+const SUPPORTED: &str = "containerDisk, cloudInitNoCloud, cloudInitConfigDrive, emptyDisk, hostDisk, \
+     persistentVolumeClaim, dataVolume, ephemeral, configMap, secret, downwardAPI, serviceAccount \
+     and sysprep";
+
+/// Why a volume could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    /// The spec must change; the rule says how.
+    #[error("{field} {rule}")]
+    Invalid { field: String, rule: String },
+    /// The kind of volume is not one of ours.
+    #[error("{field}: {kind} is not supported; supported are {SUPPORTED}")]
+    NotSupported { field: String, kind: String },
+    /// The layout holds no image of this name, yet.
+    #[error("image {image} is not in the image directory {}", .layout.display())]
+    ImageNotFound { image: String, layout: PathBuf },
+    /// The image is there and of no use; another must take its place.
+    #[error("image {image} cannot be used: {problem}")]
+    BadImage { image: String, problem: String },
+    /// A Secret is not there, or not what it should be, yet.
+    #[error("{field}: secret {name} {problem}")]
+    Secret { field: String, name: String, problem: &'static str },
+    /// What the volume shows is not there, or not what it should be, yet.
+    #[error("MountVolume.SetUp failed for volume {volume:?} : {problem}")]
+    Mount { volume: String, problem: String },
+    /// The claim is not there, yet.
+    #[error("failed to render launch manifest: didn't find PVC {0}")]
+    ClaimNotFound(String),
+    /// A program of the host failed.
+    #[error("{program} failed: {output}")]
+    Program { program: &'static str, output: String },
+    /// The host's file system said no.
+    #[error("cannot {action} {}", .path.display())]
+    File {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl VolumeError {
+    /// Whether the same call may succeed later without a change to the VMI.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Invalid { .. } | Self::NotSupported { .. } | Self::BadImage { .. } => false,
+            Self::ImageNotFound { .. }
+            | Self::Secret { .. }
+            | Self::Mount { .. }
+            | Self::ClaimNotFound(_)
+            | Self::Program { .. }
+            | Self::File { .. } => true,
+        }
+    }
+
+    /// One word for programs: upstream's where it has one.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::ImageNotFound { .. } | Self::BadImage { .. } => "ErrImagePull",
+            Self::Mount { .. } => "FailedMount",
+            Self::ClaimNotFound(_) => "FailedPvcNotFound",
+            Self::Invalid { .. }
+            | Self::NotSupported { .. }
+            | Self::Secret { .. }
+            | Self::Program { .. }
+            | Self::File { .. } => "VolumeNotReady",
+        }
+    }
+
+    pub(super) fn invalid(field: impl Into<String>, rule: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), rule: rule.into() }
+    }
+
+    pub(super) fn mount(volume: &str, problem: impl Into<String>) -> Self {
+        Self::Mount { volume: volume.to_owned(), problem: problem.into() }
+    }
+
+    /// For `map_err` on file operations.
+    pub(super) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File { action, path, source }
+    }
+}
