@@ -22,7 +22,6 @@ mod flags;
 mod given;
 mod guest_options;
 mod guides;
-mod hardware;
 mod keeping;
 mod layers;
 mod ledger_fight;
@@ -336,8 +335,6 @@ fn lab_stories() -> Vec<(&'static str, Story<World>)> {
             a_claim_keeps_what_the_guest_wrote_and_a_layer_over_it_does_not,
             a_claim_of_a_block_device_is_that_device,
             a_volume_that_cannot_be_says_so_on_its_vm;
-        hardware:
-            what_efi_and_tpm_know_outlives_a_start_and_the_guest_boots_the_kernel_of_an_image;
         restarts:
             the_controller_may_die_at_any_time,
             an_agent_may_die_at_any_time,
