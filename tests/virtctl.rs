@@ -5,14 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use tests::cluster::Flavour;
-use tests::kinds::{VM, VMI};
-use tests::objects::Vm;
+use tests::kinds::{SUBNET, VM, VMI, VPC};
+use tests::objects::{Subnet, Vm, vpc};
 use tests::world::{Choice, START, World};
 use tests::{eventually, kube, same, suite};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
-
-use crate::port_lifecycle::{SUBNET_NAME, web_and_db};
 
 const SOON: Duration = Duration::from_secs(45);
 
@@ -105,8 +103,10 @@ pub(super) async fn stock_virtctl_starts_joins_pauses_moves_and_stops_a_vm(
     stock: &mut Stock,
 ) -> anyhow::Result<()> {
     let world = &mut stock.0;
-    web_and_db(world).await?;
-    let vm = Vm::named("asked").on(SUBNET_NAME).under("Manual").without_grace();
+    world.cluster.create(VPC, vpc("stock")).await?;
+    let subnet = Subnet::named("stock-net").in_vpc("stock").of("10.231.0.0/24,fd31::/64");
+    world.cluster.create(SUBNET, subnet.object()).await?;
+    let vm = Vm::named("asked").on("stock-net").under("Manual").without_grace();
     world.cluster.create(VM, vm.object()).await?;
     shows(world, "asked", "Stopped").await?;
     let said = virtctl(world, &["start", "asked"]).await?;

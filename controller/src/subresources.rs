@@ -10,7 +10,7 @@
 //!
 //! The API knows us by an `APIService` and asks in the name of its users, once it has made sure
 //! that they may: so nobody is listened to but the API, which proves who it is by a certificate
-//! ([`callers`]). What it says of a user is written to the log and decides nothing.
+//! (`callers.rs`). What it says of a user is written to the log and decides nothing.
 //!
 //! Nothing is remembered between requests: what is decided on is read when it is asked for, and
 //! what is written names the version that was read.

@@ -56,6 +56,7 @@ impl Desk {
             Asked::Resources(version) => path::resources(version),
             Asked::Version => version(),
             Asked::Health => json!("ok"),
+            Asked::OpenApi => path::open_api(),
         };
         if request.method() == Method::GET {
             Ok(reply(StatusCode::OK, &told))

@@ -21,6 +21,8 @@ pub(super) enum Asked {
     Version,
     /// Whether it is there.
     Health,
+    /// What of it OpenAPI v2 describes: kube-apiserver asks for that each minute.
+    OpenApi,
     /// Something of one machine or instance.
     Of { namespace: String, name: String, what: What },
 }
@@ -75,6 +77,7 @@ pub(super) fn parse(path: &str) -> Option<Asked> {
     let (group, rest) = match segments.as_slice() {
         ["apis"] => return Some(Asked::Groups),
         ["healthz" | "readyz" | "livez"] => return Some(Asked::Health),
+        ["openapi", "v2"] => return Some(Asked::OpenApi),
         ["apis", group, rest @ ..] => (*group, rest),
         _ => return None,
     };
@@ -109,6 +112,12 @@ fn is_name(text: &str) -> bool {
         && text.bytes().all(|byte| inner(byte) || matches!(byte, b'-' | b'.'))
         && text.bytes().next().is_some_and(inner)
         && text.bytes().last().is_some_and(inner)
+}
+
+/// No types go with these paths.
+pub(super) fn open_api() -> Value {
+    let info = json!({"title": GROUP, "version": VERSIONS[0]});
+    json!({"swagger": "2.0", "info": info, "paths": {}})
 }
 
 /// The answer to who asks which groups there are, or which versions of the one.
