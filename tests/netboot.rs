@@ -22,7 +22,7 @@ const SOON: Duration = Duration::from_secs(40);
 /// Three emulated firmwares, each of which fetches a kernel of 14 MB.
 const BOOT: Duration = Duration::from_secs(180);
 
-const NET: &str = "harbour";
+const NET: &str = "slipway";
 /// In the namespace between the nodes.
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(100, 127, 0, 1);
 const HTTP: u16 = 7012;

@@ -16,6 +16,7 @@ mod trust;
 
 use std::convert::Infallible;
 use std::io;
+use std::os::unix::fs::FileTypeExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,12 +101,10 @@ impl Listener {
                 (Bound::Tcp(listener), at)
             }
             Address::Unix(path) => {
-                // One that an agent before us left.
-                match std::fs::remove_file(path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(error).with_context(said);
-                    }
-                    _ => {}
+                // One that an agent before us left; whatever else is there stays.
+                let is_socket = |found: std::fs::Metadata| found.file_type().is_socket();
+                if std::fs::symlink_metadata(path).is_ok_and(is_socket) {
+                    std::fs::remove_file(path).with_context(said)?;
                 }
                 (Bound::Unix(UnixListener::bind(path).with_context(said)?), address.clone())
             }

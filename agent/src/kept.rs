@@ -9,11 +9,13 @@
 //! The Secret is the VM's, `berth-state-<vm>`, and goes with it; so a VM has its state on
 //! whichever node it starts. It is made before the guest starts, so that an agent that may not
 //! write it says so then and not when there is something to lose. What a guest on a node that
-//! is lost wrote since its start is lost with the node.
+//! is lost wrote since its start is lost with the node: the Secret says for which start it is,
+//! and one of before keeps nothing any more.
 
 use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crds::kubevirt::VirtualMachineInstance;
@@ -31,6 +33,9 @@ use crate::vm::Trouble;
 
 /// The type of the Secret: whose it is.
 const TYPE: &str = "berth.io/machine-state";
+
+/// The annotation with the uid of the instance that the state was given to last.
+const GIVEN_TO: &str = "berth.io/vmi-uid";
 
 /// More than any firmware or TPM has room for. What a Secret says is not to fill a disk.
 const LARGEST: u64 = 64 << 20;
@@ -82,7 +87,7 @@ pub(crate) async fn restore(
     let (api, name) = place(client, vmi);
     let found = api.get_opt(&name).await.map_err(|error| refused(&name, &error))?;
     let Some(secret) = found else {
-        let made = api.create(&PostParams::default(), &empty(&name, owner)).await;
+        let made = api.create(&PostParams::default(), &empty(&name, owner, vmi)).await;
         return made.map(drop).map_err(|error| refused(&name, &error));
     };
     if !is_of(&secret, owner) {
@@ -91,6 +96,15 @@ pub(crate) async fn restore(
              delete it, or ask for nothing persistent of firmware and TPM"
         );
         return Err(Trouble::of("StateNotKept", message));
+    }
+    if secret.annotations().get(GIVEN_TO) != vmi.metadata.uid.as_ref() {
+        let notes = json!({ GIVEN_TO: vmi.metadata.uid });
+        let patch = json!({ "metadata": {
+            "uid": secret.metadata.uid, "resourceVersion": secret.metadata.resource_version,
+            "annotations": notes,
+        } });
+        let given = api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        given.map_err(|error| refused(&name, &error))?;
     }
     let mut kept = secret.data.unwrap_or_default();
     for part in parts {
@@ -117,6 +131,8 @@ pub(crate) async fn keep(
     let mut left = BTreeMap::new();
     for part in parts {
         match tokio::fs::read(&part.file).await {
+            // The power went before it was written.
+            Ok(state) if state.is_empty() => {}
             Ok(state) => drop(left.insert(part.key.to_owned(), ByteString(packed(&state)))),
             // It never started.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -125,13 +141,24 @@ pub(crate) async fn keep(
     }
     let (api, name) = place(client, vmi);
     let found = api.get_opt(&name).await.map_err(|error| refused(&name, &error))?;
-    let Some(secret) = found.filter(|secret| is_of(secret, owner)) else { return Ok(()) };
+    let is_its = |secret: &Secret| {
+        is_of(secret, owner) && secret.annotations().get(GIVEN_TO) == vmi.metadata.uid.as_ref()
+    };
+    let Some(secret) = found.filter(is_its) else {
+        tracing::warn!(
+            secret = name,
+            "It is gone or of another start: what the hardware knows is not kept"
+        );
+        return Ok(());
+    };
     let before = secret.data.clone().unwrap_or_default();
     left.retain(|key, state| before.get(key) != Some(state));
     if left.is_empty() {
         return Ok(());
     }
-    let patch = json!({ "metadata": { "uid": secret.uid() }, "data": left });
+    let version = secret.resource_version();
+    let metadata = json!({ "uid": secret.uid(), "resourceVersion": version });
+    let patch = json!({ "metadata": metadata, "data": left });
     let written = api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await;
     written.map(drop).map_err(|error| refused(&name, &error))
 }
@@ -150,18 +177,31 @@ impl Part {
             let mut closed = tokio::fs::DirBuilder::new();
             closed.recursive(true).mode(0o700).create(directory).await?;
         }
-        let partial = self.file.with_extension("partial");
-        tokio::fs::write(&partial, state).await?;
         let mode = if self.is_handed_over { 0o666 } else { 0o600 };
-        let mode = std::fs::Permissions::from_mode(mode);
-        tokio::fs::set_permissions(&partial, mode).await?;
-        tokio::fs::rename(&partial, &self.file).await
+        let (file, state) = (self.file.clone(), state.to_owned());
+        tokio::task::spawn_blocking(move || put(&file, &state, mode)).await?
     }
 
     fn trouble(&self, what: &str, error: &io::Error) -> Trouble {
         let message = format!("cannot {what} {}: {error}", self.file.display());
         Trouble::of("StateNotKept", message)
     }
+}
+
+/// Writes a file, whole or not at all. Others may have been given its directory before: what
+/// is there under the name that it is written by goes, and no link is followed.
+fn put(file: &Path, state: &[u8], mode: u32) -> io::Result<()> {
+    let partial = file.with_extension("partial");
+    match fs::remove_file(&partial) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut made = File::options().write(true).create_new(true).mode(0o600).open(&partial)?;
+    made.write_all(state)?;
+    made.set_permissions(fs::Permissions::from_mode(mode))?;
+    made.sync_all()?;
+    fs::rename(&partial, file)?;
+    file.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
 }
 
 /// The VM.
@@ -175,12 +215,13 @@ fn place(client: &Client, vmi: &VirtualMachineInstance) -> (Api<Secret>, String)
     (api, format!("berth-state-{}", vmi.name_any()))
 }
 
-fn empty(name: &str, owner: &OwnerReference) -> Secret {
+fn empty(name: &str, owner: &OwnerReference, vmi: &VirtualMachineInstance) -> Secret {
     let owner = OwnerReference { block_owner_deletion: None, controller: None, ..owner.clone() };
     Secret {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
             owner_references: Some(vec![owner]),
+            annotations: vmi.uid().map(|uid| [(GIVEN_TO.to_owned(), uid)].into()),
             ..ObjectMeta::default()
         },
         type_: Some(TYPE.to_owned()),
@@ -238,6 +279,19 @@ mod tests {
         assert!(of(json!({ "firmware": efi(false), "devices": devices(false) })).is_empty());
         let off = json!({ "tpm": { "persistent": true, "enabled": false } });
         assert!(of(json!({ "devices": off })).is_empty());
+    }
+
+    #[test]
+    fn a_file_is_written_whole_and_through_no_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, other) = (dir.path().join("nvram.fd"), dir.path().join("shadow"));
+        fs::write(&other, "theirs").unwrap();
+        std::os::unix::fs::symlink(&other, file.with_extension("partial")).unwrap();
+        put(&file, b"state", 0o600).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"state");
+        assert_eq!(fs::read(&other).unwrap(), b"theirs");
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::symlink_metadata(file.with_extension("partial")).unwrap_err();
     }
 
     #[test]

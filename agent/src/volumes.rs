@@ -264,6 +264,12 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// Whether its guest comes from another node: what is not copied must be here, and an
+    /// empty disk in its place would be what the running guest goes on with.
+    fn comes(&self) -> bool {
+        self.vmi.migration().is_some()
+    }
+
     async fn volume(&self, volume: &Volume, field: &str) -> Result<DiskFile, VolumeError> {
         let name = &volume.name;
         let [source] = sources(volume)[..] else {
@@ -338,7 +344,7 @@ impl Work<'_> {
             let rule = "must be an absolute path without '..'";
             return Err(VolumeError::invalid(field("path"), rule));
         }
-        let bytes = capacity(disk, &field)?;
+        let bytes = capacity(disk, &field)?.filter(|_| !self.comes());
         let (volume, allowed) = (name.to_owned(), self.dirs.host_disks.clone());
         let shown = field("path");
         let found = blocking(move || {
@@ -369,12 +375,13 @@ impl Work<'_> {
         let (claim, volume) = self.objects.claim(claim).ok_or_else(not_found)?;
         let backing = claims::backing(claim, volume);
         let backing = backing.map_err(|problem| VolumeError::mount(name, problem))?;
-        let volume = name.to_owned();
+        let (volume, comes) = (name.to_owned(), self.comes());
         let (path, medium) = blocking(move || match backing {
             Backing::Device(path) => Ok((raw::device(&volume, &path)?, Medium::Device)),
             Backing::Directory { path, make: make_directory, bytes } => {
                 let path = path.join(raw::DISK_FILE);
-                let bytes = make.then_some(bytes);
+                let bytes = (make && !comes).then_some(bytes);
+                let make_directory = make_directory && !comes;
                 let wanted = raw::Wanted { volume, path, bytes, make_directory };
                 Ok((wanted.path.clone(), wanted.made()?))
             }

@@ -331,6 +331,10 @@ fn unserved(spec: &SubnetSpec) -> Vec<&'static str> {
             "dhcpV6PrefixDelegation (it needs enableDHCP)",
             spec.dhcp_v6_prefix_delegation.is_some() && spec.enable_dhcp == Some(false),
         ),
+        (
+            "dhcpV6PrefixDelegation (nothing passes to what is behind the guests of a private subnet)",
+            spec.dhcp_v6_prefix_delegation.is_some() && spec.private,
+        ),
         ("natOutgoingPolicyRules", !spec.nat_outgoing_policy_rules.is_empty()),
         ("externalEgressGateway", !spec.external_egress_gateway.is_empty()),
         ("policyRoutingPriority", spec.policy_routing_priority.is_some()),

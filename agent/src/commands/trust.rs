@@ -54,6 +54,8 @@ pub(super) fn identity() -> anyhow::Result<(TlsAcceptor, String)> {
 pub(super) struct Controllers {
     client: Client,
     known: Mutex<Known>,
+    /// Held by whoever asks; the others need not all.
+    asking: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -64,25 +66,42 @@ struct Known {
 
 impl Controllers {
     pub(super) fn new(client: Client) -> Self {
-        Self { client, known: Mutex::default() }
+        Self { client, known: Mutex::default(), asking: Mutex::default() }
     }
 
     /// Whether this is one. While the API is away those that were known are.
     pub(super) async fn know(&self, digest: &str) -> bool {
+        let (is_known, is_fresh) = self.remembers(digest).await;
+        if is_fresh {
+            return is_known;
+        }
+        // Whoever is known does not wait for what is asked about others.
+        let _asking = match self.asking.try_lock() {
+            Ok(turn) => turn,
+            Err(_) if is_known => return true,
+            Err(_) => self.asking.lock().await,
+        };
+        let (is_known, is_fresh) = self.remembers(digest).await;
+        if is_fresh {
+            return is_known;
+        }
+        let asked = timeout(LIMIT, self.ask()).await;
         let mut known = self.known.lock().await;
-        let age = known.asked.map(|asked| asked.elapsed());
-        let limit = if known.digests.contains(digest) { FRESH } else { REST };
-        if age.is_none_or(|age| age >= limit) {
-            known.asked = Some(Instant::now());
-            match timeout(LIMIT, self.ask()).await {
-                Ok(Ok(digests)) => known.digests = digests,
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, "Who is a controller cannot be asked");
-                }
-                Err(_) => tracing::warn!("Who is a controller is not answered"),
-            }
+        known.asked = Some(Instant::now());
+        match asked {
+            Ok(Ok(digests)) => known.digests = digests,
+            Ok(Err(error)) => tracing::warn!(%error, "Who is a controller cannot be asked"),
+            Err(_) => tracing::warn!("Who is a controller is not answered"),
         }
         known.digests.contains(digest)
+    }
+
+    /// Whether this is one by what was said last, and whether that is new enough.
+    async fn remembers(&self, digest: &str) -> (bool, bool) {
+        let known = self.known.lock().await;
+        let is_known = known.digests.contains(digest);
+        let limit = if is_known { FRESH } else { REST };
+        (is_known, known.asked.is_some_and(|asked| asked.elapsed() < limit))
     }
 
     async fn ask(&self) -> Result<BTreeSet<String>, kube::Error> {

@@ -127,6 +127,8 @@ fn devices(fields: &mut Fields, vmi: &VirtualMachineInstance) {
         }
         // Served as `bridge`: the guest has its own address, and needs no NAT.
         fields.when(&format!("{path}.masquerade"), interface.masquerade.is_some());
+        // Every port is a tap: no plugin is asked for another kind.
+        fields.when(&format!("{path}.binding"), interface.binding.is_some());
     }
     if let Some(watchdog) = &devices.watchdog {
         fields.unknown(&format!("{path}.watchdog"), &watchdog.rest, &[]);

@@ -37,12 +37,11 @@ pub(super) fn backing(
     };
     let spec = volume.and_then(|volume| volume.spec.as_ref());
     let spec = spec.ok_or_else(|| format!("persistentvolume {bound:?} not found"))?;
-    let is_ours = spec
-        .claim_ref
-        .as_ref()
-        .is_none_or(|reference| reference.uid.is_none() || reference.uid == claim.metadata.uid);
+    // One that was made anew under its name, or is kept for another, says no such uid.
+    let said = spec.claim_ref.as_ref().and_then(|reference| reference.uid.as_deref());
+    let is_ours = said.is_some() && said == claim.metadata.uid.as_deref();
     if !is_ours {
-        return Err(format!("persistentvolume {bound:?} is bound to another claim"));
+        return Err(format!("persistentvolume {bound:?} is not bound to this claim"));
     }
     let (path, make) = source(spec).ok_or_else(|| {
         format!(
@@ -137,8 +136,10 @@ mod tests {
         assert!(told(&waits, &volume(&local)).contains("\"data\" is not bound"));
         assert!(told(&bound(), &Value::Null).contains("\"pv\" not found"));
         let mut others = volume(&local);
-        others["spec"]["claimRef"]["uid"] = json!("c2");
-        assert!(told(&bound(), &others).contains("another claim"));
+        for other in [json!({ "uid": "c2" }), json!({ "name": "data" }), Value::Null] {
+            others["spec"]["claimRef"] = other;
+            assert!(told(&bound(), &others).contains("not bound to this claim"));
+        }
         let nfs = volume(&json!({ "nfs": { "server": "s", "path": "/" } }));
         assert!(told(&bound(), &nfs).contains("use one of hostPath or local"));
         let odd = volume(&json!({ "local": { "path": "/d/../../etc" } }));

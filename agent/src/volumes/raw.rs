@@ -17,6 +17,10 @@ use super::{Format, Medium, VolumeError};
 /// Bytes of a file system that a new disk leaves free (KubeVirt's `minimumReservePVCBytes`).
 const RESERVE: u64 = 131_072;
 
+/// Whoever else may write to the directory may have put something else there meanwhile: a
+/// link is not followed, a pipe not waited for.
+const FIXED: i32 = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+
 /// By how many hundredths a disk may be smaller than asked for (KubeVirt's
 /// `pvcTolerateLessSpaceUpToPercent`).
 const TOLERANCE: u64 = 10;
@@ -84,7 +88,7 @@ impl Wanted {
         let make = || {
             let mut options = File::options();
             options.write(true).create(true).truncate(false).mode(0o660);
-            let file = options.custom_flags(libc::O_NOFOLLOW).open(&self.path)?;
+            let file = options.custom_flags(FIXED).open(&self.path)?;
             file.set_len(size)?;
             file.sync_all()?;
             File::open(directory)?.sync_all()
@@ -113,7 +117,7 @@ fn size(wanted: u64, room: u64) -> Result<u64, u64> {
 
 /// Whether QEMU can read and write it past the host's page cache.
 fn is_direct(path: &Path) -> Result<bool, VolumeError> {
-    match File::options().read(true).custom_flags(libc::O_DIRECT).open(path) {
+    match File::options().read(true).custom_flags(libc::O_DIRECT | FIXED).open(path) {
         Ok(_) => Ok(true),
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(false),
         Err(error) => Err(VolumeError::file("open", path)(error)),

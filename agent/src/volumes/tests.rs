@@ -538,9 +538,10 @@ async fn a_disk_of_the_host_is_nowhere_but_where_it_may_be() {
 /// Objects with the claim `data`, bound to a volume on this directory.
 fn claimed(directory: &Path) -> Objects {
     let object = |value: Value| serde_json::from_value(value).unwrap();
-    let claim = json!({ "metadata": { "name": "data" }, "spec": { "volumeName": "pv" },
+    let claim = json!({ "metadata": { "name": "data", "uid": "c1" }, "spec": { "volumeName": "pv" },
         "status": { "phase": "Bound" } });
     let volume = json!({ "metadata": { "name": "pv" }, "spec": {
+        "claimRef": { "uid": "c1" },
         "capacity": { "storage": "4Mi" }, "local": { "path": directory } } });
     let mut objects = Objects::default();
     objects.insert_claim("data", object(claim), Some(serde_json::from_value(volume).unwrap()));
@@ -580,6 +581,31 @@ async fn a_claim_holds_a_disk_of_its_size_that_stays_and_a_layer_over_it_does_no
     std::os::unix::fs::symlink("/etc/shadow", &disk.path).unwrap();
     let refused = with_objects(&node, &volume, &objects).await.unwrap_err().to_string();
     assert!(refused.ends_with("disk.img is not a file"), "{refused}");
+}
+
+#[tokio::test]
+async fn for_a_guest_that_comes_from_another_node_no_disk_is_made_that_is_not_there() {
+    let node = Node::new();
+    let disks = node.dir.path().join("disks");
+    fs::create_dir_all(&disks).unwrap();
+    let objects = claimed(&disks);
+    let claim = json!({ "name": "data", "persistentVolumeClaim": { "claimName": "data" } });
+    let mut made = host_disk(&node, "DiskOrCreate");
+    made["hostDisk"]["capacity"] = json!("4Mi");
+    for (volume, file) in [(made, None), (claim, Some(disks.join("disk.img")))] {
+        let mut vmi = vmi("u1", json!([volume]));
+        let state = json!({ "migrationUid": "m1", "targetNode": "n2" });
+        vmi.status.get_or_insert_default().migration_state = serde_json::from_value(state).unwrap();
+        assert!(vmi.migration().is_some());
+        let refused = prepare(&vmi, &node.dirs(), &objects).await.unwrap_err().to_string();
+        assert!(refused.contains("is not a file"), "{refused}");
+        let path = file
+            .unwrap_or_else(|| vmi.spec.volumes[0].host_disk.as_ref().unwrap().path.clone().into());
+        assert!(!path.exists(), "{}", path.display());
+        vmi.status = None;
+        prepare(&vmi, &node.dirs(), &objects).await.unwrap();
+        assert!(path.exists());
+    }
 }
 
 #[tokio::test]

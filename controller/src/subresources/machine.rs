@@ -116,6 +116,9 @@ pub(super) fn start((vm, instance): Here<'_>, options: &Options) -> Result<Plan,
 /// # Errors
 /// In upstream's words.
 pub(super) fn stop((vm, instance): Here<'_>, options: &Options) -> Result<Plan, Refusal> {
+    if options.grace_period.is_some_and(|seconds| seconds < 0) {
+        return Err(Refusal::bad_request("gracePeriod has to be greater or equal to 0"));
+    }
     let conflict = |why: &str| Err(Refusal::conflict(Kind::Machine, &vm.name_any(), why));
     let strategy = strategy(vm)?;
     let lives = instance.filter(|instance| !instance.phase().is_final());
