@@ -126,8 +126,16 @@ pub(crate) fn respond(
         source: if renews_elsewhere { asked } else { v4.server },
         destination,
     };
-    let laid = layout::message(&reply, layout::limit(request.max_size, v4.mtu));
-    Ok(Sent { frame: route.dhcp(&laid.bytes), kind, left_out: laid.left_out })
+    let limit = layout::limit(request.max_size, v4.mtu);
+    let mut laid = layout::message(&reply, limit);
+    let mut left_out = laid.left_out.len();
+    if laid.left_out.contains(&options::ROUTES) {
+        // The default route was among those that found no room.
+        let without = options::router_for_routes(v4, &request, reply);
+        laid = layout::message(&without, limit);
+        left_out = laid.left_out.len() + 1;
+    }
+    Ok(Sent { frame: route.dhcp(&laid.bytes), kind, left_out })
 }
 
 /// The heart: what a request gets.

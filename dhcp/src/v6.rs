@@ -173,8 +173,8 @@ pub(crate) enum Status {
 const SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
 /// SOL_MAX_RT and INF_MAX_RT, seconds: the defaults of RFC 9915 §7.6.
 const MAX_RT: u32 = 3600;
-/// The longest DUID, its type included, octets (RFC 9915 §11.1).
-const LONGEST_DUID: usize = 2 + 128;
+/// How long a DUID is, its type included, octets (RFC 9915 §11.1).
+const DUID: std::ops::RangeInclusive<usize> = 2 + 1..=2 + 128;
 /// IRT_MINIMUM, seconds (RFC 9915 §7.6).
 const LEAST_REFRESH: u32 = 600;
 
@@ -243,8 +243,11 @@ fn decide(
     let kind = match request.kind {
         Type::Solicit | Type::Request | Type::Renew | Type::Rebind => {
             if request.kind == Type::Solicit {
-                options.push(Opt::Preference(u8::MAX));
-                options.extend(request.rapid_commit.then_some(Opt::RapidCommit));
+                // Whom to ask is for who has not got anything yet (RFC 9915 §21.8).
+                options.push(match request.rapid_commit {
+                    true => Opt::RapidCommit,
+                    false => Opt::Preference(u8::MAX),
+                });
             }
             let (answers, given) = associations::answer(binding, v6, request);
             options.extend(answers);
@@ -283,7 +286,7 @@ fn validate(request: &Request, duid: &[u8]) -> Result<(), Ignored> {
     if needs_client && request.client.is_none() {
         return Err(Ignored::Invalid);
     }
-    if request.client.as_ref().is_some_and(|duid| duid.len() > LONGEST_DUID) {
+    if request.client.as_ref().is_some_and(|duid| !DUID.contains(&duid.len())) {
         return Err(Ignored::Invalid);
     }
     match (request.kind, request.server.as_deref()) {

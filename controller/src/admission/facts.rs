@@ -248,7 +248,7 @@ impl Index {
         if let Some(old) = &old
             && let Some(spans) = self.spans.get_mut(&old.vpc)
         {
-            old.cidrs.iter().for_each(|cidr| drop(spans.remove(&AddrRange::from(cidr).last())));
+            reach(old).for_each(|cidr| drop(spans.remove(&AddrRange::from(cidr).last())));
         }
         self.refused.remove(name);
         self.stale |= self.pools.iter().next().is_some();
@@ -281,7 +281,7 @@ impl Index {
             Ok(mut network) => {
                 network.namespaces = self.namespaces_of(subnet, &network.vpc);
                 let spans = self.spans.entry(network.vpc.clone()).or_default();
-                for cidr in network.cidrs.iter() {
+                for cidr in reach(&network) {
                     let range = AddrRange::from(cidr);
                     spans.insert(range.last(), (range.first(), name.clone()));
                 }
@@ -320,7 +320,7 @@ impl Index {
         }
     }
 
-    /// The subnets of its VPC that have addresses of this network.
+    /// The subnets of its VPC that have addresses of this network, or of what is behind it.
     pub(super) fn overlapping<'a>(
         &'a self,
         network: &'a Network,
@@ -331,7 +331,7 @@ impl Index {
             let near = spans.clone().flat_map(move |spans| spans.range(range.first()..));
             near.take_while(move |(_, (first, _))| *first <= range.last())
         };
-        let near = network.cidrs.iter().flat_map(of);
+        let near = reach(network).flat_map(of);
         near.filter_map(|(_, (_, name))| self.networks.get(name))
     }
 
@@ -380,6 +380,11 @@ impl Objects for Index {
     fn guest(&self, port: &str) -> Option<VmKey> {
         self.ports.get(port)?.vm.clone()
     }
+}
+
+/// All that leads to a subnet: its own networks, and what is behind its guests.
+fn reach(network: &Network) -> impl Iterator<Item = IpNetwork> {
+    network.reach().flat_map(|(_, cidrs)| cidrs.iter().collect::<Vec<_>>())
 }
 
 fn is_news(old: Option<&Subnet>, new: Option<&Subnet>) -> bool {

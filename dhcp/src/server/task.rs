@@ -370,12 +370,16 @@ impl Task {
 
     fn declined(&self, token: u64) {
         let Some(port) = self.ports.get(&token) else { return };
-        warn!(port = port.name, "The guest found its address in use elsewhere");
         self.metrics.declines.inc();
+        let mut is_news = false;
         self.report(token, |report| {
             report.declines += 1;
-            report.conflict = Some(SystemTime::now());
+            is_news = report.conflict.replace(SystemTime::now()).is_none();
         });
+        // It may say so as often as it likes.
+        if is_news {
+            warn!(port = port.name, "The guest found its address in use elsewhere");
+        }
     }
 
     fn report(&self, token: u64, change: impl FnOnce(&mut PortReport)) {

@@ -32,11 +32,11 @@ const PART_HEADER: usize = 2;
 /// The longest part of an option.
 const PART: usize = 255;
 
-/// A message, and how many options found no room in it.
+/// A message, and the options that found no room in it.
 #[derive(Debug)]
 pub(super) struct Laid {
     pub(super) bytes: Vec<u8>,
-    pub(super) left_out: usize,
+    pub(super) left_out: Vec<u8>,
 }
 
 /// The longest message for a client that said option 57 = `max_size`, on a link of `mtu` bytes.
@@ -79,7 +79,7 @@ fn overloaded(reply: &Reply, encoded: &[Vec<u8>], room: usize) -> Fields {
         let file = !fields.file.is_empty() && !reply.file.is_empty();
         let sname = !fields.sname.is_empty() && !reply.sname.is_empty();
         // A boot server without the file to get from it is of no use.
-        (fields.left_out, file, sname)
+        (fields.left_out.len(), file, sname)
     };
     let mut best = laid.into_iter().min_by_key(lost).expect("there are four ways");
     best.announce_overload();
@@ -93,7 +93,7 @@ struct Fields {
     file: Vec<u8>,
     sname: Vec<u8>,
     /// Options that found no place.
-    left_out: usize,
+    left_out: Vec<u8>,
 }
 
 impl Fields {
@@ -102,7 +102,7 @@ impl Fields {
         let mut fields = Self::default();
         for option in encoded {
             if !fields.place(option, rooms) && !fields.split(option, rooms) {
-                fields.left_out += 1;
+                fields.left_out.push(option[0]);
             }
         }
         fields

@@ -5,8 +5,9 @@ use std::net::Ipv4Addr;
 use ipnetwork::Ipv4Network;
 use net::options::{Coded, Value, is_servers_own};
 
-use super::{Request, Type};
+use super::{Reply, Request, Type};
 use crate::binding::{INFINITE, Route4, V4};
+use crate::codec;
 use crate::{boot, fqdn};
 
 /// An option of a reply. Text and lists are not empty.
@@ -74,7 +75,7 @@ impl RoutesCode {
 
 /// Classless routes, and what a client that asks for them, too, does not get beside them:
 /// router and static routes (RFC 3442, "DHCP Server Administrator Responsibilities").
-const ROUTES: u8 = 121;
+pub(super) const ROUTES: u8 = 121;
 const REPLACED_BY_ROUTES: [u8; 2] = [3, 33];
 
 /// Never sent unasked: who does not know it would do without IPv4 (RFC 8925 §3.2).
@@ -136,6 +137,19 @@ pub(super) fn configuration(v4: &V4, hostname: Option<&str>, request: &Request) 
         }
     }
     options
+}
+
+/// The reply with the router, if the client knows one, in the place of its routes.
+pub(super) fn router_for_routes(v4: &V4, request: &Request, mut reply: Reply) -> Reply {
+    const ROUTER: u8 = 3;
+    let at = reply.options.iter().position(|one| codec::encode_v4_option(one)[0] == ROUTES);
+    let is_wanted = request.wanted.as_ref().is_none_or(|wanted| wanted.contains(&ROUTER));
+    let router = option_of(v4, None, request, ROUTER).filter(|_| is_wanted);
+    if let Some(at) = at {
+        let has_one = reply.options.iter().any(|one| codec::encode_v4_option(one)[0] == ROUTER);
+        reply.options.splice(at..=at, router.filter(|_| !has_one));
+    }
+    reply
 }
 
 /// What a client that asks for this number gets.

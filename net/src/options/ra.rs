@@ -135,11 +135,17 @@ impl Ra {
             "address_mode" => self.mode = mode(text)?,
             "router_preference" => self.preference = preference(text)?,
             "route_info" => self.routes = routes(text)?,
-            "mtu" => self.mtu = Some(value::number(text, 1280).map_err(told)?),
+            "mtu" => self.mtu = Some(within(text, 1280, u16::MAX)?.into()),
             "send_periodic" => self.solicited_only = !value::flag(text).map_err(told)?,
             "max_interval" => self.max_interval = Some(within(text, 4, 1800)?),
             "min_interval" => self.min_interval = Some(within(text, 3, 1350)?),
-            "rdnss" => self.rdnss = addresses(text)?,
+            "rdnss" => {
+                let servers = addresses(text)?;
+                if !servers.iter().all(|one| value::is_of_host(&(*one).into())) {
+                    return Err("write the addresses of hosts".to_owned());
+                }
+                self.rdnss = servers;
+            }
             "dnssl" => self.dnssl = value::names(text).map_err(told)?,
             "encrypted_dns" => self.encrypted_dns = resolvers(text)?,
             "router_lifetime" => self.lifetime = Some(within(text, 0, u16::MAX)?),

@@ -34,17 +34,15 @@ pub(super) fn pairs(text: &str) -> (Vec<Pair>, Vec<Fault>) {
     }
     let (mut pairs, mut faults): (Vec<Pair>, Vec<Fault>) = (Vec::new(), Vec::new());
     let mut keys = HashSet::new();
-    let (mut depth, mut quoted) = (0_usize, false);
-    let parts = text.split(|c| {
-        match c {
-            '"' => quoted = !quoted,
-            '{' if !quoted => depth += 1,
-            '}' if !quoted => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        c == ',' && depth == 0 && !quoted
-    });
-    for part in parts.map(str::trim).filter(|part| !part.is_empty()) {
+    let (mut parts, open) = split(text);
+    if let Some(open) = open {
+        let advice = format!(
+            "what begins with {open} does not end, and took all that follows: write the other {}",
+            if open == '{' { '}' } else { open }
+        );
+        faults.extend(parts.pop().map(|part| Fault { pair: shown(part.trim()), advice }));
+    }
+    for part in parts.into_iter().map(str::trim).filter(|part| !part.is_empty()) {
         let Some((key, value)) = part.split_once('=').filter(|(key, _)| !key.trim().is_empty())
         else {
             let advice = "write key=value; the parts of a list have ; between them, as in \
@@ -52,8 +50,13 @@ pub(super) fn pairs(text: &str) -> (Vec<Pair>, Vec<Fault>) {
             faults.push(Fault { pair: shown(part), advice: advice.to_owned() });
             continue;
         };
+        let is_quoted = value.trim().starts_with('"');
         let (key, value) = (key.trim().to_owned(), bare(value).to_owned());
         let pair = Pair { key, value, written: part.to_owned() };
+        if is_quoted && pair.value.contains('"') {
+            faults.push(pair.fault("write quotes around the whole value, and none within"));
+            continue;
+        }
         if keys.insert(pair.key.clone()) {
             pairs.push(pair);
         } else {
@@ -61,6 +64,23 @@ pub(super) fn pairs(text: &str) -> (Vec<Pair>, Vec<Fault>) {
         }
     }
     (pairs, faults)
+}
+
+/// The parts between commas that are neither in braces nor in quotes; and what the last of
+/// them began with and did not end.
+fn split(text: &str) -> (Vec<&str>, Option<char>) {
+    let (mut depth, mut quoted) = (0_usize, false);
+    let ends = |c| {
+        match c {
+            '"' => quoted = !quoted,
+            '{' if !quoted => depth += 1,
+            '}' if !quoted => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == ',' && depth == 0 && !quoted
+    };
+    let parts = text.split(ends).collect();
+    (parts, quoted.then_some('"').or_else(|| (depth > 0).then_some('{')))
 }
 
 /// A value without the braces or quotes around it.
@@ -95,6 +115,19 @@ mod tests {
         let wanted = [("a", "1"), ("b", "1.1.1.1, 2.2.2.2"), ("c", "x,y={z}"), ("d", "e=f")];
         assert_eq!(read(text), wanted.map(|(key, value)| (key.to_owned(), value.to_owned())));
         assert!(read(" ").is_empty());
+    }
+
+    #[test]
+    fn what_is_not_closed_takes_nothing_along_in_silence() {
+        for (text, counts, told) in [
+            ("mtu=1400,a=\"boot,b=1", 1, "write the other \""),
+            ("mtu=1400,a={x,b=1", 1, "write the other }"),
+            ("a=\"boot\"x,mtu=1400", 1, "around the whole value"),
+        ] {
+            let (pairs, faults) = pairs(text);
+            assert_eq!((pairs.len(), faults.len()), (counts, 1), "{text}: {faults:?}");
+            assert!(faults[0].advice.contains(told), "{faults:?}");
+        }
     }
 
     #[test]

@@ -88,16 +88,23 @@ impl V4 {
         let read = numbered.read(pair, V4_TABLE, |number| code(number).map(u16::from))?;
         let Some((name, value)) = read else { return Ok(()) };
         match (name.name, value) {
-            ("server_id", value) => self.server = address(&value),
-            ("server_mac", Value::Text(mac)) => self.server_mac = mac.parse().ok(),
-            ("router", value) => self.router = address(&value),
-            ("next_server", value) => self.next_server = address(&value),
+            ("server_id", value) => self.server = address(&of_hosts(value)?),
+            ("server_mac", Value::Text(mac)) => self.server_mac = Some(value::mac_of_one(&mac)?),
+            ("router", value) => self.router = address(&of_hosts(value)?),
+            ("next_server", value) => self.next_server = address(&of_hosts(value)?),
+            ("netmask", value) if !is_mask(&value) => {
+                return Err("write a mask such as 255.255.255.0".to_owned());
+            }
             ("lease_time", Value::U32(seconds)) => self.lease = Some(seconds),
             ("T1", Value::U32(seconds)) => self.t1 = Some(seconds),
             ("T2", Value::U32(seconds)) => self.t2 = Some(seconds),
             ("hostname", Value::Text(name)) => self.hostname = Some(name),
             ("domain_name", Value::Text(name)) => self.domain = Some(name),
-            ("dns_server", Value::Addresses(list)) => self.dns = v4_only(&list),
+            ("dns_server", value) => {
+                if let Value::Addresses(list) = of_hosts(value)? {
+                    self.dns = v4_only(&list);
+                }
+            }
             ("domain_search_list", Value::Names(names)) => self.search = names,
             ("mtu", Value::U16(bytes)) => self.mtu = Some(bytes),
             ("classless_static_route", Value::Routes(routes)) => self.routes = routes,
@@ -154,6 +161,22 @@ fn codes(list: &str) -> Result<Vec<u8>, String> {
     value::parts(list).map(one).collect()
 }
 
+/// This value, if each of its addresses can be a host's.
+fn of_hosts(value: Value) -> Result<Value, String> {
+    match &value {
+        Value::Addresses(list) if !list.iter().all(value::is_of_host) => {
+            Err("write the address of a host".to_owned())
+        }
+        _ => Ok(value),
+    }
+}
+
+/// Whether this is a mask: ones, and then zeroes.
+fn is_mask(value: &Value) -> bool {
+    let bits = address(value).map(Ipv4Addr::to_bits);
+    bits.is_some_and(|bits| bits.leading_ones() + bits.trailing_zeros().min(32) >= 32)
+}
+
 fn address(value: &Value) -> Option<Ipv4Addr> {
     match value {
         Value::Addresses(list) => v4_only(list).first().copied(),
@@ -195,6 +218,24 @@ mod tests {
         assert_eq!(names.len(), V4_TABLE.len());
         let codes: Vec<u16> = V4_TABLE.iter().filter_map(|one| one.code).collect();
         assert!(codes.is_sorted());
+    }
+
+    #[test]
+    fn what_no_host_can_have_is_pointed_out() {
+        for (text, advice) in [
+            ("netmask=255.0.255.0", "write a mask"),
+            ("server_id=0.0.0.0", "address of a host"),
+            ("router=255.255.255.255", "address of a host"),
+            ("next_server=224.0.0.1", "address of a host"),
+            ("dns_server=10.0.0.53;255.255.255.255", "address of a host"),
+            ("server_mac=01:00:5e:00:00:01", "of one interface"),
+            ("server_mac=00:00:00:00:00:00", "of one interface"),
+        ] {
+            let told = told(text);
+            assert!(told.len() == 1 && told[0].contains(advice), "{text}: {told:?}");
+        }
+        good("netmask=255.255.255.255");
+        good("netmask=255.255.240.0");
     }
 
     #[test]

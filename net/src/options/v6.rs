@@ -7,7 +7,7 @@ use super::numbered::Numbered;
 use super::table::V6_TABLE;
 use super::text::{self, Pair};
 use super::v4::LEASE;
-use super::value::Value;
+use super::value::{self, Value};
 use super::{Coded, Fault};
 use crate::MacAddr;
 
@@ -66,7 +66,7 @@ impl V6 {
     fn take(&mut self, numbered: &mut Numbered, pair: &Pair) -> Result<(), String> {
         let Some((name, value)) = numbered.read(pair, V6_TABLE, code)? else { return Ok(()) };
         match (name.name, value) {
-            ("server_id", Value::Text(mac)) => self.server = mac.parse().ok(),
+            ("server_id", Value::Text(mac)) => self.server = Some(value::mac_of_one(&mac)?),
             ("lease_time", Value::U32(seconds)) => self.lease = Some(seconds),
             ("preferred_lifetime", Value::U32(seconds)) => self.preferred = Some(seconds),
             ("information_refresh_time", Value::U32(seconds)) => self.refresh = Some(seconds),

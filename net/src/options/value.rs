@@ -10,6 +10,8 @@ use std::str::FromStr;
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::MacAddr;
+
 /// The value of an option before it becomes bytes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Value {
@@ -134,6 +136,19 @@ fn list<T: FromStr>(text: &str, advice: &str) -> Result<Vec<T>, Advice> {
     let list: Result<Vec<T>, _> =
         parts(text).map(|part| part.parse().or(Err(Advice::new(advice)))).collect();
     list.and_then(|list| if list.is_empty() { Err(Advice::new(advice)) } else { Ok(list) })
+}
+
+/// Whether a host can have this address.
+pub(super) fn is_of_host(address: &IpAddr) -> bool {
+    let is_broadcast = *address == IpAddr::V4(Ipv4Addr::BROADCAST);
+    !address.is_unspecified() && !address.is_multicast() && !is_broadcast
+}
+
+/// A MAC address that one interface can have.
+pub(super) fn mac_of_one(text: &str) -> Result<MacAddr, String> {
+    let mac: Option<MacAddr> = text.parse().ok();
+    let is_one = |mac: &MacAddr| mac.octets()[0] & 1 == 0 && mac.octets() != [0; 6];
+    mac.filter(is_one).ok_or_else(|| "write the MAC address of one interface".to_owned())
 }
 
 pub(super) fn addresses(text: &str) -> Result<Vec<IpAddr>, Advice> {

@@ -237,6 +237,25 @@ fn a_subnet_that_overlaps_or_lets_addresses_fall_out_is_refused() {
 }
 
 #[test]
+fn a_subnet_that_overlaps_what_another_delegates_or_delegates_what_it_has_is_refused() {
+    let facts = facts();
+    let of = |name, cidr: &str, pool: &str| {
+        let delegation = json!({"cidrBlock": pool});
+        let spec = json!({"vpc": "v", "cidrBlock": cidr, "dhcpV6PrefixDelegation": delegation});
+        object("subnets", name, spec)
+    };
+    let say = |subnet: &Value| said(&facts, "subnets", subnet);
+    let field = "spec.dhcpV6PrefixDelegation.cidrBlock";
+    refused(say(&of("u", "fd01::/64", "fd00::/48")), &[field, "fd00::/48", "subnet \"s\""]);
+    assert_eq!(say(&of("u", "fd01::/64", "fd10::/48")), Ok(vec![]));
+    facts.stored("subnets", of("d", "fd02::/64", "fd10::/48").to_string().as_bytes());
+    refused(say(&of("u", "fd01::/64", "fd10::/56")), &[field, "fd10::/56", "subnet \"d\""]);
+    refused(say(&of("u", "fd10:0:0:4::/64", "fd11::/48")), &["spec.cidrBlock", "subnet \"d\""]);
+    facts.removed("subnets", of("d", "fd02::/64", "fd10::/48").to_string().as_bytes());
+    assert_eq!(say(&of("u", "fd01::/64", "fd10::/56")), Ok(vec![]));
+}
+
+#[test]
 fn a_gateway_that_moves_is_told_with_the_guests_that_it_leaves() {
     let facts = facts();
     let before = object("subnets", "s", json!({"vpc": "v", "cidrBlock": "10.0.0.0/24,fd00::/64"}));

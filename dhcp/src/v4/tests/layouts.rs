@@ -194,6 +194,17 @@ fn what_fits_nowhere_is_left_out_whole_and_counted() {
 }
 
 #[test]
+fn routes_that_fit_nowhere_leave_the_guest_its_router() {
+    let routes = (0..70).map(|at| route(&format!("192.168.{at}.0/24"), [10, 0, 0, 2])).collect();
+    let binding = binding_with(|v4| v4.routes = routes);
+    for wanted in [&[1, 3, 6, 121][..], &[121, 3, 33, 6], &[1, 28, 121, 15, 6, 12, 3, 119]] {
+        let reply = discover().wanting(wanted).reply(&binding);
+        assert_eq!(value_of(&reply, 3), [10, 0, 0, 1], "{wanted:?}");
+        assert_eq!((reply.left_out, reply.codes().contains(&121)), (1, false), "{wanted:?}");
+    }
+}
+
+#[test]
 fn rfc2132_9_3_the_boot_file_keeps_its_place_while_there_is_another() {
     let rom =
         discover().wanting(&[121, 15, 67]).with(DhcpOption::ClassIdentifier(b"PXEClient".to_vec()));

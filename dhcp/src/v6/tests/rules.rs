@@ -285,8 +285,12 @@ fn rfc9915_11_1_a_duid_that_is_none_is_not_echoed() {
         let duid = DhcpOption::ClientId(vec![1; length]);
         client(MessageType::Solicit).without(OptionCode::ClientId).with(duid).with(ia(7, &[]))
     };
-    assert_eq!(named(131).ignored(&binding()), Ignored::Invalid);
-    assert_eq!(named(130).reply(&binding()).kind, Kind::Advertise);
+    for length in [0, 2, 131] {
+        assert_eq!(named(length).ignored(&binding()), Ignored::Invalid, "{length}");
+    }
+    for length in [3, 130] {
+        assert_eq!(named(length).reply(&binding()).kind, Kind::Advertise, "{length}");
+    }
 }
 
 #[test]
