@@ -169,7 +169,7 @@ fn the_neighbour_says_its_mark_to_its_own_guest() {
 fn the_plausible_frames_are_ones_that_are_answered() {
     let discover = v4_frame(&[53, 1, 1, 255]);
     assert!(matches!(Responder::answer(&BINDING, &discover), Answer::Send(..)));
-    let solicit = dhcp6_frame(&[1, 1, 2, 3, 0, 1, 0, 2, 7, 7]);
+    let solicit = dhcp6_frame(&[1, 1, 2, 3, 0, 1, 0, 3, 7, 7, 7]);
     assert!(matches!(Responder::answer(&BINDING, &solicit), Answer::Send(..)));
 }
 
