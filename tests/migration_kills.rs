@@ -17,15 +17,15 @@
 //!
 //! The cells are dealt out to the two APIs where both can be had.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, bail, ensure};
 use berth::lab::NodeLayout;
 use tests::cluster::Flavour;
-use tests::eventually;
 use tests::kinds::{MIGRATION, VM, VMI};
 use tests::suite::World as _;
 use tests::world::{Choice, Part, Place, World};
+use tests::{Hopeless, eventually, promptly};
 
 use crate::migration::{
     MOVE, SOON, VM_NAME, ask, both_nodes, guest_says, is_being_sent, over, rover, stays,
@@ -208,15 +208,14 @@ async fn reach(
         Step::Arrived => "Succeeded",
     };
     let rank = |phase: &str| PHASES.iter().position(|one| *one == phase);
-    let begun = Instant::now();
-    loop {
+    promptly(&format!("the move to be {step:?}"), MOVE, async || {
         let migration = world.cluster.get(MIGRATION, name).await?;
         let phase = migration["status"]["phase"].as_str().unwrap_or("Pending");
-        ensure!(phase != "Failed", "it failed before: {}", migration["status"]);
-        if rank(phase) >= rank(wanted) {
-            return Ok(());
+        if phase == "Failed" {
+            bail!(Hopeless(format!("it failed before: {}", migration["status"])));
         }
-        ensure!(begun.elapsed() < MOVE, "it is still {phase}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+        ensure!(rank(phase) >= rank(wanted), "it is {phase}");
+        Ok(())
+    })
+    .await
 }

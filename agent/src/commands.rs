@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use crds::commands::{Address, Endpoint};
+use crds::commands::{Address, Endpoint, digest};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -160,7 +160,7 @@ async fn greet(
 ) -> anyhow::Result<Stream> {
     let stream = tls.accept(stream).await?;
     let shown = stream.get_ref().1.peer_certificates().and_then(|shown| shown.first());
-    let digest = trust::digest(shown.context("no certificate was shown")?);
+    let digest = digest(shown.context("no certificate was shown")?);
     anyhow::ensure!(controllers.know(&digest).await, "no controller is known by {digest}");
     Ok(stream)
 }

@@ -106,7 +106,8 @@ pub async fn start(
     let own = Arc::new(Own::new().context("cannot make a certificate")?);
     let client = client.clone();
     tasks.spawn(async move {
-        let identity = identity(&client, &secret, &way, listen).await;
+        let (identity, _) =
+            authority::awaited(&client, &secret, &way.host(), listen.ip(), "subresources").await;
         info!(%address, "Serving subresources");
         let (tell, callers) = watch::channel(None);
         let authority = identity.authority.clone();
@@ -119,28 +120,6 @@ pub async fn start(
         );
     });
     Ok(())
-}
-
-async fn identity(
-    client: &Client,
-    secret: &ServiceName,
-    way: &Way,
-    listen: SocketAddr,
-) -> Identity {
-    let mut told = String::new();
-    loop {
-        match authority::identity(client, secret, &way.host(), listen.ip()).await {
-            Ok(identity) => return identity,
-            Err(error) => {
-                let error = format!("{error:#}");
-                if error != told {
-                    warn!(error, "There is no certificate for subresources yet; trying again");
-                    told = error;
-                }
-            }
-        }
-        tokio::time::sleep(RETRY).await;
-    }
 }
 
 async fn serve(

@@ -137,23 +137,9 @@ pub async fn start(
     let facts = Arc::new(Facts::beside(ranges.reserved()));
     let (client, kept) = (client.clone(), Arc::clone(&facts));
     tasks.spawn(async move {
-        let mut told = String::new();
-        let (identity, acceptor) = loop {
-            match authority::identity(&client, &args.webhook_secret, &host, listen.ip()).await {
-                Ok(identity) => match identity.acceptor(None) {
-                    Ok(acceptor) => break (identity, acceptor),
-                    Err(error) => warn!(%error, "The certificate cannot be used; trying again"),
-                },
-                Err(error) => {
-                    let error = format!("{error:#}");
-                    if error != told {
-                        warn!(error, "The webhook has no certificate yet; trying again");
-                        told = error;
-                    }
-                }
-            }
-            tokio::time::sleep(RETRY).await;
-        };
+        let secret = &args.webhook_secret;
+        let (identity, acceptor) =
+            authority::awaited(&client, secret, &host, listen.ip(), "the webhook").await;
         info!(%address, host, "Webhook started");
         tokio::join!(
             serve(listener, acceptor, kept, LIMITS),

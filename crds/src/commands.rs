@@ -11,18 +11,16 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 /// The annotation of a Node that says where its agent listens, an [`Endpoint`] in JSON.
 pub const ENDPOINT: &str = "berth.io/agent-endpoint";
 
 /// The namespace of the ConfigMap of controllers.
 pub const CONTROLLERS_NAMESPACE: &str = "kube-system";
-/// Its name. Each key is the digest of a controller's certificate ([`DIGEST`]), its value when
+/// Its name. Each key is the digest of a controller's certificate ([`digest`]), its value when
 /// that controller said so last (RFC 3339).
 pub const CONTROLLERS: &str = "berth-controllers";
-
-/// What a digest is: SHA-256 of the certificate (DER), in lower case hexadecimal.
-pub const DIGEST: &str = "sha256";
 
 /// The protocol that a stream is upgraded to: bytes as they come.
 pub const STREAM: &str = "berth-stream";
@@ -32,7 +30,7 @@ pub const STREAM: &str = "berth-stream";
 pub struct Endpoint {
     /// An [`Address`].
     pub address: String,
-    /// The digest of its certificate, [`DIGEST`].
+    /// The digest of its certificate, [`digest`].
     pub sha256: String,
 }
 
@@ -69,6 +67,12 @@ impl fmt::Display for Address {
     }
 }
 
+/// The digest by which a certificate (DER) is known: SHA-256 in lower case hexadecimal.
+#[must_use]
+pub fn digest(certificate: &[u8]) -> String {
+    Sha256::digest(certificate).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The path at which an agent is asked for `verb` of an instance.
 #[must_use]
 pub fn path(namespace: &str, name: &str, uid: &str, verb: &str) -> String {
@@ -78,6 +82,12 @@ pub fn path(namespace: &str, name: &str, uid: &str, verb: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_digest_is_what_sha256sum_prints() {
+        let of_abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(digest(b"abc"), of_abc);
+    }
 
     #[test]
     fn an_address_is_written_as_it_is_read() {

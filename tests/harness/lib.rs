@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-pub use waiting::{Hopeless, eventually, same};
+pub use waiting::{Hopeless, eventually, promptly, same};
 
 /// A file or folder below `manifests/`.
 #[must_use]

@@ -7,6 +7,8 @@ use anyhow::Context;
 
 /// How often a condition is looked at.
 const INTERVAL: Duration = Duration::from_millis(150);
+/// How often one is that must not be missed.
+const PROMPTLY: Duration = Duration::from_millis(5);
 
 /// What a question answers when waiting longer is of no use.
 #[derive(Debug)]
@@ -27,7 +29,30 @@ impl std::error::Error for Hopeless {}
 ///
 /// # Errors
 /// When `limit` has passed or the question is `Hopeless`: what was awaited, for how long, and what was seen last.
-pub async fn eventually<T, F>(what: &str, limit: Duration, mut question: F) -> anyhow::Result<T>
+pub async fn eventually<T, F>(what: &str, limit: Duration, question: F) -> anyhow::Result<T>
+where
+    F: AsyncFnMut() -> anyhow::Result<T>,
+{
+    asked_every(INTERVAL, what, limit, question).await
+}
+
+/// The same for what passes quickly: asked with hardly a pause.
+///
+/// # Errors
+/// As [`eventually`].
+pub async fn promptly<T, F>(what: &str, limit: Duration, question: F) -> anyhow::Result<T>
+where
+    F: AsyncFnMut() -> anyhow::Result<T>,
+{
+    asked_every(PROMPTLY, what, limit, question).await
+}
+
+async fn asked_every<T, F>(
+    interval: Duration,
+    what: &str,
+    limit: Duration,
+    mut question: F,
+) -> anyhow::Result<T>
 where
     F: AsyncFnMut() -> anyhow::Result<T>,
 {
@@ -42,7 +67,7 @@ where
             return Err(seen)
                 .with_context(|| format!("waited {:.0?} for: {what}; last seen", start.elapsed()));
         }
-        tokio::time::sleep(INTERVAL).await;
+        tokio::time::sleep(interval).await;
     }
 }
 

@@ -2,6 +2,8 @@
 //! may happen next.
 
 mod promises;
+mod sending;
+mod state;
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -13,6 +15,7 @@ use kube::ResourceExt as _;
 
 use self::promises::*;
 pub(super) use self::promises::{LOST, UNBOUND, UNDER_IT};
+use self::sending::{calls_off, looks, sends};
 use super::explore::{Steps, System};
 use super::libvirt::{Dom, Ended, MOVES, Move, Virt};
 use super::node::{Agent, Driver, Rules, Task};
@@ -781,158 +784,6 @@ impl World {
         let is_known = state.instance.is_some_and(|id| self.is_watched(id, node));
         let lives = is_known || agent.driver.is_some() || state.virt.is_there(node);
         (agent.up && state.virt.up[node] && !lives).then(|| state.files[node] = false)
-    }
-}
-
-// === the task that sends the guest ===
-
-fn sends(state: &mut State, node: usize) -> Option<()> {
-    if state.driver(node)?.sending.task != Task::Calls {
-        return None;
-    }
-    let begins = state.virt.call(node);
-    state.driver(node)?.sending.task = if begins { Task::Sends } else { Task::Looks };
-    Some(())
-}
-
-fn calls_off(state: &mut State, node: usize) -> Option<()> {
-    let sending = &state.driver(node)?.sending;
-    if !sending.called_off || !matches!(sending.task, Task::Sends | Task::Follows) {
-        return None;
-    }
-    let ended = state.virt.abort(node)?;
-    state.call_ends(node, ended);
-    Some(())
-}
-
-/// Follows what is being sent, and asks where the guest is when that is over.
-fn looks(state: &mut State, node: usize) -> Option<()> {
-    let task = state.driver(node)?.sending.task.clone();
-    if !state.virt.up[node] {
-        return None;
-    }
-    let task = match task {
-        Task::Follows if !state.virt.is_sending(node) => Task::Looks,
-        Task::Looks => match place(state.virt.seen(node)) {
-            Place::Here => state.instance.map_or(Task::None, Task::Fails),
-            Place::NotHere => Task::None,
-            Place::Undecided => state.instance.map_or(Task::None, Task::Asks),
-        },
-        _ => return None,
-    };
-    state.driver(node)?.sending.task = task;
-    Some(())
-}
-
-impl State {
-    /// Whether a step is worth a try: most are not, in most states.
-    fn may(&self, step: Step) -> bool {
-        let driver = |node: usize| self.agents[node].driver.as_deref();
-        let is_free = |node| driver(node).is_some_and(|driver| !driver.is_busy());
-        let task = |node| driver(node).map_or(&Task::None, |driver| &driver.sending.task);
-        let writes =
-            |one: usize| self.controllers.get(one).is_some_and(|one| !one.writes.is_empty());
-        let is_idle =
-            |one: usize| self.controllers.get(one).is_some_and(|one| one.writes.is_empty());
-        match step {
-            Step::LibvirtdIsBack(node) => !self.virt.up[node],
-            Step::AgentIsBack(node) => !self.agents[node].up,
-            Step::Libvirt(_) => self.virt.job.is_some() || self.virt.doms.contains(&Dom::Comes),
-            Step::PowersOff(node) => self.virt.pressed[node],
-            Step::StrayArrives => self.stray.is_some(),
-            Step::ControllerSees(one) => {
-                self.controllers.len() > 1
-                    && is_idle(one)
-                    && self.controllers[one].instance != self.instance
-            }
-            Step::ControllerSeesMigrations(one) => {
-                self.controllers.len() > 1
-                    && is_idle(one)
-                    && self.controllers[one].migrations != self.migrations
-            }
-            Step::Decides(one)
-            | Step::HasWaited(one)
-            | Step::ControllerDiesAndItsWriteArrives(one) => is_idle(one),
-            Step::ControllerWrites(one) | Step::ControllerDies(one) => writes(one),
-            Step::Acts(node) | Step::ActionFails(node) => {
-                driver(node).is_some_and(|driver| driver.is_busy())
-            }
-            Step::Reports(node)
-            | Step::WritesTwice(node)
-            | Step::AgentDiesAndItsWriteArrives(node) => {
-                is_free(node) && driver(node).is_some_and(|driver| driver.report.is_some())
-            }
-            Step::SaysOfSending(node) => {
-                matches!(task(node), Task::Begins(_) | Task::Fails(_) | Task::Asks(_))
-            }
-            Step::Sends(node) => *task(node) == Task::Calls,
-            Step::CallsOff(node) => matches!(task(node), Task::Sends | Task::Follows),
-            Step::Looks(node) => matches!(task(node), Task::Looks | Task::Follows),
-            Step::Sees(node) => is_free(node),
-            Step::Lists(node) => {
-                self.agents[node].up && (self.agents[node].driver.is_none() || is_free(node))
-            }
-            Step::Sweeps(node) => self.files[node] && self.agents[node].driver.is_none(),
-            Step::Ticks(node) => driver(node).is_some_and(|driver| driver.timer) && is_free(node),
-            Step::AgentDies(node) => self.agents[node].up,
-            Step::LibvirtdDies(node) => self.virt.up[node],
-            Step::ConnectionBreaks => self.virt.job.is_some(),
-            Step::UserCallsOff(which) => self.migrations[which].is_some(),
-            Step::UserDeletes => !self.deleted,
-            Step::UserAsksAgain => !self.asked_again,
-        }
-    }
-
-    fn agent(&mut self, node: usize) -> &mut Agent {
-        Rc::make_mut(&mut self.agents[node])
-    }
-
-    fn driver(&mut self, node: usize) -> Option<&mut Driver> {
-        self.agents[node].driver.as_ref()?;
-        self.agent(node).driver.as_deref_mut()
-    }
-
-    /// The driver, if it does nothing else.
-    fn free(&mut self, node: usize) -> Option<&mut Driver> {
-        self.driver(node).filter(|driver| !driver.is_busy())
-    }
-
-    /// A controller that writes nothing just now.
-    fn idle(&mut self, one: usize) -> Option<&mut Controller> {
-        let idle = self.controllers.get_mut(one).filter(|one| one.writes.is_empty());
-        idle.map(Rc::make_mut)
-    }
-
-    /// A call of `migrate` is answered, if somebody still waits.
-    fn call_ends(&mut self, node: usize, ended: Ended) {
-        let Some(well) = ended else { return };
-        if let Some(driver) = self.driver(node)
-            && driver.sending.task == Task::Sends
-        {
-            driver.sending.task = if well { Task::None } else { Task::Looks };
-        }
-    }
-
-    /// A driver with nothing left to do ends.
-    fn lets_go(&mut self, node: usize) {
-        let driver = self.agents[node].driver.as_ref();
-        if driver.is_some_and(|driver| driver.state == VmState::Ended) {
-            *self.agent(node) = Agent { up: true, driver: None, ended: true };
-        }
-    }
-
-    fn tidy(&mut self) {
-        for node in 0..2 {
-            self.lets_go(node);
-        }
-        self.virt.tidy();
-        if let Some(one) = self.controllers.first_mut() {
-            // What it decides late is a write that arrives late.
-            if one.instance != self.instance || one.migrations != self.migrations {
-                let one = Rc::make_mut(one);
-                (one.instance, one.migrations) = (self.instance, self.migrations);
-            }
-        }
     }
 }
 

@@ -59,7 +59,7 @@ struct Node {
 impl Node {
     /// `unix`: on a socket and not on a port.
     async fn hearing(controllers: &[&Caller], unix: bool) -> Self {
-        let data = controllers.iter().map(|one| (trust::digest(&one.certificate), json!("now")));
+        let data = controllers.iter().map(|one| (digest(&one.certificate), json!("now")));
         let data: serde_json::Map<String, Value> = data.collect();
         let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {}, "data": data});
         let told = format!("/api/v1/namespaces/kube-system/configmaps/{CONTROLLERS}");
@@ -159,7 +159,7 @@ impl ServerCertVerifier for Known {
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        assert_eq!(trust::digest(certificate), self.0);
+        assert_eq!(digest(certificate), self.0);
         Ok(ServerCertVerified::assertion())
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::commands::{CONTROLLERS, CONTROLLERS_NAMESPACE};
+use crds::commands::{CONTROLLERS, CONTROLLERS_NAMESPACE, digest};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
 use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair};
@@ -13,7 +13,6 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, SignatureScheme};
-use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -24,12 +23,6 @@ const FRESH: Duration = Duration::from_secs(60);
 const REST: Duration = Duration::from_secs(1);
 /// How long the API may take to say so.
 const LIMIT: Duration = Duration::from_secs(5);
-
-/// The digest by which a certificate is known.
-pub(super) fn digest(certificate: &CertificateDer<'_>) -> String {
-    let digest = Sha256::digest(certificate.as_ref());
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 /// A new certificate: what greets callers with it, and the digest to know it by.
 pub(super) fn identity() -> anyhow::Result<(TlsAcceptor, String)> {

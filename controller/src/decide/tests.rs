@@ -1,3 +1,5 @@
+//! What is decided for VMs, one story a test; more by topic in `tests/`.
+
 use crds::kubeovn::{Subnet, SubnetSpec, Vpc, VpcSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::json;
@@ -10,9 +12,11 @@ use crate::world::{Event, node_of};
 mod moves;
 mod namespaces;
 mod pools;
+mod reservations;
 mod standalone;
 mod subnets;
 mod template;
+mod unreadable;
 
 pub(crate) fn now() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()
@@ -382,86 +386,6 @@ fn a_subnet_edited_into_nonsense_stays_in_force_for_the_vms_that_are_there() {
 }
 
 #[test]
-fn an_ip_object_made_beforehand_is_its_vms_and_nobody_elses() {
-    let mut world = world();
-    let spec = crds::kubeovn::IpSpec {
-        pod_name: "web".to_owned(),
-        namespace: "default".to_owned(),
-        subnet: "s".to_owned(),
-        v4_ip_address: "10.0.0.5".to_owned(),
-        mac_address: "02:00:00:00:00:55".to_owned(),
-        ..Default::default()
-    };
-    world.put_ip(Ip::new("web.default", spec));
-    decided(&mut world, "web");
-    put(&mut world, vm("thief", "u2", "Always", Some("10.0.0.5")));
-    assert!(decided(&mut world, "thief").trouble.unwrap().message.contains("web.default"));
-    put(&mut world, vm("web", "u1", "Always", None));
-    let decision = decided(&mut world, "web");
-    assert_eq!(addresses(&decision)[0], "10.0.0.5");
-    assert_eq!(decision.ports[0].mac.to_string(), "02:00:00:00:00:55");
-    assert!(decision.release.is_empty());
-}
-
-#[test]
-fn an_address_that_an_ip_object_names_is_given_to_no_other() {
-    let mut world = world();
-    let reserve = |world: &mut World, vm: &str, v4: &str, v6: &str| {
-        let spec = crds::kubeovn::IpSpec {
-            pod_name: vm.to_owned(),
-            namespace: "default".to_owned(),
-            subnet: "s".to_owned(),
-            // Each twice, as Kube-OVN writes them.
-            ip_address: format!("{v4},{v6}"),
-            v4_ip_address: v4.to_owned(),
-            v6_ip_address: v6.to_owned(),
-            ..Default::default()
-        };
-        world.put_ip(Ip::new(&format!("{vm}.default"), spec));
-    };
-    // The first that anyone would get: neither an older VM nor a reservation that
-    // leaves a family open takes it.
-    reserve(&mut world, "web", "10.0.0.2", "fd00::2");
-    reserve(&mut world, "a-four", "10.0.0.3", "");
-    reserve(&mut world, "a-six", "", "fd00::3");
-    for (name, created) in [("a-older", "2025-01-01T00:00:00Z"), ("web", "2025-02-01T00:00:00Z")] {
-        let mut vm = vm(name, name, "Always", None);
-        vm.metadata.creation_timestamp = Some(Time(created.parse().unwrap()));
-        put(&mut world, vm);
-    }
-    let (dirty, _) = world.take_dirty();
-    let places: BTreeMap<_, _> = decide_all(&mut world, &dirty, Policy { keep_vm_ip: true }, now())
-        .into_iter()
-        .map(|decision| (decision.vm.name.clone(), addresses(&decision)))
-        .collect();
-    assert_eq!(places["web"], ["10.0.0.2", "fd00::2"]);
-    let reserved = |name: &str| {
-        let of =
-            Claimant { uid: String::new(), ..claimant(&format!("{name}.default"), &key(name), "") };
-        world.ledger.addresses("s", &of).iter().map(ToString::to_string).collect::<Vec<_>>()
-    };
-    assert_eq!(reserved("a-four")[0], "10.0.0.3");
-    assert_eq!(reserved("a-six")[1], "fd00::3");
-    assert_eq!((reserved("a-four").len(), reserved("a-six").len()), (2, 2));
-    assert!(places["a-older"].iter().all(|one| !["10.0.0.2", "fd00::2"].contains(&one.as_str())));
-}
-
-#[test]
-fn a_reservation_that_is_deleted_gives_its_addresses_back() {
-    let mut world = world();
-    let spec = crds::kubeovn::IpSpec {
-        pod_name: "web".to_owned(),
-        namespace: "default".to_owned(),
-        subnet: "s".to_owned(),
-        ..Default::default()
-    };
-    world.put_ip(Ip::new("web.default", spec));
-    assert!(decided(&mut world, "web").release.is_empty());
-    world.remove_ip("web.default");
-    assert_eq!(decided(&mut world, "web").release.len(), 1);
-}
-
-#[test]
 fn a_subnet_cannot_be_moved_away_from_the_addresses_that_are_held() {
     let mut world = world();
     put(&mut world, vm("web", "u1", "Always", Some("10.0.0.5")));
@@ -560,158 +484,11 @@ fn two_vms_of_one_round_cannot_have_one_mac() {
     assert_eq!(made.count(), 1);
 }
 
-#[test]
-fn a_vm_whose_run_strategy_cannot_be_read_says_so_and_goes_on() {
-    let mut world = world();
-    put(&mut world, vm("web", "u1", "Always", None));
-    let before = started(&mut world, "web");
-    let mut twice = vm("web", "u1", "Always", None);
-    twice.spec.running = Some(false);
-    twice.metadata.resource_version = Some("3".to_owned());
-    put(&mut world, twice);
-    let decision = decided(&mut world, "web");
-    assert_eq!(decision.trouble.as_ref().unwrap().reason, machine::INVALID_RUN_STRATEGY);
-    assert_eq!(decision.delete, None);
-    assert_eq!(addresses(&decision), addresses(&before));
-}
-
 /// The metadata of a newer version of `object`.
 fn meta_of<K: kube::Resource>(object: &K, version: &str) -> Box<ObjectMeta> {
     let mut meta = object.meta().clone();
     meta.resource_version = Some(version.to_owned());
     Box::new(meta)
-}
-
-#[test]
-fn nothing_of_a_vm_that_cannot_be_read_is_touched_until_it_is_repaired_or_gone() {
-    let mut world = world();
-    put(&mut world, vm("web", "u1", "Always", None));
-    let before = started(&mut world, "web");
-    committed(&mut world);
-    // Seen alone or in a list of all: it is there either way.
-    let meta = meta_of(&vm("web", "u1", "Always", None), "3");
-    world.apply(Event::Machine(Seen::Unreadable(meta.clone())));
-    world.apply(Event::Machine(Seen::All { objects: vec![], unreadable: vec![*meta.clone()] }));
-    gone(&mut world, "web");
-    let untouched = decided(&mut world, "web");
-    assert!(untouched.release.is_empty() && untouched.surplus.is_empty(), "{untouched:?}");
-    assert!(untouched.delete.is_none() && untouched.create.is_none(), "{untouched:?}");
-    assert_eq!(world.ledger.held_for(&key("web")).len(), 1);
-
-    let mut repaired = vm("web", "u1", "Always", None);
-    repaired.metadata.resource_version = Some("4".to_owned());
-    put(&mut world, repaired.clone());
-    assert_eq!(addresses(&started(&mut world, "web")), addresses(&before));
-    gone(&mut world, "web");
-    world.apply(Event::Machine(Seen::Unreadable(meta_of(&repaired, "6"))));
-    world.apply(Event::Machine(Seen::gone(&repaired)));
-    assert_eq!(decided(&mut world, "web").release.len(), 1, "a deletion needs only metadata");
-}
-
-#[test]
-fn a_vm_whose_instance_cannot_be_read_gets_no_second_one() {
-    let mut world = world();
-    put(&mut world, vm("web", "u1", "Always", None));
-    started(&mut world, "web");
-    let instance = world.instances.get(&key("web")).unwrap().as_ref().clone();
-    world.apply(Event::Instance(Seen::Unreadable(meta_of(&instance, "9"))));
-    let untouched = decided(&mut world, "web");
-    assert!(untouched.create.is_none() && untouched.release.is_empty(), "{untouched:?}");
-}
-
-#[test]
-fn a_subnet_with_a_block_that_cannot_be_read_gives_no_new_address_until_it_can() {
-    let mut world = world();
-    put(&mut world, vm("web", "u1", "Always", None));
-    let before = started(&mut world, "web");
-    let blocks = world.ledger.as_if_committed();
-    world.apply(Event::Block(Seen::all(blocks.clone())));
-    let metas = blocks.iter().map(|block| *meta_of(block, "5")).collect();
-    // As after a restart: what the block said before is not known.
-    world.apply(Event::Block(Seen::all(vec![])));
-    world.apply(Event::Block(Seen::All { objects: vec![], unreadable: metas }));
-    put(&mut world, vm("late", "u2", "Always", None));
-    let refused = decided(&mut world, "late").trouble.unwrap();
-    assert!(
-        refused.message.contains("AddressBlock s.v4.0a0000 does not fit"),
-        "{}",
-        refused.message
-    );
-    let running = decided(&mut world, "web");
-    assert!(running.delete.is_none() && running.release.is_empty(), "{running:?}");
-
-    let mut repaired = blocks;
-    for block in &mut repaired {
-        block.metadata.resource_version = Some("6".to_owned());
-    }
-    world.apply(Event::Block(Seen::all(repaired)));
-    let (dirty, _) = world.take_dirty();
-    assert!(dirty.contains(&key("late")), "who waited is looked at again");
-    assert_eq!(addresses(&decided(&mut world, "web")), addresses(&before));
-    assert_ne!(addresses(&decided(&mut world, "late")), addresses(&before));
-}
-
-#[test]
-fn a_reservation_that_cannot_be_read_stays_one() {
-    let mut world = world();
-    let spec = crds::kubeovn::IpSpec {
-        pod_name: "web".to_owned(),
-        namespace: "default".to_owned(),
-        subnet: "s".to_owned(),
-        ..Default::default()
-    };
-    let ip = Ip::new("web.default", spec);
-    world.put_ip(ip.clone());
-    decided(&mut world, "web");
-    world.apply(Event::Ip(Seen::Unreadable(meta_of(&ip, "9"))));
-    assert!(decided(&mut world, "web").release.is_empty());
-    world.apply(Event::Ip(Seen::gone(&ip)));
-    let (dirty, _) = world.take_dirty();
-    assert!(dirty.contains(&key("web")));
-    assert_eq!(decided(&mut world, "web").release.len(), 1);
-}
-
-#[test]
-fn an_ip_object_of_no_port_reserves_nothing_says_so_and_is_in_nobodys_way() {
-    let spec = |namespace: &str| crds::kubeovn::IpSpec {
-        pod_name: "web".to_owned(),
-        namespace: namespace.to_owned(),
-        subnet: "s".to_owned(),
-        v4_ip_address: "10.0.0.5".to_owned(),
-        ..Default::default()
-    };
-    for (name, namespace, told) in [
-        ("myip", "default", "create the object as \"web.default\""),
-        ("web.default", "", "spec.namespace is empty"),
-    ] {
-        let mut world = world();
-        world.put_ip(Ip::new(name, spec(namespace)));
-        put(&mut world, vm("other", "u0", "Always", Some("10.0.0.5")));
-        put(&mut world, vm("web", "u1", "Always", None));
-        let web = decided(&mut world, "web");
-        assert!(web.create.is_some(), "{name}: {:?}", web.trouble);
-        assert!(world.unreserved[name].contains(told), "{:?}", world.unreserved);
-        let other = decided(&mut world, "other");
-        assert!(other.create.is_some(), "{name}: {:?}", other.trouble);
-    }
-}
-
-#[test]
-fn an_ip_object_of_a_subnet_that_is_not_there_says_which_and_what_to_do() {
-    let mut world = world();
-    let spec = crds::kubeovn::IpSpec {
-        pod_name: "web".to_owned(),
-        namespace: "default".to_owned(),
-        subnet: "nowhere".to_owned(),
-        v4_ip_address: "10.0.0.5".to_owned(),
-        ..Default::default()
-    };
-    world.put_ip(Ip::new("web.default", spec));
-    decided(&mut world, "web");
-    assert_eq!(
-        world.unreserved["web.default"],
-        r#"spec.subnet is "nowhere": no Subnet of that name is in force: create it, or name another"#
-    );
 }
 
 #[test]

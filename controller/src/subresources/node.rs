@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::commands::{self, Address, ENDPOINT, Endpoint, STREAM};
+use crds::commands::{self, Address, ENDPOINT, Endpoint, STREAM, digest};
 use http::header::{CONNECTION, HOST, UPGRADE};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty, Limited};
@@ -23,7 +23,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tracing::debug;
 
-use super::own::{Own, digest};
+use super::own::Own;
 use super::refusal::Refusal;
 
 /// How long an agent may take to answer; a stream's bytes have all the time there is.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::commands::{CONTROLLERS, CONTROLLERS_NAMESPACE};
+use crds::commands::{CONTROLLERS, CONTROLLERS_NAMESPACE, digest};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
@@ -12,7 +12,6 @@ use kube::{Client, ResourceExt as _};
 use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Map, Value, json};
-use sha2::{Digest as _, Sha256};
 use tracing::warn;
 
 use super::RETRY;
@@ -44,12 +43,6 @@ impl Own {
     pub(super) fn key(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::Pkcs8(self.key.clone_key())
     }
-}
-
-/// The digest by which a certificate is known.
-pub(super) fn digest(certificate: &CertificateDer<'_>) -> String {
-    let digest = Sha256::digest(certificate.as_ref());
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Says that the controller with this certificate is there, for as long as it runs.

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use k8s_openapi::ByteString;
@@ -29,8 +30,12 @@ use rustls::pki_types::{
 use rustls::server::NoClientAuth;
 use rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::TlsAcceptor;
+use tracing::warn;
 
 use super::ServiceName;
+
+/// Delay before the API is asked again.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// The parts of the Secret, as Kubernetes calls them.
 const CERTIFICATE: &str = "tls.crt";
@@ -67,8 +72,36 @@ pub(super) struct Authority {
     key: String,
 }
 
+/// An [`identity`] and what greets callers with it, as soon as they can be had; why they
+/// cannot yet is told once. `whose`: for people.
+pub(crate) async fn awaited(
+    client: &Client,
+    secret: &ServiceName,
+    host: &str,
+    address: IpAddr,
+    whose: &str,
+) -> (Identity, TlsAcceptor) {
+    let mut told = String::new();
+    loop {
+        let found = identity(client, secret, host, address).await;
+        match found
+            .and_then(|identity| identity.acceptor(None).map(|acceptor| (identity, acceptor)))
+        {
+            Ok(found) => return found,
+            Err(error) => {
+                let error = format!("{error:#}");
+                if error != told {
+                    warn!(error, whose, "There is no certificate yet; trying again");
+                    told = error;
+                }
+            }
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
 /// A certificate for `host` and the address listened at.
-pub(crate) async fn identity(
+async fn identity(
     client: &Client,
     secret: &ServiceName,
     host: &str,
