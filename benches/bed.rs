@@ -148,3 +148,19 @@ pub fn mib(world: &World, process: &str) -> anyhow::Result<f64> {
     let kib = u32::try_from(resident_kib(u32::try_from(pid)?)?)?;
     Ok(f64::from(kib) / 1024.0)
 }
+
+/// The CPU time that a process of the lab has used, in user and kernel mode.
+///
+/// # Errors
+/// When it does not run.
+pub fn cpu_seconds(world: &World, process: &str) -> anyhow::Result<f64> {
+    /// `USER_HZ`, the same on every Linux that we run on.
+    const TICKS: f64 = 100.0;
+    let pid = world.lab().pid_of(process).with_context(|| format!("{process} does not run"))?;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name in parentheses may have spaces; utime and stime are fields 14 and 15.
+    let (_, fields) = stat.rsplit_once(')').context("no name in stat")?;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u32>);
+    let ticks: u32 = ticks.collect::<Result<Vec<_>, _>>()?.into_iter().sum();
+    Ok(f64::from(ticks) / TICKS)
+}

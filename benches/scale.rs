@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use benches::Figure;
-use benches::bed::{self, LIMIT, all, count, create, make_subnet, watch, watch_one};
+use benches::bed::{self, LIMIT, all, count, cpu_seconds, create, make_subnet, watch, watch_one};
 use benches::peer::{self, Peer};
 use kube::api::ListParams;
 use kube::core::DynamicObject;
@@ -360,17 +360,4 @@ async fn revision(cluster: &Cluster) -> anyhow::Result<u64> {
 fn transactions(world: &World) -> anyhow::Result<f64> {
     let log = std::fs::read_to_string(world.lab().layout().log("controller"))?;
     Ok(f64::from(u32::try_from(log.matches("Wrote to OVN").count())?))
-}
-
-/// The CPU time that a process of the lab has used, in user and kernel mode.
-fn cpu_seconds(world: &World, process: &str) -> anyhow::Result<f64> {
-    /// `USER_HZ`, the same on every Linux that we run on.
-    const TICKS: f64 = 100.0;
-    let pid = world.lab().pid_of(process).with_context(|| format!("{process} does not run"))?;
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name in parentheses may have spaces; utime and stime are fields 14 and 15.
-    let (_, fields) = stat.rsplit_once(')').context("no name in stat")?;
-    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u32>);
-    let ticks: u32 = ticks.collect::<Result<Vec<_>, _>>()?.into_iter().sum();
-    Ok(f64::from(ticks) / TICKS)
 }

@@ -8,7 +8,6 @@
 //! | `rss_controller`, `rss_apiserver` | at that point, on the embedded API: 1,000 VMs | |
 //! | `rss_agent` | with one guest running | |
 //! | `rss_agent_500_ports` | with 500 VMs on its node, each port's tap there and answered, by DHCPv4, DHCPv6 and advertisements | |
-//! | `api_writes_per_vm` | 50 VMs are made at once | all Running: writing requests of controller and agents, as kube-apiserver's audit log has them, refused and repeated ones included, lease renewals not |
 //!
 //! The 1,000 VMs are to run, under the fake hypervisor of one agent, so that what is
 //! timed competes with the making of their instances, as it would in life. The 500 of the
@@ -17,7 +16,6 @@
 //! as libvirt would. Uses the programs beside it: `cargo build --release -p berth` comes first.
 //! `BERTH_SYSTEM_ONLY` is one of the names in `main`, to measure that alone.
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime};
 
@@ -35,7 +33,6 @@ use tests::suite::World as _;
 use tests::world::{Choice, Setup, World, port_of};
 
 const PORTS: usize = 1000;
-const BURST: usize = 50;
 /// As many as a large host has guests.
 const SERVED: usize = 500;
 /// Single VMs, one after another.
@@ -50,7 +47,6 @@ async fn main() -> ExitCode {
         ("ports_1000_kube", ports(Flavour::Real).boxed_local()),
         ("vm_create_to_running", single_starts().boxed_local()),
         ("rss_agent_500_ports", served_ports().boxed_local()),
-        ("api_writes_per_vm", writes().boxed_local()),
     ] {
         if only.as_ref().is_some_and(|only| only != name) {
             continue;
@@ -171,54 +167,4 @@ async fn served_ports() -> anyhow::Result<()> {
     let name = format!("rss_agent_{SERVED}_ports");
     Figure::new(&name, mib(&world, "n1/agent")?, "MiB").print();
     world.finish().await
-}
-
-async fn writes() -> anyhow::Result<()> {
-    let choice = Choice { flavour: Flavour::Real, guests: false, reviews: false };
-    if let Some(reason) = World::unavailable(choice) {
-        println!("skipped: api_writes_per_vm: {reason}");
-        return Ok(());
-    }
-    let world = World::with(Setup { audit: true, ..Setup::of(choice) }).await?;
-    make_subnet(&world.cluster).await?;
-    let before = audited(&world).await?;
-    let always = |n| Vm::named(&format!("burst-{n}")).on("bench").object();
-    create(&world.cluster, VM, BURST, always).await?;
-    eventually("all to be Running", LIMIT, async || {
-        let instances = world.cluster.list(VMI).await?;
-        let running = instances.iter().filter(|one| one["status"]["phase"] == "Running").count();
-        ensure!(running == BURST, "{running} are");
-        // What is written because of the last change belongs to it as well.
-        for vm in world.cluster.list(VM).await? {
-            ensure!(vm["status"]["printableStatus"] == "Running", "{}", vm["status"]);
-        }
-        Ok(())
-    })
-    .await?;
-    let after = audited(&world).await?;
-    let mut total = 0;
-    for (what, count) in &after {
-        let count = count - before.get(what).unwrap_or(&0);
-        if count > 0 {
-            println!("  {count:>5} {what}");
-            total += count;
-        }
-    }
-    Figure::new("api_writes_per_vm", f64::from(total) / BURST as f64, "writes").print();
-    world.finish().await
-}
-
-/// Writing requests of our parts so far, by what they wrote.
-async fn audited(world: &World) -> anyhow::Result<BTreeMap<String, u32>> {
-    let mut counts = BTreeMap::new();
-    for request in world.cluster.audited().await? {
-        // The one kind of write that is this benchmark's own.
-        if request.verb == "create" && request.resource == "virtualmachines" {
-            continue;
-        }
-        if request.resource != "leases" {
-            *counts.entry(format!("{} {}", request.verb, request.resource)).or_default() += 1;
-        }
-    }
-    Ok(counts)
 }

@@ -312,6 +312,7 @@ fn lab_stories() -> Vec<(&'static str, Story<World>)> {
         vm_lifecycle:
             a_stopped_vm_keeps_its_place_and_starts_with_it,
             a_rebooted_guest_keeps_place_and_instance,
+            a_guests_process_has_none_of_roots_rights,
             a_killed_qemu_comes_back_with_the_same_place,
             a_guest_that_powers_off_is_started_again,
             a_deleted_vm_leaves_nothing_and_its_name_serves_again;

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, User};
 use serde_json::json;
 use tests::kinds::{BLOCK, VM, VMI};
 use tests::objects::Vm;
 use tests::world::{Place, START, World, port_of};
 use tests::{eventually, same};
+use tokio::process::Command;
 
 use crate::port_lifecycle::{SUBNET_NAME, web_and_db};
 
@@ -50,6 +51,40 @@ pub(super) async fn a_rebooted_guest_keeps_place_and_instance(
     let uid = "/metadata/uid";
     same("its instance", world.running("db").await?.pointer(uid), instance.pointer(uid))?;
     same("its QEMU", world.qemu("db").await?, qemu)
+}
+
+/// Who breaks out of a guest into its QEMU has won little: a user without capabilities, with
+/// few system calls, who reads no key of the node and no file of another program.
+pub(super) async fn a_guests_process_has_none_of_roots_rights(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    web_and_db(world).await?;
+    let (qemu, node) = (world.qemu("db").await?, world.node_of("db").await?);
+    let user = User::from_name("libvirt-qemu")?.context("Debian's libvirt has a user for QEMU")?;
+    let status = std::fs::read_to_string(format!("/proc/{qemu}/status"))?;
+    let says = |what: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(what));
+        line.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+    };
+    let (uid, gid) = (user.uid.to_string(), user.gid.to_string());
+    same("its user", says("Uid:"), Some([&*uid; 4].join(" ")))?;
+    same("its group", says("Gid:"), Some([&*gid; 4].join(" ")))?;
+    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
+        same(set, says(set), Some("0000000000000000".to_owned()))?;
+    }
+    same("its filter of system calls", says("Seccomp:"), Some("2".to_owned()))?;
+
+    let keys = node.libvirt().join("etc/pki/serverkey.pem");
+    let tried =
+        [&keys, &node.admin(), &node.state().join("bindings/db"), world.cluster.kubeconfig()];
+    for path in tried {
+        ensure!(path.exists(), "{} is not there", path.display());
+        let test = format!("test -r {0} -o -w {0}", path.display());
+        let groups = ["--regid", &gid, "--clear-groups", "--reuid", &uid, "sh", "-c", &test];
+        let can = Command::new("setpriv").args(groups).status().await?.success();
+        ensure!(!can, "QEMU may use {}", path.display());
+    }
+    Ok(())
 }
 
 pub(super) async fn a_killed_qemu_comes_back_with_the_same_place(

@@ -3,8 +3,10 @@
 //! On a unix socket that only root reaches; `/metrics` also on an address, where
 //! `--metrics-listen` gives one.
 
+use std::fs::Permissions;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use axum::extract::State;
@@ -34,6 +36,8 @@ pub async fn serve(
         _ => {}
     }
     let listener = UnixListener::bind(socket)?;
+    // QEMU may pass through the directory.
+    std::fs::set_permissions(socket, Permissions::from_mode(0o600))?;
     let ports = Router::new()
         .route("/ports", get(|State(ports): State<Ports>| async move { Json(ports.report()) }))
         .with_state(ports);

@@ -12,6 +12,7 @@ use crds::kubevirt::VirtualMachineInstance;
 use kube::{Client, ResourceExt as _};
 use tokio::sync::Notify;
 
+use crate::consoles;
 use crate::domain::{self, Emulation, Place};
 use crate::hypervisor::Hypervisor;
 use crate::kept;
@@ -115,8 +116,20 @@ impl Host {
         let disks = volumes::prepare(vmi, &self.dirs, &objects).await;
         let disks = disks.map_err(|error| trouble(&error))?;
         self.kernel(vmi).await?;
+        self.let_in(vmi).await?;
         kept::restore(&self.client, vmi, &self.kept(vmi)).await?;
         Ok(disks)
+    }
+
+    /// Keeps what a guest said on its console for who wants to know why it ended.
+    pub async fn keep_console(&self, vmi: &VirtualMachineInstance) {
+        let (dirs, vmi) = (self.dirs.clone(), vmi.clone());
+        let kept =
+            tokio::task::spawn_blocking(move || consoles::keep(&dirs, &domain_of(&vmi), &vmi));
+        // Nothing waits for it: a full disk is no reason to keep a guest's files.
+        if let Err(error) = kept.await.map_err(io::Error::from).flatten() {
+            tracing::warn!(%error, "What a guest said on its console is not kept");
+        }
     }
 
     /// Keeps what of a VM's hardware outlives its starts. Its guest must have ended here.
@@ -137,6 +150,29 @@ impl Host {
     /// Where the variables of a domain's firmware are.
     fn nvram(&self, domain: &str) -> PathBuf {
         self.dirs.of_domain(domain).join("nvram.fd")
+    }
+
+    /// Lets QEMU in to the VM's files, and makes the directory of its sockets.
+    async fn let_in(&self, vmi: &VirtualMachineInstance) -> Result<(), Trouble> {
+        let runner = self.hypervisor.runner().await;
+        let runner = runner.map_err(|error| Trouble::of("HypervisorNotReady", error))?;
+        let domain = domain_of(vmi);
+        let dirs = [
+            self.run_dir.clone(),
+            self.dirs.state.clone(),
+            self.dirs.state.join("vms"),
+            self.dirs.of_domain(&domain),
+        ];
+        let (sockets, images) = (self.sockets(&domain), self.dirs.unpacked());
+        let let_in = tokio::task::spawn_blocking(move || {
+            let images = images.exists().then_some(images);
+            dirs.into_iter().chain(images).try_for_each(|dir| runner.admit(&dir))?;
+            runner.make(&sockets)
+        });
+        let let_in = let_in.await.map_err(io::Error::from).flatten();
+        let_in.map_err(|error| {
+            Trouble::of("VolumeNotReady", format!("QEMU cannot be let in to its files: {error}"))
+        })
     }
 
     async fn kernel(&self, vmi: &VirtualMachineInstance) -> Result<Kernel, Trouble> {
@@ -167,7 +203,7 @@ impl Host {
             checksum_offload,
             serial_socket: self.socket(&domain, "serial"),
             vnc_socket: self.socket(&domain, "vnc"),
-            console_log: self.dirs.of_domain(&domain).join("console.log"),
+            console_log: consoles::log(&self.dirs, &domain),
             disks,
             kernel,
             nvram: self.nvram(&domain),
@@ -196,10 +232,8 @@ impl Host {
     /// # Errors
     /// The disk. May be repeated.
     pub async fn remove_files(&self, domain: &str) -> Result<(), Trouble> {
-        for kind in ["serial", "vnc"] {
-            // Sockets in a directory of sockets: what stays is in nobody's way.
-            let _ = tokio::fs::remove_file(self.socket(domain, kind)).await;
-        }
+        // What stays of sockets is in nobody's way.
+        let _ = tokio::fs::remove_dir_all(self.sockets(domain)).await;
         let removed = volumes::remove(domain, &self.dirs).await;
         removed.map_err(|error| Trouble::of("FilesNotRemoved", chain(&error)))
     }
@@ -222,12 +256,19 @@ impl Host {
                 volumes::remove(&domain, &self.dirs).await?;
             }
         }
+        let dirs = self.dirs.clone();
+        tokio::task::spawn_blocking(move || consoles::sweep(&dirs)).await??;
         Ok(())
     }
 
     /// The socket of a guest: `serial` or `vnc`.
     pub(crate) fn socket(&self, domain: &str, kind: &str) -> PathBuf {
-        self.run_dir.join(format!("{domain}.{kind}"))
+        self.sockets(domain).join(kind)
+    }
+
+    /// The directory of a guest's sockets.
+    fn sockets(&self, domain: &str) -> PathBuf {
+        self.run_dir.join(domain)
     }
 
     const fn is_fake(&self) -> bool {
@@ -242,6 +283,8 @@ pub enum LeftoverError {
     Ports(#[from] DetachError),
     #[error("a directory of files cannot be read: {0}")]
     Directory(#[from] io::Error),
+    #[error(transparent)]
+    Task(#[from] tokio::task::JoinError),
     #[error(transparent)]
     Files(#[from] VolumeError),
 }

@@ -23,6 +23,8 @@ pub use fake::Fake;
 pub use libvirt::Libvirt;
 pub use metadata::Identity;
 
+pub use crate::confinement::Runner;
+
 /// The namespace of the element in `<metadata>` by which a domain is ours.
 pub const METADATA_NAMESPACE: &str = "https://berth.io/domain/1";
 
@@ -325,6 +327,14 @@ impl Hypervisor {
     /// `Refused` when nothing is being sent.
     pub async fn abort(&self, domain: &str) -> Result<(), HypervisorError> {
         either!(self, abort(domain))
+    }
+
+    /// As whom its QEMU processes run. It does not change while libvirtd runs.
+    ///
+    /// # Errors
+    /// `Disconnected`.
+    pub async fn runner(&self) -> Result<Runner, HypervisorError> {
+        either!(self, runner())
     }
 
     /// All our domains, running or not, by name. Domains without our metadata

@@ -26,6 +26,8 @@ pub mod admin;
 mod args;
 pub mod bindings;
 pub mod commands;
+mod confinement;
+mod consoles;
 pub mod domain;
 pub mod egress;
 pub mod fleet;

@@ -1,7 +1,7 @@
 //! Builds the parts, joins them, and ends them in order.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::fs::{DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ use crate::ports::{Ports, Wires};
 use crate::tap::Taps;
 use crate::volumes::Dirs;
 use crate::watch::Watched;
-use crate::{admin, egress, node};
+use crate::{admin, consoles, egress, node};
 
 /// Runs the agent until `shutdown`; VMs run on afterwards.
 ///
@@ -57,8 +57,12 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         dhcp_lease_time,
         cluster_domain,
     } = args;
-    private_dir(&state_dir)?;
-    private_dir(&run_dir)?;
+    for dir in [&state_dir, &run_dir] {
+        // QEMU is let in to these later (`confinement`), and stays so.
+        if !dir.exists() {
+            private_dir(dir)?;
+        }
+    }
     for dir in &host_disk_dir {
         std::fs::create_dir_all(dir)
             .with_context(|| format!("cannot make the directory {}", dir.display()))?;
@@ -67,7 +71,9 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     tracing::info!(node, ?emulation, ?hypervisor, "Starting the agent");
 
     let metrics = Metrics::new(Registry::new()).context("cannot register metrics")?;
-    let bindings = Bindings::open(&state_dir.join("bindings"))
+    let bindings = state_dir.join("bindings");
+    private_dir(&bindings)?;
+    let bindings = Bindings::open(&bindings)
         .context("cannot open the DHCP bindings: does another agent of this node run?")?;
     let (hypervisor, wires) = match hypervisor {
         HypervisorChoice::Fake => (Hypervisor::Fake(Fake::new()), None),
@@ -91,6 +97,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     let endpoint = commands.as_ref().map(|commands| serde_json::to_string(&commands.endpoint));
     let endpoint = endpoint.transpose()?;
 
+    let stop = shutdown.child_token();
     let client = client(&kubeconfig).await?;
     let host = Host {
         node: node.clone(),
@@ -107,10 +114,10 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         defaults: Defaults { lease: dhcp_lease_time, domain: cluster_domain },
         look: Arc::default(),
     };
+    let consoles = consoles::tend(host.dirs.clone(), stop.clone());
     let watched = Watched::start(&client, &node);
 
     // Whichever of these ends first ends the agent, and says so.
-    let stop = shutdown.child_token();
     let socket = run_dir.join("admin.sock");
     let admin = admin::serve(&socket, metrics.clone(), ports, stop.clone());
     let listen = async {
@@ -161,7 +168,8 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         stop.cancel();
         outcome
     };
-    let ((), (), (), (), outcome) = tokio::join!(fleet, alive, egress, commands, serve);
+    let ((), (), (), (), (), outcome) =
+        tokio::join!(fleet, alive, egress, commands, consoles, serve);
     tracing::info!("The agent has ended; VMs run on");
     outcome.map(drop)
 }
@@ -171,6 +179,7 @@ fn private_dir(path: &Path) -> anyhow::Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(path)
+        .and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(0o700)))
         .with_context(|| format!("cannot make the directory {}", path.display()))
 }
 

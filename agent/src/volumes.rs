@@ -5,7 +5,7 @@
 //! <state-dir>/vms/<domain>/vmi-uid                  whose files these are
 //!                         /<volume>.qcow2           overlay, or empty disk
 //!                         /<volume>.iso             cloud-init, small files
-//!                         /console.log              QEMU's
+//!                         /console.log              what the guest says (`consoles`)
 //! ```
 //!
 //! Everything here lives as long as the VMI: [`prepare`] keeps what it finds of
@@ -68,7 +68,7 @@ impl Dirs {
     }
 
     /// The directory of unpacked images.
-    fn unpacked(&self) -> PathBuf {
+    pub(crate) fn unpacked(&self) -> PathBuf {
         self.state.join("images")
     }
 }

@@ -60,8 +60,8 @@ fn place(vmi: &VirtualMachineInstance, kvm: bool) -> Place {
     Place {
         emulation: if kvm { Emulation::Kvm } else { Emulation::Software },
         checksum_offload: kvm,
-        serial_socket: format!("/run/berth/{domain}.serial").into(),
-        vnc_socket: format!("/run/berth/{domain}.vnc").into(),
+        serial_socket: format!("/run/berth/{domain}/serial").into(),
+        vnc_socket: format!("/run/berth/{domain}/vnc").into(),
         console_log: home.join("console.log"),
         disks: disks.collect(),
         kernel: kernel(vmi),

@@ -41,11 +41,11 @@ use anyhow::{Context, Result, ensure};
 use futures::future::{join_all, try_join_all};
 
 pub use api::{SUBRESOURCES, client};
-use certificates::Authority;
+use certificates::Authorities;
 pub use claim::{Claim, Taken};
 pub use config::{Api, Config};
 pub use facts::Facts;
-use files::private_dir;
+use files::{passable_dir, private_dir};
 pub use layout::{DEFAULT_DIR, LONGEST_DIR, Layout, NodeLayout, check_dir, check_entries};
 use news::News;
 use portal::Portal;
@@ -96,7 +96,7 @@ impl Lab {
         ensure!((1..=9).contains(&config.nodes), "a lab has 1 to 9 nodes, not {}", config.nodes);
         ensure!(config.dir.to_str().is_some(), "the data directory must be UTF-8");
         let layout = claim.layout.clone();
-        private_dir(&layout.dir)?;
+        passable_dir(&layout.dir)?;
         private_dir(&layout.dir.join("log"))?;
         let mut lab = Self {
             news: News::to(config.progress.clone()),
@@ -129,9 +129,9 @@ impl Lab {
         let nodes = self.nodes();
         // Nodes do not wait for central: ovn-controller asks until it answers.
         let central = central::start(&layout, &self.news);
-        let authority = self.config.hypervisor.then(Authority::new).transpose()?;
+        let authorities = self.config.hypervisor.then(Authorities::new).transpose()?;
         let nodes_up = try_join_all(
-            nodes.iter().map(|node| node::start(&layout, node, authority.as_ref(), &self.news)),
+            nodes.iter().map(|node| node::start(&layout, node, authorities.as_ref(), &self.news)),
         );
         let (central, on_nodes) = tokio::try_join!(central, nodes_up)?;
         self.processes.extend(central);

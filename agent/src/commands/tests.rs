@@ -233,7 +233,8 @@ async fn a_console_is_the_guests_serial_line() {
     let (status, said, _) = node.ask(&controller, Method::GET, &path).await.unwrap();
     assert_eq!(status, StatusCode::BAD_REQUEST, "{said}: it has none");
 
-    let serial = UnixListener::bind(node.dir.path().join("shop_till.serial")).unwrap();
+    std::fs::create_dir(node.dir.path().join("shop_till")).unwrap();
+    let serial = UnixListener::bind(node.dir.path().join("shop_till/serial")).unwrap();
     let (_, _, stream) = node.ask(&controller, Method::GET, &path).await.unwrap();
     let mut stream = stream.expect("a stream");
     let (mut guest, _) = serial.accept().await.unwrap();

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::metadata::{self, Identity};
-use super::{DomainState, HypervisorError, Job, Journey, Observed, PauseReason, ShutOffReason};
+use super::{
+    DomainState, HypervisorError, Job, Journey, Observed, PauseReason, Runner, ShutOffReason,
+};
 
 /// The in-memory hypervisor; a cheap handle on shared state.
 #[derive(Clone, Debug, Default)]
@@ -235,6 +237,11 @@ impl Fake {
     pub(super) async fn abort(&self, domain: &str) -> Result<(), HypervisorError> {
         self.enter(Verb::Abort, domain).await?.called_off = true;
         Ok(())
+    }
+
+    /// Nothing runs, so as anybody.
+    pub(super) async fn runner(&self) -> Result<Runner, HypervisorError> {
+        Ok(Runner::default())
     }
 
     pub(super) async fn list(&self) -> Result<Vec<Observed>, HypervisorError> {

@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 use virt::connect::Connect;
 
 use self::session::{Attempt, Session};
-use super::{HypervisorError, Job as Progress, Journey, Observed};
+use super::{HypervisorError, Job as Progress, Journey, Observed, Runner};
 
 /// How many calls that change something run at once. A start takes QEMU about
 /// half a second, most of it waiting.
@@ -139,6 +139,11 @@ impl Libvirt {
             return Ok(());
         }
         Err(refused(String::from_utf8_lossy(&done.stderr).trim().to_owned()))
+    }
+
+    pub(super) async fn runner(&self) -> Result<Runner, HypervisorError> {
+        let capabilities = |session: &mut Session| session.run(|on, _| verbs::capabilities(on));
+        call(&self.reads, capabilities).await.map(|xml| Runner::of_capabilities(&xml))
     }
 
     pub(super) async fn list(&self) -> Result<Vec<Observed>, HypervisorError> {

@@ -382,6 +382,9 @@ impl Driver {
             self.host.keep(vmi).await?;
         }
         let detached = self.host.ports.detach(|dead| dead == domain).await;
+        if let Some(vmi) = &self.vmi {
+            self.host.keep_console(vmi).await;
+        }
         self.host.remove_files(domain).await?;
         detached.map_err(|error| Trouble::of("NetworkNotRemoved", error))?;
         Ok(())

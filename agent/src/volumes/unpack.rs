@@ -35,7 +35,7 @@ pub(super) struct Base {
 pub(super) fn unpacked(dirs: &Dirs, image: &str, path: Option<&str>) -> Result<Base, VolumeError> {
     let layout = Layout::new(&dirs.images, image);
     let found = layout.find()?;
-    let images = dirs.state.join("images");
+    let images = dirs.unpacked();
     let target = images.join(key(&found, path));
     if let Some(base) = existing(&target) {
         return Ok(base);
@@ -84,8 +84,9 @@ fn existing(target: &Path) -> Option<Base> {
     })
 }
 
+/// One that QEMU may enter, once it is let in to where it is.
 fn make_directory(path: &Path) -> Result<(), VolumeError> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(path);
     made.map_err(VolumeError::file("make the directory", path))
 }
 

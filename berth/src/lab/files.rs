@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use nix::unistd::User;
 
 use super::layout::{Layout, NodeLayout};
 
@@ -24,6 +25,19 @@ pub(crate) fn private_dir(dir: &Path) -> Result<()> {
         .with_context(|| format!("cannot make {} for root only", dir.display()))
 }
 
+/// As whom the lab's QEMU runs, and what of a node's it may then read: as Debian's libvirt
+/// has it, or root where there is no such user.
+pub(crate) fn qemu() -> Option<User> {
+    User::from_name("libvirt-qemu").ok().flatten()
+}
+
+/// Makes a directory through which QEMU comes to what is its own, and which only root lists.
+pub(crate) fn passable_dir(dir: &Path) -> Result<()> {
+    private_dir(dir)?;
+    fs::set_permissions(dir, Permissions::from_mode(0o711))
+        .with_context(|| format!("cannot let QEMU pass through {}", dir.display()))
+}
+
 /// Removes sockets, pid files and lock files: without the processes they are
 /// nothing, and data do not depend on them.
 pub(crate) fn clear_runtime(layout: &Layout) {
@@ -36,7 +50,7 @@ pub(crate) fn clear_runtime(layout: &Layout) {
 /// [`clear_runtime`] for one node.
 pub(crate) fn clear_node(node: &NodeLayout) {
     clear(&node.ovs());
-    clear(&node.run());
+    clear_below(&node.run());
     // All of libvirt's: what it remembers there of running guests is void.
     let _ = fs::remove_dir_all(node.libvirt().join("run"));
     clear_below(&node.libvirt().join("lib"));
@@ -76,12 +90,13 @@ mod tests {
         let layout = Layout { id: "t".to_owned(), dir: scratch.path().to_owned() };
         let node = layout.node(2);
         let vms = node.libvirt().join("lib/qemu/domain-1-default_web");
-        for dir in [layout.central(), node.ovs(), node.run(), vms.clone()] {
+        let guest = node.run().join("default_web");
+        for dir in [layout.central(), node.ovs(), guest, vms.clone()] {
             private_dir(&dir).unwrap();
         }
         let sockets = [
             layout.central().join("nb.sock"),
-            node.run().join("default_web.vnc"),
+            node.run().join("default_web/vnc"),
             vms.join("monitor.sock"),
         ];
         for socket in &sockets {

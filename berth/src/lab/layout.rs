@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 pub const DEFAULT_DIR: &str = "/var/lib/berth";
 
 /// The longest data directory that leaves room for the sockets below it: a
-/// socket path has 107 bytes at most, `/n1/run/` and `.serial` take 15, and a
+/// socket path has 107 bytes at most, `/n1/run/` and `/serial` take 15, and a
 /// domain name of 40 shall fit.
 pub const LONGEST_DIR: usize = 107 - 15 - 40;
 
@@ -175,7 +175,7 @@ impl NodeLayout {
     /// The socket behind the first serial port of a VM.
     #[must_use]
     pub fn serial(&self, namespace: &str, vm: &str) -> PathBuf {
-        self.run().join(format!("{}.serial", net::names::domain(namespace, vm)))
+        self.run().join(net::names::domain(namespace, vm)).join("serial")
     }
 
     /// The agent's admin socket: GET /ports, GET /metrics.

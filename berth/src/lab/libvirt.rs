@@ -1,6 +1,6 @@
 //! The node's libvirtd: its own directories and host name through a mount and a
 //! UTS namespace, its guests, and their orderly end. Of the network it hears only those
-//! whom the lab's authority knows.
+//! whom the lab's authority knows. Its QEMU runs as who has no rights.
 
 use std::fs;
 use std::sync::Arc;
@@ -9,8 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::central::wait_for_socket;
-use super::certificates::{Authority, SEEN_AT};
+use super::certificates::{Authorities, SEEN_AT, SEEN_BY_QEMU};
 use super::command::{run, word};
+use super::files::{private_dir, qemu};
 use super::layout::{Layout, NodeLayout};
 use super::node;
 use super::process::Spec;
@@ -19,15 +20,20 @@ use super::process::Spec;
 const GUESTS_GRACE: Duration = Duration::from_secs(8);
 
 /// Prepares the directories and says how to run the daemon.
-pub(crate) fn libvirtd(layout: &Layout, node: &NodeLayout, authority: &Authority) -> Result<Spec> {
+pub(crate) fn libvirtd(
+    layout: &Layout,
+    node: &NodeLayout,
+    authorities: &Authorities,
+) -> Result<Spec> {
     let dir = node.libvirt();
+    private_dir(&dir)?;
     for part in ["run", "etc/qemu", "lib", "log/qemu", "cache"] {
         fs::create_dir_all(dir.join(part))
             .with_context(|| format!("cannot make {}", dir.display()))?;
     }
     fs::write(dir.join("etc/libvirtd.conf"), daemon_conf(node))?;
     fs::write(dir.join("etc/qemu.conf"), qemu_conf(node))?;
-    authority.give(node)?;
+    authorities.give(node)?;
 
     let words = [
         "unshare",
@@ -78,11 +84,14 @@ fn daemon_conf(node: &NodeLayout) -> String {
 }
 
 fn qemu_conf(node: &NodeLayout) -> String {
+    let root = ("root".to_owned(), "root".to_owned());
+    let (user, group) = qemu().map_or(root, |user| (user.name, format!("+{}", user.gid)));
+    // Control groups are the host's, and it may have none to give; no other daemon keeps logs.
     format!(
         "stdio_handler = \"file\"\nsecurity_driver = \"none\"\ncgroup_controllers = [ ]\n\
-         namespaces = [ ]\nremember_owner = 0\nuser = \"root\"\ngroup = \"root\"\n\
-         swtpm_user = \"root\"\nswtpm_group = \"root\"\n\
-         migration_address = \"{}\"\nmigrate_tls_x509_cert_dir = \"{SEEN_AT}\"\n\
+         namespaces = [ ]\nremember_owner = 0\nuser = \"{user}\"\ngroup = \"{group}\"\n\
+         seccomp_sandbox = 1\nswtpm_user = \"root\"\nswtpm_group = \"root\"\n\
+         migration_address = \"{}\"\nmigrate_tls_x509_cert_dir = \"{SEEN_BY_QEMU}\"\n\
          migrate_tls_x509_verify = 1\n",
         node.underlay(),
     )

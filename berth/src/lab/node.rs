@@ -12,10 +12,10 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::central::{READY, answers, create_database, in_namespace, rundir};
-use super::certificates::Authority;
+use super::certificates::Authorities;
 use super::command::{run, word};
 use super::fabric;
-use super::files::private_dir;
+use super::files::{passable_dir, private_dir};
 use super::layout::{Layout, NodeLayout};
 use super::libvirt;
 use super::namespace::with_ipv6;
@@ -26,11 +26,12 @@ use super::process::{Process, Spec};
 pub(crate) async fn start(
     layout: &Layout,
     node: &NodeLayout,
-    authority: Option<&Authority>,
+    authorities: Option<&Authorities>,
     news: &News,
 ) -> Result<Vec<Process>> {
     fabric::plug(layout, node).await?;
-    for dir in [&node.dir, &node.ovs(), &node.state(), &node.run()] {
+    passable_dir(&node.dir)?;
+    for dir in [&node.ovs(), &node.state(), &node.run()] {
         private_dir(dir)?;
     }
     // What Open vSwitch holds is derived: bridges from here, tunnels from OVN,
@@ -46,8 +47,8 @@ pub(crate) async fn start(
     vswitchd.ready(READY).await?;
     let controller = Process::start(ovn_controller(layout, node), news);
     let mut processes = vec![ovsdb, vswitchd, controller];
-    if let Some(authority) = authority {
-        let libvirtd = Process::start(libvirt::libvirtd(layout, node, authority)?, news);
+    if let Some(authorities) = authorities {
+        let libvirtd = Process::start(libvirt::libvirtd(layout, node, authorities)?, news);
         libvirtd.ready(READY).await?;
         processes.push(libvirtd);
     }

@@ -85,14 +85,14 @@ impl World {
     /// When a directory cannot be read.
     pub fn vm_files(&self, node: &NodeLayout) -> anyhow::Result<Vec<PathBuf>> {
         let mut found = vec![];
-        for (dir, end) in [(node.state().join("vms"), ""), (node.run(), ".serial")] {
+        for dir in [node.state().join("vms"), node.run()] {
             let entries = match std::fs::read_dir(&dir) {
                 Ok(entries) => entries,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error.into()),
             };
-            let paths = entries.flatten().map(|entry| entry.path());
-            found.extend(paths.filter(|path| path.to_string_lossy().ends_with(end)));
+            // A directory each; beside them are the agent's own sockets.
+            found.extend(entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()));
         }
         Ok(found)
     }

@@ -12,6 +12,11 @@ use virt::sys;
 use super::session::Attempt;
 use crate::hypervisor::{DomainState, HypervisorError, Job, Journey, PauseReason, ShutOffReason};
 
+/// What libvirt and its QEMU can, as XML.
+pub(super) fn capabilities(connection: &Connect) -> Result<String, HypervisorError> {
+    connection.capabilities().map_err(|error| refused(&error))
+}
+
 pub(super) fn define(connection: &Connect, xml: &str) -> Result<(), HypervisorError> {
     let validate = sys::VIR_DOMAIN_DEFINE_VALIDATE;
     connection.define_domain_xml_flags(xml, validate).map(drop).map_err(|error| refused(&error))
