@@ -17,6 +17,7 @@ mod claims;
 mod counters;
 mod delegation;
 mod egress;
+mod examples;
 mod families;
 mod flags;
 mod given;
@@ -66,6 +67,11 @@ fn main() -> std::io::Result<ExitCode> {
         peer_faults::every_fault_of_a_peer_has_the_tests_that_its_line_names,
     );
     suite.group("review", Flavour::Embedded, review_stories());
+    suite.group(
+        "examples",
+        Choice { flavour: Flavour::Embedded, guests: true, reviews: true },
+        stories![examples: what_each_example_shows_is_found_in_its_guest],
+    );
     for flavour in [Flavour::Embedded, Flavour::Real] {
         if flavour == Flavour::Real {
             suite.lane();

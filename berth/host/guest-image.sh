@@ -96,6 +96,23 @@ cp "$modules/fs/efivarfs/efivarfs.ko" "$root/lib/modules/"
 cp "$init" "$root/init"
 chmod 755 "$root/init"
 for name in start dhcp4 dhcp6 follow-ra report; do ln -s ../../init "$root/etc/berth/$name"; done
+# How an example (manifests/examples/features) finds out that it has what it shows, and says so.
+cat >"$root/etc/berth/checks" <<'CHECKS'
+verdict=ok
+# is WHAT FOUND WANTED
+is() { [ "$2" = "$3" ] || verdict="$1: '$2' instead of '$3'"; }
+# soon WHAT PATTERN COMMAND...   the command prints it within 30 seconds
+soon() {
+    what=$1 pattern=$2 left=60
+    shift 2
+    until "$@" 2>&1 | grep -qE "$pattern"; do
+        left=$((left - 1))
+        [ "$left" -gt 0 ] || { verdict="$what: no '$pattern' in '$("$@" 2>&1 | tail -n 1)'"; return; }
+        usleep 500000
+    done
+}
+trap 'printf "\nexample: %s\n" "$verdict" >/dev/console' EXIT
+CHECKS
 # At once: init would wait two seconds for processes that have nothing to save.
 printf '#!/bin/sh\nsync\nexec /sbin/poweroff -f\n' >"$root/etc/acpi/PWRF/00000080"
 chmod 755 "$root/etc/acpi/PWRF/00000080"

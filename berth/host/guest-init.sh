@@ -25,12 +25,21 @@ first_process() {
 # with its output in /var/log/user-data.log; local-hostname counts until DHCP
 # says otherwise.
 cidata() {
-    device=$(findfs LABEL=cidata 2>/dev/null || findfs LABEL=CIDATA 2>/dev/null) || return 0
     mkdir -p /run/cidata
+    config_drive && return 0
+    device=$(findfs LABEL=cidata 2>/dev/null || findfs LABEL=CIDATA 2>/dev/null) || return 0
     mount -t iso9660 -o ro "$device" /run/cidata || return 0
     # YAML, of which JSON is a part.
     name=$(sed -n 's/.*local-hostname"\{0,1\}: *"\{0,1\}\([^",} ]*\).*/\1/p' /run/cidata/meta-data)
     [ -z "$name" ] || hostname "$name"
+}
+
+# OpenStack's layout, as far as it says what to run.
+config_drive() {
+    device=$(findfs LABEL=config-2 2>/dev/null || findfs LABEL=CONFIG-2 2>/dev/null) || return 1
+    mount -t iso9660 -o ro "$device" /mnt || return 1
+    cp /mnt/openstack/latest/user_data /run/cidata/user-data
+    umount /mnt
 }
 
 user_data() {

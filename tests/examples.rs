@@ -1,0 +1,102 @@
+//! Each file of `manifests/examples/features` shows one thing, and its guest finds out whether
+//! it has it: it says `example: ok` on its console, or what is otherwise. So an example that
+//! people copy is one that works, and a feature without an example is one that nobody saw.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use futures::future::join_all;
+use serde_json::Value;
+use tests::kinds::{VM, VMI};
+use tests::world::World;
+use tests::{eventually, repository};
+
+/// Guests that boot at once: as many as two cores take.
+const AT_ONCE: usize = 6;
+/// From apply to what the last of them says.
+const LIMIT: Duration = Duration::from_secs(90);
+/// As many as there have to be.
+const FEWEST: usize = 40;
+
+pub(super) async fn what_each_example_shows_is_found_in_its_guest(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    let dir = repository().join("manifests/examples/features");
+    let network = dir.join("network.yaml");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(&dir)?
+        .map(|file| file.map(|file| file.path()))
+        .collect::<Result<_, _>>()?;
+    files.retain(|file| *file != network);
+    files.sort();
+    ensure!(files.len() >= FEWEST, "only {} examples", files.len());
+    kubectl(world, "apply", &network).await?;
+    let wait = ["wait", "subnet/examples", "--for=condition=Ready", "--timeout=30s"];
+    world.cluster.kubectl_ok(&wait).await?;
+    for some in files.chunks(AT_ONCE) {
+        for file in some {
+            kubectl(world, "apply", file).await?;
+        }
+        let shown = join_all(some.iter().map(|file| shown(world, file))).await;
+        let wrong = shown.into_iter().filter_map(Result::err).map(|error| format!("{error:#}"));
+        let wrong: Vec<_> = wrong.collect();
+        ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+        for file in some {
+            kubectl(world, "delete", file).await?;
+        }
+    }
+    kubectl(world, "delete", &network).await
+}
+
+async fn kubectl(world: &World, verb: &str, file: &Path) -> anyhow::Result<()> {
+    let path = file.to_str().context("no UTF-8")?;
+    world.cluster.kubectl_ok(&[verb, "-f", path]).await.with_context(|| path.to_owned())?;
+    Ok(())
+}
+
+/// Waits until every guest of a file has said that all is well.
+async fn shown(world: &World, file: &Path) -> anyhow::Result<()> {
+    let names = guests_of(file)?;
+    ensure!(!names.is_empty(), "no VM in it");
+    for name in names {
+        let what = format!("what {name} says");
+        let said = eventually(&what, LIMIT, async || {
+            let log = world.console_log(&name).await?;
+            // The shell may have written its prompt to the same line.
+            let said = log.lines().filter_map(|line| line.split_once("example: ")).next_back();
+            said.map(|(_, said)| said.trim_end().to_owned()).context("nothing yet")
+        });
+        let said = match said.await {
+            Ok(said) => said,
+            Err(error) => {
+                bail!(
+                    "{error:#}: {}",
+                    world.cluster.find(VM, &name).await?.unwrap_or_default()["status"]
+                )
+            }
+        };
+        ensure!(said == "ok", "{name}: {said}");
+        for kind in [VM, VMI] {
+            let object = world.cluster.find(kind, &name).await?.unwrap_or_default();
+            let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+            let is_told = |one: &&Value| {
+                let kind = one["type"].as_str().unwrap_or_default();
+                ["FieldsWithoutEffect", "Failure"].contains(&kind) && one["status"] == "True"
+            };
+            let told: Vec<_> = conditions.filter(is_told).collect();
+            ensure!(told.is_empty(), "{name}: {told:?}");
+        }
+    }
+    Ok(())
+}
+
+/// The names of the VMs and instances in a file.
+fn guests_of(file: &Path) -> anyhow::Result<Vec<String>> {
+    let text = std::fs::read_to_string(file)?;
+    let guests = text.split("\n---\n").filter(|one| one.contains("\nkind: VirtualMachine"));
+    let name = |one: &str| {
+        let line = one.lines().find_map(|line| line.strip_prefix("  name: "));
+        line.map(str::to_owned).context("a VM without a name")
+    };
+    guests.map(name).collect()
+}
