@@ -21,6 +21,7 @@ mod examples;
 mod families;
 mod flags;
 mod given;
+mod guest_agent;
 mod guest_options;
 mod guides;
 mod keeping;
@@ -336,6 +337,8 @@ fn lab_stories() -> Vec<(&'static str, Story<World>)> {
             a_display_is_the_guests,
             a_guest_that_is_reset_boots_again_and_one_that_is_paused_stands_still,
             a_vm_that_is_asked_to_migrate_moves;
+        guest_agent:
+            a_guest_is_shown_asked_frozen_and_reached_through_its_own_node;
         volumes:
             small_files_of_the_api_are_discs_in_the_guest,
             a_disk_of_the_host_is_made_and_kept,

@@ -64,6 +64,25 @@ async fn shows(world: &World, vm: &str, status: &str) -> anyhow::Result<()> {
     .await
 }
 
+/// What a port of the guest says to `words`, through virtctl's own stdin and stdout.
+async fn on_port(world: &World, vm: &str, port: &str, words: &str) -> anyhow::Result<String> {
+    let mut forward = command(world, &["port-forward", "--stdio=true", vm, port])?
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut keys = forward.stdin.take().context("no stdin")?;
+    let mut screen = forward.stdout.take().context("no stdout")?;
+    keys.write_all(words.as_bytes()).await?;
+    keys.flush().await?;
+    let mut said = Vec::new();
+    let heard = tokio::time::timeout(SOON, screen.read_to_end(&mut said)).await;
+    forward.kill().await?;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    heard.with_context(|| format!("it goes on after {said:?}"))??;
+    Ok(said)
+}
+
 /// Has a command run on the console until it has printed `wanted`, and leaves by Ctrl-].
 async fn on_console(world: &World, vm: &str, line: &str, wanted: &str) -> anyhow::Result<()> {
     let mut console = command(world, &["console", vm])?
@@ -106,7 +125,8 @@ pub(super) async fn stock_virtctl_starts_joins_pauses_moves_and_stops_a_vm(
     world.cluster.create(VPC, vpc("stock")).await?;
     let subnet = Subnet::named("stock-net").in_vpc("stock").of("10.231.0.0/24,fd31::/64");
     world.cluster.create(SUBNET, subnet.object()).await?;
-    let vm = Vm::named("asked").on("stock-net").under("Manual").without_grace();
+    let serves = "#!/bin/sh\nmkdir /www; echo it-is-me >/www/index.html; httpd -p 80 -h /www\n";
+    let vm = Vm::named("asked").on("stock-net").under("Manual").without_grace().running(serves);
     world.cluster.create(VM, vm.object()).await?;
     shows(world, "asked", "Stopped").await?;
     let said = virtctl(world, &["start", "asked"]).await?;
@@ -119,6 +139,17 @@ pub(super) async fn stock_virtctl_starts_joins_pauses_moves_and_stops_a_vm(
     ensure!(again.contains("VM is already running"), "{again}");
 
     on_console(world, "asked", "echo $((6*7))-is-it", "42-is-it").await?;
+
+    eventually("the guest's agent to be found", SOON, async || {
+        let told = virtctl(world, &["guestosinfo", "asked"]).await?;
+        ensure!(told.contains(r#""id": "berth-guest""#), "{told}");
+        Ok(())
+    })
+    .await?;
+    virtctl(world, &["userlist", "asked"]).await?;
+    virtctl(world, &["fslist", "asked"]).await?;
+    let said = on_port(world, "vm/asked", "80", "GET / HTTP/1.0\r\n\r\n").await?;
+    ensure!(said.contains("it-is-me"), "{said}");
 
     virtctl(world, &["pause", "vm", "asked"]).await?;
     shows(world, "asked", "Paused").await?;

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use crate::consoles;
 use crate::domain::{self, Emulation, Place};
+use crate::guest::Told;
 use crate::hypervisor::Hypervisor;
 use crate::kept;
 use crate::leases::{Defaults, Port};
@@ -62,6 +63,8 @@ pub struct Here {
     pub run_dir: String,
     /// Of the VM that comes here: on which image each of its disks lies.
     pub images: BTreeMap<String, String>,
+    /// Of the VM that runs here: what is known of its guest.
+    pub told: Told,
 }
 
 impl fmt::Debug for Host {
@@ -90,6 +93,7 @@ impl Host {
             state_dir: self.dirs.state.display().to_string(),
             run_dir: self.run_dir.display().to_string(),
             images: BTreeMap::new(),
+            told: Told::default(),
         }
     }
 

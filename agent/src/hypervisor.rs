@@ -16,10 +16,12 @@
 //! list that is read on a period is needed anyway.
 
 pub mod fake;
+mod guest_agent;
 pub mod libvirt;
 mod metadata;
 
 pub use fake::Fake;
+pub use guest_agent::{GuestError, Lane};
 pub use libvirt::Libvirt;
 pub use metadata::Identity;
 

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use dhcp::Server;
+use dhcp::{Binding, Server};
 use k8s_openapi::jiff::Timestamp;
 use net::MacAddr;
 use parking_lot::Mutex;
@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use crate::bindings::{Bindings, BindingsError, Kept, Record};
 use crate::leases::Port;
+use crate::reach::Way;
 use crate::tap::{TapError, Taps};
 
 #[cfg(test)]
@@ -195,16 +196,30 @@ impl Ports {
             .map(|(name, Served { tap, record })| {
                 let (v4, v6) = acks.get(name).copied().unwrap_or_default();
                 let binding = &record.binding;
-                let first = binding.v4.iter().map(|v4| IpAddr::V4(v4.address));
-                let second = binding.v6.iter().map(|v6| IpAddr::V6(v6.address));
                 Line {
                     port: name.clone(),
                     tap: tap.clone(),
                     mac: binding.mac,
-                    addresses: first.chain(second).collect(),
+                    addresses: addresses(binding),
                     first_ack_v4: v4.and_then(rfc3339),
                     first_ack_v6: v6.and_then(rfc3339),
                 }
+            })
+            .collect()
+    }
+
+    /// The ways to a domain's guest, the first network's first. None where nothing is wired.
+    #[must_use]
+    pub fn ways(&self, domain: &str) -> Vec<Way> {
+        if self.wires.is_none() {
+            return Vec::new();
+        }
+        let served = self.served.lock();
+        let of_domain = served.values().filter(|one| one.record.domain == domain);
+        of_domain
+            .map(|Served { tap, record }| {
+                let binding = &record.binding;
+                Way { tap: tap.clone(), mac: binding.mac, addresses: addresses(binding) }
             })
             .collect()
     }
@@ -236,6 +251,12 @@ impl Ports {
         }
         Ok(())
     }
+}
+
+/// What a guest is told that it has, IPv4 first.
+fn addresses(binding: &Binding) -> Vec<IpAddr> {
+    let first = binding.v4.iter().map(|v4| IpAddr::V4(v4.address));
+    first.chain(binding.v6.iter().map(|v6| IpAddr::V6(v6.address))).collect()
 }
 
 /// Why something of a dead domain is still there.

@@ -3,7 +3,8 @@
 # containerDisk, `berth/guest:latest`, and beside the disk its kernel and initial RAM disk as
 # /boot/vmlinuz and /boot/initrd, for kernelBoot. Nothing is downloaded: the kernel and its
 # modules are those of linux-image-cloud-amd64, the user space is busybox-static
-# (both installed, or unpacked by install.sh) and Debian's dhclient for DHCPv6.
+# (both installed, or unpacked by install.sh), Debian's dhclient for DHCPv6 and its
+# qemu-ga, the guest agent (unpacked by install.sh, or installed).
 # No root, no loop device, no mount.
 #
 #   guest-image.sh DIR [INIT]     INIT: guest-init.sh, by default beside this script
@@ -34,8 +35,11 @@ busybox=$base/bin/busybox
 [ -e "$busybox" ] || busybox=/bin/busybox
 ! ldd "$busybox" >/dev/null 2>&1 || fail "$busybox needs libraries: run berth/host/install.sh, for busybox-static"
 dhclient=/sbin/dhclient
+for qemu_ga in /usr/local/lib/berth/guest/usr/sbin/qemu-ga /usr/sbin/qemu-ga; do
+    [ ! -e "$qemu_ga" ] || break
+done
 mbr=/usr/lib/syslinux/mbr/mbr.bin
-for input in "$modules" "$busybox" "$dhclient" "$mbr" "$init"; do
+for input in "$modules" "$busybox" "$dhclient" "$qemu_ga" "$mbr" "$init"; do
     [ -e "$input" ] || fail "$input is missing: run berth/host/install.sh"
 done
 for tool in cpio gzip mformat mcopy syslinux sfdisk qemu-img sha256sum tar; do
@@ -43,7 +47,7 @@ for tool in cpio gzip mformat mcopy syslinux sfdisk qemu-img sha256sum tar; do
 done
 PATH=$PATH:/sbin:/usr/sbin
 
-inputs=$(sha256sum "$0" "$init" "$kernel" "$busybox" "$dhclient" | cut -d ' ' -f 1 | sha256sum | cut -d ' ' -f 1)
+inputs=$(sha256sum "$0" "$init" "$kernel" "$busybox" "$dhclient" "$qemu_ga" | cut -d ' ' -f 1 | sha256sum | cut -d ' ' -f 1)
 if [ "$(cat "$dir/stamp" 2>/dev/null)" = "$inputs" ]; then
     say "$reference is up to date in $dir"
     exit 0
@@ -58,7 +62,7 @@ trap 'rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM
 export SOURCE_DATE_EPOCH=0
 
-say "initramfs: busybox, dhclient, modules of $version"
+say "initramfs: busybox, dhclient, qemu-ga, modules of $version"
 root=$work/root
 mkdir -p "$root"/bin "$root"/dev "$root"/proc "$root"/sys "$root"/run "$root"/tmp "$root"/root "$root"/mnt \
     "$root"/etc/berth "$root"/etc/acpi/PWRF "$root"/lib/modules "$root"/lib64 \
@@ -71,8 +75,8 @@ for applet in $("$busybox" --list); do
     [ "$applet" = busybox ] || ln -s busybox "$root/bin/$applet"
 done
 
-cp "$dhclient" "$root/bin/dhclient"
-ldd "$dhclient" | sed -n 's/.*=> \(\/[^ ]*\).*/\1/p; s/^[[:space:]]*\(\/[^ ]*\) (.*/\1/p' | while read -r library; do
+cp "$dhclient" "$qemu_ga" "$root/bin/"
+{ ldd "$dhclient" && ldd "$qemu_ga"; } | sed -n 's/.*=> \(\/[^ ]*\).*/\1/p; s/^[[:space:]]*\(\/[^ ]*\) (.*/\1/p' | while read -r library; do
     mkdir -p "$root$(dirname "$library")"
     cp -L "$library" "$root$library"
 done
@@ -82,7 +86,7 @@ done
 : >"$root/lib/modules/order"
 for module in virtio/virtio_ring virtio/virtio virtio/virtio_pci_legacy_dev virtio/virtio_pci_modern_dev \
     virtio/virtio_pci net/failover net/net_failover net/virtio_net block/virtio_blk cdrom/cdrom isofs \
-    acpi/button input/evdev; do
+    acpi/button input/evdev char/virtio_console; do
     name=${module##*/}
     file=$(find "$modules" -name "$name.ko" | head -n 1)
     [ -n "$file" ] || continue
@@ -128,6 +132,7 @@ PROFILE
 echo 'root::0:0:root:/root:/bin/sh' >"$root/etc/passwd"
 echo 'root:x:0:' >"$root/etc/group"
 : >"$root/etc/resolv.conf"
+printf 'NAME="Berth guest"\nID=berth-guest\nPRETTY_NAME="Berth demonstration guest"\n' >"$root/etc/os-release"
 find "$root" -exec touch -h -d @0 {} +
 (cd "$root" && find . | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0 --reproducible) | gzip -9n >"$work/initrd"
 

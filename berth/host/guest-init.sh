@@ -73,7 +73,17 @@ start() {
             -O staticroutes -O search -O mtu -p "/run/udhcpc.$iface.pid" >/dev/null 2>&1 &
         /etc/berth/follow-ra "$iface" &
     done
+    guest_agent
     user_data
+}
+
+# There is no udev that would give the port its name.
+guest_agent() {
+    for name in /sys/class/virtio-ports/*/name; do
+        [ "$(cat "$name" 2>/dev/null)" = org.qemu.guest_agent.0 ] || continue
+        port=${name%/name}
+        qemu-ga -d -m virtio-serial -p "/dev/${port##*/}" -t /run -f /run/qemu-ga.pid
+    done
 }
 
 write_resolv_conf() {

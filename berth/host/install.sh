@@ -3,7 +3,8 @@
 # no service is started or enabled, no libvirt default network, no system Open
 # vSwitch. What the host's owner has enabled or forbidden stays so. The kernel and
 # the busybox of the demonstration guest are unpacked, not installed: the one would
-# be the host's own at the next boot, the other takes the place of `busybox`.
+# be the host's own at the next boot, the other takes the place of `busybox`. Its
+# guest agent never is: udev starts it by itself, where the host is a guest, too.
 #
 #   install.sh          what `make run` needs
 #   install.sh tests    the same and what `make test` needs besides
@@ -22,6 +23,7 @@ RUN="
   build-essential pkg-config curl ca-certificates
 "
 GUEST="linux-image-cloud-amd64 busybox-static"
+AGENT=qemu-guest-agent
 # The tests make guests of their own, of what is installed.
 TESTS="$GUEST etcd-server etcd-client openssl"
 # DHCP clients, and with systemd its networkd; systemd-sysv would make it the init.
@@ -61,11 +63,16 @@ missing() {
     done
 }
 
-# Whether the guest's parts have to be unpacked: not where they are installed.
-guest_is_missing() {
-    case " $wanted " in *" $GUEST "*) return 1 ;; esac
-    [ ! -d "$guest" ] && [ -n "$(missing $GUEST)" ]
+# The guest's parts that have to be unpacked: kernel and busybox not where they are
+# installed, the guest agent not where its owner has installed it.
+to_unpack() {
+    case " $wanted " in
+    *" $GUEST "*) ;;
+    *) [ -d "$guest/boot" ] || [ -z "$(missing $GUEST)" ] || printf '%s' "$GUEST" ;;
+    esac
+    [ -e "$guest/usr/sbin/qemu-ga" ] || missing $AGENT
 }
+guest_is_missing() { [ -n "$(to_unpack)" ]; }
 
 everything_is_there() {
     [ -z "$missing" ] && ! guest_is_missing || return 1
@@ -110,7 +117,7 @@ finish() {
 if [ "$(id -u)" != 0 ]; then
     missing=$(missing $wanted)
     if everything_is_there; then exit 0; fi
-    if guest_is_missing; then missing="$missing $GUEST"; fi
+    if guest_is_missing; then missing="$missing $(to_unpack)"; fi
     echo "berth: run as root, to install:$missing" >&2
     exit 1
 fi
@@ -145,14 +152,17 @@ if [ -n "$missing" ]; then
     apt install -y --no-install-recommends $missing
 fi
 if guest_is_missing; then
-    echo "berth: unpacking $GUEST into $guest"
+    unpacked=$(to_unpack)
+    echo "berth: unpacking$(printf ' %s' $unpacked) into $guest"
     # The first is a name for the newest kernel.
     kernel=$(apt-cache depends --important linux-image-cloud-amd64 | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
     rm -rf "$guest.new"
     mkdir -p "$guest.new/debs"
-    (cd "$guest.new/debs" && apt -o APT::Sandbox::User=root download "$kernel" busybox-static)
+    (cd "$guest.new/debs" && apt -o APT::Sandbox::User=root download $(echo $unpacked | sed "s/linux-image-cloud-amd64/$kernel/"))
+    # What an earlier run has unpacked stays.
+    if [ -d "$guest" ]; then cp -a "$guest/." "$guest.new"; fi
     for deb in "$guest.new"/debs/*.deb; do dpkg-deb -x "$deb" "$guest.new"; done
-    rm -rf "$guest.new/debs"
+    rm -rf "$guest.new/debs" "$guest"
     mv "$guest.new" "$guest"
 fi
 echo "berth: installed; none of their services was started or will start by itself"

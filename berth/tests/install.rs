@@ -25,7 +25,7 @@ const APT_GET: &str = r#"#!/bin/sh
 echo "$*" >>"$HOST/apt-get.log"
 case " $* " in
 *" install "*) ;;
-*" download "*) for word in "$@"; do :; done; touch "linux.deb" "$word.deb"; exit 0 ;;
+*" download "*) until [ "$1" = download ]; do shift; done; shift; for word in "$@"; do touch "$word.deb"; done; exit 0 ;;
 *) exit 0 ;;
 esac
 "$BERTH_INSTALL_ROOT/usr/sbin/policy-rc.d" ovn-central start || echo "policy $?" >>"$HOST/apt-get.log"
@@ -40,6 +40,15 @@ if [ -e "$HOST/hang" ]; then mkfifo "$HOST/fifo"; echo >"$HOST/hanging"; read -r
 const DPKG_QUERY: &str = r#"#!/bin/sh
 for word in "$@"; do :; done
 grep -qx -e "$word" "$HOST/installed" && echo installed
+"#;
+
+const DPKG_DEB: &str = r#"#!/bin/sh
+case $2 in
+*qemu-guest-agent*) file=usr/sbin/qemu-ga ;;
+*) file=boot/${2##*/} ;;
+esac
+mkdir -p "$3/${file%/*}"
+touch "$3/$file"
 "#;
 
 /// A host on which nothing is installed.
@@ -58,7 +67,7 @@ impl Host {
             ("apt-get", APT_GET),
             ("dpkg-query", DPKG_QUERY),
             ("dpkg", "#!/bin/sh\necho amd64\n"),
-            ("dpkg-deb", "#!/bin/sh\nmkdir -p $3/boot; touch $3/boot/${2##*/}\n"),
+            ("dpkg-deb", DPKG_DEB),
             ("apt-cache", "#!/bin/sh\necho linux-image; echo '  Depends: linux-image-6.1-cloud'\n"),
             ("id", "#!/bin/sh\necho ${FAKE_UID:-0}\n"),
             ("update-rc.d", "#!/bin/sh\necho \"$*\" >>\"$HOST/update-rc.d.log\"\n"),
@@ -183,20 +192,34 @@ fn what_the_guest_is_made_of_is_unpacked_unless_it_is_installed() {
     assert!(!installed.contains("linux-image") && !installed.contains("busybox"), "{installed}");
     assert!(log.contains("download linux-image-6.1-cloud busybox-static"), "{log}");
     let guest = host.root("usr/local/lib/berth/guest");
-    assert_eq!(names(&guest), ["boot"]);
-    assert_eq!(names(&guest.join("boot")), ["busybox-static.deb", "linux.deb"]);
+    assert_eq!(names(&guest), ["boot", "usr"]);
+    assert_eq!(names(&guest.join("boot")), ["busybox-static.deb", "linux-image-6.1-cloud.deb"]);
+    assert_eq!(names(&guest.join("usr/sbin")), ["qemu-ga"]);
 
     let host = Host::debian();
-    fs::write(host.path("installed"), "linux-image-cloud-amd64\nbusybox-static\n").unwrap();
+    let all = "linux-image-cloud-amd64\nbusybox-static\nqemu-guest-agent\n";
+    fs::write(host.path("installed"), all).unwrap();
     assert!(host.install().status.success());
     assert!(!host.read("apt-get.log").contains("download"));
     assert!(!host.root("usr/local/lib/berth").exists());
 
-    // For the tests it is installed.
+    // What an earlier version has unpacked stays, and what it did not is added.
+    let host = Host::debian();
+    let boot = host.root("usr/local/lib/berth/guest/boot");
+    fs::create_dir_all(&boot).unwrap();
+    fs::write(boot.join("vmlinuz"), "").unwrap();
+    assert!(host.install().status.success());
+    assert_eq!(names(&boot), ["vmlinuz"]);
+    assert!(host.root("usr/local/lib/berth/guest/usr/sbin/qemu-ga").exists());
+
+    // For the tests it is installed, but for the guest agent: udev would start that where the
+    // host is a guest itself.
     let host = Host::debian();
     assert!(host.command().arg("tests").status().unwrap().success());
-    assert!(host.read("apt-get.log").contains(" linux-image-cloud-amd64 busybox-static "));
-    assert!(!host.root("usr/local/lib/berth").exists());
+    let log = host.read("apt-get.log");
+    assert!(log.contains(" linux-image-cloud-amd64 busybox-static "));
+    assert!(!log.lines().any(|line| line.contains(" install ") && line.contains("guest-agent")));
+    assert_eq!(names(&host.root("usr/local/lib/berth/guest")), ["usr"]);
     assert!(host.command().arg("tests").status().unwrap().success());
     assert_eq!(host.read("apt-get.log").matches(" install ").count(), 1);
 }

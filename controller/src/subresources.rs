@@ -17,6 +17,7 @@
 
 mod answer;
 mod callers;
+mod freeze;
 mod instance;
 mod machine;
 mod node;

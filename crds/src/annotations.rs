@@ -37,6 +37,9 @@ pub const IP_FAMILY: &str = "ip_family";
 pub const DHCP_V4_OPTIONS: &str = "dhcp-v4-options";
 /// DHCPv6 options of one port, in place of its subnet's `dhcpV6Options`.
 pub const DHCP_V6_OPTIONS: &str = "dhcp-v6-options";
+/// On an instance: when its guest's file systems go on, whoever has had them stand still
+/// (RFC 3339). The controller writes it before, the guest's agent removes it afterwards.
+pub const UNFREEZE_AT: &str = "berth.io/unfreeze-at";
 /// Mbit/s that a port may hear. No effect yet.
 pub const INGRESS_RATE: &str = "ingress_rate";
 /// Mbit/s that a port may send. No effect yet.

@@ -40,8 +40,8 @@ pub use domain::{
     KernelBootContainer, Machine, Memory, Resources,
 };
 pub use instance::{
-    ClaimInfo, InstanceInterface, InstancePhase, PhaseTransition, VirtualMachineInstance,
-    VirtualMachineInstanceSpec, VirtualMachineInstanceStatus, VolumeStatus,
+    ClaimInfo, GuestOsInfo, InstanceInterface, InstancePhase, PhaseTransition,
+    VirtualMachineInstance, VirtualMachineInstanceSpec, VirtualMachineInstanceStatus, VolumeStatus,
 };
 pub use migration::{
     MIGRATION_ADDRESS, MIGRATION_FINALIZER, MIGRATION_TARGET_LABEL, MigrationConfiguration,

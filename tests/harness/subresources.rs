@@ -38,7 +38,20 @@ pub async fn put(client: &Client, rest: &str, options: &Value) -> anyhow::Result
     }
 }
 
-/// The same; what it is refused with, after upstream's preamble.
+/// What is told of it, such as `virtualmachineinstances/web/guestosinfo`.
+///
+/// # Errors
+/// Code and message of the refusal; or there was no answer.
+pub async fn get(client: &Client, rest: &str) -> anyhow::Result<Value> {
+    let request = Request::builder().uri(path(rest)).body(Vec::new())?;
+    match client.request(request).await {
+        Ok(told) => Ok(told),
+        Err(kube::Error::Api(status)) => bail!("{}: {}", status.code, status.message),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The same as [`put`]; what it is refused with, after upstream's preamble.
 ///
 /// # Errors
 /// When it is not refused.

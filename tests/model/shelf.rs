@@ -286,6 +286,7 @@ impl Shelf {
             state_dir: "/s".to_owned(),
             run_dir: "/r".to_owned(),
             images: [].into(),
+            told: agent::guest::Told::default(),
         };
         let patch = publish::patch(self.instance(base), report, &here, &[], &now());
         let patch = patch.map(|patch| self.keep_patch(patch));

@@ -1,6 +1,7 @@
 //! A command to what is done: the guest is looked for, and the hypervisor or a line is asked.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crds::commands::STREAM;
 use http::header::{CONNECTION, UPGRADE};
@@ -8,12 +9,26 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::TokioIo;
+use tokio::io::{DuplexStream, copy_bidirectional};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::lines::Lines;
+use crate::guest::lists::{self, Question};
+use crate::guest::{freeze, words};
 use crate::host::Host;
-use crate::hypervisor::{DomainState, HypervisorError, PauseReason};
+use crate::hypervisor::{DomainState, GuestError, HypervisorError, PauseReason};
+use crate::reach;
+
+/// How long a guest may take for all that it is asked: a controller waits for 30 s.
+const ANSWER: Duration = Duration::from_secs(25);
+
+/// How many ports of guests are forwarded at once.
+const FORWARDS: usize = 128;
+/// How long one address of a guest may take to answer.
+const DIAL: Duration = Duration::from_secs(10);
 
 pub(super) type Answer = Response<Full<Bytes>>;
 
@@ -22,6 +37,8 @@ pub(super) type Answer = Response<Full<Bytes>>;
 pub(super) struct Desk {
     host: Host,
     lines: Arc<Lines>,
+    /// Places for forwarded ports.
+    forwards: Arc<Semaphore>,
 }
 
 /// A verb.
@@ -33,9 +50,18 @@ pub(super) enum Verb {
     Reset,
     Console,
     Vnc,
+    Ask(Question),
+    Freeze,
+    Unfreeze,
+    /// To a TCP port of the guest.
+    Forward(u16),
 }
 
 impl Verb {
+    fn forward(port: &str) -> Option<Self> {
+        port.parse().ok().filter(|port| *port > 0).map(Self::Forward)
+    }
+
     fn of(text: &str) -> Option<Self> {
         Some(match text {
             "pause" => Self::Pause,
@@ -44,8 +70,20 @@ impl Verb {
             "reset" => Self::Reset,
             "console" => Self::Console,
             "vnc" => Self::Vnc,
+            "guestosinfo" => Self::Ask(Question::OsInfo),
+            "userlist" => Self::Ask(Question::Users),
+            "filesystemlist" => Self::Ask(Question::FileSystems),
+            "freeze" => Self::Freeze,
+            "unfreeze" => Self::Unfreeze,
             _ => return None,
         })
+    }
+
+    const fn method(self) -> Method {
+        match self {
+            Self::Console | Self::Vnc | Self::Ask(_) | Self::Forward(_) => Method::GET,
+            _ => Method::PUT,
+        }
     }
 
     /// The name of the socket that it is a stream of, if it is one.
@@ -64,6 +102,9 @@ fn parse(path: &str) -> Option<(&str, &str, &str, Verb)> {
         ["v1", "namespaces", namespace, "instances", name, uid, verb] => {
             Some((namespace, name, uid, Verb::of(verb)?))
         }
+        ["v1", "namespaces", namespace, "instances", name, uid, "portforward", port] => {
+            Some((namespace, name, uid, Verb::forward(port)?))
+        }
         _ => None,
     }
 }
@@ -78,9 +119,22 @@ impl From<HypervisorError> for No {
     }
 }
 
+impl From<GuestError> for No {
+    fn from(error: GuestError) -> Self {
+        match error {
+            // In upstream's words: that there was one the object has said.
+            GuestError::Silent => {
+                Self(StatusCode::CONFLICT, "VMI does not have guest agent connected".to_owned())
+            }
+            GuestError::Still => Self(StatusCode::CONFLICT, error.to_string()),
+            error => Self(StatusCode::INTERNAL_SERVER_ERROR, words::shown(&error.to_string())),
+        }
+    }
+}
+
 impl Desk {
     pub(super) fn new(host: Host) -> Self {
-        Self { host, lines: Arc::default() }
+        Self { host, lines: Arc::default(), forwards: Arc::new(Semaphore::new(FORWARDS)) }
     }
 
     /// The answer; a stream goes on after it until `stop`.
@@ -103,12 +157,33 @@ impl Desk {
         let path = request.uri().path().to_owned();
         let no_such = || No(StatusCode::NOT_FOUND, "this agent knows no such command".to_owned());
         let (namespace, name, uid, verb) = parse(&path).ok_or_else(no_such)?;
-        let method = if verb.line().is_some() { Method::GET } else { Method::PUT };
+        let method = verb.method();
         if *request.method() != method {
             return Err(No(StatusCode::METHOD_NOT_ALLOWED, format!("ask with {method}")));
         }
         info!(namespace, name, ?verb, "A controller asks");
         let (domain, state) = self.guest(namespace, name, uid).await?;
+        if let Verb::Ask(question) = verb {
+            let asked = lists::answer(&self.host.hypervisor, &domain, question);
+            let told = timeout(ANSWER, asked).await.map_err(|_| GuestError::Silent)??;
+            return Ok(reply(StatusCode::OK, told.to_string()));
+        }
+        if let Verb::Forward(port) = verb {
+            let (guest, place) = self.forward(&domain, port).await?;
+            let client = hyper::upgrade::on(&mut request);
+            tokio::spawn(async move {
+                let _place = place;
+                let joined = async {
+                    if let Ok(client) = client.await {
+                        // Either may vanish at any time, and the other then learns it.
+                        let (mut client, mut guest) = (TokioIo::new(client), guest);
+                        let _ = copy_bidirectional(&mut client, &mut guest).await;
+                    }
+                };
+                stop.run_until_cancelled(joined).await;
+            });
+            return Ok(upgraded());
+        }
         let Some(line) = verb.line() else {
             self.act(&domain, state, verb).await?;
             return Ok(reply(StatusCode::OK, String::new()));
@@ -128,10 +203,26 @@ impl Desk {
             };
             stop.run_until_cancelled(joined).await;
         });
-        let mut response = reply(StatusCode::SWITCHING_PROTOCOLS, String::new());
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        response.headers_mut().insert(UPGRADE, HeaderValue::from_static(STREAM));
-        Ok(response)
+        Ok(upgraded())
+    }
+
+    /// A connection to a port of the guest, and a place among all that there are.
+    async fn forward(
+        &self,
+        domain: &str,
+        port: u16,
+    ) -> Result<(DuplexStream, OwnedSemaphorePermit), No> {
+        let place = Arc::clone(&self.forwards).try_acquire_owned().map_err(|_| {
+            let said = format!("{FORWARDS} ports of guests are forwarded on this node already");
+            No(StatusCode::SERVICE_UNAVAILABLE, said)
+        })?;
+        let way = self.host.ports.ways(domain).into_iter().next().ok_or_else(|| {
+            No(StatusCode::BAD_REQUEST, "no network interfaces are present".to_owned())
+        })?;
+        let guest = reach::connect(&way, port, DIAL).await.map_err(|error| {
+            No(StatusCode::INTERNAL_SERVER_ERROR, format!("dialing VM: {error}"))
+        })?;
+        Ok((guest, place))
     }
 
     /// The domain of an instance that has a guest here, and what it is doing.
@@ -170,11 +261,21 @@ impl Desk {
             Verb::Unpause => hypervisor.resume(domain).await?,
             Verb::SoftReboot => hypervisor.reboot(domain).await?,
             Verb::Reset => hypervisor.reset(domain).await?,
-            Verb::Console | Verb::Vnc => {}
+            Verb::Freeze => freeze::freeze(hypervisor, domain).await?,
+            Verb::Unfreeze => freeze::thaw(hypervisor, domain).await?,
+            Verb::Console | Verb::Vnc | Verb::Ask(_) | Verb::Forward(_) => {}
         }
         self.host.look_again();
         Ok(())
     }
+}
+
+/// What says that bytes go to and fro from now on.
+fn upgraded() -> Answer {
+    let mut response = reply(StatusCode::SWITCHING_PROTOCOLS, String::new());
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    response.headers_mut().insert(UPGRADE, HeaderValue::from_static(STREAM));
+    response
 }
 
 fn reply(status: StatusCode, said: String) -> Answer {
@@ -194,6 +295,10 @@ mod tests {
         let written = path("shop", "till", "u1", "pause");
         assert_eq!(parse(&written), Some(("shop", "till", "u1", Verb::Pause)));
         assert_eq!(parse(&path("shop", "till", "u1", "explode")), None);
-        assert_eq!(parse("/metrics"), None);
+        let forward = |port: &str| path("shop", "till", "u1", &format!("portforward/{port}"));
+        assert_eq!(parse(&forward("22")), Some(("shop", "till", "u1", Verb::Forward(22))));
+        for port in ["0", "65536", "ssh", "", "-1"] {
+            assert_eq!(parse(&forward(port)), None, "{port:?}");
+        }
     }
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::metadata::{self, Identity};
 use super::{
-    DomainState, HypervisorError, Job, Journey, Observed, PauseReason, Runner, ShutOffReason,
+    DomainState, GuestError, HypervisorError, Job, Journey, Observed, PauseReason, Runner,
+    ShutOffReason,
 };
 
 /// The in-memory hypervisor; a cheap handle on shared state.
@@ -51,7 +52,12 @@ struct Host {
     /// Whether what is being sent is held up, and until it is called off.
     held_up: bool,
     called_off: bool,
+    /// What the agents in guests answer, by domain; without one nobody does.
+    agents: BTreeMap<String, Answers>,
 }
+
+/// What the agent in a guest answers to a line of JSON.
+pub type Answers = fn(&str) -> Result<String, GuestError>;
 
 #[derive(Debug)]
 struct Guest {
@@ -99,6 +105,11 @@ impl Fake {
     /// Has what is being sent from now on wait, until it is called off or let go.
     pub fn hold_up(&self, held_up: bool) {
         self.host().held_up = held_up;
+    }
+
+    /// Has the agent in a guest answer so from now on.
+    pub fn answers(&self, domain: &str, answers: Answers) {
+        self.host().agents.insert(domain.to_owned(), answers);
     }
 
     /// The definition of a domain, if there is one.
@@ -242,6 +253,15 @@ impl Fake {
     /// Nothing runs, so as anybody.
     pub(super) async fn runner(&self) -> Result<Runner, HypervisorError> {
         Ok(Runner::default())
+    }
+
+    pub(super) async fn ask_guest(&self, domain: &str, words: &str) -> Result<String, GuestError> {
+        let mut host = self.host();
+        if !matches!(host.guest(domain)?.state, DomainState::Running) {
+            return Err(GuestError::Still);
+        }
+        let answers = host.agents.get(domain).copied();
+        answers.map_or(Err(GuestError::Silent), |answers| answers(words))
     }
 
     pub(super) async fn list(&self) -> Result<Vec<Observed>, HypervisorError> {

@@ -3,6 +3,7 @@
 //! ```text
 //!   define start shutdown destroy undefine ──► queue ──► worker × 4 ─┐
 //!   list ────────────────────────────────────► queue ──► reader ─────┼─► libvirtd
+//!   what guests are asked ───────────► 2 queues ──► worker × 3 each ─┤
 //!   migrate ───────────────────────────────► a thread of its own ────┘
 //! ```
 //!
@@ -14,6 +15,7 @@
 //!
 //! The threads end when the last handle is dropped.
 
+mod guest_agent;
 mod session;
 mod verbs;
 
@@ -24,6 +26,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use virt::connect::Connect;
 
+use self::guest_agent::Lanes;
 use self::session::{Attempt, Session};
 use super::{HypervisorError, Job as Progress, Journey, Observed, Runner};
 
@@ -43,6 +46,7 @@ pub struct Libvirt {
     uri: String,
     changes: mpsc::Sender<Job>,
     reads: mpsc::Sender<Job>,
+    guests: Lanes,
 }
 
 impl Libvirt {
@@ -61,7 +65,7 @@ impl Libvirt {
         }
         let (reads, queue) = mpsc::channel();
         serve("libvirt-list", uri, Arc::new(Mutex::new(queue)))?;
-        Ok(Self { uri: uri.to_owned(), changes, reads })
+        Ok(Self { uri: uri.to_owned(), changes, reads, guests: Lanes::spawn(uri)? })
     }
 
     pub(super) async fn define(&self, xml: &str) -> Result<(), HypervisorError> {

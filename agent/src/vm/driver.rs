@@ -28,6 +28,7 @@ use tokio::time::Instant;
 
 use super::publish::Refusal;
 use super::{Action, Event, Input, Known, Report, State, Trouble, Wish, publish, step};
+use crate::guest::{Care, Subject};
 use crate::host::{Here, Host};
 use crate::hypervisor::HypervisorError;
 use crate::leases::{self, Defaults, LeaseError, Port, Subnets};
@@ -59,6 +60,7 @@ pub struct Driver {
     born: Instant,
     report: Reporting,
     sending: Sending,
+    care: Care,
     /// Whether no earlier agent has made what is here for a guest that is to come.
     is_ours: bool,
     /// On which images its disks lie here.
@@ -102,6 +104,7 @@ impl Driver {
             born: now,
             report: Reporting::default(),
             sending: Sending::default(),
+            care: Care::default(),
             is_ours: false,
             images: BTreeMap::new(),
         }
@@ -141,6 +144,13 @@ impl Driver {
                 Some(vec![Event::Reported])
             }
             () = self.sending.over() => Some(Vec::new()),
+            () = self.care.news() => {
+                // A start, a stop and the like say it, too, and are under way.
+                if let State::Running { paused } = self.state {
+                    self.begin_report(Report::Running { paused });
+                }
+                Some(Vec::new())
+            }
             changed = self.input.changed() => {
                 changed.ok()?;
                 Some(self.look())
@@ -183,6 +193,7 @@ impl Driver {
             let taps: Vec<_> = self.ports.iter().flatten().map(|port| port.tap.clone()).collect();
             self.sending.look(&self.host, &self.domain, vmi, &taps, runs);
         }
+        self.look_after();
         if self.state == State::Ready && seen.is_some_and(|seen| seen.state.is_some()) {
             // It may arrive any moment.
             self.host.look_again();
@@ -206,10 +217,19 @@ impl Driver {
             }
             let (state, actions) = step(before.clone(), self.known.wish, event);
             self.state = state;
+            self.look_after();
             self.moved(&before, quiet);
             for action in actions {
                 next = self.carry_out(action).await;
             }
+        }
+    }
+
+    /// Looks after the guest, while it runs.
+    fn look_after(&mut self) {
+        if let Some(vmi) = &self.vmi {
+            let subject = Subject { host: &self.host, domain: &self.domain, vmi };
+            self.care.look(subject, &self.state);
         }
     }
 
@@ -287,7 +307,7 @@ impl Driver {
         let publishing = publish::publish(
             self.host.client.clone(),
             self.host.metrics.clone(),
-            Here { images: self.images.clone(), ..self.host.here() },
+            Here { images: self.images.clone(), told: self.care.told(), ..self.host.here() },
             VirtualMachineInstance::clone(&vmi),
             self.ports.clone().unwrap_or_default(),
             report,

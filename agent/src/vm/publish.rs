@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 
 use super::{End, Report, Trouble, place_of};
 use crate::domain;
+use crate::guest::show;
 use crate::host::Here;
 use crate::hypervisor::PauseReason;
 use crate::leases::Port;
@@ -257,9 +258,9 @@ fn apply(
                 Some(reason) => set(paused_condition(*reason)),
                 None => status.conditions.retain(|one| one.r#type != "Paused"),
             }
-            status.interfaces = ports.iter().map(interface).collect();
             status.node_name = Some(here.node.clone());
             enter(status, InstancePhase::Running, now);
+            show::show(status, &here.told, ports.iter().map(interface).collect(), now);
         }
         Report::Ready
         | Report::Refused(_)
@@ -276,6 +277,7 @@ fn apply(
             } else {
                 enter(status, InstancePhase::Succeeded, now);
             }
+            status.conditions.retain(|one| one.r#type != show::CONNECTED);
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Requests to answers: what is there is read, [`machine`] and [`instance`] decide, and what
 //! they say is written, or an agent is asked.
 
+use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crds::kubevirt::{
     VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceMigration as Migration,
@@ -10,6 +12,7 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::Request;
 use hyper::body::{Bytes, Incoming};
+use jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
@@ -20,7 +23,7 @@ use super::node::{self, Command};
 use super::own::Own;
 use super::path::{self, Asked, What};
 use super::refusal::{Kind, Refusal};
-use super::{instance, stream};
+use super::{freeze, instance, stream};
 use crate::MANAGER;
 
 /// The longest body that is read, in bytes: options are short.
@@ -100,8 +103,33 @@ impl Desk {
                 }
                 Ok(empty(StatusCode::OK))
             }
-            What::Console | What::Vnc => {
+            What::GuestOsInfo | What::UserList | What::FilesystemList => {
+                let found = here.instance().await?;
+                let node = instance::check(&found, what)?;
+                let command = here.command(&found, what);
+                let told = node::get(&self.client, &self.own, node, &command).await?;
+                Ok(reply(StatusCode::OK, &told))
+            }
+            What::Freeze | What::Unfreeze => {
+                let time = if *what == What::Freeze { freeze::read(&body)? } else { None };
+                let found = here.instance().await?;
+                let node = instance::check(&found, what)?;
+                // That it goes on in time is sure before it stands still.
+                if *what == What::Freeze {
+                    here.note_thaw(&found, time).await?;
+                }
+                let command = here.command(&found, what);
+                node::put(&self.client, &self.own, node, &command).await?;
+                if *what == What::Unfreeze {
+                    here.note_thaw(&found, None).await?;
+                }
+                Ok(empty(StatusCode::OK))
+            }
+            What::Console | What::Vnc | What::PortForward { .. } => {
                 let agreed = stream::agreed(&head.headers)?;
+                if matches!(what, What::PortForward { of_machine: true, .. }) {
+                    machine::started(&here.machine().await?)?;
+                }
                 let found = here.instance().await?;
                 let node = instance::check(&found, what)?;
                 let command = here.command(&found, what);
@@ -114,16 +142,22 @@ impl Desk {
 }
 
 /// What an agent calls it.
-const fn verb(what: &What) -> &'static str {
-    match what {
+fn verb(what: &What) -> Cow<'static, str> {
+    Cow::Borrowed(match what {
+        What::PortForward { port, .. } => return Cow::Owned(format!("portforward/{port}")),
         What::Pause => "pause",
         What::Unpause => "unpause",
         What::SoftReboot => "softreboot",
         What::Reset => "reset",
         What::Console => "console",
         What::Vnc => "vnc",
+        What::GuestOsInfo => "guestosinfo",
+        What::UserList => "userlist",
+        What::FilesystemList => "filesystemlist",
+        What::Freeze => "freeze",
+        What::Unfreeze => "unfreeze",
         What::Start | What::Stop | What::Restart | What::Migrate | What::ExpandSpec => "",
-    }
+    })
 }
 
 /// One machine, and its instance of the same name.
@@ -138,6 +172,20 @@ impl Here<'_> {
     fn command(&self, found: &VirtualMachineInstance, what: &What) -> Command<'_> {
         let uid = found.uid().unwrap_or_default();
         Command { namespace: self.namespace, name: self.name, uid, verb: verb(what) }
+    }
+
+    /// Says on the instance when its guest's file systems are to go on.
+    async fn note_thaw(
+        &self,
+        found: &VirtualMachineInstance,
+        time: Option<Duration>,
+    ) -> Result<(), Refusal> {
+        let patch = freeze::patch(time, &found.uid().unwrap_or_default(), Timestamp::now());
+        let api: Api<VirtualMachineInstance> = Api::namespaced(self.client.clone(), self.namespace);
+        let params =
+            PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        api.patch(self.name, &params, &Patch::Merge(patch)).await.map_err(Refusal::internal)?;
+        Ok(())
     }
 
     async fn machine(&self) -> Result<VirtualMachine, Refusal> {

@@ -1,6 +1,6 @@
 //! What may be asked of an instance as it is: upstream's checks and words. Pure.
 
-use crds::kubevirt::{InstancePhase, VirtualMachineInstance};
+use crds::kubevirt::{Condition, InstancePhase, VirtualMachineInstance};
 use kube::ResourceExt as _;
 use serde_json::Value;
 
@@ -10,6 +10,7 @@ use super::refusal::{Kind, Refusal};
 
 const VMI_NOT_RUNNING: &str = "VMI is not running";
 const VMI_PAUSED: &str = "VMI is paused";
+const NO_AGENT: &str = "VMI does not have guest agent connected";
 
 /// The node whose agent is to be asked for it.
 ///
@@ -38,7 +39,7 @@ pub(super) fn check<'a>(
         What::Unpause if !runs => return conflict(VMI_NOT_RUNNING),
         What::Unpause if !paused => return conflict("VMI is not paused"),
         What::SoftReboot if paused => return conflict(VMI_PAUSED),
-        What::SoftReboot if lacks_acpi(instance) => {
+        What::SoftReboot if lacks_acpi(instance) && !has_agent(instance) => {
             return conflict("VMI neither have the agent connected nor the ACPI feature enabled");
         }
         What::Console if instance.spec.domain.devices.autoattach_serial_console == Some(false) => {
@@ -47,7 +48,26 @@ pub(super) fn check<'a>(
         What::Vnc if instance.spec.domain.devices.autoattach_graphics_device == Some(false) => {
             return Err(Refusal::bad_request("No graphics devices are present."));
         }
+        What::PortForward { port, protocol, .. } => {
+            check_port(port, protocol)?;
+            if paused {
+                return conflict(VMI_PAUSED);
+            }
+        }
         What::Console if paused => return conflict(VMI_PAUSED),
+        What::Freeze if !runs => return conflict(VM_NOT_RUNNING),
+        What::GuestOsInfo | What::UserList | What::FilesystemList | What::Unfreeze if !runs => {
+            return conflict(VMI_NOT_RUNNING);
+        }
+        What::GuestOsInfo
+        | What::UserList
+        | What::FilesystemList
+        | What::Freeze
+        | What::Unfreeze
+            if !has_agent(instance) =>
+        {
+            return conflict(NO_AGENT);
+        }
         _ => {}
     }
     if !runs {
@@ -58,6 +78,29 @@ pub(super) fn check<'a>(
     }
     let node = instance.status.as_ref().and_then(|status| status.node_name.as_deref());
     node.filter(|node| !node.is_empty()).ok_or_else(|| Refusal::internal("it names no node"))
+}
+
+/// That a port can be forwarded: TCP is, since between us and the node go bytes, not datagrams.
+fn check_port(port: &str, protocol: &str) -> Result<(), Refusal> {
+    if !protocol.eq_ignore_ascii_case("tcp") {
+        let said = net::shown(protocol);
+        return Err(Refusal::bad_request(format!(
+            "only tcp is forwarded, not {said:?}: forward a TCP port"
+        )));
+    }
+    match port.parse::<u16>() {
+        Ok(1..) => Ok(()),
+        _ => Err(Refusal::bad_request(format!(
+            "port {:?}: write a number from 1 to 65535",
+            net::shown(port)
+        ))),
+    }
+}
+
+/// Whether the agent in its guest answers.
+fn has_agent(instance: &VirtualMachineInstance) -> bool {
+    let conditions = instance.status.as_ref().map(|status| status.conditions.as_slice());
+    conditions.is_some_and(|conditions| Condition::holds(conditions, "AgentConnected"))
 }
 
 fn lacks_acpi(instance: &VirtualMachineInstance) -> bool {
@@ -114,6 +157,42 @@ mod tests {
         for what in [What::SoftReboot, What::Console] {
             assert_eq!(told(&paused, &what), "VMI is paused", "{what:?}");
         }
+    }
+
+    #[test]
+    fn what_a_guest_says_of_itself_is_asked_of_its_agent_if_it_has_one() {
+        let all =
+            [What::GuestOsInfo, What::UserList, What::FilesystemList, What::Freeze, What::Unfreeze];
+        let condition = json!({ "conditions": [{ "type": "AgentConnected", "status": "True" }] });
+        for what in all {
+            assert_eq!(told(&vmi(&json!({}), &json!({})), &what), NO_AGENT, "{what:?}");
+            assert_eq!(told(&vmi(&json!({}), &condition), &what), "ask n1", "{what:?}");
+            let ended = vmi(&json!({}), &json!({ "phase": "Succeeded" }));
+            assert!(told(&ended, &what).ends_with("is not running"), "{what:?}");
+        }
+        let features =
+            json!({ "domain": { "devices": {}, "features": { "acpi": { "enabled": false } } } });
+        assert!(told(&vmi(&features, &json!({})), &What::SoftReboot).contains("ACPI"));
+        assert_eq!(told(&vmi(&features, &condition), &What::SoftReboot), "ask n1");
+    }
+
+    #[test]
+    fn a_tcp_port_of_a_guest_that_runs_is_forwarded() {
+        let runs = vmi(&json!({}), &json!({}));
+        let forward = |port: &str, protocol: &str| What::PortForward {
+            of_machine: false,
+            port: port.to_owned(),
+            protocol: protocol.to_owned(),
+        };
+        assert_eq!(told(&runs, &forward("22", "tcp")), "ask n1");
+        assert_eq!(told(&runs, &forward("22", "TCP")), "ask n1");
+        for port in ["0", "65536", "ssh", "+22", "22 "] {
+            let refusal = check(&runs, &forward(port, "tcp"));
+            assert!(port == "+22" || refusal.unwrap_err().code == 400, "{port:?}");
+        }
+        assert_eq!(check(&runs, &forward("53", "udp")).unwrap_err().code, 400);
+        let condition = json!({ "conditions": [{ "type": "Paused", "status": "True" }] });
+        assert_eq!(told(&vmi(&json!({}), &condition), &forward("22", "tcp")), "VMI is paused");
     }
 
     #[test]

@@ -26,6 +26,17 @@ use super::refusal::{Kind, Refusal};
 
 pub(super) const VM_NOT_RUNNING: &str = "VM is not running";
 
+/// That a machine has an instance.
+///
+/// # Errors
+/// In upstream's words, when it has none.
+pub(super) fn started(vm: &VirtualMachine) -> Result<(), Refusal> {
+    if vm.status.as_ref().and_then(|status| status.created) == Some(true) {
+        return Ok(());
+    }
+    Err(Refusal::conflict(Kind::Machine, &vm.name_any(), "VMI is not started"))
+}
+
 /// The body of any of these requests: upstream has a type for each.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]

@@ -1,6 +1,7 @@
 //! An agent, asked for one thing: over TLS, in which each side knows the other by the digest
 //! that it has told in the API ([`crds::commands`]).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,18 +19,21 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, SignatureScheme};
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tracing::debug;
 
 use super::own::Own;
-use super::refusal::Refusal;
+use super::refusal::{Kind, Refusal};
 
 /// How long an agent may take to answer; a stream's bytes have all the time there is.
 const LIMIT: Duration = Duration::from_secs(30);
-/// The longest answer that is quoted, in bytes.
+/// The longest refusal that is quoted, in bytes.
 const LONGEST: usize = 4096;
+/// The longest answer that is passed on, in bytes.
+const LONGEST_TOLD: usize = 4 << 20;
 
 trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
@@ -41,7 +45,7 @@ pub(super) struct Command<'a> {
     pub(super) name: &'a str,
     pub(super) uid: String,
     /// The last part of the path.
-    pub(super) verb: &'static str,
+    pub(super) verb: Cow<'static, str>,
 }
 
 /// Has the agent of `node` do it.
@@ -57,6 +61,22 @@ pub(super) async fn put(
     ask(client, own, node, command, Method::PUT).await.map(drop)
 }
 
+/// What the agent of `node` says to it.
+///
+/// # Errors
+/// When it cannot be reached, or says why not.
+pub(super) async fn get(
+    client: &Client,
+    own: &Own,
+    node: &str,
+    command: &Command<'_>,
+) -> Result<Value, Refusal> {
+    match ask(client, own, node, command, Method::GET).await? {
+        Answer::Done(told) => serde_json::from_slice(&told).map_err(Refusal::internal),
+        _ => Err(Refusal::internal(format!("the agent of {node} gave no answer"))),
+    }
+}
+
 /// The stream that the agent of `node` gives for it.
 ///
 /// # Errors
@@ -67,8 +87,10 @@ pub(super) async fn stream(
     node: &str,
     command: &Command<'_>,
 ) -> Result<TokioIo<Upgraded>, Refusal> {
-    let upgraded = ask(client, own, node, command, Method::GET).await?;
-    upgraded.ok_or_else(|| Refusal::internal(format!("the agent of {node} gave no stream")))
+    match ask(client, own, node, command, Method::GET).await? {
+        Answer::Stream(upgraded) => Ok(TokioIo::new(upgraded)),
+        _ => Err(Refusal::internal(format!("the agent of {node} gave no stream"))),
+    }
 }
 
 async fn ask(
@@ -77,7 +99,7 @@ async fn ask(
     node: &str,
     command: &Command<'_>,
     method: Method,
-) -> Result<Option<TokioIo<Upgraded>>, Refusal> {
+) -> Result<Answer, Refusal> {
     let failed = |why: &dyn std::fmt::Display| {
         Refusal::internal(format!("the agent of node {node} cannot be asked: {why}"))
     };
@@ -90,11 +112,13 @@ async fn ask(
         return Err(failed(&"it does not answer"));
     };
     match answer? {
-        Answer::Done => Ok(None),
-        Answer::Stream(upgraded) => Ok(Some(TokioIo::new(upgraded))),
         // It knows the guest better than its object does.
         Answer::No(StatusCode::BAD_REQUEST, said) => Err(Refusal::bad_request(said)),
+        Answer::No(StatusCode::CONFLICT, said) => {
+            Err(Refusal::conflict(Kind::Instance, command.name, &said))
+        }
         Answer::No(_, said) => Err(Refusal::internal(said)),
+        answer => Ok(answer),
     }
 }
 
@@ -130,7 +154,7 @@ async fn connect(endpoint: &Endpoint, own: &Own) -> anyhow::Result<Box<dyn Wire>
 
 /// How an agent answers.
 enum Answer {
-    Done,
+    Done(Bytes),
     Stream(Upgraded),
     No(StatusCode, String),
 }
@@ -159,7 +183,11 @@ async fn exchange(
         StatusCode::SWITCHING_PROTOCOLS => {
             Ok(Answer::Stream(hyper::upgrade::on(&mut response).await?))
         }
-        status if status.is_success() => Ok(Answer::Done),
+        status if status.is_success() => {
+            let body = Limited::new(response.into_body(), LONGEST_TOLD).collect().await;
+            let body = body.map_err(|error| anyhow::anyhow!("its answer: {error}"))?;
+            Ok(Answer::Done(body.to_bytes()))
+        }
         status => {
             let body = Limited::new(response.into_body(), LONGEST).collect().await;
             let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();

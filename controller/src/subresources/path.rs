@@ -41,13 +41,25 @@ pub(super) enum What {
     Reset,
     Console,
     Vnc,
+    GuestOsInfo,
+    UserList,
+    FilesystemList,
+    Freeze,
+    Unfreeze,
+    /// Of a machine or an instance; port and protocol as they are written.
+    PortForward {
+        of_machine: bool,
+        port: String,
+        protocol: String,
+    },
 }
 
 const MACHINES: &str = "virtualmachines";
 const INSTANCES: &str = "virtualmachineinstances";
+const FORWARD: &str = "portforward";
 
 /// Plural, the rest of the path, what it stands for.
-const VERBS: [(&str, &str, What); 11] = [
+const VERBS: [(&str, &str, What); 16] = [
     (MACHINES, "start", What::Start),
     (MACHINES, "stop", What::Stop),
     (MACHINES, "restart", What::Restart),
@@ -59,13 +71,24 @@ const VERBS: [(&str, &str, What); 11] = [
     (INSTANCES, "reset", What::Reset),
     (INSTANCES, "console", What::Console),
     (INSTANCES, "vnc", What::Vnc),
+    (INSTANCES, "guestosinfo", What::GuestOsInfo),
+    (INSTANCES, "userlist", What::UserList),
+    (INSTANCES, "filesystemlist", What::FilesystemList),
+    (INSTANCES, "freeze", What::Freeze),
+    (INSTANCES, "unfreeze", What::Unfreeze),
 ];
 
 impl What {
     /// The method by which it is asked for.
     pub(super) const fn method(&self) -> Method {
         match self {
-            Self::ExpandSpec | Self::Console | Self::Vnc => Method::GET,
+            Self::ExpandSpec
+            | Self::Console
+            | Self::Vnc
+            | Self::GuestOsInfo
+            | Self::UserList
+            | Self::FilesystemList
+            | Self::PortForward { .. } => Method::GET,
             _ => Method::PUT,
         }
     }
@@ -90,9 +113,8 @@ pub(super) fn parse(path: &str) -> Option<Asked> {
         [] => Some(Asked::Resources(version)),
         ["version"] => Some(Asked::Version),
         ["healthz"] => Some(Asked::Health),
-        ["namespaces", namespace, plural, name, verb] => {
-            let known = VERBS.into_iter().find(|(of, known, _)| of == plural && known == verb);
-            let (_, _, what) = known?;
+        ["namespaces", namespace, plural, name, verb @ ..] => {
+            let what = what(plural, verb)?;
             // They become part of other paths.
             let fit = is_name(namespace) && is_name(name);
             fit.then(|| Asked::Of {
@@ -103,6 +125,25 @@ pub(super) fn parse(path: &str) -> Option<Asked> {
         }
         _ => None,
     }
+}
+
+/// What the end of a path means, after a name of this plural.
+fn what(plural: &str, verb: &[&str]) -> Option<What> {
+    let (port, protocol) = match verb {
+        [verb] => {
+            let known = VERBS.into_iter().find(|(of, known, _)| *of == plural && known == verb);
+            return known.map(|(_, _, what)| what);
+        }
+        [FORWARD, port] => (port, "tcp"),
+        [FORWARD, port, protocol] => (port, *protocol),
+        _ => return None,
+    };
+    let of_machine = plural == MACHINES;
+    (of_machine || plural == INSTANCES).then(|| What::PortForward {
+        of_machine,
+        port: (*port).to_owned(),
+        protocol: protocol.to_owned(),
+    })
 }
 
 /// Whether Kubernetes has objects of such a name.
@@ -142,7 +183,9 @@ pub(super) fn resources(version: &str) -> Value {
     };
     let verbs =
         VERBS.iter().map(|(plural, verb, what)| (format!("{plural}/{verb}"), what.method()));
-    let resources: Vec<Value> = verbs.map(|(name, method)| resource(name, &method)).collect();
+    let forwards = [MACHINES, INSTANCES].map(|plural| (format!("{plural}/{FORWARD}"), Method::GET));
+    let all = verbs.chain(forwards);
+    let resources: Vec<Value> = all.map(|(name, method)| resource(name, &method)).collect();
     json!({
         "kind": "APIResourceList", "apiVersion": "v1",
         "groupVersion": format!("{GROUP}/{version}"), "resources": resources,
@@ -165,6 +208,12 @@ mod tests {
             |what| Some(Asked::Of { namespace: "shop".to_owned(), name: "till".to_owned(), what });
         assert_eq!(of("virtualmachines/till/start"), asked(What::Start));
         assert_eq!(of("virtualmachineinstances/till/console"), asked(What::Console));
+        let forward = |of_machine, protocol: &str| {
+            let (port, protocol) = ("22".to_owned(), protocol.to_owned());
+            asked(What::PortForward { of_machine, port, protocol })
+        };
+        assert_eq!(of("virtualmachines/till/portforward/22"), forward(true, "tcp"));
+        assert_eq!(of("virtualmachineinstances/till/portforward/22/udp"), forward(false, "udp"));
         assert_eq!(parse(BASE), Some(Asked::Resources("v1")));
         assert_eq!(parse("/apis/subresources.kubevirt.io/v1alpha3/version"), Some(Asked::Version));
         assert_eq!(parse("/apis/subresources.kubevirt.io"), Some(Asked::Group));
@@ -175,7 +224,9 @@ mod tests {
         for rest in [
             "virtualmachines/till/console",
             "virtualmachineinstances/till/start",
-            "virtualmachines/till/portforward/22",
+            "virtualmachines/till/portforward",
+            "pods/till/portforward/22",
+            "virtualmachines/till/portforward/22/tcp/now",
             "virtualmachines/till/start/now",
             "pods/till/start",
         ] {

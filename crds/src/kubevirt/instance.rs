@@ -87,6 +87,12 @@ pub struct VirtualMachineInstanceStatus {
     /// Conditions.
     #[serde(default, deserialize_with = "exact", skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+    /// What the guest runs, as its agent says.
+    #[serde(default, rename = "guestOSInfo", skip_serializing_if = "Option::is_none")]
+    pub guest_os_info: Option<Box<GuestOsInfo>>,
+    /// `frozen`, if the guest's file systems are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fs_freeze_status: Option<String>,
     /// When each phase was entered.
     #[serde(default, deserialize_with = "exact", skip_serializing_if = "Vec::is_empty")]
     pub phase_transition_timestamps: Vec<PhaseTransition>,
@@ -145,6 +151,36 @@ pub struct PhaseTransition {
     pub phase: InstancePhase,
     /// When.
     pub phase_transition_timestamp: Time,
+}
+
+/// What a guest runs, in its own words.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GuestOsInfo {
+    /// `Debian GNU/Linux`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// `6.1.0-30-amd64`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub kernel_release: String,
+    /// `12 (bookworm)`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub version: String,
+    /// Name and version.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub pretty_name: String,
+    /// `12`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub version_id: String,
+    /// When and how the kernel was built.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub kernel_version: String,
+    /// `x86_64`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub machine: String,
+    /// `debian`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub id: String,
 }
 
 /// One interface as it is.

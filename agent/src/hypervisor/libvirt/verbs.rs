@@ -249,7 +249,7 @@ fn shut_off(reason: Shutoff) -> ShutOffReason {
     }
 }
 
-fn lookup(connection: &Connect, name: &str) -> Result<Domain, HypervisorError> {
+pub(super) fn lookup(connection: &Connect, name: &str) -> Result<Domain, HypervisorError> {
     connection.lookup_domain_by_name(name).map_err(|error| match error.code().known() {
         Some(ErrorNumber::NoDomain) => HypervisorError::NotFound(name.to_owned()),
         _ => refused(&error),

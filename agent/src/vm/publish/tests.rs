@@ -26,6 +26,7 @@ fn here(node: &str) -> Here {
         state_dir: format!("/{node}/state"),
         run_dir: format!("/{node}/run"),
         images: [("root".to_owned(), "aa".to_owned())].into(),
+        told: crate::guest::Told::default(),
     }
 }
 

@@ -1,0 +1,208 @@
+//! A guest that runs here, looked after: what its agent says.
+//!
+//! ```text
+//!   driver: it runs ──► Care ──► rounds ── words ──► hypervisor ──► agent in the guest
+//!                        ▲         │ answers, cut to size
+//!     publish ◄── Told ──┴─────────┘
+//! ```
+//!
+//! There is an agent in a guest or there is none, and whether there is shows only when it is
+//! asked: often after the start, then less and less ([`rounds`]). Everything that it says
+//! was written by the guest, so it is cut to size ([`words`]), is shown beside what we know
+//! ourselves and never in its place ([`show`]), and decides nothing.
+//!
+//! What is not known yet (a new agent of the node, a guest that has just come) leaves what the
+//! object says as it is: the old words are true until there are new ones.
+
+pub mod freeze;
+pub mod lists;
+mod rounds;
+pub(crate) mod show;
+pub mod words;
+
+use std::sync::Arc;
+
+use crds::kubevirt::{GuestOsInfo, VirtualMachineInstance};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use self::rounds::{Heard, Rounds};
+use self::words::Nic;
+use crate::host::Host;
+use crate::hypervisor::{GuestError, Lane};
+use crate::vm::State;
+
+/// What is known of a guest besides what libvirt says.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Told {
+    /// `None`: it was not asked yet.
+    pub agent: Option<Agent>,
+}
+
+/// The agent in a guest.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Agent {
+    Absent,
+    Connected(Box<Facts>),
+}
+
+/// What it says; `None` where it has not said yet.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Facts {
+    pub os: Option<GuestOsInfo>,
+    pub nics: Option<Vec<Nic>>,
+    /// Whether its file systems are.
+    pub frozen: bool,
+}
+
+/// Looks after one guest for as long as it runs here. Dropping it ends that.
+#[derive(Debug, Default)]
+pub struct Care(Option<Running>);
+
+#[derive(Debug)]
+struct Running {
+    told: watch::Receiver<Told>,
+    object: watch::Sender<Arc<VirtualMachineInstance>>,
+    _tasks: JoinSet<()>,
+}
+
+/// Who is looked after.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    pub host: &'a Host,
+    pub domain: &'a str,
+    pub vmi: &'a Arc<VirtualMachineInstance>,
+}
+
+impl Care {
+    /// Begins when the guest runs, and ends when it does not any more. While its network
+    /// is looked after it goes on.
+    pub fn look(&mut self, subject: Subject<'_>, state: &State) {
+        match (state, &mut self.0) {
+            (State::Running { .. }, None) => self.0 = Some(Running::begin(subject)),
+            (State::Running { .. } | State::Attaching { .. }, Some(running)) => {
+                running.see(subject.vmi);
+            }
+            (State::Attaching { .. }, None) => {}
+            (_, care) => *care = None,
+        }
+    }
+
+    /// Waits for something new to tell.
+    pub async fn news(&mut self) {
+        let changed = match &mut self.0 {
+            Some(running) => running.told.changed().await.is_ok(),
+            None => false,
+        };
+        if !changed {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// What is known now.
+    #[must_use]
+    pub fn told(&self) -> Told {
+        self.0.as_ref().map(|running| running.told.borrow().clone()).unwrap_or_default()
+    }
+}
+
+impl Running {
+    fn begin(Subject { host, domain, vmi }: Subject<'_>) -> Self {
+        let (tell, told) = watch::channel(Told::default());
+        let (object, seen) = watch::channel(Arc::clone(vmi));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(attend(host.clone(), domain.to_owned(), Arc::new(tell)));
+        tasks.spawn(freeze::keep_time(host.clone(), domain.to_owned(), seen));
+        Self { told, object, _tasks: tasks }
+    }
+
+    /// Takes in the object as it is now.
+    fn see(&self, vmi: &Arc<VirtualMachineInstance>) {
+        self.object.send_if_modified(|known| {
+            let changed = !Arc::ptr_eq(known, vmi);
+            known.clone_from(vmi);
+            changed
+        });
+    }
+}
+
+/// Asks the agent in a guest, round after round.
+async fn attend(host: Host, domain: String, tell: Arc<watch::Sender<Told>>) {
+    let born = Instant::now();
+    let mut rounds = Rounds::default();
+    loop {
+        let begun = Instant::now();
+        let (heard, said) = ask(&host, &domain, rounds.is_long()).await;
+        let pause = rounds.learn(heard, born.elapsed(), begun.elapsed());
+        let agent = match rounds.connected() {
+            None => None,
+            Some(false) => Some(Agent::Absent),
+            Some(true) => Some(Agent::Connected(Box::new(said))),
+        };
+        tell.send_if_modified(|told| took_in(&mut told.agent, agent));
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Takes in what was said, and says whether that is news. What was not said this time is as
+/// it was.
+fn took_in(known: &mut Option<Agent>, said: Option<Agent>) -> bool {
+    let Some(mut said) = said else { return false };
+    if let (Agent::Connected(new), Some(Agent::Connected(old))) = (&mut said, &*known) {
+        new.os = new.os.take().or_else(|| old.os.clone());
+        new.nics = new.nics.take().or_else(|| old.nics.clone());
+    }
+    let news = known.as_ref() != Some(&said);
+    *known = Some(said);
+    news
+}
+
+/// One round; `long`: also what seldom changes.
+async fn ask(host: &Host, domain: &str, long: bool) -> (Heard, Facts) {
+    let mut facts = Facts::default();
+    let ask = |words: &'static str| {
+        host.hypervisor.ask_guest(domain, words, words::PATIENCE, Lane::Round)
+    };
+    let heard = match ask(words::INTERFACES).await {
+        Ok(answer) => {
+            facts.nics = words::nics(&answer).ok();
+            Heard::Answer
+        }
+        // While its file systems stand still an agent refuses nearly everything.
+        Err(GuestError::Refused(_)) => {
+            let status = ask(words::FREEZE_STATUS).await;
+            facts.frozen = status.is_ok_and(|answer| words::is_frozen(&answer));
+            Heard::Answer
+        }
+        Err(GuestError::Silent) => Heard::Nothing,
+        Err(GuestError::Unfit(_) | GuestError::Still | GuestError::Hypervisor(_)) => Heard::Unknown,
+    };
+    if heard == Heard::Answer && long && !facts.frozen {
+        let answer = ask(words::OS).await;
+        facts.os = answer.ok().and_then(|answer| words::os(&answer).ok());
+    }
+    (heard, facts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_said_this_time_is_as_it_was() {
+        let os = GuestOsInfo { name: "Debian".to_owned(), ..GuestOsInfo::default() };
+        let first = Facts { os: Some(os.clone()), nics: Some(Vec::new()), frozen: false };
+        let mut known = None;
+        assert!(took_in(&mut known, Some(Agent::Connected(Box::new(first.clone())))));
+        let short = Facts { os: None, ..first.clone() };
+        assert!(!took_in(&mut known, Some(Agent::Connected(Box::new(short)))), "nothing new");
+        assert_eq!(known, Some(Agent::Connected(Box::new(first))));
+        let frozen = Facts { frozen: true, ..Facts::default() };
+        assert!(took_in(&mut known, Some(Agent::Connected(Box::new(frozen)))));
+        let Some(Agent::Connected(facts)) = &known else { panic!("it is there") };
+        assert_eq!((&facts.os, facts.frozen), (&Some(os), true));
+        assert!(!took_in(&mut known, None), "nobody was asked");
+        assert!(took_in(&mut known, Some(Agent::Absent)));
+    }
+}
