@@ -30,6 +30,7 @@ mod objects;
 mod qcow2;
 mod raw;
 mod source;
+mod ssh_keys;
 mod unpack;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -11,6 +11,7 @@
 //! | [`VirtualMachineInstanceMigration`] | yes |
 //! | [`VirtualMachineInstance`] | no, as upstream: its status is written with the object |
 
+mod access;
 mod condition;
 mod devices;
 mod domain;
@@ -30,6 +31,7 @@ use kube::CustomResourceExt as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use access::{AccessCredential, KeySecret, KeySource, Propagation, SshPublicKey};
 pub use condition::{Condition, ConditionStatus};
 pub use devices::{
     BlockSize, CustomBlockSize, Devices, DhcpOptions, DhcpPrivateOption, Disk, DiskBus, DiskCache,

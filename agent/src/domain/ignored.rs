@@ -12,6 +12,7 @@ pub fn ignored(vmi: &VirtualMachineInstance) -> Vec<String> {
     let mut fields = Fields::default();
     let spec = &vmi.spec;
     fields.unknown("spec", &spec.rest, &ELSEWHERE);
+    credentials(&mut fields, vmi);
     hardware(&mut fields, vmi);
     devices(&mut fields, vmi);
     for (at, volume) in spec.volumes.iter().enumerate() {
@@ -22,6 +23,26 @@ pub fn ignored(vmi: &VirtualMachineInstance) -> Vec<String> {
     }
     fields.0.sort();
     fields.0
+}
+
+/// Of `accessCredentials`, what no drive takes to the guest.
+fn credentials(fields: &mut Fields, vmi: &VirtualMachineInstance) {
+    let volumes = &vmi.spec.volumes;
+    let no_cloud = volumes.iter().any(|volume| volume.cloud_init_no_cloud.is_some());
+    let config_drive = volumes.iter().any(|volume| volume.cloud_init_config_drive.is_some());
+    for (at, credential) in vmi.spec.access_credentials.iter().enumerate() {
+        let path = format!("spec.accessCredentials[{at}]");
+        fields.unknown(&path, &credential.rest, &[]);
+        let Some(keys) = &credential.ssh_public_key else { continue };
+        let method = &keys.propagation_method;
+        let path = format!("{path}.sshPublicKey");
+        fields.unknown(&path, &keys.rest, &[]);
+        fields.unknown(&format!("{path}.source"), &keys.source.rest, &[]);
+        let path = format!("{path}.propagationMethod");
+        fields.unknown(&path, &method.rest, &[]);
+        fields.when(&format!("{path}.noCloud"), method.no_cloud.is_some() && !no_cloud);
+        fields.when(&format!("{path}.configDrive"), method.config_drive.is_some() && !config_drive);
+    }
 }
 
 /// What the sources of a volume say that no type names, each with its field.

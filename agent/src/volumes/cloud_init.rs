@@ -10,11 +10,11 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use crds::kubevirt::{CloudInit, NameReference, VirtualMachineInstance};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::VolumeError;
 use super::iso::File;
 use super::objects::Objects;
+use super::{VolumeError, ssh_keys};
 use crate::domain::{firmware_uuid, hostname};
 
 /// What may be written into the spec itself, in bytes, as in KubeVirt.
@@ -85,25 +85,35 @@ pub(super) fn files(
     // NoCloud takes a drive without user data for none at all.
     let user = File::new(user_file, user.unwrap_or_default());
     let network = network.map(|network| File::new(network_file, network));
-    let meta = File::new(meta_file, metadata(vmi, kind).to_string());
+    let keys = ssh_keys::of(vmi, kind, objects)?;
+    let meta = File::new(meta_file, metadata(vmi, kind, &keys).to_string());
     Ok([meta, user].into_iter().chain(network).collect())
 }
 
-fn metadata(vmi: &VirtualMachineInstance, kind: Kind) -> serde_json::Value {
+fn metadata(vmi: &VirtualMachineInstance, kind: Kind, keys: &[String]) -> Value {
     let (uuid, hostname) = (firmware_uuid(vmi), hostname(vmi));
-    match kind {
-        Kind::NoCloud => json!({ "instance-id": uuid, "local-hostname": hostname }),
+    let (mut metadata, name_of_keys) = match kind {
+        Kind::NoCloud => {
+            (json!({ "instance-id": uuid, "local-hostname": hostname }), "public-keys")
+        }
         Kind::ConfigDrive => {
             let name = vmi.metadata.name.as_deref().unwrap_or_default();
             let namespace = vmi.metadata.namespace.as_deref().unwrap_or_default();
-            json!({
+            let metadata = json!({
                 "instance_id": format!("{name}.{namespace}"),
                 "uuid": uuid,
                 "hostname": hostname,
                 "local_hostname": hostname,
-            })
+            });
+            (metadata, "public_keys")
         }
+    };
+    if !keys.is_empty() {
+        let numbered =
+            keys.iter().enumerate().map(|(at, key)| (at.to_string(), key.clone().into()));
+        metadata[name_of_keys] = Value::Object(numbered.collect());
     }
+    metadata
 }
 
 /// The three ways to give one piece of data.

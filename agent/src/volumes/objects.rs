@@ -27,6 +27,9 @@ impl References {
     pub fn of(vmi: &VirtualMachineInstance) -> Self {
         let mut all = Self::default();
         vmi.spec.volumes.iter().for_each(|volume| all.add(volume));
+        let keys = vmi.spec.access_credentials.iter().filter_map(|one| one.ssh_public_key.as_ref());
+        let secrets = keys.filter_map(|keys| keys.source.secret.as_ref());
+        all.secrets.extend(secrets.map(|secret| secret.secret_name.clone()));
         if !all.accounts.is_empty() {
             all.config_maps.insert(API_AUTHORITY.to_owned());
         }

@@ -12,7 +12,10 @@ use schemars::JsonSchema;
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Condition, DomainSpec, GROUP, MigrationState, Network, Quantity, Rest, Volume, exact};
+use super::{
+    AccessCredential, Condition, DomainSpec, GROUP, MigrationState, Network, Quantity, Rest,
+    Volume, exact,
+};
 
 /// One start of a machine, from scheduling to its end.
 ///
@@ -60,6 +63,9 @@ pub struct VirtualMachineInstanceSpec {
     /// `Paused`: the guest waits to be resumed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_strategy: Option<String>,
+    /// Who may log in.
+    #[serde(default, deserialize_with = "exact", skip_serializing_if = "Vec::is_empty")]
+    pub access_credentials: Vec<AccessCredential>,
     /// `amd64` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub architecture: Option<String>,
