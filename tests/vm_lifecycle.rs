@@ -9,7 +9,7 @@ use serde_json::json;
 use tests::kinds::{BLOCK, VM, VMI};
 use tests::objects::Vm;
 use tests::world::{Place, START, World, port_of};
-use tests::{eventually, same};
+use tests::{berth_binary, eventually, same};
 use tokio::process::Command;
 
 use crate::port_lifecycle::{SUBNET_NAME, web_and_db};
@@ -113,7 +113,25 @@ pub(super) async fn a_guest_that_powers_off_is_started_again(
         Ok(())
     })
     .await?;
-    is_where_it_was(world, "db", &before).await
+    is_where_it_was(world, "db", &before).await?;
+    // Why it ended stands in what it said.
+    let log = async |more: &[&str]| {
+        let kubeconfig = world.cluster.kubeconfig().to_owned();
+        let output = Command::new(berth_binary()?)
+            .args(["logs", "db", "--kubeconfig"])
+            .arg(kubeconfig)
+            .args(more)
+            .output()
+            .await?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "{said}");
+        anyhow::Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let end = log(&["--previous", "--tail", "1"]).await?;
+    ensure!(end.contains("reboot: Power down"), "the start before ended with {end:?}");
+    let now = log(&[]).await?;
+    ensure!(now.contains("BusyBox") && !now.contains("Power down"), "this one said {now:?}");
+    Ok(())
 }
 
 pub(super) async fn a_deleted_vm_leaves_nothing_and_its_name_serves_again(

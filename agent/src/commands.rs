@@ -12,6 +12,7 @@
 
 mod answer;
 mod lines;
+mod said;
 mod trust;
 
 use std::convert::Infallible;

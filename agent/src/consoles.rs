@@ -113,6 +113,17 @@ pub(crate) fn keep(dirs: &Dirs, domain: &str, vmi: &VirtualMachineInstance) -> i
     write(&kept.join(format!("{uid}.log")), &said)
 }
 
+/// What the guest of this VM said at its last start here.
+///
+/// # Errors
+/// There was none, or no disk.
+pub(crate) fn said_before(dirs: &Dirs, owner: &str) -> io::Result<Vec<u8>> {
+    if !is_plain(owner) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    end_of(&kept(dirs).join(format!("{owner}.log")), LONGEST)
+}
+
 /// Removes logs of guests that ended long ago, and the oldest where there are too many.
 ///
 /// # Errors
@@ -160,9 +171,13 @@ fn uid(vmi: &VirtualMachineInstance) -> Option<String> {
     let owners = vmi.metadata.owner_references.iter().flatten();
     let mut controllers = owners.filter(|owner| owner.controller == Some(true));
     let uid = controllers.next().map(|owner| owner.uid.clone()).or_else(|| vmi.uid())?;
-    // It becomes a file's name, and an owner is written by users.
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    (uid.len() <= 64 && uid.bytes().all(is_plain)).then_some(uid)
+    is_plain(&uid).then_some(uid)
+}
+
+/// Whether it may become a file's name: an owner is written by users.
+fn is_plain(uid: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    (1..=64).contains(&uid.len()) && uid.bytes().all(plain)
 }
 
 fn kept(dirs: &Dirs) -> PathBuf {

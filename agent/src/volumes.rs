@@ -252,6 +252,14 @@ async fn take_over(home: &Path, uid: &str) -> Result<(), VolumeError> {
     rename(&partial, &owner_file).await
 }
 
+/// Whose files are in this directory: the uid of an instance. Blocks.
+///
+/// # Errors
+/// Nobody's, or the disk.
+pub(crate) fn uid_of(home: &Path) -> io::Result<Vec<u8>> {
+    std::fs::read(home.join(UID_FILE))
+}
+
 async fn rename(from: &Path, to: &Path) -> Result<(), VolumeError> {
     tokio::fs::rename(from, to).await.map_err(VolumeError::file("move a file to", to))
 }

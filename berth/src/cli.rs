@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::lab::{self, Layout};
-use crate::{admission, console, dhcp, up};
+use crate::{admission, console, dhcp, logs, up};
 
 /// Addresses and networks for virtual machines: Kube-OVN's API and KubeVirt's,
 /// on OVN and libvirt.
@@ -27,6 +27,7 @@ pub struct Cli {
 enum Command {
     Up(Box<up::Args>),
     Console(console::Args),
+    Logs(logs::Args),
     /// Removes what a killed `berth up` left on the host: processes, namespaces,
     /// interfaces. The data stay, and nothing happens while it still runs.
     Clean {
@@ -52,14 +53,19 @@ impl Cli {
     pub async fn run(self) -> Result<()> {
         // A console shows what a guest says and `up` what a person wants to know;
         // their logs are for trouble only.
-        let quiet =
-            matches!(self.command, Command::Up(_) | Command::Console(_) | Command::Clean { .. });
+        let quiet = matches!(
+            self.command,
+            Command::Up(_) | Command::Console(_) | Command::Logs(_) | Command::Clean { .. }
+        );
         log(if quiet { "warn,kube_client=off" } else { "info" });
         let shutdown = stop_on_signal()?;
         match self.command {
             Command::Up(args) => up::run(*args, shutdown).await,
             Command::Console(args) => {
                 shutdown.run_until_cancelled(console::run(args)).await.unwrap_or(Ok(()))
+            }
+            Command::Logs(args) => {
+                shutdown.run_until_cancelled(logs::run(args)).await.unwrap_or(Ok(()))
             }
             Command::Clean { data_dir } => {
                 let swept = lab::clean(&Layout::at(&std::path::absolute(data_dir)?)).await?;

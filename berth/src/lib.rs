@@ -10,5 +10,6 @@ pub mod cli;
 pub mod console;
 pub mod dhcp;
 pub mod lab;
+pub mod logs;
 pub mod manifests;
 pub mod up;

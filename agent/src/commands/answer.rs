@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::lines::Lines;
+use super::said;
 use crate::guest::lists::{self, Question};
 use crate::guest::{freeze, words};
 use crate::host::Host;
@@ -156,6 +157,15 @@ impl Desk {
     ) -> Result<Answer, No> {
         let path = request.uri().path().to_owned();
         let no_such = || No(StatusCode::NOT_FOUND, "this agent knows no such command".to_owned());
+        if let Some(asked) = said::parse(&path).filter(|_| *request.method() == Method::GET) {
+            let dirs = self.host.dirs.clone();
+            let told = tokio::task::spawn_blocking(move || said::answer(&dirs, &asked)).await;
+            let told = told.map_err(std::io::Error::from).flatten();
+            let failed = |error: std::io::Error| {
+                No(StatusCode::INTERNAL_SERVER_ERROR, format!("the console's log: {error}"))
+            };
+            return Ok(reply(StatusCode::OK, told.map_err(failed)?.to_string()));
+        }
         let (namespace, name, uid, verb) = parse(&path).ok_or_else(no_such)?;
         let method = verb.method();
         if *request.method() != method {

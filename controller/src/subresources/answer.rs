@@ -110,6 +110,15 @@ impl Desk {
                 let told = node::get(&self.client, &self.own, node, &command).await?;
                 Ok(reply(StatusCode::OK, &told))
             }
+            What::ConsoleLog => {
+                let found = here.instance().await?;
+                let node = instance::node(&found)?;
+                let owner = instance::owner(&found).unwrap_or_default();
+                let verb = Cow::Owned(format!("consolelog/{owner}"));
+                let command = Command { verb, ..here.command(&found, what) };
+                let told = node::get(&self.client, &self.own, node, &command).await?;
+                Ok(reply(StatusCode::OK, &told))
+            }
             What::Freeze | What::Unfreeze => {
                 let time = if *what == What::Freeze { freeze::read(&body)? } else { None };
                 let found = here.instance().await?;
@@ -156,7 +165,12 @@ fn verb(what: &What) -> Cow<'static, str> {
         What::FilesystemList => "filesystemlist",
         What::Freeze => "freeze",
         What::Unfreeze => "unfreeze",
-        What::Start | What::Stop | What::Restart | What::Migrate | What::ExpandSpec => "",
+        What::Start
+        | What::Stop
+        | What::Restart
+        | What::Migrate
+        | What::ExpandSpec
+        | What::ConsoleLog => "",
     })
 }
 

@@ -76,8 +76,23 @@ pub(super) fn check<'a>(
             "Unable to connect to VirtualMachineInstance because phase is {phase:?} instead of Running"
         )));
     }
+    node(instance)
+}
+
+/// The node that it is on, or was when it ended.
+///
+/// # Errors
+/// It has none yet.
+pub(super) fn node(instance: &VirtualMachineInstance) -> Result<&str, Refusal> {
     let node = instance.status.as_ref().and_then(|status| status.node_name.as_deref());
     node.filter(|node| !node.is_empty()).ok_or_else(|| Refusal::internal("it names no node"))
+}
+
+/// By what the log of its console is known: the uid of its VM, or its own where it has none.
+pub(super) fn owner(instance: &VirtualMachineInstance) -> Option<String> {
+    let owners = instance.metadata.owner_references.iter().flatten();
+    let mut controllers = owners.filter(|owner| owner.controller == Some(true));
+    controllers.next().map(|owner| owner.uid.clone()).or_else(|| instance.uid())
 }
 
 /// That a port can be forwarded: TCP is, since between us and the node go bytes, not datagrams.

@@ -44,6 +44,7 @@ pub(super) enum What {
     GuestOsInfo,
     UserList,
     FilesystemList,
+    ConsoleLog,
     Freeze,
     Unfreeze,
     /// Of a machine or an instance; port and protocol as they are written.
@@ -59,7 +60,7 @@ const INSTANCES: &str = "virtualmachineinstances";
 const FORWARD: &str = "portforward";
 
 /// Plural, the rest of the path, what it stands for.
-const VERBS: [(&str, &str, What); 16] = [
+const VERBS: [(&str, &str, What); 17] = [
     (MACHINES, "start", What::Start),
     (MACHINES, "stop", What::Stop),
     (MACHINES, "restart", What::Restart),
@@ -74,6 +75,7 @@ const VERBS: [(&str, &str, What); 16] = [
     (INSTANCES, "guestosinfo", What::GuestOsInfo),
     (INSTANCES, "userlist", What::UserList),
     (INSTANCES, "filesystemlist", What::FilesystemList),
+    (INSTANCES, "consolelog", What::ConsoleLog),
     (INSTANCES, "freeze", What::Freeze),
     (INSTANCES, "unfreeze", What::Unfreeze),
 ];
@@ -88,6 +90,7 @@ impl What {
             | Self::GuestOsInfo
             | Self::UserList
             | Self::FilesystemList
+            | Self::ConsoleLog
             | Self::PortForward { .. } => Method::GET,
             _ => Method::PUT,
         }
