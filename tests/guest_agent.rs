@@ -22,7 +22,7 @@ echo it-is-me >/www/index.html
 dd if=/dev/zero bs=1k count=1024 2>/dev/null | tr '\\0' x >/www/long
 echo the-end >>/www/long
 httpd -p 80 -h /www
-mkfs.ext2 /dev/vdb >/dev/null && mount -t ext4 /dev/vdb /data
+mke2fs /dev/vdc >/dev/null && mount -t ext4 /dev/vdc /data
 ";
 
 async fn talker(world: &World) -> anyhow::Result<()> {
@@ -90,8 +90,12 @@ pub(super) async fn a_guest_is_shown_asked_frozen_and_reached_through_its_own_no
     let interface = &status["interfaces"][0];
     same("source", interface["infoSource"].as_str(), Some("domain, guest-agent"))?;
     same("address", interface["ipAddress"].as_str(), Some(place.v4.as_str()))?;
-    let machine = world.cluster.get(VM, "talker").await?;
-    ensure!(says(&machine, "AgentConnected"), "its VM says so, too: {}", machine["status"]);
+    eventually("its VM to say so, too", SOON, async || {
+        let machine = world.cluster.get(VM, "talker").await?;
+        ensure!(says(&machine, "AgentConnected"), "{}", machine["status"]);
+        Ok(())
+    })
+    .await?;
 
     // It is asked.
     let told = get(client, &format!("{TALKER}/guestosinfo")).await?;

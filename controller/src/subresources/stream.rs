@@ -16,8 +16,9 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tracing::debug;
 
 use super::refusal::Refusal;
@@ -95,8 +96,9 @@ async fn pump(
         () = up(from_client, to_node) => {}
         () = down(from_node, &mut to_client) => {}
     }
-    // It may be gone.
-    let _ = timeout(PING, to_client.close()).await;
+    // With the status that it was meant to end: clients tell it from a break. It may be gone.
+    let end = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
+    let _ = timeout(PING, to_client.send(Message::Close(Some(end)))).await;
 }
 
 /// What the client says, to the node.
@@ -200,7 +202,10 @@ mod tests {
             while let Some(Ok(message)) = client.next().await {
                 match message {
                     Message::Binary(bytes) => heard.extend_from_slice(&bytes),
-                    Message::Close(_) => break,
+                    Message::Close(said) => {
+                        assert_eq!(said.map(|said| said.code), Some(CloseCode::Normal));
+                        break;
+                    }
                     _ => {}
                 }
             }
