@@ -34,6 +34,7 @@ mod node_loss;
 mod ovn_restarts;
 mod paths;
 mod peer_faults;
+mod placement;
 mod pools;
 mod port_lifecycle;
 mod port_names;
@@ -271,6 +272,8 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             a_vm_takes_no_port_of_a_subnet_or_of_a_vm_elsewhere,
             a_name_too_long_for_a_label_is_told_and_nobody_waits_without_a_word,
             a_text_that_ovn_cannot_have_is_told_and_holds_up_nobody;
+        placement:
+            a_vm_that_no_node_takes_says_why_and_starts_once_one_does;
         volumes:
             a_vm_waits_for_its_claim_and_starts_where_the_volume_is;
         churn:

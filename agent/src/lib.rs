@@ -41,6 +41,7 @@ pub mod metrics;
 mod netns;
 pub mod node;
 pub mod ports;
+mod processors;
 pub mod reach;
 mod run;
 pub mod sending;

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::processors;
 use crds::kubevirt::SCHEDULABLE_LABEL;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::{Namespace, Node};
@@ -36,18 +37,44 @@ const MADE_HERE: &str = "berth.io/registered-by-agent";
 /// An annotation and its value; none, if it is not to be there.
 pub type Note = (&'static str, Option<String>);
 
+/// What a node has for guests, where no kubelet says it.
+#[derive(Clone, Copy, Debug)]
+pub struct Capacity {
+    cpus: usize,
+    memory_kib: u64,
+}
+
+impl Capacity {
+    /// What this host has.
+    #[must_use]
+    pub fn of_host() -> Self {
+        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self { cpus, memory_kib: memory_kib() }
+    }
+
+    /// Room for all guests that are only written down.
+    #[must_use]
+    pub const fn boundless() -> Self {
+        Self { cpus: 100_000, memory_kib: 1 << 38 }
+    }
+}
+
+/// What a Node says of itself.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// What it says of this agent in annotations, and what it is not to say.
+    pub notes: [Note; 2],
+    /// What it has.
+    pub capacity: Capacity,
+    /// Where libvirt says what its processors are, if that is to be told.
+    pub processors: Option<String>,
+}
+
 /// Registers the node, then renews its lease until told to stop.
 ///
 /// An API that is away is asked again at the next renewal; nothing else waits.
-///
-/// `notes` are what the Node says of this agent in annotations, and what it is not to say.
-pub async fn keep_alive(
-    client: Client,
-    node: String,
-    notes: [Note; 2],
-    shutdown: CancellationToken,
-) {
-    let mut registered = false;
+pub async fn keep_alive(client: Client, node: String, about: About, shutdown: CancellationToken) {
+    let (mut registered, mut labelled) = (false, false);
     let mut timer = tokio::time::interval(RENEW_PERIOD);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut soon = Duration::from_millis(250);
@@ -58,9 +85,20 @@ pub async fn keep_alive(
                 registered = false;
             }
             if !registered {
-                register(&client, &node, &notes).await?;
-                registered = true;
+                register(&client, &node, &about).await?;
+                (registered, labelled) = (true, false);
                 tracing::info!(node, "The node is registered");
+            }
+            if let Some(uri) = about.processors.as_ref().filter(|_| !labelled) {
+                match processors::labels(uri).await {
+                    Ok(labels) => {
+                        label(&client, &node, labels).await?;
+                        labelled = true;
+                    }
+                    Err(error) => {
+                        tracing::warn!(node, %error, "It is not known what its processors are; asking again")
+                    }
+                }
             }
             renew(&client, &node).await
         };
@@ -99,7 +137,8 @@ async fn exists(client: &Client, name: &str) -> Result<bool, kube::Error> {
 }
 
 /// Makes the Node, or adds what is ours to the one that is there.
-async fn register(client: &Client, name: &str, notes: &[Note]) -> Result<(), kube::Error> {
+async fn register(client: &Client, name: &str, about: &About) -> Result<(), kube::Error> {
+    let notes = &about.notes;
     let nodes: Api<Node> = Api::all(client.clone());
     let labels = BTreeMap::from([
         (SCHEDULABLE_LABEL.to_owned(), "true".to_owned()),
@@ -134,20 +173,38 @@ async fn register(client: &Client, name: &str, notes: &[Note]) -> Result<(), kub
         nodes.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
     }
     if found.annotations().contains_key(MADE_HERE) {
-        let status = Patch::Merge(json!({ "status": status(name) }));
+        let status = Patch::Merge(json!({ "status": status(name, about.capacity) }));
         nodes.patch_status(name, &PatchParams::default(), &status).await?;
     }
     Ok(())
 }
 
+/// Has the Node say these of its processors, and nothing that it said before.
+async fn label(
+    client: &Client,
+    name: &str,
+    labels: BTreeMap<String, String>,
+) -> Result<(), kube::Error> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let found = nodes.get(name).await?;
+    let is_ours = |key: &&String| processors::PREFIXES.iter().any(|one| key.starts_with(one));
+    let old = found.labels().keys().filter(is_ours).filter(|key| !labels.contains_key(*key));
+    let mut news: BTreeMap<_, _> = old.map(|key| (key.clone(), None)).collect();
+    let new = labels.into_iter().filter(|(key, value)| found.labels().get(key) != Some(value));
+    news.extend(new.map(|(key, value)| (key, Some(value))));
+    if news.is_empty() {
+        return Ok(());
+    }
+    let patch = json!({ "metadata": { "labels": news } });
+    nodes.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
+}
+
 /// A status as a kubelet's, as far as it is about VMs.
-fn status(name: &str) -> serde_json::Value {
+fn status(name: &str, capacity: Capacity) -> serde_json::Value {
     let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let memory = memory_kib();
     let capacity = json!({
-        "cpu": cpus.to_string(),
-        "memory": format!("{memory}Ki"),
+        "cpu": capacity.cpus.to_string(),
+        "memory": format!("{}Ki", capacity.memory_kib),
         "pods": "0",
         "devices.kubevirt.io/kvm": "1000",
     });

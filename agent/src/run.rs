@@ -17,11 +17,13 @@ use tokio_util::sync::CancellationToken;
 use crate::args::{Args, HypervisorChoice};
 use crate::bindings::Bindings;
 use crate::commands::Listener;
+use crate::domain::Emulation;
 use crate::fleet::Fleet;
 use crate::host::Host;
 use crate::hypervisor::{Fake, Hypervisor, Libvirt};
 use crate::leases::Defaults;
 use crate::metrics::Metrics;
+use crate::node::{About, Capacity};
 use crate::ports::{Ports, Wires};
 use crate::tap::Taps;
 use crate::volumes::Dirs;
@@ -75,6 +77,12 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     private_dir(&bindings)?;
     let bindings = Bindings::open(&bindings)
         .context("cannot open the DHCP bindings: does another agent of this node run?")?;
+    let capacity = match hypervisor {
+        HypervisorChoice::Fake => Capacity::boundless(),
+        HypervisorChoice::Libvirt => Capacity::of_host(),
+    };
+    let tells = matches!(hypervisor, HypervisorChoice::Libvirt) && emulation == Emulation::Kvm;
+    let processors = tells.then(|| libvirt_uri.clone());
     let (hypervisor, wires) = match hypervisor {
         HypervisorChoice::Fake => (Hypervisor::Fake(Fake::new()), None),
         HypervisorChoice::Libvirt => {
@@ -158,7 +166,8 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     };
     let arrivals = migration_address.map(|address| address.to_string());
     let notes = [(MIGRATION_ADDRESS, arrivals), (ENDPOINT, endpoint)];
-    let alive = node::keep_alive(client, node, notes, stop.clone());
+    let about = About { notes, capacity, processors };
+    let alive = node::keep_alive(client, node, about, stop.clone());
     let serve = async {
         let outcome = tokio::try_join!(
             async { admin.await.context("cannot serve the admin socket") },

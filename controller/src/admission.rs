@@ -22,6 +22,7 @@ mod leaving;
 mod machine;
 mod networks;
 mod owners;
+mod placing;
 mod ports;
 mod taken;
 

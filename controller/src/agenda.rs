@@ -5,12 +5,22 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::ledger::VmKey;
+use crate::placement::Amount;
+
+/// A place that an instance is about to take.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Booking {
+    /// The node.
+    pub node: String,
+    /// What it takes there.
+    pub amount: Amount,
+}
 
 /// A write under way.
 #[derive(Debug)]
 struct Pending {
-    /// The node that its instance is to be on.
-    node: Option<String>,
+    /// Where its instance is to be.
+    booking: Option<Booking>,
     /// Something was seen of the VM meanwhile.
     looked_for: bool,
 }
@@ -42,10 +52,10 @@ impl Agenda {
         self.dirty.is_empty()
     }
 
-    /// A write for this VM begins, of an instance on `node` if it is to start.
-    pub fn begin(&mut self, key: VmKey, node: Option<String>) {
+    /// A write for this VM begins, of an instance with this place if it is to start.
+    pub fn begin(&mut self, key: VmKey, booking: Option<Booking>) {
         let looked_for = self.dirty.remove(&key);
-        self.pending.insert(key, Pending { node, looked_for });
+        self.pending.insert(key, Pending { booking, looked_for });
     }
 
     /// The write for this VM was answered.
@@ -57,9 +67,9 @@ impl Agenda {
         }
     }
 
-    /// The nodes of the instances that are under way, each as often as it has one.
-    pub fn nodes(&self) -> impl Iterator<Item = &str> {
-        self.pending.values().filter_map(|pending| pending.node.as_deref())
+    /// The places of the instances that are under way.
+    pub fn bookings(&self) -> impl Iterator<Item = (&VmKey, &Booking)> {
+        self.pending.iter().filter_map(|(key, pending)| Some((key, pending.booking.as_ref()?)))
     }
 }
 
@@ -75,15 +85,17 @@ mod tests {
     fn what_is_seen_of_a_vm_while_it_is_written_has_it_looked_at_afterwards() {
         let mut agenda = Agenda::default();
         agenda.mark(key("web"));
-        agenda.begin(key("web"), Some("n1".to_owned()));
+        let booking = Booking { node: "n1".to_owned(), ..Booking::default() };
+        agenda.begin(key("web"), Some(booking));
         agenda.begin(key("other"), None);
         assert!(agenda.is_empty(), "not while it is written");
         agenda.mark(key("web"));
         assert!(agenda.take().is_empty(), "nor if something is seen");
-        assert_eq!(agenda.nodes().collect::<Vec<_>>(), ["n1"]);
+        let nodes: Vec<_> = agenda.bookings().map(|(_, one)| one.node.as_str()).collect();
+        assert_eq!(nodes, ["n1"]);
         agenda.end(&key("web"));
         agenda.end(&key("other"));
         assert_eq!(agenda.take(), [key("web")].into(), "and nothing of what was as decided");
-        assert_eq!(agenda.nodes().count(), 0);
+        assert_eq!(agenda.bookings().count(), 0);
     }
 }

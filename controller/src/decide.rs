@@ -27,6 +27,7 @@ mod moves;
 mod node;
 mod pool;
 mod reserve;
+mod seat;
 mod spare;
 mod standalone;
 
@@ -39,11 +40,11 @@ use crds::kubeovn::Ip;
 use crds::kubevirt::{VirtualMachine, VirtualMachineInstance};
 use ipam::Seconds;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt as _;
 use net::{MacAddr, listed, names};
 
+use crate::agenda::Booking;
 use crate::binding;
 use crate::claims;
 use crate::evacuation;
@@ -55,13 +56,11 @@ use crate::machine::{self, Step, Trouble};
 use crate::migration;
 use crate::network::Network;
 use crate::objects::Start;
-use crate::placement;
 use crate::port_names;
 use crate::request::{Asker, Known, Offer, Request, requests};
 use crate::rows::{Behind, Port};
-use crate::storage::Ground;
 use crate::vips;
-use crate::world::World;
+use crate::world::{World, labels_of};
 
 pub use given::Inscription;
 pub(crate) use reserve::{flaws as reservation_flaws, has_owner, misnamed, no_subnet, owner_of};
@@ -420,9 +419,12 @@ fn start(
     let template = &vm.spec.template.spec;
     let ground = world.storage.ground(&decision.vm, &template.volumes);
     let found = ground.and_then(|ground| {
-        Ok((node_for(world, template.node_selector.as_ref(), &ground, &asked)?, ground))
+        let given = vm.spec.template.metadata.as_ref().and_then(|meta| meta.labels.clone());
+        let labels = labels_of(&decision.vm.name, given.unwrap_or_default());
+        let found = seat::find(world, &decision.vm, labels, template, &ground, &asked)?;
+        Ok((found, ground))
     });
-    let (node, ground) = match found {
+    let (booking, ground) = match found {
         Ok(found) => found,
         Err(trouble) => {
             decision.trouble = Some(trouble);
@@ -430,35 +432,15 @@ fn start(
         }
     };
     let uid = vm.uid().unwrap_or_default();
-    let places = places(world, &decision.vm, &uid, &node, asked);
-    decision.create = Some(Start::new(vm, &node, &places, ground.status, now));
+    let places = places(world, &decision.vm, &uid, &booking.node, asked);
+    decision.create = Some(Start::new(vm, booking.clone(), &places, ground.status, now));
     let taken = places.into_iter().map(|(_, port, network)| (network.vpc.clone(), port));
     let taken: Vec<_> = taken.collect();
-    expect(world, decision, &node, taken);
+    expect(world, decision, &booking, taken);
 }
 
 /// One network of a VM or instance, as asked for and as given.
 type Place<'a> = (Request, Port, &'a Network);
-
-/// The node for what asks for these networks, and has its disks on this ground.
-fn node_for(
-    world: &World,
-    selector: Option<&BTreeMap<String, String>>,
-    ground: &Ground,
-    asked: &[Request],
-) -> Result<String, Trouble> {
-    let mut nodes: Vec<_> = world.nodes.iter().map(|(_, node)| &**node).collect();
-    nodes.sort_by_key(|node| node.name_any());
-    let refuse =
-        |node: &Node| lost::silence(world, &node.name_any()).or_else(|| ground.refusal(node));
-    let node = placement::choose(nodes, selector, refuse, |node| world.load(node))
-        .map_err(|message| Trouble { reason: machine::UNSCHEDULABLE, message })?;
-    if let Some(request) = asked.iter().find(|one| world.ips.is_unreadable(&one.port)) {
-        let message = format!("IP {} does not fit its type: correct or delete it", request.port);
-        return Err(Trouble { reason: machine::ADDRESS_NOT_AVAILABLE, message });
-    }
-    Ok(node)
-}
 
 /// What was claimed, with the MACs that go with it.
 fn places<'a>(
@@ -493,13 +475,18 @@ fn places<'a>(
     asked.into_iter().filter_map(place).collect()
 }
 
-/// Has the rest of the round reckon with ports on this node, each with the VPC it is in.
-fn expect(world: &mut World, decision: &mut Decision, node: &str, taken: Vec<(String, Port)>) {
+/// Has the rest of the round reckon with ports at this place, each with the VPC it is in.
+fn expect(
+    world: &mut World,
+    decision: &mut Decision,
+    booking: &Booking,
+    taken: Vec<(String, Port)>,
+) {
     for (vpc, port) in &taken {
         world.expect_mac(vpc, port.mac, &port.name);
     }
     decision.ports = taken.into_iter().map(|(_, port)| port).collect();
-    world.expect_on(node);
+    world.expect_on(&decision.vm, booking);
 }
 
 /// Completes the decision with what the ledger holds in the VM's name: ports to

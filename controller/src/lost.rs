@@ -51,14 +51,14 @@ pub fn is_out_of_service(node: &Node) -> bool {
     taints(node).any(|taint| taint.key == OUT_OF_SERVICE)
 }
 
-/// Why nothing is placed on this node, if it is known to be away.
+/// The taint by which this node is known to be away: nothing is placed there.
 #[must_use]
-pub fn away(node: &Node) -> Option<String> {
+pub fn away(node: &Node) -> Option<&Taint> {
     let keeps_off = |taint: &&Taint| {
         taint.key == OUT_OF_SERVICE
             || (taint.key == UNREACHABLE && taint.effect != "PreferNoSchedule")
     };
-    taints(node).find(keeps_off).map(|taint| format!("it has the taint {}", taint.key))
+    taints(node).find(keeps_off)
 }
 
 fn taints(node: &Node) -> impl Iterator<Item = &Taint> {

@@ -193,6 +193,8 @@ pub struct Trouble {
 
 /// No node takes the VM.
 pub const UNSCHEDULABLE: &str = "Unschedulable";
+/// What it asks of nodes cannot be read.
+pub const INVALID_PLACEMENT: &str = "InvalidPlacement";
 /// A claim that a disk lies on is not there.
 pub const FAILED_PVC_NOT_FOUND: &str = "FailedPvcNotFound";
 /// A claim that a disk lies on has no volume yet.
@@ -223,7 +225,7 @@ fn is_ready(instance: &VirtualMachineInstance) -> bool {
 /// The condition that says it.
 fn said(trouble: &Trouble) -> Condition {
     let (kind, value) = match trouble.reason {
-        UNSCHEDULABLE => ("PodScheduled", ConditionStatus::False),
+        UNSCHEDULABLE => (POD_SCHEDULED, ConditionStatus::False),
         FAILED_PVC_NOT_FOUND | WAITING_FOR_VOLUME_BINDING => (SYNCHRONIZED, ConditionStatus::False),
         DATA_VOLUMES_NOT_READY => ("DataVolumesReady", ConditionStatus::False),
         _ => ("Failure", ConditionStatus::True),
@@ -238,7 +240,7 @@ pub fn news(vm: &VirtualMachine, status: &VirtualMachineStatus) -> BTreeSet<(Str
     let complaint = |one: &Condition| {
         let is_one = match one.r#type.as_str() {
             "Failure" => one.status == ConditionStatus::True,
-            "PodScheduled" | SYNCHRONIZED => one.status == ConditionStatus::False,
+            POD_SCHEDULED | SYNCHRONIZED => one.status == ConditionStatus::False,
             _ => false,
         };
         let words = one.reason.clone().zip(one.message.clone());
@@ -250,6 +252,8 @@ pub fn news(vm: &VirtualMachine, status: &VirtualMachineStatus) -> BTreeSet<(Str
     now.filter(|words| !before.contains(words)).collect()
 }
 
+/// Whether there is a node for it: KubeVirt's of its launcher pod.
+const POD_SCHEDULED: &str = "PodScheduled";
 /// Whether an instance is as its object says, or why not.
 const SYNCHRONIZED: &str = "Synchronized";
 
@@ -284,8 +288,13 @@ pub fn waiting_status(
     now: Timestamp,
 ) -> Option<VirtualMachineInstanceStatus> {
     let mut status = instance.status.clone().unwrap_or_default();
-    status.phase = Some(InstancePhase::Pending);
-    Condition::new(SYNCHRONIZED, ConditionStatus::False)
+    let (phase, kind, other) = match trouble.reason {
+        UNSCHEDULABLE => (InstancePhase::Scheduling, POD_SCHEDULED, SYNCHRONIZED),
+        _ => (InstancePhase::Pending, SYNCHRONIZED, POD_SCHEDULED),
+    };
+    status.phase = Some(phase);
+    status.conditions.retain(|one| one.r#type != other);
+    Condition::new(kind, ConditionStatus::False)
         .because(trouble.reason, trouble.message.clone())
         .merge_into(&mut status.conditions, Time(now));
     (instance.status.as_ref() != Some(&status)).then_some(status)

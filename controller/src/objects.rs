@@ -17,6 +17,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::{Resource as _, ResourceExt as _};
 use net::{MacAddr, listed};
 
+use crate::agenda::Booking;
 use crate::decide::has_owner;
 use crate::dhcp;
 use crate::hold;
@@ -175,25 +176,25 @@ fn addresses(text: &str) -> BTreeSet<Option<IpAddr>> {
 pub struct Start {
     vm: Arc<VirtualMachine>,
     metadata: ObjectMeta,
-    /// Where.
-    pub node: String,
+    /// Where, and what it takes there.
+    pub booking: Booking,
     /// What of its disks lies on claims.
     volumes: Vec<VolumeStatus>,
     at: Timestamp,
 }
 
 impl Start {
-    /// A start of `vm` on `node`, with its place written on it.
+    /// A start of `vm` there, with its place written on it.
     #[must_use]
     pub fn new(
         vm: &Arc<VirtualMachine>,
-        node: &str,
+        booking: Booking,
         places: &[(Request, Port, &Network)],
         volumes: Vec<VolumeStatus>,
         at: Timestamp,
     ) -> Self {
-        let metadata = metadata(vm, node, places);
-        Self { vm: Arc::clone(vm), metadata, node: node.to_owned(), volumes, at }
+        let metadata = metadata(vm, &booking.node, places);
+        Self { vm: Arc::clone(vm), metadata, booking, volumes, at }
     }
 
     /// The instance to make.
@@ -202,7 +203,7 @@ impl Start {
         let mut instance =
             VirtualMachineInstance::new(&self.vm.name_any(), instance_spec(&self.vm));
         instance.metadata = self.metadata.clone();
-        instance.status = Some(scheduled(&self.node, self.volumes.clone(), self.at));
+        instance.status = Some(scheduled(&self.booking.node, self.volumes.clone(), self.at));
         instance
     }
 }

@@ -1,6 +1,28 @@
 //! Which node a VM runs on: filter, then score. Pure.
+//!
+//! ```text
+//!  wish (spec) ─┐                ┌─ why not: agent, cordon, taints, labels, room, disks,
+//!               ├─► each node ───┤           spread, neighbours
+//!  scene ───────┘                └─ of those that do: the best; among equals the one with
+//!                                   the fewest VMs, then the first by name
+//! ```
+//!
+//! Filters, their order and their words are kube-scheduler's, and so are the weights of the
+//! scores. Where other guests are is looked at only if somebody asks for it: what a node has
+//! left is kept as a sum.
 
-use std::collections::BTreeMap;
+pub mod amount;
+mod cpu;
+pub mod neighbours;
+pub mod nodes;
+pub mod pods;
+mod refusal;
+mod spread;
+mod taints;
+mod wish;
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
 
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt as _;
@@ -9,90 +31,159 @@ use crds::kubevirt::SCHEDULABLE_LABEL;
 
 use crate::lost;
 
-/// The node for a VM with this node selector: of those that an agent serves and
-/// that the selector allows and `refuse` says nothing against, the one with the fewest
-/// VMs; among equals the first by name.
+pub use amount::Amount;
+pub use neighbours::{Guest, Labels, Terms};
+use neighbours::{Neighbours, Newcomer, OfNamespaces};
+pub use refusal::Refusal;
+use refusal::told;
+use spread::Counts;
+pub use wish::{Wish, affinity};
+
+/// What there is.
+pub struct Scene<'a> {
+    /// The nodes, in any order.
+    pub nodes: Vec<&'a Node>,
+    /// Guests that are somewhere: all if the wish looks at others, else those that ask
+    /// something of others themselves.
+    pub guests: Vec<Guest<'a>>,
+    /// The labels of a namespace.
+    pub namespaces: OfNamespaces<'a>,
+    /// What else keeps the VM off a node.
+    pub refuse: &'a dyn Fn(&Node) -> Option<Refusal>,
+    /// What is taken of a node.
+    pub taken: &'a dyn Fn(&str) -> Amount,
+    /// How many VMs a node has.
+    pub load: &'a dyn Fn(&str) -> usize,
+}
+
+impl std::fmt::Debug for Scene<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Scene").field("nodes", &self.nodes.len()).finish_non_exhaustive()
+    }
+}
+
+/// The node for a VM with this wish.
 ///
 /// # Errors
-/// One sentence that says for each node why it does not do.
-pub fn choose<'a>(
-    nodes: impl IntoIterator<Item = &'a Node>,
-    selector: Option<&BTreeMap<String, String>>,
-    refuse: impl Fn(&Node) -> Option<String>,
-    load: impl Fn(&str) -> usize,
-) -> Result<String, String> {
+/// Why no node does: how many do not for each reason, and which for which.
+pub fn choose(wish: &Wish, scene: &Scene<'_>) -> Result<String, String> {
+    let by_name: HashMap<&str, &Node> = scene
+        .nodes
+        .iter()
+        .filter_map(|node| Some((node.metadata.name.as_deref()?, *node)))
+        .collect();
+    let who =
+        Newcomer { namespace: &wish.namespace, labels: &wish.labels, terms: wish.terms.as_ref() };
+    let neighbours = Neighbours::of(&who, &scene.guests, &by_name, scene.namespaces);
+    let could = |node: &Node| {
+        let (by_labels, by_taints) = wish.could_be_on(node);
+        (by_labels && is_served(node), by_taints)
+    };
+    let of = (wish.namespace.as_str(), &wish.labels);
+    let counts = Counts::of(&wish.spread, of, &scene.guests, &by_name, &could);
+
     let mut refusals = Vec::new();
-    let mut best: Option<(usize, String)> = None;
-    for node in nodes {
-        let name = node.name_any();
-        match refuse(node).or_else(|| refusal(node, selector)) {
-            Some(reason) => refusals.push(format!("{name}: {reason}")),
-            None => {
-                let candidate = (load(&name), name);
-                if best.as_ref().is_none_or(|best| candidate < *best) {
-                    best = Some(candidate);
-                }
-            }
+    let mut fit = Vec::new();
+    for node in &scene.nodes {
+        let refusal = refusal(wish, scene, node)
+            .or_else(|| counts.refusal(node))
+            .or_else(|| neighbours.refusal(node));
+        match refusal {
+            Some(refusal) => refusals.push((node.name_any(), refusal)),
+            None => fit.push(*node),
         }
     }
-    best.map(|(_, name)| name).ok_or_else(|| {
-        if refusals.is_empty() {
-            "no node is known: start berth-agent on one".to_owned()
-        } else {
-            format!("no node takes the VM: {}", refusals.join("; "))
-        }
+    let worths = [
+        (3, scaled(&fit, |node| -count(taints::unwelcome(node, &wish.tolerations)))),
+        (2, scaled(&fit, |node| wish.liking(node))),
+        (2, scaled(&fit, |node| counts.worth(node))),
+        (2, scaled(&fit, |node| neighbours.worth(node))),
+        (1, fit.iter().map(|node| left(wish, scene, node)).collect()),
+    ];
+    let worth = |at: usize| -> i64 { worths.iter().map(|(weight, all)| weight * all[at]).sum() };
+    let best = fit.iter().enumerate().min_by_key(|(at, node)| {
+        let name = node.metadata.name.as_deref().unwrap_or_default();
+        (Reverse(worth(*at)), (scene.load)(name), name)
+    });
+    best.map(|(_, node)| node.name_any()).ok_or_else(|| told(&refusals))
+}
+
+fn count(of: usize) -> i64 {
+    i64::try_from(of).unwrap_or(i64::MAX)
+}
+
+/// What each is worth, from 0 for the worst to 100 for the best.
+fn scaled(nodes: &[&Node], worth: impl Fn(&Node) -> i64) -> Vec<i64> {
+    let all: Vec<i64> = nodes.iter().map(|node| worth(node)).collect();
+    let (least, most) = (all.iter().min().copied(), all.iter().max().copied());
+    let (least, most) = (least.unwrap_or(0), most.unwrap_or(0));
+    let span = most.saturating_sub(least).max(1);
+    all.into_iter().map(|one| one.saturating_sub(least).saturating_mul(100) / span).collect()
+}
+
+/// How much of a node is left, in hundredths, with this guest on it.
+fn left(wish: &Wish, scene: &Scene<'_>, node: &Node) -> i64 {
+    let Some(has) = allocatable(node) else { return 0 };
+    let name = node.metadata.name.as_deref().unwrap_or_default();
+    let room = has.without((scene.taken)(name)).without(wish.amount);
+    let share = |room: u64, has: u64| {
+        let share = u128::from(room) * 100 / u128::from(has.max(1));
+        i64::try_from(share).unwrap_or(0)
+    };
+    i64::midpoint(share(room.milli, has.milli), share(room.bytes, has.bytes))
+}
+
+/// What a node has for guests and pods; none of one that does not say.
+fn allocatable(node: &Node) -> Option<Amount> {
+    let listed = node.status.as_ref()?.allocatable.as_ref().filter(|all| !all.is_empty())?;
+    let mut has = Amount::listed(listed, u64::MAX);
+    // Of huge pages a node has those that it names.
+    has.pages = Amount::listed(listed, 0).pages;
+    Some(has)
+}
+
+fn is_served(node: &Node) -> bool {
+    node.labels().get(SCHEDULABLE_LABEL).map(String::as_str) == Some("true")
+}
+
+/// Why a node does not do, whatever other guests there are.
+fn refusal(wish: &Wish, scene: &Scene<'_>, node: &Node) -> Option<Refusal> {
+    if !is_served(node) {
+        let detail = format!("no agent serves it (label {SCHEDULABLE_LABEL} is not \"true\")");
+        return Some(Refusal::new("node(s) had no berth-agent", detail));
+    }
+    let cordoned = node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true);
+    if cordoned && !taints::bears_cordon(&wish.tolerations) {
+        return Some(Refusal::new("node(s) were unschedulable", "it is cordoned"));
+    }
+    if let Some(taint) = lost::away(node) {
+        let (reason, detail) = of_taint(&taint.key, taint.value.as_deref());
+        return Some(Refusal::new(reason, detail));
+    }
+    (scene.refuse)(node)
+        .or_else(|| {
+            let taint = taints::untolerated(node, &wish.tolerations)?;
+            let (reason, detail) = of_taint(&taint.key, taint.value.as_deref());
+            Some(Refusal::new(reason, detail))
+        })
+        .or_else(|| wish.selector_refusal(node))
+        .or_else(|| no_room(wish, scene, node))
+}
+
+fn of_taint(key: &str, value: Option<&str>) -> (String, String) {
+    let value = value.unwrap_or_default();
+    (format!("node(s) had untolerated taint {{{key}: {value}}}"), format!("it has the taint {key}"))
+}
+
+fn no_room(wish: &Wish, scene: &Scene<'_>, node: &Node) -> Option<Refusal> {
+    let has = allocatable(node)?;
+    let room = has.without((scene.taken)(node.metadata.name.as_deref()?));
+    let lacks: Vec<_> = wish.amount.lacks(room).collect();
+    (!lacks.is_empty()).then(|| Refusal {
+        detail: lacks.join(", "),
+        reasons: lacks.into_iter().map(Into::into).collect(),
     })
 }
 
-fn refusal(node: &Node, selector: Option<&BTreeMap<String, String>>) -> Option<String> {
-    let labels = node.labels();
-    if labels.get(SCHEDULABLE_LABEL).map(String::as_str) != Some("true") {
-        return Some(format!("no agent serves it (label {SCHEDULABLE_LABEL} is not \"true\")"));
-    }
-    if node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true) {
-        return Some("it is cordoned".to_owned());
-    }
-    if let Some(why) = lost::away(node) {
-        return Some(why);
-    }
-    let unmet =
-        selector.into_iter().flatten().find(|(key, value)| labels.get(*key) != Some(*value));
-    unmet.map(|(key, value)| format!("nodeSelector {key}={value} does not match"))
-}
-
 #[cfg(test)]
-mod tests {
-    use k8s_openapi::api::core::v1::NodeSpec;
-
-    use super::*;
-
-    fn node(name: &str) -> Node {
-        let mut node = Node::default();
-        node.metadata.name = Some(name.to_owned());
-        node.labels_mut().insert(SCHEDULABLE_LABEL.to_owned(), "true".to_owned());
-        node
-    }
-
-    #[test]
-    fn the_node_with_the_fewest_vms_is_chosen_and_names_break_ties() {
-        let nodes = [node("n2"), node("n1"), node("n3")];
-        let load = |name: &str| usize::from(name == "n1");
-        assert_eq!(choose(&nodes, None, |_| None, load).as_deref(), Ok("n2"));
-        assert_eq!(choose(&nodes, None, |_| None, |_| 0).as_deref(), Ok("n1"));
-    }
-
-    #[test]
-    fn a_refusal_says_why_for_each_node() {
-        let mut cordoned = node("n1");
-        cordoned.spec = Some(NodeSpec { unschedulable: Some(true), ..NodeSpec::default() });
-        let mut unserved = node("n2");
-        unserved.metadata.labels = None;
-        let selector = BTreeMap::from([("disk".to_owned(), "ssd".to_owned())]);
-        let error = choose([&cordoned, &unserved, &node("n3")], Some(&selector), |_| None, |_| 0)
-            .unwrap_err();
-        assert!(error.contains("n1: it is cordoned"), "{error}");
-        assert!(error.contains("n2: no agent"), "{error}");
-        assert!(error.contains("n3: nodeSelector disk=ssd"), "{error}");
-        assert!(choose([], None, |_| None, |_| 0).unwrap_err().contains("start berth-agent"));
-    }
-}
+mod tests;

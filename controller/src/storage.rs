@@ -15,9 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crds::cdi::DataVolume;
 use crds::kubevirt::{ClaimInfo, ConditionStatus, Quantity, Volume, VolumeStatus};
-use k8s_openapi::api::core::v1::{
-    Node, NodeSelectorRequirement, NodeSelectorTerm, PersistentVolume, PersistentVolumeClaim,
-};
+use k8s_openapi::api::core::v1::{Node, NodeSelectorTerm, PersistentVolume, PersistentVolumeClaim};
 use kube::ResourceExt as _;
 
 use crate::ledger::VmKey;
@@ -25,6 +23,7 @@ use crate::machine::{
     DATA_VOLUME_FAILED, DATA_VOLUMES_NOT_READY, FAILED_PVC_NOT_FOUND, Trouble,
     WAITING_FOR_VOLUME_BINDING,
 };
+use crate::placement::nodes::meets;
 use crate::shelf::{Seen, Shelf};
 use crate::world::vm_key_of;
 
@@ -219,38 +218,6 @@ fn info(claim: &PersistentVolumeClaim) -> ClaimInfo {
 fn terms(volume: &PersistentVolume) -> Option<Vec<NodeSelectorTerm>> {
     let affinity = volume.spec.as_ref()?.node_affinity.as_ref()?;
     Some(affinity.required.as_ref()?.node_selector_terms.clone())
-}
-
-/// Whether a node is as a term wants it. One that wants nothing takes nobody, as upstream.
-fn meets(node: &Node, term: &NodeSelectorTerm) -> bool {
-    let labels = term.match_expressions.iter().flatten();
-    let fields = term.match_fields.iter().flatten();
-    let name = node.name_any();
-    let is_empty = labels.clone().next().is_none() && fields.clone().next().is_none();
-    let of_labels = labels.into_iter().all(|one| holds(one, node.labels().get(&one.key)));
-    let of_fields = fields
-        .into_iter()
-        .all(|one| holds(one, Some(&name).filter(|_| one.key == "metadata.name")));
-    !is_empty && of_labels && of_fields
-}
-
-fn holds(wanted: &NodeSelectorRequirement, has: Option<&String>) -> bool {
-    let values = wanted.values.as_deref().unwrap_or_default();
-    let listed = has.is_some_and(|has| values.contains(has));
-    let beyond = |is: fn(&i64, &i64) -> bool| {
-        let number = |text: &String| text.parse::<i64>().ok();
-        let pair = has.and_then(number).zip(values.first().and_then(number));
-        pair.is_some_and(|(has, bound)| is(&has, &bound))
-    };
-    match wanted.operator.as_str() {
-        "In" => listed,
-        "NotIn" => !listed,
-        "Exists" => has.is_some(),
-        "DoesNotExist" => has.is_none(),
-        "Gt" => beyond(i64::gt),
-        "Lt" => beyond(i64::lt),
-        _ => false,
-    }
 }
 
 #[cfg(test)]

@@ -43,6 +43,8 @@ pub fn all(
     follow_if_served(client, tasks, &events, data_volume, Some(no_data_volumes));
     follow(client, tasks, &events, |seen| Event::Storage(News::Claim(seen)));
     follow(client, tasks, &events, |seen| Event::Storage(News::Volume(seen)));
+    // What they take of nodes; nothing waits for it.
+    follow_if_served(client, tasks, &events, Event::Pod, Some(|| Event::NoPods));
     follow(client, tasks, &events, Event::Vpc);
     follow(client, tasks, &events, Event::Subnet);
     follow(client, tasks, &events, Event::Ip);

@@ -6,6 +6,7 @@
 //! decision need not wait for the watch to echo it.
 
 mod moves;
+mod places;
 mod subnets;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -37,6 +38,7 @@ use crate::migration;
 use crate::migration::Terms;
 use crate::network::NetworkError;
 use crate::objects::mac_of;
+use crate::placement::pods::Pod;
 use crate::port_names::Objects;
 use crate::reserved::Reserved;
 use crate::rows::Whose;
@@ -46,6 +48,9 @@ use crate::vips::{Carriers, Macs};
 use crate::{claims, egress, hold, storage};
 
 use moves::moved_by;
+use places::Places;
+
+pub use places::labels_of;
 
 /// In which order it is decided. Nobody comes too late: what somebody has, or is to have, is
 /// claimed before ([`crate::decide::secure`]).
@@ -90,6 +95,10 @@ pub enum Event {
     Heartbeats(Heartbeats),
     /// Of what disks lie on.
     Storage(storage::News),
+    /// Of a Pod.
+    Pod(Seen<Pod>),
+    /// The API serves no Pods.
+    NoPods,
     /// Of an address block.
     Block(Seen<AddressBlock>),
 }
@@ -167,10 +176,8 @@ pub struct World {
     migrations_of: HashMap<VmKey, Few<String>>,
     /// Nodes that guests are about to leave by what this round decides.
     departures: Vec<String>,
-    /// Instances by node.
-    load: HashMap<String, usize>,
-    /// Instances by node that this round is about to make.
-    expected: HashMap<String, usize>,
+    /// What is taken of each node.
+    places: Places,
 }
 
 impl World {
@@ -214,8 +221,7 @@ impl World {
             ips_of: HashMap::new(),
             migrations_of: HashMap::new(),
             departures: Vec::new(),
-            load: HashMap::new(),
-            expected: HashMap::new(),
+            places: Places::default(),
         }
     }
 
@@ -299,7 +305,9 @@ impl World {
                     let facts = |node: &Option<Arc<Node>>| {
                         node.as_ref().map(|node| {
                             let arrives = node.annotations().get(MIGRATION_ADDRESS).cloned();
-                            (node.metadata.labels.clone(), node.spec.clone(), arrives)
+                            let status = node.status.as_ref();
+                            let has = status.and_then(|status| status.allocatable.clone());
+                            (node.metadata.labels.clone(), node.spec.clone(), arrives, has)
                         })
                     };
                     if facts(&old) != facts(&new) {
@@ -321,6 +329,9 @@ impl World {
                 self.storage.apply(news).into_iter().for_each(|key| self.agenda.mark(key));
             }
             Event::Block(seen) => self.block_seen(seen),
+            // Nothing waits for them: they may not be read, or be nobody's.
+            Event::Pod(seen) => self.pods_seen(&seen),
+            Event::NoPods => {}
         }
     }
 
@@ -497,10 +508,7 @@ impl World {
     /// Brings subnets and pools up to date and hands out what is dirty: the VMs,
     /// and whether VPCs and subnets must be looked at too.
     pub fn take_dirty(&mut self) -> (Vec<VmKey>, bool) {
-        self.expected.clear();
-        for node in self.agenda.nodes() {
-            count_on(&mut self.expected, node);
-        }
+        self.begin_expecting();
         self.expected_macs.clear();
         self.departures.clear();
         // A subnet that waited goes when its last address was given back.
@@ -572,13 +580,6 @@ impl World {
         self.instances.get(key).is_some_and(|instance| node_of(instance).is_some())
     }
 
-    /// How many instances are on `node`, or about to be.
-    #[must_use]
-    pub fn load(&self, node: &str) -> usize {
-        let count = |of: &HashMap<String, usize>| of.get(node).copied().unwrap_or(0);
-        count(&self.load) + count(&self.expected)
-    }
-
     /// Takes a MAC for `port` until the next round, which sees its IP object. Says
     /// who has it if somebody else does.
     pub fn expect_mac(&mut self, vpc: &str, mac: MacAddr, port: &str) -> Option<String> {
@@ -591,11 +592,6 @@ impl World {
     #[must_use]
     pub fn expected_mac(&self, vpc: &str, mac: MacAddr) -> Option<&str> {
         self.expected_macs.get(&(vpc.to_owned(), mac)).map(String::as_str)
-    }
-
-    /// Counts an instance on `node` until the next round, which sees it there.
-    pub fn expect_on(&mut self, node: &str) {
-        count_on(&mut self.expected, node);
     }
 
     fn block_seen(&mut self, seen: Seen<AddressBlock>) {
@@ -674,18 +670,14 @@ impl World {
         of.for_each(|key| self.agenda.mark(key));
     }
 
-    fn instance_changed(&mut self, (key, old, new): Change<VmKey, VirtualMachineInstance>) {
+    fn instance_changed(&mut self, change: Change<VmKey, VirtualMachineInstance>) {
+        self.place_changed(&change);
+        let (key, old, new) = change;
         if let Some(last) = old.as_deref().filter(|_| new.is_none()) {
             self.unended.went(&key, last);
         }
         // A Vip that is being deleted may have waited for it.
         self.topology |= new.is_none() && self.vips.metas().any(|(_, vip)| hold::is_leaving(vip));
-        for node in old.iter().flat_map(|old| nodes_of(old)) {
-            if let Some(load) = self.load.get_mut(node) {
-                *load = load.saturating_sub(1);
-            }
-        }
-        new.iter().flat_map(|new| nodes_of(new)).for_each(|node| count_on(&mut self.load, node));
         self.agenda.mark(key);
     }
 }
@@ -724,14 +716,6 @@ pub(crate) fn was_ready(subnet: &Subnet) -> bool {
     subnet.status.as_ref().is_some_and(|status| holds(&status.conditions, READY))
 }
 
-/// Counts one more on `node`, whose name is written once.
-fn count_on(counts: &mut HashMap<String, usize>, node: &str) {
-    match counts.get_mut(node) {
-        Some(count) => *count += 1,
-        None => drop(counts.insert(node.to_owned(), 1)),
-    }
-}
-
 /// Takes `name` out of the set at `key`, and the set out when it is empty.
 fn forget<Key: Eq + std::hash::Hash>(
     index: &mut HashMap<Key, Few<String>>,
@@ -744,12 +728,6 @@ fn forget<Key: Eq + std::hash::Hash>(
             index.remove(key);
         }
     }
-}
-
-/// The nodes that bear an instance: its own, and the one that it moves to.
-fn nodes_of(instance: &VirtualMachineInstance) -> impl Iterator<Item = &str> {
-    let (node, target) = migration::chassis(instance);
-    node.into_iter().chain(target)
 }
 
 /// The node that an instance was given.

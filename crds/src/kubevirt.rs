@@ -72,6 +72,12 @@ pub const NODE_NAME_LABEL: &str = "kubevirt.io/nodeName";
 /// The node label that says VMs may be placed there.
 pub const SCHEDULABLE_LABEL: &str = "kubevirt.io/schedulable";
 
+/// How labels of nodes begin that name the models of their processors; the value is `true`.
+pub const CPU_MODEL_LABEL: &str = "cpu-model.node.kubevirt.io/";
+
+/// How labels of nodes begin that name the features of their processors.
+pub const CPU_FEATURE_LABEL: &str = "cpu-feature.node.kubevirt.io/";
+
 /// Holds a deleted instance until its domain is gone; the agent removes it.
 pub const INSTANCE_FINALIZER: &str = "kubevirt.io/foregroundDeleteVirtualMachine";
 

@@ -71,13 +71,11 @@ fn rests(volume: &Volume) -> Vec<(&'static str, &Rest)> {
 }
 
 /// Fields of the spec that others act on, or that describe a pod nobody makes.
-const ELSEWHERE: [&str; 10] = [
+const ELSEWHERE: [&str; 8] = [
     "affinity",
     "dnsConfig",
     "dnsPolicy",
-    "priorityClassName",
     "resourceClaims",
-    "schedulerName",
     "serviceAccountName",
     "tolerations",
     "topologySpreadConstraints",

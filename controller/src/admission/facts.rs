@@ -239,7 +239,11 @@ impl Index {
             Event::Node(seen) => drop(self.reserved.apply(seen)),
             Event::Claim(seen) => drop(self.claims.apply(seen.clone(), vm_key_of)),
             Event::NoClaims => self.no_claims = !self.claims.is_synced(),
-            Event::Heartbeats(_) | Event::Migration(_) | Event::Storage(_) => {}
+            Event::Heartbeats(_)
+            | Event::Migration(_)
+            | Event::Storage(_)
+            | Event::Pod(_)
+            | Event::NoPods => {}
         }
     }
 

@@ -6,7 +6,7 @@ use kube::ResourceExt as _;
 use net::names;
 
 use super::taken::{self, Taken};
-use super::{Findings, Index, claims};
+use super::{Findings, Index, claims, placing};
 use crate::decide::is_made_by_hand;
 use crate::dhcp;
 use crate::flaw::Flaw;
@@ -19,7 +19,11 @@ use crate::vips;
 pub(super) fn vm(index: &Index, vm: &VirtualMachine) -> Findings {
     match vm.spec.strategy() {
         Err(why) => Findings::refused(why),
-        Ok(_) => asked(index, Asker::from(vm), vm.metadata.uid.as_deref()),
+        Ok(_) => {
+            let mut found = asked(index, Asker::from(vm), vm.metadata.uid.as_deref());
+            placing::judge(&mut found, "spec.template.", &vm.spec.template.spec);
+            found
+        }
     }
 }
 
@@ -38,6 +42,7 @@ pub(super) fn instance(index: &Index, instance: &VirtualMachineInstance) -> Find
     let asker = Asker { name: &name, namespace: &namespace, annotations, spec: &instance.spec };
     let mut found = asked(index, asker, instance.metadata.uid.as_deref());
     found.waits.extend(notices::of_instance(instance));
+    placing::judge(&mut found, "", &instance.spec);
     found
 }
 

@@ -1,21 +1,17 @@
 //! What the moves of an instance come to in this round: the facts that [`migration::step`]
 //! goes by, out of the world.
 
-use std::collections::BTreeMap;
+use std::cell::Cell;
 use std::sync::Arc;
 
-use crds::kubevirt::{
-    MIGRATION_ADDRESS, VirtualMachineInstance, VirtualMachineInstanceMigration as Migration,
-};
+use crds::kubevirt::{VirtualMachineInstance, VirtualMachineInstanceMigration as Migration};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Node;
-use kube::ResourceExt as _;
 
-use super::Decision;
+use super::{Decision, seat};
+use crate::agenda::Booking;
 use crate::evacuation::{self, Plan};
-use crate::lost;
 use crate::migration::{self, View};
-use crate::placement;
+use crate::placement::Amount;
 use crate::world::{World, node_of};
 
 /// Completes the decision with what is to be written of the moves of the VM's instance.
@@ -35,15 +31,24 @@ pub(super) fn judge(world: &mut World, decision: &mut Decision, now: Timestamp) 
     if migrations.is_empty() && instance.as_ref().is_none_or(|one| one.migration().is_none()) {
         return;
     }
+    let waits = Cell::new(false);
     let view = View {
         migrations,
         instance: instance.as_deref(),
         refusal: &|node| world.slots().refusal(node, &world.terms),
         terms: &world.terms,
-        target: &|instance, migration| target(world, instance, migration),
+        target: &|instance, migration| {
+            let added = migration.spec.added_node_selector.as_ref();
+            let found = seat::target(world, &decision.vm, instance, added);
+            waits.set(waits.get() || found.is_err());
+            found
+        },
         now,
     };
     let moves = migration::step(&view);
+    if waits.get() {
+        world.wait_for_room(decision.vm.clone());
+    }
     if moves.admitted
         && let Some(node) = instance.as_deref().and_then(node_of)
     {
@@ -51,7 +56,9 @@ pub(super) fn judge(world: &mut World, decision: &mut Decision, now: Timestamp) 
     }
     let begun = moves.instance.as_deref().filter(|_| moves.admitted);
     if let Some(target) = begun.and_then(|one| migration::chassis(one).1) {
-        world.expect_on(target);
+        let amount = begun.map(|one| Amount::of_guest(&one.spec.domain)).unwrap_or_default();
+        let booking = Booking { node: target.to_owned(), amount };
+        world.expect_on(&decision.vm, &booking);
     }
     decision.again_at = decision.again_at.into_iter().chain(moves.again_at).min();
     decision.moves = moves;
@@ -70,31 +77,4 @@ fn evacuation(
         (Some(instance), Some(node)) => evacuation::plan(instance, node, migrations, now),
         _ => Plan::default(),
     }
-}
-
-/// The node that this migration takes its instance to.
-fn target(
-    world: &World,
-    instance: &VirtualMachineInstance,
-    migration: &Migration,
-) -> Result<String, String> {
-    let source = node_of(instance);
-    let namespace = instance.namespace().unwrap_or_default();
-    let ground = world.storage.ground_of_started(&namespace, &instance.spec.volumes);
-    let refuse = |node: &Node| {
-        if Some(node.name_any().as_str()) == source {
-            return Some("the guest is there".to_owned());
-        }
-        let takes_part = node.annotations().contains_key(MIGRATION_ADDRESS);
-        let why = "its agent takes no part in migrations (--migration-address)";
-        lost::silence(world, &node.name_any())
-            .or_else(|| ground.refusal(node))
-            .or_else(|| (!takes_part).then(|| why.to_owned()))
-    };
-    let asked = instance.spec.node_selector.iter().chain(&migration.spec.added_node_selector);
-    let selector: BTreeMap<String, String> =
-        asked.flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
-    let mut nodes: Vec<_> = world.nodes.iter().map(|(_, node)| &**node).collect();
-    nodes.sort_by_key(|node| node.name_any());
-    placement::choose(nodes, Some(&selector), refuse, |node| world.load(node))
 }

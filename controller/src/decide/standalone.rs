@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::{
-    Decision, Inscription, Place, claim_all, expect, given, known, node_for, offer, owner, places,
+    Decision, Inscription, Place, claim_all, expect, given, known, offer, owner, places, seat,
     unix, used_subnets,
 };
 use crate::machine::{self, Trouble};
@@ -89,12 +89,13 @@ fn place(
         return Err(trouble);
     }
     let ground = world.storage.ground(&decision.vm, &instance.spec.volumes)?;
-    let node = node_for(world, instance.spec.node_selector.as_ref(), &ground, &asked)?;
-    let places: Vec<Place<'_>> = places(world, &decision.vm, &uid, &node, asked);
-    let placed = objects::placed(instance, &node, &places, ground.status, now);
+    let labels = instance.labels().clone();
+    let booking = seat::find(world, &decision.vm, labels, &instance.spec, &ground, &asked)?;
+    let places: Vec<Place<'_>> = places(world, &decision.vm, &uid, &booking.node, asked);
+    let placed = objects::placed(instance, &booking.node, &places, ground.status, now);
     let taken = places.into_iter().map(|(_, port, network)| (network.vpc.clone(), port));
     let taken: Vec<_> = taken.collect();
-    expect(world, decision, &node, taken);
+    expect(world, decision, &booking, taken);
     Ok(placed)
 }
 

@@ -11,6 +11,7 @@ use crate::world::{Event, node_of};
 
 mod moves;
 mod namespaces;
+mod placing;
 mod pools;
 mod reservations;
 mod standalone;
@@ -350,7 +351,7 @@ fn several_vms_of_one_round_spread_over_the_nodes() {
     let nodes: Vec<_> = dirty
         .iter()
         .filter_map(|key| decide(&mut world, key, policy, now()).create)
-        .map(|start| start.node)
+        .map(|start| start.booking.node)
         .collect();
     assert_eq!(nodes, ["n1", "n2"]);
 }

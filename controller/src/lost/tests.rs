@@ -91,7 +91,7 @@ fn a_guest_that_is_given_up_has_failed_and_its_vm_starts_elsewhere_in_its_place(
     assert_eq!(after.ports, before.ports);
     gone(&mut world, "web");
     let anew = decided(&mut world, "web");
-    assert_eq!(anew.create.as_ref().map(|start| start.node.as_str()), Some("n2"));
+    assert_eq!(anew.create.as_ref().map(|start| start.booking.node.as_str()), Some("n2"));
     let place = |decision: &crate::decide::Decision| {
         let ports = decision.ports.iter();
         ports.map(|port| (port.mac, port.addresses.clone())).collect::<Vec<_>>()
@@ -116,7 +116,7 @@ fn nothing_is_placed_where_nobody_is_heard() {
     for name in ["b", "c"] {
         put(&mut world, vm(name, name, "Always", None));
         let start = started(&mut world, name).create;
-        assert_eq!(start.map(|start| start.node).as_deref(), Some("n1"));
+        assert_eq!(start.map(|start| start.booking.node).as_deref(), Some("n1"));
     }
     world.apply(Event::Node(Seen::Now(Box::new(node("n1", Some(UNREACHABLE))))));
     put(&mut world, vm("d", "d", "Always", None));

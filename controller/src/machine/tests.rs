@@ -4,6 +4,7 @@ use crds::kubevirt::TemplateMetadata;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::agenda::Booking;
 use crate::objects::Start;
 
 fn now() -> Timestamp {
@@ -248,7 +249,9 @@ fn an_image_that_cannot_be_had_is_the_printed_status() {
 fn a_changed_template_asks_for_a_restart_until_the_instance_is_a_new_one() {
     let mut vm = vm("Always", &json!({}));
     let made_of = |vm: &VirtualMachine| {
-        let mut made = Start::new(&Arc::new(vm.clone()), "n1", &[], Vec::new(), now()).instance();
+        let booking = Booking { node: "n1".to_owned(), ..Booking::default() };
+        let mut made =
+            Start::new(&Arc::new(vm.clone()), booking, &[], Vec::new(), now()).instance();
         made.metadata.annotations = Some(
             [("ovn.kubernetes.io/ip_address".to_owned(), "10.0.0.5,fd00::5".to_owned())].into(),
         );

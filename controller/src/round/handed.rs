@@ -39,7 +39,7 @@ impl Rounds {
                 self.look_again(&decision.vm, at.duration_since(now));
             }
             if let Some(start) = decision.create.take() {
-                self.world.agenda.begin(decision.vm.clone(), Some(start.node.clone()));
+                self.world.agenda.begin(decision.vm.clone(), Some(start.booking.clone()));
                 self.late.hand_over(decision.vm.clone(), Write::Start(Box::new(start)));
                 continue;
             }
