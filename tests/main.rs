@@ -39,6 +39,7 @@ mod pools;
 mod port_lifecycle;
 mod port_names;
 mod renewals;
+mod replica_sets;
 mod restarts;
 mod schema_rules;
 mod subresources;
@@ -274,6 +275,8 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             a_text_that_ovn_cannot_have_is_told_and_holds_up_nobody;
         placement:
             a_vm_that_no_node_takes_says_why_and_starts_once_one_does;
+        replica_sets:
+            a_replica_set_has_as_many_instances_as_it_is_scaled_to;
         volumes:
             a_vm_waits_for_its_claim_and_starts_where_the_volume_is;
         churn:

@@ -100,6 +100,17 @@ fn plain(resource: &Resource) -> Vec<Value> {
             "verbs": STATUS_VERBS,
         }));
     }
+    if resource.scale.is_some() {
+        list.push(json!({
+            "name": format!("{}/scale", resource.plural),
+            "singularName": "",
+            "namespaced": resource.namespaced,
+            "group": "autoscaling",
+            "version": "v1",
+            "kind": "Scale",
+            "verbs": STATUS_VERBS,
+        }));
+    }
     list
 }
 
@@ -166,9 +177,16 @@ fn aggregated_resource(resource: &Resource) -> Value {
     if !resource.categories.is_empty() {
         body["categories"] = resource.categories.clone().into();
     }
-    if resource.has_status {
-        body["subresources"] =
-            json!([{"subresource": "status", "responseKind": kind, "verbs": STATUS_VERBS}]);
+    let status = resource.has_status.then_some(("status", kind));
+    let scale = json!({"group": "autoscaling", "version": "v1", "kind": "Scale"});
+    let scale = resource.scale.is_some().then_some(("scale", scale));
+    let parts: Vec<Value> = status
+        .into_iter()
+        .chain(scale)
+        .map(|(name, kind)| json!({"subresource": name, "responseKind": kind, "verbs": STATUS_VERBS}))
+        .collect();
+    if !parts.is_empty() {
+        body["subresources"] = parts.into();
     }
     body
 }

@@ -39,7 +39,7 @@
 //! - Label selectors in every form; field selectors over any path.
 //! - Claims are bound to persistent volumes that are there (see `binder`).
 //! - Finalizers, owner references (background, foreground, orphan), namespaces with their content,
-//!   status subresources, generations, `generateName`.
+//!   status and scale subresources, generations, `generateName`.
 //! - CustomResourceDefinitions: structural schemas with pruning, defaults and validation, field
 //!   validation (strict, warn, ignore), several versions with strategy `None`, printer columns,
 //!   categories and short names.
@@ -59,7 +59,7 @@
 //!   version.
 //! - Field owners are recorded from the first apply to an object on (see `managed`).
 //! - Defaults reach a stored object with its next write, not when it is read.
-//! - No `/scale`, no `/exec`, `/log`, `/proxy`, no OpenAPI v2. Groups of an APIService are passed
+//! - No `/exec`, `/log`, `/proxy`, no OpenAPI v2. `/scale` is of defined kinds alone. Groups of an APIService are passed
 //!   on, and named in the plain form of discovery; their status is not kept.
 //!
 //! # Files
@@ -86,6 +86,7 @@ mod path;
 mod protobuf;
 mod registry;
 mod run;
+mod scale;
 mod schema;
 mod selector;
 mod status;

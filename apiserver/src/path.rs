@@ -70,6 +70,11 @@ impl ApiPath {
 }
 
 impl ResourcePath {
+    /// Whether it is about how many an object asks for.
+    pub(crate) fn is_scale(&self) -> bool {
+        self.subresource.as_deref() == Some("scale")
+    }
+
     fn parse(group: &str, version: &str, rest: &[&str]) -> Option<Self> {
         if rest.iter().any(|segment| segment.is_empty()) {
             return None;

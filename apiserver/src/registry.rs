@@ -17,6 +17,7 @@ pub(crate) use self::custom::{
     CLEANUP_FINALIZER, defaulted_names, settle_status, unenforced_rules, validate,
 };
 use crate::path::ResourcePath;
+use crate::scale::ScalePaths;
 use crate::schema::Schema;
 use crate::store::{Collection, Stored};
 use crate::table::Column;
@@ -71,6 +72,8 @@ pub(crate) struct Resource {
     pub(crate) namespaced: bool,
     /// Status is written through `/status` only.
     pub(crate) has_status: bool,
+    /// Where it keeps what `/scale` shows.
+    pub(crate) scale: Option<ScalePaths>,
     pub(crate) counts_generations: bool,
     pub(crate) collection: Collection,
     pub(crate) form: Form,

@@ -21,6 +21,7 @@ pub const CRDS: &[&str] = &[
     include_str!("../../manifests/crds/subnets.kubeovn.io.yaml"),
     include_str!("../../manifests/crds/vips.kubeovn.io.yaml"),
     include_str!("../../manifests/crds/virtualmachineinstancemigrations.kubevirt.io.yaml"),
+    include_str!("../../manifests/crds/virtualmachineinstancereplicasets.kubevirt.io.yaml"),
     include_str!("../../manifests/crds/virtualmachineinstances.kubevirt.io.yaml"),
     include_str!("../../manifests/crds/virtualmachines.kubevirt.io.yaml"),
     include_str!("../../manifests/crds/vpcs.kubeovn.io.yaml"),

@@ -40,7 +40,7 @@ pub use facts::Facts;
 use facts::Index;
 
 /// The kinds that are looked at, by group and plural.
-pub const KINDS: [(&str, &str); 8] = [
+pub const KINDS: [(&str, &str); 9] = [
     ("kubeovn.io", "vpcs"),
     ("kubeovn.io", "subnets"),
     ("kubeovn.io", "ippools"),
@@ -49,6 +49,7 @@ pub const KINDS: [(&str, &str); 8] = [
     ("k8s.cni.cncf.io", "ipamclaims"),
     ("kubevirt.io", "virtualmachines"),
     ("kubevirt.io", "virtualmachineinstances"),
+    ("kubevirt.io", "virtualmachineinstancereplicasets"),
 ];
 
 /// Whether anything can be wrong with objects of this kind.
@@ -111,6 +112,7 @@ pub fn review(
         "virtualmachineinstances" if old.is_none() => {
             judge(old, new, |one: &VirtualMachineInstance| machine::instance(index, one))
         }
+        "virtualmachineinstancereplicasets" => judge(old, new, machine::replica_set),
         _ => Ok(Vec::new()),
     })
 }

@@ -57,6 +57,7 @@ use crate::migration;
 use crate::network::Network;
 use crate::objects::Start;
 use crate::port_names;
+use crate::replica_sets;
 use crate::request::{Asker, Known, Offer, Request, requests};
 use crate::rows::{Behind, Port};
 use crate::vips;
@@ -104,6 +105,8 @@ pub struct Decision {
     pub moves: migration::Outcome,
     /// What is to be done for it to leave a node that is to be left.
     pub evacuation: evacuation::Plan,
+    /// What is to be done for it as a replica set.
+    pub set: Option<replica_sets::Plan>,
     /// Look again then, whatever happens.
     pub again_at: Option<Timestamp>,
 }
@@ -129,6 +132,7 @@ impl Decision {
             inscription: None,
             moves: migration::Outcome::default(),
             evacuation: evacuation::Plan::default(),
+            set: None,
             again_at: None,
         }
     }
@@ -176,6 +180,9 @@ pub fn decide(world: &mut World, key: &VmKey, policy: Policy, now: Timestamp) ->
     if let Some(node) = key.node() {
         return node::decide(world, node, now);
     }
+    if let Some(set) = key.set() {
+        return of_set(world, &set, now);
+    }
     let vm = world.machines.get(key).cloned();
     let instance = world.instances.get(key).cloned();
     let mut decision = Decision::nothing_for(key.clone());
@@ -211,6 +218,18 @@ pub fn decide(world: &mut World, key: &VmKey, policy: Policy, now: Timestamp) ->
     moves::judge(world, &mut decision, now);
     // All decisions of a round are there at once.
     decision.ports.shrink_to_fit();
+    decision
+}
+
+/// A replica set has no place; its instances have.
+fn of_set(world: &World, key: &VmKey, now: Timestamp) -> Decision {
+    let mut decision = Decision::nothing_for(VmKey::of_set(key));
+    if let Some(set) = world.replica_sets.get(key) {
+        let orphans = world.orphans_in(&key.namespace);
+        let plan = replica_sets::plan(set, world.members_of(key), orphans, now);
+        decision.again_at = plan.again_at;
+        decision.set = Some(plan);
+    }
     decision
 }
 

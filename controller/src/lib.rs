@@ -47,6 +47,7 @@ pub mod placement;
 pub mod pools;
 pub mod port_names;
 pub mod ranges;
+pub mod replica_sets;
 pub mod request;
 pub mod reserved;
 pub mod round;

@@ -28,6 +28,7 @@ mod northbound;
 mod outdated;
 mod parts;
 mod patience;
+mod replica_sets;
 mod standalone;
 #[cfg(test)]
 mod tests;
@@ -236,6 +237,7 @@ impl Rounds {
         }
         self.hand_over(&mut decisions, now);
         decisions.extend(self.tell_barred(barred, now));
+        self.write_sets(&mut decisions, now).await;
         self.write_standalone(&mut decisions, now).await;
         self.write_moves(decisions.as_mut_slice()).await;
         if topology || !decisions.is_empty() {

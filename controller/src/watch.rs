@@ -45,6 +45,7 @@ pub fn all(
     follow(client, tasks, &events, |seen| Event::Storage(News::Volume(seen)));
     // What they take of nodes; nothing waits for it.
     follow_if_served(client, tasks, &events, Event::Pod, Some(|| Event::NoPods));
+    follow_if_served(client, tasks, &events, Event::Set, Some(|| Event::NoSets));
     follow(client, tasks, &events, Event::Vpc);
     follow(client, tasks, &events, Event::Subnet);
     follow(client, tasks, &events, Event::Ip);

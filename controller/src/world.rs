@@ -7,6 +7,7 @@
 
 mod moves;
 mod places;
+mod sets;
 mod subnets;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -18,7 +19,7 @@ use crds::condition::{READY, holds};
 use crds::kubeovn::{Ip, IpPool, Subnet, SubnetSpec, Vip, Vpc};
 use crds::kubevirt::{
     MIGRATION_ADDRESS, VirtualMachine, VirtualMachineInstance,
-    VirtualMachineInstanceMigration as Migration,
+    VirtualMachineInstanceMigration as Migration, VirtualMachineInstanceReplicaSet as ReplicaSet,
 };
 use crds::ledger::AddressBlock;
 use jiff::Timestamp;
@@ -95,6 +96,10 @@ pub enum Event {
     Heartbeats(Heartbeats),
     /// Of what disks lie on.
     Storage(storage::News),
+    /// Of a replica set.
+    Set(Seen<ReplicaSet>),
+    /// The API serves no replica sets.
+    NoSets,
     /// Of a Pod.
     Pod(Seen<Pod>),
     /// The API serves no Pods.
@@ -128,6 +133,8 @@ pub struct World {
     pub instances: Shelf<VmKey, VirtualMachineInstance>,
     /// Moves of instances, by their own names.
     pub migrations: Shelf<VmKey, Migration>,
+    /// Replica sets.
+    pub replica_sets: Shelf<VmKey, ReplicaSet>,
     /// VMs of whose last guest no end was told.
     pub unended: Unended,
     /// What disks lie on.
@@ -174,6 +181,10 @@ pub struct World {
     ips_of: HashMap<VmKey, Few<String>>,
     /// Migrations by the VM that they are of.
     migrations_of: HashMap<VmKey, Few<String>>,
+    /// Instances by the replica set that controls them.
+    members_of: HashMap<VmKey, Few<String>>,
+    /// Instances without a controller.
+    orphans: BTreeSet<VmKey>,
     /// Nodes that guests are about to leave by what this round decides.
     departures: Vec<String>,
     /// What is taken of each node.
@@ -196,6 +207,7 @@ impl World {
             machines: Shelf::default(),
             instances: Shelf::default(),
             migrations: Shelf::default(),
+            replica_sets: Shelf::default(),
             unended: Unended::default(),
             storage: storage::Storage::default(),
             nodes: Shelf::default(),
@@ -220,6 +232,8 @@ impl World {
             expected_macs: HashMap::new(),
             ips_of: HashMap::new(),
             migrations_of: HashMap::new(),
+            members_of: HashMap::new(),
+            orphans: BTreeSet::new(),
             departures: Vec::new(),
             places: Places::default(),
         }
@@ -331,7 +345,8 @@ impl World {
             Event::Block(seen) => self.block_seen(seen),
             // Nothing waits for them: they may not be read, or be nobody's.
             Event::Pod(seen) => self.pods_seen(&seen),
-            Event::NoPods => {}
+            Event::Set(seen) => self.sets_seen(seen),
+            Event::NoPods | Event::NoSets => {}
         }
     }
 
@@ -363,6 +378,14 @@ impl World {
             && is_it
             && let Some(change) = self.instances.remove(&key)
         {
+            self.instance_changed(change);
+        }
+    }
+
+    /// Takes out an instance that the API said is deleted.
+    pub fn remove_instance(&mut self, key: &VmKey, uid: Option<&String>) {
+        let is_it = self.instances.meta(key).is_some_and(|held| held.uid.as_ref() == uid);
+        if is_it && let Some(change) = self.instances.remove(key) {
             self.instance_changed(change);
         }
     }
@@ -556,7 +579,8 @@ impl World {
         let moving = self.migrations_of.keys().cloned();
         let keys =
             machines.chain(instances).chain(moving).chain(self.ledger.vms().cloned()).chain(vips);
-        keys.chain(egress::keys(self)).chain(ips).collect()
+        let sets = self.replica_sets.iter().map(|(key, _)| VmKey::of_set(key));
+        keys.chain(egress::keys(self)).chain(ips).chain(sets).collect()
     }
 
     /// The ports that use this MAC, other than `port`.
@@ -672,6 +696,7 @@ impl World {
 
     fn instance_changed(&mut self, change: Change<VmKey, VirtualMachineInstance>) {
         self.place_changed(&change);
+        self.member_changed(&change);
         let (key, old, new) = change;
         if let Some(last) = old.as_deref().filter(|_| new.is_none()) {
             self.unended.went(&key, last);

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`VirtualMachine`] | yes |
 //! | [`VirtualMachineInstanceMigration`] | yes |
+//! | [`VirtualMachineInstanceReplicaSet`] | yes, and scale |
 //! | [`VirtualMachineInstance`] | no, as upstream: its status is written with the object |
 
 mod access;
@@ -19,6 +20,7 @@ mod instance;
 pub mod migration;
 mod networks;
 mod quantity;
+pub mod replica_set;
 mod virtual_machine;
 mod volumes;
 
@@ -52,6 +54,7 @@ pub use migration::{
 };
 pub use networks::{MultusNetwork, Network};
 pub use quantity::{ParseQuantityError, Quantity};
+pub use replica_set::{VirtualMachineInstanceReplicaSet, VirtualMachineInstanceReplicaSetSpec};
 pub use virtual_machine::{
     BOTH_STRATEGIES, InstanceTemplate, NO_STRATEGY, PrintableStatus, RunStrategy, StartFailure,
     StateChangeAction, StateChangeRequest, TemplateMetadata, VirtualMachine, VirtualMachineSpec,

@@ -36,6 +36,7 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
         kubeovn::vip::definition(),
         kubeovn::Vpc::crd(),
         kubevirt::migration::definition(),
+        kubevirt::replica_set::definition(),
         kubevirt::instance_definition(),
         kubevirt::machine_definition(),
     ];

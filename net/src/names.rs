@@ -179,6 +179,21 @@ pub fn node_of_holder(holder: &str) -> Option<&str> {
     holder.strip_prefix(NODE_PREFIX)
 }
 
+/// As what the replica set of this namespace and name is looked at: it holds no address, but is
+/// decided for beside those who do.
+#[must_use]
+pub fn set_holder(namespace: &str, name: &str) -> String {
+    format!("{SET_PREFIX}{namespace}/{name}")
+}
+
+/// Namespace and name of the replica set that this is, if it is one.
+#[must_use]
+pub fn set_of_holder(holder: &str) -> Option<(&str, &str)> {
+    holder.strip_prefix(SET_PREFIX)?.split_once('/')
+}
+
+const SET_PREFIX: &str = "set:";
+
 const NODE_PREFIX: &str = "node:";
 
 /// The logical switch port of a Vip's address: the first is named as the Vip, the

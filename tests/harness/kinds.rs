@@ -40,6 +40,14 @@ pub const MIGRATION: Kind = kind(
     "virtualmachineinstancemigrations",
     true,
 );
+/// So many of what runs.
+pub const REPLICA_SET: Kind = kind(
+    "kubevirt.io",
+    "v1",
+    "VirtualMachineInstanceReplicaSet",
+    "virtualmachineinstancereplicasets",
+    true,
+);
 /// A machine that can run VMs.
 pub const NODE: Kind = kind("", "v1", "Node", "nodes", false);
 /// A part of the cluster.

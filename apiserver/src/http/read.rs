@@ -39,6 +39,12 @@ pub(super) async fn answer(
         }
         Some(name) => {
             check_subresource(&resource, &path)?;
+            if let Some(paths) = resource.scale.as_ref().filter(|_| path.is_scale()) {
+                let stored = find(server, &resource, &path, name)?;
+                let scale = paths.of(&resource.view(stored.value()));
+                let bytes = Bytes::from(scale.to_string());
+                return Ok(Reply::bytes(StatusCode::OK, bytes, format));
+            }
             get(server, &resource, &path, name, rendering)?
         }
         None if call.query.flag("watch") => {
@@ -54,6 +60,7 @@ pub(super) fn check_subresource(resource: &Resource, path: &ResourcePath) -> Res
     match path.subresource.as_deref() {
         None => Ok(()),
         Some("status") if resource.has_status => Ok(()),
+        Some("scale") if resource.scale.is_some() => Ok(()),
         Some("finalize") if resource.plural == "namespaces" => Ok(()),
         Some(_) => Err(ApiError::no_such_path()),
     }
@@ -139,12 +146,20 @@ fn get(
     name: &str,
     rendering: Rendering,
 ) -> Result<Reply, ApiError> {
-    let namespace = path.namespace.as_deref().unwrap_or("");
-    let key = Key::new(&resource.collection, namespace, name);
-    let stored =
-        server.store.get(&key).ok_or_else(|| ApiError::not_found(resource.subject(name)))?;
+    let stored = find(server, resource, path, name)?;
     let bytes = rendering.one(resource, &stored, true);
     Ok(Reply::bytes(StatusCode::OK, bytes, rendering.format))
+}
+
+fn find(
+    server: &Server,
+    resource: &Resource,
+    path: &ResourcePath,
+    name: &str,
+) -> Result<Arc<Stored>, ApiError> {
+    let namespace = path.namespace.as_deref().unwrap_or("");
+    let key = Key::new(&resource.collection, namespace, name);
+    server.store.get(&key).ok_or_else(|| ApiError::not_found(resource.subject(name)))
 }
 
 fn list(

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -35,12 +36,21 @@ pub(super) async fn answer(
     let write = Write { server, resource, path, call };
     match (write.call.method.clone(), &write.path.name) {
         (Method::POST, None) => write.create().await,
+        (Method::PUT | Method::PATCH, Some(_)) if has_place && write.path.is_scale() => {
+            write.scale().await
+        }
         (Method::PUT, Some(_)) if has_place => write.replace().await,
         (Method::PATCH, Some(_)) if has_place => write.patch().await,
         (Method::DELETE, Some(_)) if has_place => write.delete().await,
         (Method::DELETE, None) if has_place => write.delete_collection().await,
         _ => Err(ApiError::method_not_allowed()),
     }
+}
+
+/// What is asked of a scale.
+enum Scaling {
+    To(Value),
+    By(Patch),
 }
 
 /// One write request.
@@ -177,6 +187,50 @@ impl Write<'_> {
         let (store, warnings) = (&self.server.store, writing.warnings.clone());
         let outcome = store.mutate_for(warnings, self.key(self.name()), mode, decide).await?;
         self.written(outcome, &writing)
+    }
+
+    /// Has an object ask for as many as a scale does.
+    async fn scale(self) -> Result<Reply, ApiError> {
+        let (mode, writing) = (self.call.mode()?, self.call.writing()?);
+        let (format, _) = self.call.negotiate()?;
+        let change = match self.call.method {
+            Method::PATCH => {
+                let patch = Patch::read(self.call.content_type(), &self.call.body, true)?;
+                if patch.is_apply() {
+                    let why = "/scale takes a merge patch or a JSON patch, and no apply";
+                    return Err(ApiError::bad_request(why));
+                }
+                Scaling::By(patch)
+            }
+            _ => Scaling::To(self.call.object()?),
+        };
+        let (resource, with) = (self.resource.clone(), writing.clone());
+        let name = self.name().to_owned();
+        let decide = move |view: &crate::store::View<'_>, current: Option<Value>| {
+            let current = current.map(|current| resource.view(current));
+            let current = current.ok_or_else(|| ApiError::not_found(resource.subject(&name)))?;
+            let paths = resource.scale.as_ref().ok_or_else(ApiError::no_such_path)?;
+            let scale = match change {
+                Scaling::To(scale) => scale,
+                Scaling::By(patch) => patch.applied_to(&resource, &paths.of(&current))?,
+            };
+            let proposed = paths.applied(&current, &scale)?;
+            let part = Part::Main;
+            write::update(&resource, view, &current, proposed, part, &with, Operation::Update)
+        };
+        let (store, warnings) = (&self.server.store, writing.warnings.clone());
+        let outcome = store.mutate_for(warnings, self.key(self.name()), mode, decide).await?;
+        let (Outcome::Created(stored)
+        | Outcome::Updated(stored)
+        | Outcome::Removed(stored)
+        | Outcome::Kept(Some(stored))) = outcome
+        else {
+            return Err(ApiError::internal("a write kept nothing"));
+        };
+        let object = self.resource.view(stored.value());
+        let scale = self.resource.scale.as_ref().map(|paths| paths.of(&object));
+        let bytes = Bytes::from(scale.unwrap_or_default().to_string());
+        Ok(Reply::bytes(StatusCode::OK, bytes, format).with_warnings(&writing.warnings.lock()))
     }
 
     async fn delete(self) -> Result<Reply, ApiError> {

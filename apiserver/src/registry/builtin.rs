@@ -141,6 +141,7 @@ fn resource(row: &Row) -> Resource {
         categories: categories(kind),
         namespaced: scope == Namespaced,
         has_status: has_status(strategy) || matches!(kind, "ResourceQuota" | "APIService"),
+        scale: None,
         counts_generations: matches!(strategy, Strategy::Definition | Strategy::Pod),
         collection: Collection::new(stored_group, plural),
         form: if is_event_view { Form::Event } else { Form::AsStored },

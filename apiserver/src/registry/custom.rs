@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::{Form, Resource, Strategy};
 use crate::object;
+use crate::scale::ScalePaths;
 use crate::schema::Schema;
 use crate::status::Cause;
 use crate::store::Collection;
@@ -63,6 +64,7 @@ fn resource(definition: &Value, version: &Value, form: Form) -> Option<Resource>
         categories: list(&names["categories"]),
         namespaced: spec["scope"] == "Namespaced",
         has_status: version["subresources"]["status"].is_object(),
+        scale: ScalePaths::parse(version),
         counts_generations: true,
         collection: Collection::new(&group, &plural),
         form,

@@ -243,7 +243,9 @@ impl Index {
             | Event::Migration(_)
             | Event::Storage(_)
             | Event::Pod(_)
-            | Event::NoPods => {}
+            | Event::NoPods
+            | Event::Set(_)
+            | Event::NoSets => {}
         }
     }
 

@@ -1,7 +1,7 @@
 //! VMs, and instances made by hand.
 
 use crds::annotations::{self, AAPS};
-use crds::kubevirt::{VirtualMachine, VirtualMachineInstance};
+use crds::kubevirt::{VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceReplicaSet};
 use kube::ResourceExt as _;
 use net::names;
 
@@ -13,6 +13,7 @@ use crate::flaw::Flaw;
 use crate::ledger::VmKey;
 use crate::notices;
 use crate::port_names;
+use crate::replica_sets;
 use crate::request::{self, Asker, Lender, Request, requests};
 use crate::vips;
 
@@ -25,6 +26,15 @@ pub(super) fn vm(index: &Index, vm: &VirtualMachine) -> Findings {
             found
         }
     }
+}
+
+/// Whether its instances can have their places is said when they are made.
+pub(super) fn replica_set(set: &VirtualMachineInstanceReplicaSet) -> Findings {
+    let mut found = replica_sets::wrong(set).map_or_else(Findings::default, Findings::refused);
+    if let Some(template) = &set.spec.template {
+        placing::judge(&mut found, "spec.template.", &template.spec);
+    }
+    found
 }
 
 /// What guests are to be told and cannot be.

@@ -43,6 +43,19 @@ impl VmKey {
         claim.map(|(namespace, name)| Self { namespace: namespace.into(), name: name.into() })
     }
 
+    /// As what the replica set of this namespace and name is looked at.
+    #[must_use]
+    pub fn of_set(set: &Self) -> Self {
+        Self { namespace: String::new(), name: names::set_holder(&set.namespace, &set.name) }
+    }
+
+    /// Namespace and name of the replica set that this is, if it is one.
+    #[must_use]
+    pub fn set(&self) -> Option<Self> {
+        let set = names::set_of_holder(&self.name).filter(|_| self.namespace.is_empty());
+        set.map(|(namespace, name)| Self { namespace: namespace.into(), name: name.into() })
+    }
+
     /// Whether it holds addresses in order to lend them.
     #[must_use]
     pub fn is_lender(&self) -> bool {

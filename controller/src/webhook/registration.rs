@@ -140,7 +140,9 @@ fn rule((group, plural): (&str, &str)) -> RuleWithOperations {
         // Its place is given once; afterwards it is the agent's to write.
         "virtualmachineinstances" => vec!["CREATE"],
         // They wait for nobody.
-        "virtualmachines" | "ippools" => vec!["CREATE", "UPDATE"],
+        "virtualmachines" | "virtualmachineinstancereplicasets" | "ippools" => {
+            vec!["CREATE", "UPDATE"]
+        }
         _ => vec!["CREATE", "UPDATE", "DELETE"],
     };
     let one = |text: &str| Some(vec![text.to_owned()]);
