@@ -24,6 +24,7 @@ mod given;
 mod guest_agent;
 mod guest_options;
 mod guides;
+mod instancetypes;
 mod keeping;
 mod layers;
 mod ledger_fight;
@@ -275,6 +276,8 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             a_text_that_ovn_cannot_have_is_told_and_holds_up_nobody;
         placement:
             a_vm_that_no_node_takes_says_why_and_starts_once_one_does;
+        instancetypes:
+            a_vm_is_as_large_as_its_instancetype_was_when_it_first_named_it;
         replica_sets:
             a_replica_set_has_as_many_instances_as_it_is_scaled_to;
         volumes:

@@ -20,6 +20,14 @@ pub const CRDS: &[&str] = &[
     include_str!("../../manifests/crds/ips.kubeovn.io.yaml"),
     include_str!("../../manifests/crds/subnets.kubeovn.io.yaml"),
     include_str!("../../manifests/crds/vips.kubeovn.io.yaml"),
+    include_str!(
+        "../../manifests/crds/virtualmachineclusterinstancetypes.instancetype.kubevirt.io.yaml"
+    ),
+    include_str!(
+        "../../manifests/crds/virtualmachineclusterpreferences.instancetype.kubevirt.io.yaml"
+    ),
+    include_str!("../../manifests/crds/virtualmachineinstancetypes.instancetype.kubevirt.io.yaml"),
+    include_str!("../../manifests/crds/virtualmachinepreferences.instancetype.kubevirt.io.yaml"),
     include_str!("../../manifests/crds/virtualmachineinstancemigrations.kubevirt.io.yaml"),
     include_str!("../../manifests/crds/virtualmachineinstancereplicasets.kubevirt.io.yaml"),
     include_str!("../../manifests/crds/virtualmachineinstances.kubevirt.io.yaml"),

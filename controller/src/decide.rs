@@ -50,6 +50,7 @@ use crate::claims;
 use crate::evacuation;
 use crate::family::{Family, covers, covers_network};
 use crate::hold;
+use crate::instancetypes::{Keep, Unready};
 use crate::ledger::{AddressError, Ask, Claimant, VmKey};
 use crate::lost;
 use crate::machine::{self, Step, Trouble};
@@ -105,6 +106,8 @@ pub struct Decision {
     pub moves: migration::Outcome,
     /// What is to be done for it to leave a node that is to be left.
     pub evacuation: evacuation::Plan,
+    /// What is to be kept of its instancetype and preference before it is anything.
+    pub keep: Option<Box<Keep>>,
     /// What is to be done for it as a replica set.
     pub set: Option<replica_sets::Plan>,
     /// Look again then, whatever happens.
@@ -132,6 +135,7 @@ impl Decision {
             inscription: None,
             moves: migration::Outcome::default(),
             evacuation: evacuation::Plan::default(),
+            keep: None,
             set: None,
             again_at: None,
         }
@@ -262,6 +266,18 @@ fn present(
         let message = message.to_owned();
         decision.trouble = Some(Trouble { reason: machine::INVALID_RUN_STRATEGY, message });
     }
+    let effective = match world.effective(vm) {
+        Ok(effective) => Some(effective),
+        Err(Unready::Keep(keep)) => {
+            decision.keep = Some(keep);
+            None
+        }
+        Err(Unready::Unlisted) => None,
+        Err(Unready::Trouble(trouble)) => {
+            decision.trouble.get_or_insert(trouble);
+            None
+        }
+    };
     let step = machine::next(vm, instance.as_deref(), now);
     match step {
         Step::Rest => {}
@@ -278,6 +294,7 @@ fn present(
     }
     let starting = step == Step::Create;
     decision.starting = starting;
+    let Some(vm) = &effective else { return };
     let used = used_subnets(world, &decision.vm, &uid);
     let known = known::ports(world, &decision.vm, &uid);
     let asked = match requests(Asker::from(&**vm), offer(world, &decision.vm, &used, &known)) {

@@ -30,6 +30,7 @@ pub mod family;
 pub mod few;
 pub mod flaw;
 pub mod hold;
+pub mod instancetypes;
 pub mod leave;
 pub mod ledger;
 pub mod lenders;

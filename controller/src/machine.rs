@@ -167,6 +167,19 @@ pub fn status(
     trouble: Option<&Trouble>,
     now: Timestamp,
 ) -> VirtualMachineStatus {
+    status_of(vm, Some(vm), instance, trouble, now)
+}
+
+/// The same of one that refers to an instancetype or a preference: `made_of` is the VM with
+/// these put in, if that can be told.
+#[must_use]
+pub fn status_of(
+    vm: &VirtualMachine,
+    made_of: Option<&VirtualMachine>,
+    instance: Option<&VirtualMachineInstance>,
+    trouble: Option<&Trouble>,
+    now: Timestamp,
+) -> VirtualMachineStatus {
     let mut status = vm.status.clone().unwrap_or_default();
     status.start_failure = start_failure(&status, instance, now);
     status.created = Some(instance.is_some());
@@ -177,7 +190,13 @@ pub fn status(
         status.run_strategy = vm.spec.strategy().ok();
     }
     let failure = failure(&status, status.start_failure.is_some(), instance);
-    status.conditions = conditions(vm, instance, trouble, failure, now);
+    status.instancetype_ref = status.instancetype_ref.filter(|_| vm.spec.instancetype.is_some());
+    status.preference_ref = status.preference_ref.filter(|_| vm.spec.preference.is_some());
+    let is_outdated = |one: &VirtualMachineInstance| {
+        !one.phase().is_final() && made_of.is_some_and(|vm| !objects::is_made_of(one, vm))
+    };
+    let restart = instance.filter(|one| is_outdated(one)).map(|_| restart_required());
+    status.conditions = conditions(vm, instance, trouble, restart.into_iter().chain(failure), now);
     status.printable_status = printable(vm, instance, trouble, &status);
     status
 }
@@ -343,7 +362,7 @@ fn conditions(
     vm: &VirtualMachine,
     instance: Option<&VirtualMachineInstance>,
     trouble: Option<&Trouble>,
-    failure: Option<Condition>,
+    others: impl Iterator<Item = Condition>,
     now: Timestamp,
 ) -> Vec<Condition> {
     let mut wanted: Vec<Condition> = instance
@@ -361,9 +380,6 @@ fn conditions(
                 .because("VMIConditionMissing", "VMI is missing the Ready condition"),
         );
     }
-    if instance.is_some_and(|one| !one.phase().is_final() && !objects::is_made_of(one, vm)) {
-        wanted.push(restart_required());
-    }
     if let Some(message) = without_effect(vm, instance) {
         // The instance may have said so of other fields.
         let said = wanted.iter_mut().find(|one| one.r#type == FIELDS_WITHOUT_EFFECT);
@@ -379,7 +395,11 @@ fn conditions(
     if !wanted.iter().any(|one| one.r#type == INVALID_DHCP_OPTIONS) {
         wanted.extend(invalid_options(vm));
     }
-    wanted.extend(trouble.map(said).or(failure));
+    let told = trouble.map(said);
+    // What keeps it from its place now is told, not how the last start ended.
+    let is_other = |one: &Condition| told.is_none() || one.r#type != "Failure";
+    wanted.extend(others.filter(is_other));
+    wanted.extend(told);
     let mut merged = vm.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
     merged.retain(|old| wanted.iter().any(|want| want.r#type == old.r#type));
     for condition in wanted {

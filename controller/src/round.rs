@@ -20,6 +20,7 @@ mod bed;
 mod claims;
 mod egress;
 mod handed;
+mod instancetypes;
 mod ips;
 mod late;
 mod moves;
@@ -237,6 +238,7 @@ impl Rounds {
         }
         self.hand_over(&mut decisions, now);
         decisions.extend(self.tell_barred(barred, now));
+        self.keep_kinds(&mut decisions).await;
         self.write_sets(&mut decisions, now).await;
         self.write_standalone(&mut decisions, now).await;
         self.write_moves(decisions.as_mut_slice()).await;

@@ -126,6 +126,22 @@ impl Storage {
         self.look(namespace, volumes).unwrap_or_default()
     }
 
+    /// The labels of a claim, if it is there.
+    #[must_use]
+    pub fn claim_labels(&self, claim: &VmKey) -> Option<&BTreeMap<String, String>> {
+        self.claims.get(claim).map(|claim| claim.labels())
+    }
+
+    /// The labels of a DataVolume and what it says that fills it, if it is there.
+    #[must_use]
+    pub fn data_volume(
+        &self,
+        name: &VmKey,
+    ) -> Option<(&BTreeMap<String, String>, serde_json::Value)> {
+        let found = self.data_volumes.get(name)?;
+        Some((found.labels(), serde_json::json!(found.spec)))
+    }
+
     fn look(&self, namespace: &str, volumes: &[Volume]) -> Result<Ground, (VmKey, Trouble)> {
         let mut ground = Ground::default();
         for volume in volumes {

@@ -17,6 +17,7 @@
 
 mod answer;
 mod callers;
+mod expand;
 mod freeze;
 mod instance;
 mod machine;

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tracing::warn;
 
 use crate::admission::Facts;
+use crate::instancetypes::News as Kind;
 use crate::shelf::Seen;
 use crate::storage::News;
 use crate::world::Event;
@@ -45,6 +46,7 @@ pub fn all(
     follow(client, tasks, &events, |seen| Event::Storage(News::Volume(seen)));
     // What they take of nodes; nothing waits for it.
     follow_if_served(client, tasks, &events, Event::Pod, Some(|| Event::NoPods));
+    kinds(client, tasks, &events);
     follow_if_served(client, tasks, &events, Event::Set, Some(|| Event::NoSets));
     follow(client, tasks, &events, Event::Vpc);
     follow(client, tasks, &events, Event::Subnet);
@@ -58,6 +60,36 @@ pub fn all(
     follow(client, tasks, &events, Event::Node);
     follow(client, tasks, &events, Event::Block);
     receiver
+}
+
+/// Follows instancetypes, preferences and what of them is kept. Older installations do not
+/// have their definitions.
+fn kinds(client: &Client, tasks: &mut JoinSet<()>, events: &Events) {
+    let absent: [Option<fn() -> Event>; 5] = [
+        Some(|| Event::Kind(Kind::Absent(0))),
+        Some(|| Event::Kind(Kind::Absent(1))),
+        Some(|| Event::Kind(Kind::Absent(2))),
+        Some(|| Event::Kind(Kind::Absent(3))),
+        Some(|| Event::Kind(Kind::Absent(4))),
+    ];
+    let of = |seen| Event::Kind(Kind::Instancetype(seen));
+    follow_if_served(client, tasks, events, of, absent[0]);
+    follow_if_served(
+        client,
+        tasks,
+        events,
+        |seen| Event::Kind(Kind::ClusterInstancetype(seen)),
+        absent[1],
+    );
+    follow_if_served(client, tasks, events, |seen| Event::Kind(Kind::Preference(seen)), absent[2]);
+    follow_if_served(
+        client,
+        tasks,
+        events,
+        |seen| Event::Kind(Kind::ClusterPreference(seen)),
+        absent[3],
+    );
+    follow_if_served(client, tasks, events, |seen| Event::Kind(Kind::Revision(seen)), absent[4]);
 }
 
 /// Who is told of what the watches see.

@@ -46,7 +46,7 @@ use crate::rows::Whose;
 use crate::shelf::{Change, Seen, Shelf};
 use crate::unended::Unended;
 use crate::vips::{Carriers, Macs};
-use crate::{claims, egress, hold, storage};
+use crate::{claims, egress, hold, instancetypes, storage};
 
 use moves::moved_by;
 use places::Places;
@@ -100,6 +100,8 @@ pub enum Event {
     Set(Seen<ReplicaSet>),
     /// The API serves no replica sets.
     NoSets,
+    /// Of instancetypes, preferences and what of them is kept.
+    Kind(instancetypes::News),
     /// Of a Pod.
     Pod(Seen<Pod>),
     /// The API serves no Pods.
@@ -139,6 +141,8 @@ pub struct World {
     pub unended: Unended,
     /// What disks lie on.
     pub storage: storage::Storage,
+    /// Instancetypes and preferences, and what of them is kept for VMs.
+    pub kinds: instancetypes::Kinds,
     /// By name.
     pub nodes: Shelf<String, Node>,
     /// Which of them are heard of, once that was looked at.
@@ -210,6 +214,7 @@ impl World {
             replica_sets: Shelf::default(),
             unended: Unended::default(),
             storage: storage::Storage::default(),
+            kinds: instancetypes::Kinds::default(),
             nodes: Shelf::default(),
             heartbeats: None,
             reserved: Reserved::default(),
@@ -298,7 +303,10 @@ impl World {
                 }
             }
             Event::Machine(seen) => {
-                for (key, ..) in self.machines.apply(seen, vm_key_of) {
+                for (key, _, new) in self.machines.apply(seen, vm_key_of) {
+                    if new.is_none() {
+                        self.kinds.forget(&key);
+                    }
                     self.agenda.mark(key);
                 }
             }
@@ -341,11 +349,16 @@ impl World {
             }
             Event::Storage(news) => {
                 self.storage.apply(news).into_iter().for_each(|key| self.agenda.mark(key));
+                // A volume may say which instancetype its VM has.
+                self.kinds.take_waiting().into_iter().for_each(|key| self.agenda.mark(key));
             }
             Event::Block(seen) => self.block_seen(seen),
             // Nothing waits for them: they may not be read, or be nobody's.
             Event::Pod(seen) => self.pods_seen(&seen),
             Event::Set(seen) => self.sets_seen(seen),
+            Event::Kind(news) => {
+                self.kinds.apply(news).into_iter().for_each(|key| self.agenda.mark(key));
+            }
             Event::NoPods | Event::NoSets => {}
         }
     }
@@ -479,6 +492,17 @@ impl World {
     #[must_use]
     pub fn is_unreadable(&self, key: &VmKey) -> bool {
         self.machines.is_unreadable(key) || self.instances.is_unreadable(key)
+    }
+
+    /// The VM with what it refers to put into its template.
+    ///
+    /// # Errors
+    /// What is to be kept first, or why it cannot be.
+    pub fn effective(
+        &mut self,
+        vm: &Arc<VirtualMachine>,
+    ) -> Result<Arc<VirtualMachine>, instancetypes::Unready> {
+        self.kinds.effective(vm, &self.storage)
     }
 
     /// Has this VM looked at again.

@@ -14,6 +14,7 @@ pub mod cdi;
 pub mod cni;
 pub mod commands;
 pub mod condition;
+pub mod instancetype;
 pub mod kubeovn;
 pub mod kubevirt;
 pub mod ledger;
@@ -35,6 +36,10 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
         kubeovn::Subnet::crd(),
         kubeovn::vip::definition(),
         kubeovn::Vpc::crd(),
+        instancetype::VirtualMachineClusterInstancetype::crd(),
+        instancetype::VirtualMachineClusterPreference::crd(),
+        instancetype::VirtualMachineInstancetype::crd(),
+        instancetype::VirtualMachinePreference::crd(),
         kubevirt::migration::definition(),
         kubevirt::replica_set::definition(),
         kubevirt::instance_definition(),

@@ -118,6 +118,7 @@ const TABLE: &[Row] = &[
     ),
     Row("apiregistration.k8s.io/v1", "APIService", "apiservices", "", Cluster, Strategy::Plain),
     Row("scheduling.k8s.io/v1", "PriorityClass", "priorityclasses", "pc", Cluster, Strategy::Plain),
+    Row("apps/v1", "ControllerRevision", "controllerrevisions", "", Namespaced, Strategy::Plain),
 ];
 
 pub(super) fn resources() -> impl Iterator<Item = Resource> {

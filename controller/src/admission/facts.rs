@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crds::cni::IpamClaim;
+use crds::instancetype;
 use crds::kubeovn::{IpPool, Subnet, Vip, Vpc};
 use ipnetwork::IpNetwork;
 use k8s_openapi::api::core::v1::Namespace;
@@ -25,6 +26,7 @@ use super::ports::Ports;
 use crate::binding;
 use crate::flaw::Flaw;
 use crate::hold;
+use crate::instancetypes::{Kinds, News};
 use crate::ledger::VmKey;
 use crate::namespaces;
 use crate::network::{Network, NetworkError};
@@ -37,7 +39,7 @@ use crate::vips::Macs;
 use crate::world::{Event, vm_key_of, was_ready};
 
 /// The kinds that the facts are made of, by group and plural.
-const KINDS: [(&str, &str); 11] = [
+const KINDS: [(&str, &str); 16] = [
     ("", "namespaces"),
     ("", "nodes"),
     ("kubeovn.io", "vpcs"),
@@ -49,6 +51,11 @@ const KINDS: [(&str, &str); 11] = [
     ("berth.io", "addressblocks"),
     ("kubevirt.io", "virtualmachines"),
     ("kubevirt.io", "virtualmachineinstances"),
+    (instancetype::GROUP, "virtualmachineinstancetypes"),
+    (instancetype::GROUP, "virtualmachineclusterinstancetypes"),
+    (instancetype::GROUP, "virtualmachinepreferences"),
+    (instancetype::GROUP, "virtualmachineclusterpreferences"),
+    ("apps", "controllerrevisions"),
 ];
 
 /// The facts, shared by those who see objects and those who ask.
@@ -138,6 +145,15 @@ fn event(plural: &str, json: &[u8], gone: bool) -> Option<Event> {
         "ips" => Event::Ip(seen(json, gone)?),
         "ipamclaims" => Event::Claim(seen(json, gone)?),
         "addressblocks" => Event::Block(seen(json, gone)?),
+        "virtualmachineinstancetypes" => Event::Kind(News::Instancetype(seen(json, gone)?)),
+        "virtualmachineclusterinstancetypes" => {
+            Event::Kind(News::ClusterInstancetype(seen(json, gone)?))
+        }
+        "virtualmachinepreferences" => Event::Kind(News::Preference(seen(json, gone)?)),
+        "virtualmachineclusterpreferences" => {
+            Event::Kind(News::ClusterPreference(seen(json, gone)?))
+        }
+        "controllerrevisions" => Event::Kind(News::Revision(seen(json, gone)?)),
         _ => return None,
     })
 }
@@ -178,6 +194,7 @@ pub(super) struct Index {
     pub(super) ports: Ports,
     pub(super) owners: Owners,
     pub(super) reserved: Reserved,
+    pub(super) kinds: Kinds,
     subnets: Shelf<String, Subnet>,
     pools: Shelf<String, IpPool>,
     namespaces: Shelf<String, Namespace>,
@@ -246,6 +263,7 @@ impl Index {
             | Event::NoPods
             | Event::Set(_)
             | Event::NoSets => {}
+            Event::Kind(news) => drop(self.kinds.apply(news.clone())),
         }
     }
 

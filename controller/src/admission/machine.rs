@@ -22,6 +22,9 @@ pub(super) fn vm(index: &Index, vm: &VirtualMachine) -> Findings {
         Err(why) => Findings::refused(why),
         Ok(_) => {
             let mut found = asked(index, Asker::from(vm), vm.metadata.uid.as_deref());
+            let (refusal, waits) = index.kinds.judge(vm);
+            found.refusal = found.refusal.or(refusal);
+            found.waits.extend(waits);
             placing::judge(&mut found, "spec.template.", &vm.spec.template.spec);
             found
         }

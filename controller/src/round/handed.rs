@@ -1,5 +1,6 @@
 //! What a round hands over to be written beside it, and what comes of the answers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crds::kubevirt::{
@@ -13,6 +14,7 @@ use tracing::{info, warn};
 use super::late::{Answer, Write, Written};
 use super::{Rounds, STARTING_UNSEEN};
 use crate::decide::{Decision, Inscription};
+use crate::instancetypes::Unready;
 use crate::ledger::VmKey;
 use crate::machine::{self, Trouble};
 use crate::warning::Warning;
@@ -35,6 +37,10 @@ impl Rounds {
     /// write each. The answer has what else there is to write decided anew.
     pub(super) fn hand_over(&mut self, decisions: &mut [Decision], now: Timestamp) {
         for decision in decisions {
+            // Its status is about to be written by what keeps that.
+            if decision.keep.is_some() {
+                continue;
+            }
             if let Some(at) = decision.again_at {
                 self.look_again(&decision.vm, at.duration_since(now));
             }
@@ -61,7 +67,7 @@ impl Rounds {
 
     /// The VM with a failure of its instance counted, if it is not yet: with the instance
     /// goes all that says so, and without the count the next start would not wait.
-    fn failure_to_count(&self, decision: &Decision, now: Timestamp) -> Option<Write> {
+    fn failure_to_count(&mut self, decision: &Decision, now: Timestamp) -> Option<Write> {
         let vm = self.world.machines.get(&decision.vm)?;
         let instance = self.world.instances.get(&decision.vm)?;
         let has_failed = instance.phase() == InstancePhase::Failed && machine::owns(vm, instance);
@@ -104,15 +110,27 @@ impl Rounds {
         None
     }
 
-    fn say(&self, decision: &Decision, now: Timestamp) -> Say {
-        let vm = self.world.machines.get(&decision.vm);
+    fn say(&mut self, decision: &Decision, now: Timestamp) -> Say {
+        let vm = self.world.machines.get(&decision.vm).map(Arc::clone);
         let Some(vm) = vm.filter(|_| !self.world.is_unreadable(&decision.vm)) else {
             return Say::Nothing;
         };
+        // What it would be made of today: itself, where that cannot be told.
+        let made_of = match self.world.effective(&vm) {
+            // What it says of that stays until it can be told.
+            Err(Unready::Unlisted) => return Say::Nothing,
+            made_of => made_of.ok(),
+        };
+        let vm = &vm;
         let instance = self.world.instances.get(&decision.vm);
         let instance = instance.filter(|instance| machine::owns(vm, instance));
-        let status =
-            machine::status(vm, instance.map(|one| &**one), decision.trouble.as_ref(), now);
+        let status = machine::status_of(
+            vm,
+            made_of.as_deref(),
+            instance.map(|one| &**one),
+            decision.trouble.as_ref(),
+            now,
+        );
         if vm.status.as_ref() == Some(&status) {
             return Say::Nothing;
         }

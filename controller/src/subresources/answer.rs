@@ -23,7 +23,7 @@ use super::node::{self, Command};
 use super::own::Own;
 use super::path::{self, Asked, What};
 use super::refusal::{Kind, Refusal};
-use super::{freeze, instance, stream};
+use super::{expand, freeze, instance, stream};
 use crate::MANAGER;
 
 /// The longest body that is read, in bytes: options are short.
@@ -91,7 +91,8 @@ impl Desk {
             What::Restart => here.carry_out(&options()?, machine::restart).await,
             What::Migrate => here.migrate(&options()?).await,
             What::ExpandSpec => {
-                Ok(reply(StatusCode::OK, &machine::expand(&here.machine().await?)?))
+                let vm = here.machine().await?;
+                Ok(reply(StatusCode::OK, &expand::expanded(&self.client, &vm).await?))
             }
             What::Pause | What::Unpause | What::SoftReboot | What::Reset => {
                 let options = options()?;

@@ -207,21 +207,6 @@ pub(super) fn migrate((vm, instance): Here<'_>, options: &Options) -> Result<Val
     Ok(json!({ "metadata": { "generateName": "kubevirt-migrate-vm-" }, "spec": spec }))
 }
 
-/// The machine with what it refers to in place of the references.
-///
-/// # Errors
-/// When it refers to something.
-pub(super) fn expand(vm: &VirtualMachine) -> Result<Value, Refusal> {
-    for field in ["instancetype", "preference"] {
-        if vm.spec.rest.contains_key(field) {
-            return Err(Refusal::bad_request(format!(
-                "spec.{field} has no effect yet and cannot be expanded: write what it stands for into the template"
-            )));
-        }
-    }
-    serde_json::to_value(vm).map_err(Refusal::internal)
-}
-
 pub(super) fn is_paused(instance: &VirtualMachineInstance) -> bool {
     let conditions = instance.status.as_ref().map(|status| status.conditions.as_slice());
     Condition::holds(conditions.unwrap_or_default(), "Paused")

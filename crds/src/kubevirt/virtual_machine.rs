@@ -45,9 +45,36 @@ pub struct VirtualMachineSpec {
     pub run_strategy: Option<RunStrategy>,
     /// What each instance is made from.
     pub template: InstanceTemplate,
+    /// How large it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instancetype: Option<InstancetypeMatcher>,
+    /// What its hardware is like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preference: Option<InstancetypeMatcher>,
     /// What this type does not name.
     #[serde(flatten)]
     pub rest: Rest,
+}
+
+/// Which instancetype or preference.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InstancetypeMatcher {
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its kind; the one for the cluster if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// The ControllerRevision that it was kept in, to use that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision_name: Option<String>,
+    /// The volume that says by labels which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub infer_from_volume: Option<String>,
+    /// `Reject` (the default) or `Ignore`: what follows if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub infer_from_volume_failure_policy: Option<String>,
 }
 
 /// When an instance should run.
@@ -127,9 +154,47 @@ pub struct VirtualMachineStatus {
     /// The run strategy in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_strategy: Option<RunStrategy>,
+    /// The instancetype that counts, as it was when the machine first referred to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instancetype_ref: Option<InstancetypeStatusRef>,
+    /// The same of its preference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preference_ref: Option<InstancetypeStatusRef>,
     /// What this type does not name.
     #[serde(flatten)]
     pub rest: Rest,
+}
+
+/// An instancetype or preference, and where it is kept.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InstancetypeStatusRef {
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// The ControllerRevision that it is kept in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub controller_revision_ref: Option<RevisionRef>,
+    /// The volume that said which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub infer_from_volume: Option<String>,
+    /// What had followed if it had not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub infer_from_volume_failure_policy: Option<String>,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// A ControllerRevision of the same namespace.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RevisionRef {
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
 }
 
 /// A machine's state in one word, as `kubectl get vm` shows it.

@@ -193,11 +193,3 @@ fn a_body_may_be_empty_and_must_else_be_one() {
         assert_eq!(Options::read(junk).unwrap_err().code, 400);
     }
 }
-
-#[test]
-fn a_machine_that_refers_to_nothing_is_expanded_as_it_is() {
-    let mut machine = vm("Always", Value::Null);
-    assert_eq!(expand(&machine).unwrap()["spec"]["runStrategy"], "Always");
-    machine.spec.rest.insert("instancetype".to_owned(), json!({ "name": "u1.small" }));
-    assert_eq!(expand(&machine).unwrap_err().code, 400);
-}
