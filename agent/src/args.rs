@@ -45,6 +45,10 @@ pub struct Args {
     /// write all files there. May be given several times; without it there are no hostDisks.
     #[arg(long, value_name = "DIR")]
     pub host_disk_dir: Vec<PathBuf>,
+    /// A directory in which volumes of the class `berth.io/local` are made for claims, each a
+    /// directory. Without it no such volume is made on this node.
+    #[arg(long, value_name = "DIR")]
+    pub local_volume_dir: Option<PathBuf>,
     /// Where libvirt keeps what the TPM of each domain knows.
     #[arg(long, default_value = "/var/lib/libvirt/swtpm")]
     pub swtpm_dir: PathBuf,

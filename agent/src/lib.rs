@@ -34,6 +34,7 @@ pub mod fleet;
 pub mod guest;
 pub mod host;
 pub mod hypervisor;
+pub mod imports;
 mod kept;
 pub mod leases;
 pub mod metrics;

@@ -63,7 +63,7 @@ impl Capacity {
 #[derive(Clone, Debug)]
 pub struct About {
     /// What it says of this agent in annotations, and what it is not to say.
-    pub notes: [Note; 2],
+    pub notes: [Note; 3],
     /// What it has.
     pub capacity: Capacity,
     /// Where libvirt says what its processors are, if that is to be told.

@@ -2,10 +2,11 @@
 
 use std::fs::{DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use crds::cdi::notes::LOCAL_VOLUMES;
 use crds::commands::ENDPOINT;
 use crds::kubevirt::MIGRATION_ADDRESS;
 use dhcp::Server;
@@ -21,6 +22,7 @@ use crate::domain::Emulation;
 use crate::fleet::Fleet;
 use crate::host::Host;
 use crate::hypervisor::{Fake, Hypervisor, Libvirt};
+use crate::imports::Bench;
 use crate::leases::Defaults;
 use crate::metrics::Metrics;
 use crate::node::{About, Capacity};
@@ -28,7 +30,7 @@ use crate::ports::{Ports, Wires};
 use crate::tap::Taps;
 use crate::volumes::Dirs;
 use crate::watch::Watched;
-use crate::{admin, consoles, egress, node};
+use crate::{admin, consoles, egress, imports, node};
 
 /// Runs the agent until `shutdown`; VMs run on afterwards.
 ///
@@ -49,6 +51,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         run_dir,
         image_dir,
         host_disk_dir,
+        local_volume_dir,
         swtpm_dir,
         emulation,
         hypervisor,
@@ -69,6 +72,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         std::fs::create_dir_all(dir)
             .with_context(|| format!("cannot make the directory {}", dir.display()))?;
     }
+    let volumes = local_volume_dir.as_deref().map(volume_dir).transpose()?;
     let emulation = emulation.decide();
     tracing::info!(node, ?emulation, ?hypervisor, "Starting the agent");
 
@@ -123,6 +127,12 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         look: Arc::default(),
     };
     let consoles = consoles::tend(host.dirs.clone(), stop.clone());
+    let bench = Bench {
+        client: client.clone(),
+        node: node.clone(),
+        state: host.dirs.state.clone(),
+        volumes: volumes.clone(),
+    };
     let watched = Watched::start(&client, &node);
 
     // Whichever of these ends first ends the agent, and says so.
@@ -165,7 +175,9 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         }
     };
     let arrivals = migration_address.map(|address| address.to_string());
-    let notes = [(MIGRATION_ADDRESS, arrivals), (ENDPOINT, endpoint)];
+    let volumes = volumes.map(|dir| dir.display().to_string());
+    let notes = [(MIGRATION_ADDRESS, arrivals), (ENDPOINT, endpoint), (LOCAL_VOLUMES, volumes)];
+    let imports = imports::run(bench, stop.clone());
     let about = About { notes, capacity, processors };
     let alive = node::keep_alive(client, node, about, stop.clone());
     let serve = async {
@@ -177,10 +189,18 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         stop.cancel();
         outcome
     };
-    let ((), (), (), (), (), outcome) =
-        tokio::join!(fleet, alive, egress, commands, consoles, serve);
+    let ((), (), (), (), (), (), outcome) =
+        tokio::join!(fleet, alive, egress, commands, consoles, imports, serve);
     tracing::info!("The agent has ended; VMs run on");
     outcome.map(drop)
+}
+
+/// Makes the directory of volumes: the way to a disk leads through it, and it is nobody's to list.
+fn volume_dir(path: &Path) -> anyhow::Result<PathBuf> {
+    let text = || format!("cannot make the directory {}", path.display());
+    let path = std::path::absolute(path).with_context(text)?;
+    DirBuilder::new().recursive(true).mode(0o711).create(&path).with_context(text)?;
+    Ok(path)
 }
 
 fn private_dir(path: &Path) -> anyhow::Result<()> {

@@ -18,7 +18,7 @@
 //! Secrets are written to files that only root reads; they appear neither in
 //! arguments of the programs that are run nor in errors or logs.
 
-mod claims;
+pub(crate) mod claims;
 mod cloud_init;
 mod command;
 mod error;
@@ -28,7 +28,7 @@ mod kernel;
 mod layout;
 mod objects;
 mod qcow2;
-mod raw;
+pub(crate) mod raw;
 mod source;
 mod ssh_keys;
 mod unpack;
@@ -382,6 +382,9 @@ impl Work<'_> {
         }
         let not_found = || VolumeError::ClaimNotFound(claim.to_owned());
         let (claim, volume) = self.objects.claim(claim).ok_or_else(not_found)?;
+        if let Some(problem) = claims::unfilled(claim) {
+            return Err(VolumeError::mount(name, problem));
+        }
         let backing = claims::backing(claim, volume);
         let backing = backing.map_err(|problem| VolumeError::mount(name, problem))?;
         let (volume, comes) = (name.to_owned(), self.comes());

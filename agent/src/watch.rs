@@ -241,7 +241,7 @@ where
 }
 
 /// Keeps a store current, and says that it changed.
-async fn follow<K>(
+pub(crate) async fn follow<K>(
     stream: impl futures::Stream<Item = watcher::Result<watcher::Event<K>>>,
     changed: watch::Sender<u64>,
     kind: &'static str,

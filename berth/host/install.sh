@@ -18,14 +18,14 @@ RUN="
   ovn-central ovn-host openvswitch-switch
   qemu-system-x86 qemu-utils ovmf swtpm swtpm-tools libvirt-daemon libvirt-daemon-driver-qemu libvirt-daemon-system libvirt-clients libvirt-dev
   iproute2 nftables ethtool procps util-linux
-  cpio kmod genisoimage
+  cpio kmod genisoimage xz-utils
   isc-dhcp-client syslinux syslinux-common mtools fdisk
   build-essential pkg-config curl ca-certificates
 "
 GUEST="linux-image-cloud-amd64 busybox-static"
 AGENT=qemu-guest-agent
 # The tests make guests of their own, of what is installed.
-TESTS="$GUEST etcd-server etcd-client openssl"
+TESTS="$GUEST etcd-server etcd-client openssl zstd"
 # DHCP clients, and with systemd its networkd; systemd-sysv would make it the init.
 TESTS="$TESTS ndisc6 dhcpcd-base dnsmasq-utils systemd network-manager"
 # Somebody else's reading of what our DHCP server says.

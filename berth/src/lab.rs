@@ -169,6 +169,7 @@ impl Lab {
             self.earlier = api::running_instances(&client).await?;
         }
         let applied = crate::manifests::apply_crds(&client).await?;
+        crate::manifests::apply_storage_class(&client).await?;
         self.news.say(format!("{applied} CustomResourceDefinitions"));
         let port = api::port(&kubeconfig)?;
         for node in self.nodes() {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::ResourceExt as _;
 use kube::api::{DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
@@ -35,6 +36,16 @@ pub const CRDS: &[&str] = &[
     include_str!("../../manifests/crds/vpcs.kubeovn.io.yaml"),
 ];
 
+/// The definitions that CDI brings where it is installed.
+pub const CDI_CRDS: &[&str] =
+    &[include_str!("../../manifests/cdi/datavolumes.cdi.kubevirt.io.yaml")];
+
+/// That this definition is there says that CDI is installed.
+const CDI: &str = "cdis.cdi.kubevirt.io";
+
+/// The StorageClass of volumes that the agents make.
+pub const STORAGE_CLASS: &str = include_str!("../../manifests/local-storage.yaml");
+
 /// The quick start: a VPC, a subnet and two VMs.
 pub const QUICKSTART: &str = include_str!("../../manifests/examples/quickstart.yaml");
 
@@ -62,7 +73,8 @@ pub enum Outcome {
 pub async fn apply_crds(client: &kube::Client) -> Result<usize> {
     let api: kube::Api<CustomResourceDefinition> = kube::Api::all(client.clone());
     let mut names = Vec::new();
-    for text in CRDS {
+    let of_cdi = if api.get_opt(CDI).await?.is_some() { &[] } else { CDI_CRDS };
+    for text in CRDS.iter().chain(of_cdi) {
         let wanted: CustomResourceDefinition = serde_norway::from_str(text)?;
         let name = wanted.metadata.name.clone().context("a definition without a name")?;
         match api.create(&PostParams::default(), &wanted).await {
@@ -86,6 +98,20 @@ pub async fn apply_crds(client: &kube::Client) -> Result<usize> {
             .with_context(|| format!("the API has not established {name}"))?;
     }
     Ok(names.len())
+}
+
+/// Makes the StorageClass of volumes that the agents make, unless it is there.
+///
+/// # Errors
+///
+/// When the API refuses it.
+pub async fn apply_storage_class(client: &kube::Client) -> Result<()> {
+    let wanted: StorageClass = serde_norway::from_str(STORAGE_CLASS)?;
+    let api: kube::Api<StorageClass> = kube::Api::all(client.clone());
+    match api.create(&PostParams::default(), &wanted).await {
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        created => created.map(drop).context("cannot create the StorageClass"),
+    }
 }
 
 async fn is_established(api: &kube::Api<CustomResourceDefinition>, name: &str) -> bool {
@@ -231,7 +257,7 @@ fn kinds() -> Result<Vec<String>> {
         let version = spec.versions.first().map_or("", |version| version.name.as_str());
         Ok(format!("{} ({}/{version})", spec.names.kind, spec.group))
     };
-    CRDS.iter().map(kind).collect()
+    CRDS.iter().chain(CDI_CRDS).map(kind).collect()
 }
 
 /// What the object's conditions complain about now, each in a line.
@@ -286,8 +312,10 @@ mod tests {
     #[test]
     fn every_kind_of_ours_is_defined_here() {
         let name = |one: &CustomResourceDefinition| one.metadata.name.clone().unwrap();
-        let here = CRDS.iter().map(|text| name(&serde_norway::from_str(text).unwrap()));
-        let defined = crds::definitions();
+        let here =
+            CRDS.iter().chain(CDI_CRDS).map(|text| name(&serde_norway::from_str(text).unwrap()));
+        let mut defined = crds::definitions();
+        defined.extend(crds::definitions_of_others());
         assert_eq!(here.collect::<BTreeSet<_>>(), defined.iter().map(name).collect());
     }
 

@@ -25,6 +25,7 @@ mod owners;
 mod placing;
 mod ports;
 mod taken;
+mod templates;
 
 use std::collections::HashSet;
 

@@ -294,6 +294,11 @@ fn present(
     }
     let starting = step == Step::Create;
     decision.starting = starting;
+    if !starting {
+        let (volumes, comes) = (&vm.spec.template.spec.volumes, &vm.spec.data_volume_templates);
+        let filling = world.storage.filling(&decision.vm, volumes, comes);
+        decision.trouble = decision.trouble.take().or(filling);
+    }
     let Some(vm) = &effective else { return };
     let used = used_subnets(world, &decision.vm, &uid);
     let known = known::ports(world, &decision.vm, &uid);
@@ -453,11 +458,13 @@ fn start(
     now: Timestamp,
 ) {
     let template = &vm.spec.template.spec;
-    let ground = world.storage.ground(&decision.vm, &template.volumes);
+    let comes = &vm.spec.data_volume_templates;
+    let ground = world.storage.ground(&decision.vm, &template.volumes, comes);
     let found = ground.and_then(|ground| {
         let given = vm.spec.template.metadata.as_ref().and_then(|meta| meta.labels.clone());
         let labels = labels_of(&decision.vm.name, given.unwrap_or_default());
         let found = seat::find(world, &decision.vm, labels, template, &ground, &asked)?;
+        world.storage.select(&decision.vm, &ground, &found.node)?;
         Ok((found, ground))
     });
     let (booking, ground) = match found {

@@ -20,6 +20,7 @@ pub mod agenda;
 mod args;
 pub mod binding;
 pub mod claims;
+pub mod data_volumes;
 pub mod decide;
 pub mod defaults;
 pub mod dhcp;

@@ -1,5 +1,6 @@
 //! Builds the parts, joins them, and owns their end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -15,11 +16,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::args::Args;
+use crate::data_volumes::Desk;
 use crate::decide::Policy;
 use crate::metrics::Metrics;
 use crate::round::{Edge, Rounds};
 use crate::world::World;
-use crate::{defaults, subresources, watch, webhook};
+use crate::{data_volumes, defaults, subresources, watch, webhook};
 
 /// How long events gather before a round, so that a burst is one round.
 const GATHER: Duration = Duration::from_millis(3);
@@ -76,7 +78,9 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     let secret = webhook.webhook_secret.clone();
     subresources::start(subresources, secret, &client, &mut tasks).await?;
     let facts = webhook::start(webhook, &ranges, &client, &mut tasks).await?;
-    let mut events = watch::all(&client, &mut tasks, facts.as_ref());
+    let desk = Arc::<Desk>::default();
+    let mut events = watch::all(&client, &mut tasks, facts.as_ref(), &desk);
+    tasks.spawn(data_volumes::run(client.clone(), Arc::clone(&desk)));
     let policy = Policy { keep_vm_ip };
     let edge = Edge { client, ovn: ovn.clone(), metrics, policy, join: ranges.node_switch_cidr };
     let mut world = World::new(ip_quarantine);
@@ -108,6 +112,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
             rounds.resync();
         }
         rounds.round().await;
+        desk.select(rounds.world.storage.take_selections());
     }
     info!("Controller stopped");
     Ok(())

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tracing::warn;
 
 use crate::admission::Facts;
+use crate::data_volumes::Desk;
 use crate::instancetypes::News as Kind;
 use crate::shelf::Seen;
 use crate::storage::News;
@@ -28,15 +29,16 @@ use misfit::Misfits;
 const QUEUE: usize = 4096;
 
 /// Follows every kind; ends with the returned set of tasks. The facts, if somebody wants
-/// them, are told first: they wait for no round.
+/// them, are told first, and then who fills claims: they wait for no round.
 pub fn all(
     client: &Client,
     tasks: &mut JoinSet<()>,
     facts: Option<&Arc<Facts>>,
+    desk: &Arc<Desk>,
 ) -> mpsc::Receiver<Event> {
     let (sender, receiver) = mpsc::channel(QUEUE);
     tasks.spawn(pulse::follow(client.clone(), sender.clone()));
-    let events = Events { sender, facts: facts.cloned() };
+    let events = Events { sender, facts: facts.cloned(), desk: Arc::clone(desk) };
     // Older installations do not have its definition: there are none then.
     follow_if_served(client, tasks, &events, Event::Claim, Some(|| Event::NoClaims));
     let no_data_volumes = || Event::Storage(News::NoDataVolumes);
@@ -48,6 +50,10 @@ pub fn all(
     follow_if_served(client, tasks, &events, Event::Pod, Some(|| Event::NoPods));
     kinds(client, tasks, &events);
     follow_if_served(client, tasks, &events, Event::Set, Some(|| Event::NoSets));
+    follow(client, tasks, &events, |seen| Event::Storage(News::Class(seen)));
+    let no_importer = || Event::Storage(News::NoImporter);
+    let importer = |seen| Event::Storage(News::Importer(seen));
+    follow_if_served(client, tasks, &events, importer, Some(no_importer));
     follow(client, tasks, &events, Event::Vpc);
     follow(client, tasks, &events, Event::Subnet);
     follow(client, tasks, &events, Event::Ip);
@@ -97,6 +103,7 @@ fn kinds(client: &Client, tasks: &mut JoinSet<()>, events: &Events) {
 struct Events {
     sender: mpsc::Sender<Event>,
     facts: Option<Arc<Facts>>,
+    desk: Arc<Desk>,
 }
 
 fn follow<K>(client: &Client, tasks: &mut JoinSet<()>, events: &Events, wrap: fn(Seen<K>) -> Event)
@@ -137,6 +144,7 @@ fn follow_if_served<K>(
             if let Some(facts) = &events.facts {
                 facts.apply(&event);
             }
+            events.desk.apply(&event);
             if events.sender.send(event).await.is_err() {
                 return;
             }

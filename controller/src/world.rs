@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crds::cdi::notes::LOCAL_VOLUMES;
 use crds::cni::IpamClaim;
 use crds::condition::{READY, holds};
 use crds::kubeovn::{Ip, IpPool, Subnet, SubnetSpec, Vip, Vpc};
@@ -326,10 +327,11 @@ impl World {
                 for (name, old, new) in self.nodes.apply(seen, name_of) {
                     let facts = |node: &Option<Arc<Node>>| {
                         node.as_ref().map(|node| {
-                            let arrives = node.annotations().get(MIGRATION_ADDRESS).cloned();
+                            let says = [MIGRATION_ADDRESS, LOCAL_VOLUMES]
+                                .map(|key| node.annotations().get(key).cloned());
                             let status = node.status.as_ref();
                             let has = status.and_then(|status| status.allocatable.clone());
-                            (node.metadata.labels.clone(), node.spec.clone(), arrives, has)
+                            (node.metadata.labels.clone(), node.spec.clone(), says, has)
                         })
                     };
                     if facts(&old) != facts(&new) {

@@ -56,9 +56,10 @@ pub use networks::{MultusNetwork, Network};
 pub use quantity::{ParseQuantityError, Quantity};
 pub use replica_set::{VirtualMachineInstanceReplicaSet, VirtualMachineInstanceReplicaSetSpec};
 pub use virtual_machine::{
-    BOTH_STRATEGIES, InstanceTemplate, InstancetypeMatcher, InstancetypeStatusRef, NO_STRATEGY,
-    PrintableStatus, RevisionRef, RunStrategy, StartFailure, StateChangeAction, StateChangeRequest,
-    TemplateMetadata, VirtualMachine, VirtualMachineSpec, VirtualMachineStatus,
+    BOTH_STRATEGIES, DataVolumeMetadata, DataVolumeTemplate, InstanceTemplate, InstancetypeMatcher,
+    InstancetypeStatusRef, NO_STRATEGY, PrintableStatus, RevisionRef, RunStrategy, StartFailure,
+    StateChangeAction, StateChangeRequest, TemplateMetadata, VirtualMachine, VirtualMachineSpec,
+    VirtualMachineStatus,
 };
 pub use volumes::{
     ClaimSource, CloudInit, ContainerDisk, DataVolumeSource, DownwardApiFile, DownwardApiSource,

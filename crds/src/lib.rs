@@ -7,7 +7,7 @@
 //! decided where it is used, and a bad object becomes a condition on itself.
 //!
 //! `cargo run -p crds --bin crdgen` prints the CustomResourceDefinitions; the
-//! copies in `manifests/crds/` are compared with it by a test.
+//! copies in `manifests/crds/` and `manifests/cdi/` are compared with it by a test.
 
 pub mod annotations;
 pub mod cdi;
@@ -47,15 +47,27 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
     ];
     for definition in &mut definitions {
         kubeovn::rules::constrain(definition);
-        let versions = definition.spec.versions.iter_mut();
-        for schema in versions.filter_map(|version| version.schema.as_mut()) {
-            if let Some(root) = schema.open_api_v3_schema.as_mut() {
-                allow_no_spec(root);
-                drop_foreign_formats(root);
-            }
-        }
+        polish(definition);
     }
     definitions
+}
+
+/// The definitions that another project brings where it is installed, in the order of the
+/// files in `manifests/cdi/`.
+#[must_use]
+pub fn definitions_of_others() -> Vec<CustomResourceDefinition> {
+    vec![cdi::definition()]
+}
+
+/// What holds of every definition.
+fn polish(definition: &mut CustomResourceDefinition) {
+    let versions = definition.spec.versions.iter_mut();
+    for schema in versions.filter_map(|version| version.schema.as_mut()) {
+        if let Some(root) = schema.open_api_v3_schema.as_mut() {
+            allow_no_spec(root);
+            drop_foreign_formats(root);
+        }
+    }
 }
 
 /// An object without `spec` is as good as one with an empty one, where nothing

@@ -4,17 +4,19 @@
 //! |---|---|---|
 //! | hostPath | the directory's `disk.img` | the device |
 //! | local | the directory's `disk.img` | the device |
+//! | local, of our provisioner | the same; the directory is made | – |
 //!
 //! Others have to be attached or mounted first, which nobody does here.
 
 use std::path::PathBuf;
 
+use crds::cdi::notes::{IMPORTER, PROVISIONED_BY, PROVISIONER};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 /// What is behind a claim.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Backing {
+pub(crate) enum Backing {
     /// A directory in which the disk is a file; `make`: the directory may have to be made.
     Directory { path: PathBuf, make: bool, bytes: u64 },
     /// A block device.
@@ -25,7 +27,7 @@ pub(super) enum Backing {
 ///
 /// # Errors
 /// Why there is nothing to use, yet: for people.
-pub(super) fn backing(
+pub(crate) fn backing(
     claim: &PersistentVolumeClaim,
     volume: Option<&PersistentVolume>,
 ) -> Result<Backing, String> {
@@ -54,6 +56,9 @@ pub(super) fn backing(
     if !is_plain {
         return Err(format!("persistentvolume {bound:?} has a path that is not absolute"));
     }
+    // It is made by whoever first uses it.
+    let by = volume.and_then(|volume| volume.metadata.annotations.as_ref()?.get(PROVISIONED_BY));
+    let make = make || by.is_some_and(|by| by == PROVISIONER);
     if spec.volume_mode.as_deref() == Some("Block") {
         return Ok(Backing::Device(path));
     }
@@ -61,6 +66,13 @@ pub(super) fn backing(
         format!("persistentvolume {bound:?} does not say its capacity.storage in bytes")
     })?;
     Ok(Backing::Directory { path, make, bytes })
+}
+
+/// Why a VM cannot use a claim that somebody is filling.
+pub(super) fn unfilled(claim: &PersistentVolumeClaim) -> Option<String> {
+    let name = claim.metadata.name.as_deref().unwrap_or_default();
+    let node = claim.metadata.labels.as_ref()?.get(IMPORTER)?;
+    Some(format!("persistentvolumeclaim {name:?} is being filled on node {node}"))
 }
 
 /// The path of a volume that is on the node already, and whether the directory is made if
@@ -115,6 +127,9 @@ mod tests {
         }
         let volume = volume(&json!({ "local": { "path": "/d" } }));
         assert_eq!(of(&bound(), &volume), Ok(directory(false)));
+        let mut ours = volume.clone();
+        ours["metadata"]["annotations"] = json!({ PROVISIONED_BY: PROVISIONER });
+        assert_eq!(of(&bound(), &ours), Ok(directory(true)), "made for whoever first uses it");
         let mut given = bound();
         given["status"]["capacity"] = json!({ "storage": "1Gi" });
         let smaller = Backing::Directory { path: "/d".into(), make: false, bytes: 1 << 30 };
@@ -125,6 +140,15 @@ mod tests {
     fn a_volume_of_blocks_is_its_device() {
         let volume = volume(&json!({ "volumeMode": "Block", "local": { "path": "/dev/sdx" } }));
         assert_eq!(of(&bound(), &volume), Ok(Backing::Device("/dev/sdx".into())));
+    }
+
+    #[test]
+    fn what_somebody_fills_is_nobody_elses_yet() {
+        let mut claim = bound();
+        let told = |claim: &Value| unfilled(&serde_json::from_value(claim.clone()).unwrap());
+        assert_eq!(told(&claim), None);
+        claim["metadata"]["labels"] = json!({ IMPORTER: "n1" });
+        assert!(told(&claim).unwrap().contains("is being filled on node n1"));
     }
 
     #[test]

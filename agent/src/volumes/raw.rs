@@ -29,7 +29,7 @@ const TOLERANCE: u64 = 10;
 const ALIGNMENT: u64 = 1 << 20;
 
 /// The file of a disk in the directory of a claim, as KubeVirt has it.
-pub(super) const DISK_FILE: &str = "disk.img";
+pub(crate) const DISK_FILE: &str = "disk.img";
 
 /// What such a file is, whatever it begins with: what the guest writes at its beginning
 /// must not make QEMU open other files of the host.

@@ -165,6 +165,8 @@ pub(crate) fn agent(
         &format!("unix:{}", node.run().join("commands.sock").display()),
         "--host-disk-dir",
         word(&layout.host_disks()),
+        "--local-volume-dir",
+        word(&node.volumes()),
         "--swtpm-dir",
         word(&node.libvirt().join("lib/swtpm")),
     ]);

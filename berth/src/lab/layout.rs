@@ -166,6 +166,12 @@ impl NodeLayout {
         self.dir.join("state")
     }
 
+    /// `--local-volume-dir` of the agent.
+    #[must_use]
+    pub fn volumes(&self) -> PathBuf {
+        self.dir.join("volumes")
+    }
+
     /// `--run-dir` of the agent.
     #[must_use]
     pub fn run(&self) -> PathBuf {

@@ -6,7 +6,7 @@ use kube::ResourceExt as _;
 use net::names;
 
 use super::taken::{self, Taken};
-use super::{Findings, Index, claims, placing};
+use super::{Findings, Index, claims, placing, templates};
 use crate::decide::is_made_by_hand;
 use crate::dhcp;
 use crate::flaw::Flaw;
@@ -18,9 +18,9 @@ use crate::request::{self, Asker, Lender, Request, requests};
 use crate::vips;
 
 pub(super) fn vm(index: &Index, vm: &VirtualMachine) -> Findings {
-    match vm.spec.strategy() {
+    match vm.spec.strategy().map_err(str::to_owned).and_then(|_| templates::check(vm)) {
         Err(why) => Findings::refused(why),
-        Ok(_) => {
+        Ok(()) => {
             let mut found = asked(index, Asker::from(vm), vm.metadata.uid.as_deref());
             let (refusal, waits) = index.kinds.judge(vm);
             found.refusal = found.refusal.or(refusal);

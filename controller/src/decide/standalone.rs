@@ -88,9 +88,10 @@ fn place(
         decision.again_at = again_at;
         return Err(trouble);
     }
-    let ground = world.storage.ground(&decision.vm, &instance.spec.volumes)?;
+    let ground = world.storage.ground(&decision.vm, &instance.spec.volumes, &[])?;
     let labels = instance.labels().clone();
     let booking = seat::find(world, &decision.vm, labels, &instance.spec, &ground, &asked)?;
+    world.storage.select(&decision.vm, &ground, &booking.node)?;
     let places: Vec<Place<'_>> = places(world, &decision.vm, &uid, &booking.node, asked);
     let placed = objects::placed(instance, &booking.node, &places, ground.status, now);
     let taken = places.into_iter().map(|(_, port, network)| (network.vpc.clone(), port));

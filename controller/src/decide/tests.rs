@@ -84,6 +84,8 @@ pub(crate) fn listed(subnets: Vec<Subnet>) -> World {
     world.apply(Event::Storage(News::Claim(Seen::all(vec![]))));
     world.apply(Event::Storage(News::Volume(Seen::all(vec![]))));
     world.apply(Event::Storage(News::NoDataVolumes));
+    world.apply(Event::Storage(News::NoImporter));
+    world.apply(Event::Storage(News::Class(Seen::all(vec![]))));
     world.apply(Event::Block(Seen::all(vec![])));
     assert!(world.is_complete());
     world
@@ -91,10 +93,12 @@ pub(crate) fn listed(subnets: Vec<Subnet>) -> World {
 
 #[test]
 fn nothing_may_be_decided_before_every_kind_has_been_listed() {
-    let kinds: [fn() -> Event; 15] = [
+    let kinds: [fn() -> Event; 17] = [
         || Event::Storage(News::Claim(Seen::all(vec![]))),
         || Event::Storage(News::Volume(Seen::all(vec![]))),
         || Event::Storage(News::NoDataVolumes),
+        || Event::Storage(News::NoImporter),
+        || Event::Storage(News::Class(Seen::all(vec![]))),
         || Event::Subnet(Seen::all(vec![])),
         || Event::Vpc(Seen::all(vec![])),
         || Event::Ip(Seen::all(vec![])),

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Condition, Rest, VirtualMachineInstanceSpec, exact};
+use crate::cdi::DataVolumeSpec;
 
 /// Said of a machine with `running` and `runStrategy`. Upstream `vms-admitter.go`,
 /// as is the next.
@@ -51,6 +52,9 @@ pub struct VirtualMachineSpec {
     /// What its hardware is like.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preference: Option<InstancetypeMatcher>,
+    /// DataVolumes that come and go with the machine.
+    #[serde(default, deserialize_with = "exact", skip_serializing_if = "Vec::is_empty")]
+    pub data_volume_templates: Vec<DataVolumeTemplate>,
     /// What this type does not name.
     #[serde(flatten)]
     pub rest: Rest,
@@ -92,6 +96,39 @@ pub enum RunStrategy {
     Once,
     /// Waits for a migration from another cluster. No effect yet: nothing starts.
     WaitAsReceiver,
+}
+
+/// A DataVolume that comes and goes with a machine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DataVolumeTemplate {
+    /// Its name, labels and annotations.
+    #[serde(default)]
+    pub metadata: DataVolumeMetadata,
+    /// Its spec, copied whole.
+    #[serde(default)]
+    pub spec: DataVolumeSpec,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// The metadata that a DataVolume takes from its template.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DataVolumeMetadata {
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
+    /// Labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Annotations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<BTreeMap<String, String>>,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
 }
 
 /// Labels, annotations and spec of the instance.

@@ -1,0 +1,295 @@
+//! One claim from its first byte to `Succeeded`, begun anew until it is.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crds::cdi::notes::IMPORTER;
+use crds::kubevirt::{NODE_NAME_LABEL, VirtualMachineInstance};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Secret};
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
+
+use super::fault::Fault;
+use super::order::{self, Http, Source};
+use super::pipe::{Progress, pipe};
+use super::place::Place;
+use super::told::Told;
+use super::{Bench, decoded, fetch, image};
+
+/// Before the second attempt; doubles up to the next.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(120);
+
+/// More bytes than the disk has may an image be: its own tables.
+const OVERHEAD: u64 = 64 << 20;
+
+/// Fills a claim. Dropping it leaves nothing that would be taken for finished.
+pub(super) async fn run(bench: Bench, claim: PersistentVolumeClaim) {
+    let name = format!("{}/{}", claim.namespace().unwrap_or_default(), claim.name_any());
+    let told = Told::of(&bench.client, &claim);
+    let mut restarts = order::restarts(&claim);
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let now = match current(&bench, &claim).await {
+            Ok(now) => now,
+            Err(Fault::Over) => return,
+            // It may be done: nothing is said of it.
+            Err(_) => {
+                tokio::time::sleep(FIRST_PAUSE).await;
+                continue;
+            }
+        };
+        let said = match attempt(&bench, &now, &told).await {
+            Ok(()) => {
+                tracing::info!(claim = name, "A claim is filled");
+                return;
+            }
+            Err(Fault::Over) => return,
+            Err(Fault::Final(why)) => {
+                tracing::warn!(claim = name, why, "A claim cannot be filled");
+                let _ = told.failed(&why).await;
+                return;
+            }
+            Err(Fault::Waits(why)) => {
+                pause = FIRST_PAUSE;
+                told.waits(&why).await
+            }
+            Err(Fault::Passing(why)) => {
+                tracing::info!(claim = name, why, "A claim is not filled yet");
+                restarts = restarts.saturating_add(1);
+                told.hindered(&why, restarts).await
+            }
+        };
+        if said.is_err() {
+            return;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+async fn attempt(bench: &Bench, claim: &PersistentVolumeClaim, told: &Told) -> Result<(), Fault> {
+    let place = place(bench, claim).await?;
+    let source = order::source(claim)?;
+    // What somebody uses is not copied, and the claim does not say that it is.
+    if let Source::Clone(of) = &source {
+        idle(bench, claim, of).await?;
+    }
+    told.begun().await?;
+    let place = blocking(move || place.begin().map(|()| place)).await?;
+    let progress = Progress::default();
+    let filled = async {
+        match &source {
+            Source::Blank => blank(place).await,
+            Source::Http(http) => download(bench, claim, http, place, &progress).await,
+            Source::Clone(of) => copy(bench, claim, of, place, &progress).await,
+        }
+    };
+    tokio::select! {
+        filled = filled => filled?,
+        () = told.keep_saying(&progress) => {}
+    }
+    told.succeeded().await
+}
+
+/// The claim as it is now, if it is still this node's to fill.
+async fn current(
+    bench: &Bench,
+    claim: &PersistentVolumeClaim,
+) -> Result<PersistentVolumeClaim, Fault> {
+    let now = find(&bench.client, claim, &claim.name_any()).await?.ok_or(Fault::Over)?;
+    let is_ours = now.labels().get(IMPORTER) == Some(&bench.node);
+    if now.uid() != claim.uid() || !is_ours || !order::is_open(&now) {
+        return Err(Fault::Over);
+    }
+    Ok(now)
+}
+
+async fn find(
+    client: &Client,
+    beside: &PersistentVolumeClaim,
+    name: &str,
+) -> Result<Option<PersistentVolumeClaim>, Fault> {
+    let namespace = beside.namespace().unwrap_or_default();
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &namespace);
+    api.get_opt(name).await.map_err(Fault::passing(format!("claim {name} cannot be read")))
+}
+
+async fn place(bench: &Bench, claim: &PersistentVolumeClaim) -> Result<Place, Fault> {
+    let bound = claim.spec.as_ref().and_then(|spec| spec.volume_name.clone()).unwrap_or_default();
+    let api: Api<PersistentVolume> = Api::all(bench.client.clone());
+    let volume = api.get_opt(&bound).await.map_err(Fault::passing("the volume cannot be read"))?;
+    let (claim, state) = (claim.clone(), bench.state.clone());
+    blocking(move || {
+        let uid = claim.uid().unwrap_or_default();
+        Place::of(&claim, volume.as_ref(), &state, &uid)
+    })
+    .await
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    tokio::task::spawn_blocking(work).await.map_err(Fault::passing("a step was not done"))?
+}
+
+async fn blank(place: Place) -> Result<(), Fault> {
+    // A device is what it is; what was on it is its maker's concern.
+    if place.is_device() {
+        return Ok(());
+    }
+    blocking(move || {
+        std::fs::File::create_new(place.unfinished())?;
+        place.finish()
+    })
+    .await
+}
+
+async fn download(
+    bench: &Bench,
+    claim: &PersistentVolumeClaim,
+    http: &Http,
+    place: Place,
+    progress: &Progress,
+) -> Result<(), Fault> {
+    let wanted = wanted(bench, claim, http).await?;
+    let (sender, received) = pipe();
+    let (to, limit, checksum) =
+        (place.source(), place.room.saturating_add(OVERHEAD), http.checksum.clone());
+    let writing = blocking(move || decoded::write(received, &to, limit, checksum.as_deref()));
+    let fetching = async {
+        let fetched = fetch::fetch(&wanted, &sender, progress).await;
+        // Whoever reads waits for the end, or for this.
+        drop(sender);
+        fetched
+    };
+    let (written, fetched) = tokio::join!(writing, fetching);
+    fetched?;
+    written?;
+    image::convert(&place.source(), &place.unfinished(), place.room).await?;
+    blocking(move || place.finish()).await
+}
+
+/// What a server is asked for, with what Secrets and ConfigMaps say of it.
+async fn wanted(
+    bench: &Bench,
+    claim: &PersistentVolumeClaim,
+    http: &Http,
+) -> Result<fetch::Wanted, Fault> {
+    let namespace = claim.namespace().unwrap_or_default();
+    let mut lines = http.headers.clone();
+    for name in &http.secret_headers {
+        let values = secret(bench, &namespace, name).await?.into_values();
+        lines.extend(values.map(|value| String::from_utf8_lossy(&value).into_owned()));
+    }
+    let mut headers = fetch::headers(lines.iter().map(String::as_str))?;
+    if let Some(name) = &http.secret {
+        let values = secret(bench, &namespace, name).await?;
+        let value = |key: &str| {
+            let missing = || Fault::Passing(format!("secret {name:?} has no key {key}"));
+            values.get(key).map(Vec::as_slice).ok_or_else(missing)
+        };
+        fetch::log_in(&mut headers, value("accessKeyId")?, value("secretKey")?);
+    }
+    let mut certificates = Vec::new();
+    if let Some(name) = &http.certificates {
+        let api: Api<ConfigMap> = Api::namespaced(bench.client.clone(), &namespace);
+        let found =
+            api.get_opt(name).await.map_err(Fault::passing("a ConfigMap cannot be read"))?;
+        let missing = || Fault::Passing(format!("configmap {name:?} not found"));
+        let found = found.ok_or_else(missing)?.data.unwrap_or_default();
+        certificates.extend(found.into_values().map(String::into_bytes));
+    }
+    Ok(fetch::Wanted { url: http.url.clone(), headers, certificates })
+}
+
+async fn secret(
+    bench: &Bench,
+    namespace: &str,
+    name: &str,
+) -> Result<BTreeMap<String, Vec<u8>>, Fault> {
+    let api: Api<Secret> = Api::namespaced(bench.client.clone(), namespace);
+    let found = api.get_opt(name).await.map_err(Fault::passing("a Secret cannot be read"))?;
+    let found = found.ok_or_else(|| Fault::Passing(format!("secret {name:?} not found")))?;
+    let data = found.data.unwrap_or_default().into_iter();
+    Ok(data.map(|(key, value)| (key, value.0)).collect())
+}
+
+async fn copy(
+    bench: &Bench,
+    claim: &PersistentVolumeClaim,
+    of: &str,
+    place: Place,
+    progress: &Progress,
+) -> Result<(), Fault> {
+    let missing = || Fault::Passing(format!("Source PVC {of} not found"));
+    let source = find(&bench.client, claim, of).await?.ok_or_else(missing)?;
+    let from = self::place(bench, &source).await?.disk();
+    let (to, room, progress) = (place.unfinished(), place.room, progress.clone());
+    blocking(move || copied(&from, &to, room, &progress)).await?;
+    // Nobody has written to it meanwhile.
+    idle(bench, claim, of).await?;
+    blocking(move || place.finish()).await
+}
+
+/// Copies a raw disk, with its holes. Blocks.
+fn copied(
+    from: &std::path::Path,
+    to: &std::path::Path,
+    room: u64,
+    progress: &Progress,
+) -> Result<(), Fault> {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+    let mut options = std::fs::File::options();
+    let fixed = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+    let opened = options.read(true).custom_flags(fixed).open(from);
+    let mut source = opened.map_err(Fault::passing(from.display()))?;
+    let size = source.seek(SeekFrom::End(0))?;
+    source.seek(SeekFrom::Start(0))?;
+    if size > room {
+        return Err(decoded::too_large(size, room));
+    }
+    progress.expect(size);
+    let disk = std::fs::File::create_new(to)?;
+    disk.set_len(size)?;
+    let mut chunk = vec![0; 256 << 10];
+    let mut at = 0;
+    loop {
+        let read = source.read(&mut chunk)?;
+        if read == 0 {
+            return Ok(());
+        }
+        if chunk[..read].iter().any(|byte| *byte != 0) {
+            disk.write_all_at(&chunk[..read], at)?;
+        }
+        at += u64::try_from(read).unwrap_or(0);
+        progress.add(read);
+    }
+}
+
+/// That no VM of this node runs on the claim of this name.
+async fn idle(bench: &Bench, claim: &PersistentVolumeClaim, of: &str) -> Result<(), Fault> {
+    let namespace = claim.namespace().unwrap_or_default();
+    match user(&bench.client, &bench.node, &namespace, of).await? {
+        Some(vm) => Err(Fault::Waits(format!("Source PVC {of} is in use by VM {vm}: stop it"))),
+        None => Ok(()),
+    }
+}
+
+/// A VM of this node that has a disk on a claim.
+pub(super) async fn user(
+    client: &Client,
+    node: &str,
+    namespace: &str,
+    claim: &str,
+) -> Result<Option<String>, Fault> {
+    let api: Api<VirtualMachineInstance> = Api::namespaced(client.clone(), namespace);
+    let here = ListParams::default().labels(&format!("{NODE_NAME_LABEL}={node}"));
+    let all = api.list(&here).await.map_err(Fault::passing("the VMs cannot be listed"))?;
+    let uses = |vm: &&VirtualMachineInstance| {
+        let names = vm.spec.volumes.iter().filter_map(|volume| volume.claim());
+        !vm.phase().is_final() && names.into_iter().any(|(name, _)| name == claim)
+    };
+    Ok(all.items.iter().find(uses).map(ResourceExt::name_any))
+}

@@ -1,0 +1,121 @@
+//! What a claim says of how it is to be filled; pure.
+
+use std::collections::BTreeMap;
+
+use crds::cdi::notes::{
+    CERTIFICATES, CHECKSUM, CLONE, ENDPOINT, HEADER, PHASE, RESTARTS, SECRET, SECRET_HEADER, SOURCE,
+};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::ResourceExt as _;
+
+use super::fault::Fault;
+
+/// Where a claim is filled from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Source {
+    /// An empty disk.
+    Blank,
+    /// A web server.
+    Http(Http),
+    /// Another claim of its namespace, by name.
+    Clone(String),
+}
+
+/// A file of a web server.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Http {
+    pub(super) url: String,
+    /// The Secret of user and password.
+    pub(super) secret: Option<String>,
+    /// The ConfigMap of certificates.
+    pub(super) certificates: Option<String>,
+    pub(super) headers: Vec<String>,
+    /// Secrets of which each value is a header.
+    pub(super) secret_headers: Vec<String>,
+    pub(super) checksum: Option<String>,
+}
+
+/// Whether a claim is still to be filled.
+pub(super) fn is_open(claim: &PersistentVolumeClaim) -> bool {
+    let phase = claim.annotations().get(PHASE).map(String::as_str);
+    claim.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// How often it was begun anew.
+pub(super) fn restarts(claim: &PersistentVolumeClaim) -> u32 {
+    claim.annotations().get(RESTARTS).and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// What `claim` asks for.
+pub(super) fn source(claim: &PersistentVolumeClaim) -> Result<Source, Fault> {
+    let notes = claim.annotations();
+    let note = |key: &str| notes.get(key).filter(|text| !text.is_empty()).cloned();
+    match notes.get(SOURCE).map_or("", String::as_str) {
+        "none" => Ok(Source::Blank),
+        "http" => Ok(Source::Http(Http {
+            url: note(ENDPOINT).unwrap_or_default(),
+            secret: note(SECRET),
+            certificates: note(CERTIFICATES),
+            headers: numbered(notes, HEADER),
+            secret_headers: numbered(notes, SECRET_HEADER),
+            checksum: note(CHECKSUM),
+        })),
+        "pvc" => {
+            let said = note(CLONE).unwrap_or_default();
+            // Whoever writes on a claim may read in its namespace, and perhaps nowhere else.
+            let own = claim.namespace().unwrap_or_default();
+            match said
+                .split_once('/')
+                .filter(|(namespace, name)| *namespace == own && !name.is_empty())
+            {
+                Some((_, name)) => Ok(Source::Clone(name.to_owned())),
+                None => Err(Fault::Final(format!("{said:?} names no claim of this namespace"))),
+            }
+        }
+        other => Err(Fault::Final(format!("source {:?} is not served", net::shown(other)))),
+    }
+}
+
+/// The values of `key.0`, `key.1` …
+fn numbered(notes: &BTreeMap<String, String>, key: &str) -> Vec<String> {
+    (0..).map_while(|at| notes.get(&format!("{key}.{at}")).cloned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn claim(notes: Value) -> PersistentVolumeClaim {
+        serde_json::from_value(
+            json!({"metadata": {"name": "root", "namespace": "red", "annotations": notes}}),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn a_claim_says_where_it_is_filled_from() {
+        assert_eq!(source(&claim(json!({ SOURCE: "none" }))).unwrap(), Source::Blank);
+        let notes = json!({SOURCE: "http", ENDPOINT: "http://h/x", format!("{HEADER}.0"): "a: b",
+            format!("{HEADER}.1"): "c: d", format!("{HEADER}.3"): "e: f", SECRET: ""});
+        let headers = vec!["a: b".to_owned(), "c: d".to_owned()];
+        let http = Http { url: "http://h/x".to_owned(), headers, ..Http::default() };
+        assert_eq!(source(&claim(notes)).unwrap(), Source::Http(http));
+        let copy = |of: &str| source(&claim(json!({ SOURCE: "pvc", CLONE: of })));
+        assert_eq!(copy("red/a").unwrap(), Source::Clone("a".to_owned()));
+        for wrong in ["blue/a", "a", "red/", ""] {
+            assert!(matches!(copy(wrong), Err(Fault::Final(_))), "{wrong}");
+        }
+        assert!(matches!(source(&claim(json!({ SOURCE: "s3" }))), Err(Fault::Final(_))));
+    }
+
+    #[test]
+    fn what_has_ended_is_not_begun_again() {
+        for (phase, open) in
+            [("Pending", true), ("Running", true), ("Succeeded", false), ("Failed", false)]
+        {
+            assert_eq!(is_open(&claim(json!({ PHASE: phase }))), open, "{phase}");
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Claims that are filled: DataVolumes, where CDI is not installed, and the volumes that our
+//! provisioner makes.
+//!
+//! ```text
+//!  VM's template ─► DataVolume ─► claim ─► volume ─► node that fills it ─► agent
+//!                       ▲  status             │ label on the claim          │
+//!                       └───── annotations of the claim ◄──────────────────┘
+//! ```
+//!
+//! A task of its own, beside the rounds: what is filled has to do with no address, and takes
+//! minutes. Each look compares all that is known with what should be ([`look`]), and carries out
+//! what is missing, each write for the version that was read. Nothing is remembered but what
+//! was told to people.
+//!
+//! Where CDI is installed DataVolumes are made from templates and left to it. Claims of
+//! our class get their volumes from here all the same.
+
+mod claim;
+mod importer;
+mod known;
+mod look;
+mod provision;
+mod status;
+mod templates;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crds::cdi::DataVolume;
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Client, ResourceExt as _};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use self::known::Known;
+use crate::ledger::VmKey;
+use crate::storage::Selection;
+use crate::warning::{self, Warning};
+use crate::world::Event;
+
+/// The least time from one look to the next.
+const REST: Duration = Duration::from_millis(100);
+/// After a write that failed.
+const AGAIN: Duration = Duration::from_secs(2);
+/// Nobody may have rung.
+const PERIOD: Duration = Duration::from_secs(60);
+/// A write that is not answered for so long is given up.
+const LIMIT: Duration = Duration::from_secs(30);
+/// Writes in flight at once.
+const PARALLEL_WRITES: usize = 8;
+
+/// Where the watches and the rounds leave what is news here.
+#[derive(Debug, Default)]
+pub struct Desk {
+    known: Mutex<Known>,
+    bell: Notify,
+}
+
+impl Desk {
+    /// Takes in what a watch saw, as far as it concerns anybody here.
+    pub fn apply(&self, event: &Event) {
+        if self.known.lock().apply(event) {
+            self.bell.notify_one();
+        }
+    }
+
+    /// Takes in for which nodes claims get their volumes.
+    pub fn select(&self, selections: Vec<Selection>) {
+        if !selections.is_empty() {
+            self.known.lock().select(selections);
+            self.bell.notify_one();
+        }
+    }
+}
+
+/// One thing that is missing.
+#[derive(Clone, Debug)]
+enum Write {
+    /// A DataVolume of this VM.
+    DataVolume(Box<DataVolume>, ObjectReference),
+    Claim(Box<PersistentVolumeClaim>),
+    Volume(Box<PersistentVolume>),
+    /// A volume that is nobody's any more.
+    Remove {
+        volume: String,
+        uid: String,
+    },
+    /// Labels and annotations of a claim; null takes one away.
+    Note {
+        claim: VmKey,
+        uid: String,
+        version: String,
+        labels: Value,
+        annotations: Value,
+    },
+    /// A DataVolume with its new status.
+    Status(Box<DataVolume>),
+    /// Something that people are told once.
+    Tell(Warning),
+}
+
+/// Runs until it is dropped.
+pub(crate) async fn run(client: Client, desk: Arc<Desk>) {
+    let mut told: HashMap<String, String> = HashMap::new();
+    loop {
+        let writes = {
+            let known = desk.known.lock();
+            if known.is_complete() { look::missing(&known, jiff::Timestamp::now()) } else { vec![] }
+        };
+        let (tell, writes): (Vec<_>, Vec<_>) =
+            writes.into_iter().partition(|write| matches!(write, Write::Tell(_)));
+        let failed = carry_out(&client, &desk, writes).await;
+        tell_news(&client, tell, failed.warnings, &mut told).await;
+        if failed.any {
+            sleep(AGAIN).await;
+        } else {
+            sleep(REST).await;
+            // Whoever rang while it looked has left the bell rung.
+            let _ = timeout(PERIOD, desk.bell.notified()).await;
+        }
+    }
+}
+
+/// What could not be written.
+#[derive(Default)]
+struct Failed {
+    any: bool,
+    warnings: Vec<Warning>,
+}
+
+async fn carry_out(client: &Client, desk: &Desk, writes: Vec<Write>) -> Failed {
+    let mut failed = Failed::default();
+    let each = writes.into_iter().map(|write| async {
+        let outcome = timeout(LIMIT, perform(client, desk, &write)).await;
+        (write, outcome)
+    });
+    let mut outcomes = futures::stream::iter(each).buffer_unordered(PARALLEL_WRITES);
+    while let Some((write, outcome)) = outcomes.next().await {
+        let error = match outcome {
+            Ok(Ok(())) => continue,
+            Ok(Err(error)) => error,
+            Err(_) => {
+                warn!(?write, "A write about a claim was not answered");
+                failed.any = true;
+                continue;
+            }
+        };
+        // It changed, or is there: the watch says how.
+        let is_outdated =
+            matches!(&error, kube::Error::Api(status) if matches!(status.code, 404 | 409));
+        failed.any = true;
+        if is_outdated {
+            continue;
+        }
+        warn!(%error, "What fills a claim was not written");
+        if let Write::DataVolume(data_volume, about) = write {
+            let message = format!("Error creating DataVolume {}: {error}", data_volume.name_any());
+            failed.warnings.push(Warning {
+                about,
+                reason: "FailedDataVolumeCreate".to_owned(),
+                message,
+            });
+        }
+    }
+    failed
+}
+
+/// Tells what was not told before.
+async fn tell_news(
+    client: &Client,
+    tell: Vec<Write>,
+    failed: Vec<Warning>,
+    told: &mut HashMap<String, String>,
+) {
+    let said = tell.into_iter().filter_map(|write| match write {
+        Write::Tell(warning) => Some(warning),
+        _ => None,
+    });
+    let all: Vec<Warning> = said.chain(failed).collect();
+    let key = |one: &Warning| one.about.uid.clone().unwrap_or_default();
+    let news = all.iter().filter(|one| told.get(&key(one)) != Some(&one.message)).cloned();
+    let news: Vec<_> = news.collect();
+    if !news.is_empty() {
+        warning::publish(client, news).await;
+    }
+    // What is not wrong any more is forgotten, so that this never grows.
+    let kept = told.drain().filter(|(uid, _)| all.iter().any(|one| key(one) == *uid));
+    let mut now: HashMap<_, _> = kept.collect();
+    now.extend(all.iter().map(|one| (key(one), one.message.clone())));
+    *told = now;
+}
+
+async fn perform(client: &Client, desk: &Desk, write: &Write) -> Result<(), kube::Error> {
+    let new = PostParams::default();
+    match write {
+        Write::DataVolume(data_volume, about) => {
+            let made = namespaced::<DataVolume>(client, data_volume.namespace())
+                .create(&new, data_volume)
+                .await?;
+            info!(vm = about.name, data_volume = made.name_any(), "Made a DataVolume of a VM");
+            desk.known.lock().put_data_volume(made);
+        }
+        Write::Claim(claim) => {
+            let api = namespaced::<PersistentVolumeClaim>(client, claim.namespace());
+            let made = api.create(&new, claim).await?;
+            info!(claim = made.name_any(), "Made the claim of a DataVolume");
+            desk.known.lock().put_claim(made);
+        }
+        Write::Volume(volume) => {
+            let made = Api::<PersistentVolume>::all(client.clone()).create(&new, volume).await?;
+            info!(volume = made.name_any(), "Made a volume of a node");
+            desk.known.lock().put_volume(made);
+        }
+        Write::Remove { volume, uid } => {
+            let preconditions = Preconditions { uid: Some(uid.clone()), resource_version: None };
+            let of = DeleteParams::default().preconditions(preconditions);
+            Api::<PersistentVolume>::all(client.clone()).delete(volume, &of).await?;
+            info!(volume, "A volume that is nobody's goes");
+        }
+        Write::Note { claim, uid, version, labels, annotations } => {
+            let metadata = json!({ "uid": uid, "resourceVersion": version,
+                "labels": labels, "annotations": annotations });
+            let patch = Patch::Merge(json!({ "metadata": metadata }));
+            let api = namespaced::<PersistentVolumeClaim>(client, Some(claim.namespace.clone()));
+            let noted = api.patch(&claim.name, &PatchParams::default(), &patch).await?;
+            desk.known.lock().put_claim(noted);
+        }
+        Write::Status(data_volume) => {
+            let api = namespaced::<DataVolume>(client, data_volume.namespace());
+            let name = data_volume.name_any();
+            let told = api.replace_status(&name, &new, data_volume).await?;
+            desk.known.lock().put_data_volume(told);
+        }
+        Write::Tell(_) => {}
+    }
+    Ok(())
+}
+
+fn namespaced<K>(client: &Client, namespace: Option<String>) -> Api<K>
+where
+    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+    K::DynamicType: Default,
+{
+    Api::namespaced(client.clone(), &namespace.unwrap_or_default())
+}

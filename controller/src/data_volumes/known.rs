@@ -1,0 +1,146 @@
+//! What is known of claims, what is behind them, and who asks for them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crds::cdi::DataVolume;
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::templates::Machines;
+use crate::ledger::VmKey;
+use crate::shelf::{Seen, Shelf};
+use crate::storage::{News, Selection};
+use crate::world::{Event, vm_key_of};
+
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub(super) data_volumes: Shelf<VmKey, DataVolume>,
+    /// Whether the API serves DataVolumes, once that is known.
+    pub(super) serves: Option<bool>,
+    /// Whether CDI is installed, once that is known.
+    pub(super) has_importer: Option<bool>,
+    pub(super) claims: Shelf<VmKey, PersistentVolumeClaim>,
+    pub(super) volumes: Shelf<String, PersistentVolume>,
+    pub(super) classes: Shelf<String, StorageClass>,
+    pub(super) nodes: Shelf<String, Node>,
+    pub(super) machines: Machines,
+    /// The node that was chosen for a claim, with the claim's uid.
+    pub(super) selections: BTreeMap<VmKey, Selection>,
+}
+
+impl Known {
+    pub(super) const fn is_complete(&self) -> bool {
+        self.serves.is_some()
+            && self.has_importer.is_some()
+            && self.claims.is_synced()
+            && self.volumes.is_synced()
+            && self.classes.is_synced()
+            && self.nodes.is_synced()
+            && self.machines.is_synced()
+    }
+
+    /// Whether it was news.
+    pub(super) fn apply(&mut self, event: &Event) -> bool {
+        match event {
+            Event::Machine(seen) => self.machines.apply(seen),
+            Event::Node(seen) => {
+                // A kubelet's status is large, and its heartbeats are no news.
+                let changes = self.nodes.apply(without_status(seen), name_of);
+                let facts = |node: &Option<Arc<Node>>| {
+                    let meta = node.as_ref().map(|node| node.metadata.clone());
+                    meta.map(|meta| (meta.labels, meta.annotations))
+                };
+                changes.iter().any(|(_, old, new)| facts(old) != facts(new))
+            }
+            Event::Storage(news) => {
+                match news {
+                    News::Claim(seen) => drop(self.claims.apply(seen.clone(), vm_key_of)),
+                    News::Volume(seen) => drop(self.volumes.apply(seen.clone(), name_of)),
+                    News::Class(seen) => drop(self.classes.apply(seen.clone(), name_of)),
+                    News::DataVolume(seen) => {
+                        self.serves = Some(true);
+                        self.data_volumes.apply(seen.clone(), vm_key_of);
+                    }
+                    News::NoDataVolumes => self.serves = Some(false),
+                    News::Importer(_) => self.has_importer = Some(true),
+                    News::NoImporter => self.has_importer = Some(false),
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    pub(super) fn select(&mut self, selections: Vec<Selection>) {
+        for selection in selections {
+            self.selections.insert(selection.claim.clone(), selection);
+        }
+        let claims = &self.claims;
+        let stays = |one: &Selection| {
+            let claim = claims.get(&one.claim);
+            claim.is_some_and(|claim| claim.metadata.uid.as_ref() == Some(&one.uid))
+        };
+        self.selections.retain(|_, one| stays(one));
+    }
+
+    pub(super) fn put_data_volume(&mut self, data_volume: DataVolume) {
+        self.data_volumes.put(vm_key_of(&data_volume.metadata), data_volume);
+    }
+
+    pub(super) fn put_claim(&mut self, claim: PersistentVolumeClaim) {
+        self.claims.put(vm_key_of(&claim.metadata), claim);
+    }
+
+    pub(super) fn put_volume(&mut self, volume: PersistentVolume) {
+        self.volumes.put(name_of(&volume.metadata), volume);
+    }
+
+    /// The volume that a claim is bound to.
+    pub(super) fn volume_of(&self, claim: &PersistentVolumeClaim) -> Option<&PersistentVolume> {
+        let bound = crate::storage::bound(claim)?;
+        self.volumes.get(&bound.to_owned()).map(|volume| &**volume)
+    }
+
+    /// The class of a claim.
+    pub(super) fn class_of(&self, claim: &PersistentVolumeClaim) -> Option<&StorageClass> {
+        let name = claim.spec.as_ref()?.storage_class_name.as_ref()?;
+        self.classes.get(name).map(|class| &**class)
+    }
+
+    /// The class of claims that name none: of several the newest, as in Kubernetes.
+    pub(super) fn default_class(&self) -> Option<&StorageClass> {
+        const DEFAULT: &str = "storageclass.kubernetes.io/is-default-class";
+        let notes = |class: &StorageClass| {
+            let notes = class.metadata.annotations.as_ref()?;
+            notes.get(DEFAULT).map(|text| text == "true")
+        };
+        let all = self.classes.iter().map(|(_, class)| &**class);
+        all.filter(|class| notes(class) == Some(true)).max_by_key(|class| {
+            let made = class.metadata.creation_timestamp.as_ref().map(|time| time.0);
+            (made, std::cmp::Reverse(class.metadata.name.clone()))
+        })
+    }
+}
+
+fn name_of(meta: &ObjectMeta) -> String {
+    meta.name.clone().unwrap_or_default()
+}
+
+fn without_status(seen: &Seen<Node>) -> Seen<Node> {
+    let lean = |node: &Node| Node {
+        metadata: node.metadata.clone(),
+        spec: node.spec.clone(),
+        status: None,
+    };
+    match seen {
+        Seen::All { objects, unreadable } => {
+            let objects = objects.iter().map(lean).collect();
+            Seen::All { objects, unreadable: unreadable.clone() }
+        }
+        Seen::Now(node) => Seen::Now(Box::new(lean(node))),
+        Seen::Unreadable(meta) => Seen::Unreadable(meta.clone()),
+        Seen::Gone(meta) => Seen::Gone(meta.clone()),
+    }
+}
