@@ -15,6 +15,7 @@ mod binding;
 mod churn;
 mod claims;
 mod counters;
+mod data_volumes;
 mod delegation;
 mod egress;
 mod examples;
@@ -354,6 +355,8 @@ fn lab_stories() -> Vec<(&'static str, Story<World>)> {
             a_claim_keeps_what_the_guest_wrote_and_a_layer_over_it_does_not,
             a_claim_of_a_block_device_is_that_device,
             a_volume_that_cannot_be_says_so_on_its_vm;
+        data_volumes:
+            a_vm_boots_from_an_imported_disk_though_its_agent_dies_meanwhile;
         restarts:
             the_controller_may_die_at_any_time,
             an_agent_may_die_at_any_time,

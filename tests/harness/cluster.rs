@@ -235,13 +235,15 @@ impl Cluster {
         }
     }
 
-    /// Applies `manifests/crds` with kubectl and waits until all are served.
+    /// Applies `manifests/crds` and `manifests/cdi` with kubectl and waits until all are served.
     ///
     /// # Errors
     /// When kubectl refuses, or a CRD does not become Established.
     pub async fn apply_crds(&self) -> anyhow::Result<()> {
-        let dir = manifests("crds");
-        self.kubectl_ok(&["apply", "-f", &dir.to_string_lossy()]).await?;
+        for dir in ["crds", "cdi"] {
+            let dir = manifests(dir);
+            self.kubectl_ok(&["apply", "-f", &dir.to_string_lossy()]).await?;
+        }
         self.kubectl_ok(&["wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"])
             .await?;
         Ok(())

@@ -71,6 +71,8 @@ pub const VOLUME_CLAIM: Kind =
     kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", true);
 /// Storage that there is.
 pub const VOLUME: Kind = kind("", "v1", "PersistentVolume", "persistentvolumes", false);
+/// Storage that is being filled.
+pub const DATA_VOLUME: Kind = kind("cdi.kubevirt.io", "v1beta1", "DataVolume", "datavolumes", true);
 /// A bag of strings, for tests of the API itself.
 pub const CONFIG_MAP: Kind = kind("", "v1", "ConfigMap", "configmaps", true);
 

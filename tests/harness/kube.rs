@@ -190,7 +190,8 @@ impl ControlPlane {
                 format!("--authentication-kubeconfig={kubeconfig}"),
                 format!("--authorization-kubeconfig={kubeconfig}"),
                 "--controllers=garbage-collector-controller,namespace-controller,\
-                 persistentvolume-binder-controller"
+                 persistentvolume-binder-controller,persistentvolume-protection-controller,\
+                 persistentvolumeclaim-protection-controller"
                     .into(),
                 "--leader-elect=false".into(),
                 "--bind-address=127.0.0.1".into(),
