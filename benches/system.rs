@@ -154,6 +154,7 @@ async fn served_ports() -> anyhow::Result<()> {
         let mut vm = Vm::named(&names[n]).on("bench").object();
         let volumes = &mut vm["spec"]["template"]["spec"]["volumes"];
         volumes[0]["containerDisk"]["image"] = "there/is:none".into();
+        volumes[0]["containerDisk"]["imagePullPolicy"] = "Never".into();
         vm
     };
     create(&world.cluster, VM, SERVED, without_image).await?;

@@ -217,7 +217,7 @@ pub(super) async fn a_vm_boots_from_an_imported_disk_though_its_agent_dies_meanw
     let size = run(world, "boots", "blockdev --getsize64 /dev/vda").await?;
     same("its size", size.as_str(), SIZE.to_string().as_str())?;
     let (volume, path) = directory(world, DISK).await?;
-    same("files of the volume", &std::fs::read_dir(&path)?.count().to_string(), "1")?;
+    same("files of the volume", std::fs::read_dir(&path)?.count().to_string(), "1")?;
 
     // A copy waits until nobody writes to what is copied.
     let copy = json!({

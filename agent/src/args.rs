@@ -38,9 +38,28 @@ pub struct Args {
     /// the path of a socket has no more than 107.
     #[arg(long, default_value = "/run/berth")]
     pub run_dir: PathBuf,
-    /// An OCI image layout in which containerDisk images are looked up.
+    /// An OCI image layout whose images are used in place of a registry's of the same name.
     #[arg(long, default_value = "/var/lib/berth/image-layout")]
     pub image_dir: PathBuf,
+    /// A registry that is asked without TLS: its host as images name it, with the port if they
+    /// name one. May be given several times.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub insecure_registry: Vec<String>,
+    /// A file of certificates (PEM) that may vouch for registries, beside the system's. May be
+    /// given several times.
+    #[arg(long, value_name = "FILE")]
+    pub registry_ca: Vec<PathBuf>,
+    /// How much of the disk images from registries, and disks unpacked from images, may take,
+    /// such as 100Gi. What no VM of this node uses is removed to make room.
+    #[arg(long, value_name = "SIZE", default_value = "64Gi", value_parser = size)]
+    pub image_cache_bytes: u64,
+    /// How much one image may unpack to, holes in its disk included.
+    #[arg(long, value_name = "SIZE", default_value = "256Gi", value_parser = size)]
+    pub image_max_bytes: u64,
+    /// How many images come from registries, or are unpacked, at once.
+    #[arg(long, value_name = "COUNT", default_value_t = 3,
+          value_parser = clap::value_parser!(u8).range(1..))]
+    pub max_parallel_image_pulls: u8,
     /// A directory below which hostDisks of VMs may be: whoever may make a VM may read and
     /// write all files there. May be given several times; without it there are no hostDisks.
     #[arg(long, value_name = "DIR")]
@@ -82,6 +101,10 @@ pub struct Args {
     /// Address for Prometheus to read /metrics from.
     #[arg(long)]
     pub metrics_listen: Option<SocketAddr>,
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    crds::kubevirt::Quantity::from(text).units().map_err(|error| error.to_string())
 }
 
 fn domain(text: &str) -> Result<String, String> {

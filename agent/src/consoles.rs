@@ -209,10 +209,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::volumes::{Images, Settings};
 
     fn dirs(scratch: &tempfile::TempDir) -> Dirs {
         let state = scratch.path().to_owned();
-        Dirs { images: state.clone(), state, host_disks: vec![] }
+        let images = Images::new(&state, state.clone(), Settings::default());
+        Dirs { state, images, host_disks: vec![] }
     }
 
     fn vmi(owner: Option<&str>) -> VirtualMachineInstance {

@@ -119,7 +119,6 @@ impl Host {
         let objects = fetch::objects(&self.client, vmi).await?;
         let disks = volumes::prepare(vmi, &self.dirs, &objects).await;
         let disks = disks.map_err(|error| trouble(&error))?;
-        self.kernel(vmi).await?;
         self.let_in(vmi).await?;
         kept::restore(&self.client, vmi, &self.kept(vmi)).await?;
         Ok(disks)
@@ -217,6 +216,7 @@ impl Host {
             reason: "InvalidSpec",
             message: error.to_string(),
             hopeless: true,
+            again: None,
         })
     }
 
@@ -313,7 +313,7 @@ fn domain_of(vmi: &VirtualMachineInstance) -> String {
 
 fn trouble(error: &VolumeError) -> Trouble {
     let (reason, hopeless) = (error.reason(), !error.is_retryable());
-    Trouble { reason, message: chain(error), hopeless }
+    Trouble { reason, message: chain(error), hopeless, again: error.again() }
 }
 
 /// The error and its causes in one line.

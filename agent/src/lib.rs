@@ -44,6 +44,7 @@ pub mod node;
 pub mod ports;
 mod processors;
 pub mod reach;
+pub mod registry;
 mod run;
 pub mod sending;
 pub mod tap;

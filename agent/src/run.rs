@@ -13,6 +13,8 @@ use dhcp::Server;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use prometheus::Registry;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{Args, HypervisorChoice};
@@ -28,7 +30,7 @@ use crate::metrics::Metrics;
 use crate::node::{About, Capacity};
 use crate::ports::{Ports, Wires};
 use crate::tap::Taps;
-use crate::volumes::Dirs;
+use crate::volumes::{Dirs, Images, Settings};
 use crate::watch::Watched;
 use crate::{admin, consoles, egress, imports, node};
 
@@ -50,6 +52,11 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         state_dir,
         run_dir,
         image_dir,
+        insecure_registry,
+        registry_ca,
+        image_cache_bytes,
+        image_max_bytes,
+        max_parallel_image_pulls,
         host_disk_dir,
         local_volume_dir,
         swtpm_dir,
@@ -73,6 +80,14 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
             .with_context(|| format!("cannot make the directory {}", dir.display()))?;
     }
     let volumes = local_volume_dir.as_deref().map(volume_dir).transpose()?;
+    let images = Settings {
+        plain: insecure_registry,
+        authorities: authorities(&registry_ca)?,
+        cache_bytes: image_cache_bytes,
+        image_bytes: image_max_bytes,
+        parallel: usize::from(max_parallel_image_pulls),
+    };
+    let images = Images::new(&state_dir, image_dir, images);
     let emulation = emulation.decide();
     tracing::info!(node, ?emulation, ?hypervisor, "Starting the agent");
 
@@ -117,7 +132,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         hypervisor,
         ports: ports.clone(),
         metrics: metrics.clone(),
-        dirs: Dirs { state: state_dir, images: image_dir, host_disks: host_disk_dir },
+        dirs: Dirs { state: state_dir, images, host_disks: host_disk_dir },
         tpms: swtpm_dir,
         run_dir: run_dir.clone(),
         emulation,
@@ -201,6 +216,19 @@ fn volume_dir(path: &Path) -> anyhow::Result<PathBuf> {
     let path = std::path::absolute(path).with_context(text)?;
     DirBuilder::new().recursive(true).mode(0o711).create(&path).with_context(text)?;
     Ok(path)
+}
+
+/// The certificates in these files.
+fn authorities(files: &[PathBuf]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let mut all = Vec::new();
+    for file in files {
+        let of = || format!("cannot read certificates from {}", file.display());
+        let found = CertificateDer::pem_file_iter(file).with_context(of)?;
+        let found: Vec<_> = found.collect::<Result<_, _>>().with_context(of)?;
+        anyhow::ensure!(!found.is_empty(), "there is no certificate in {}", file.display());
+        all.extend(found);
+    }
+    Ok(all)
 }
 
 fn private_dir(path: &Path) -> anyhow::Result<()> {

@@ -137,6 +137,8 @@ pub struct Trouble {
     pub message: String,
     /// Whether it will go wrong for as long as the object is what it is.
     pub hopeless: bool,
+    /// When to try again, where that does not follow from the number of attempts.
+    pub again: Option<Duration>,
 }
 
 /// Something that happened.
@@ -274,6 +276,6 @@ impl Wish {
 impl Trouble {
     /// Something that may pass.
     pub(crate) fn of(reason: &'static str, message: impl std::fmt::Display) -> Self {
-        Self { reason, message: message.to_string(), hopeless: false }
+        Self { reason, message: message.to_string(), hopeless: false, again: None }
     }
 }

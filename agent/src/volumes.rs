@@ -1,10 +1,11 @@
 //! The files behind a VMI's disks: made before its domain starts, removed with it.
 //!
 //! ```text
-//! <state-dir>/images/<digest>/disk.qcow2|disk.img   unpacked once, shared, read-only
+//! <state-dir>/images/<digest>/disk.qcow2|disk.img   unpacked once, shared, read-only (`images`)
 //! <state-dir>/vms/<domain>/vmi-uid                  whose files these are
 //!                         /<volume>.qcow2           overlay, or empty disk
 //!                         /<volume>.iso             cloud-init, small files
+//!                         /kernel, /initrd          links to those of an image
 //!                         /console.log              what the guest says (`consoles`)
 //! ```
 //!
@@ -23,6 +24,7 @@ mod cloud_init;
 mod command;
 mod error;
 mod files;
+mod images;
 mod iso;
 mod kernel;
 mod layout;
@@ -34,15 +36,14 @@ mod ssh_keys;
 mod unpack;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use crds::kubevirt::{ContainerDisk, EmptyDisk, HostDisk, VirtualMachineInstance, Volume};
 
-use tokio::io::AsyncReadExt as _;
-
 use self::claims::Backing;
 pub use self::error::VolumeError;
+pub use self::images::{Disk, Images, Pin, Policy, Settings, Wanted};
 pub use self::kernel::{Kernel, kernel};
 pub use self::objects::{API_AUTHORITY, Objects, References};
 use self::source::{Source, sources};
@@ -55,8 +56,8 @@ const UID_FILE: &str = "vmi-uid";
 pub struct Dirs {
     /// The agent's `--state-dir`.
     pub state: PathBuf,
-    /// The agent's `--image-dir`, an OCI image layout.
-    pub images: PathBuf,
+    /// Where the disks of images are, and come from.
+    pub images: Images,
     /// The agent's `--host-disk-dir`: below these may a hostDisk be.
     pub host_disks: Vec<PathBuf>,
 }
@@ -70,7 +71,7 @@ impl Dirs {
 
     /// The directory of unpacked images.
     pub(crate) fn unpacked(&self) -> PathBuf {
-        self.state.join("images")
+        images::unpacked(&self.state)
     }
 }
 
@@ -154,6 +155,7 @@ pub async fn prepare(
     for (at, volume) in vmi.spec.volumes.iter().enumerate() {
         files.push(work.volume(volume, &format!("spec.volumes[{at}]")).await?);
     }
+    work.kernel().await?;
     Ok(files)
 }
 
@@ -163,37 +165,68 @@ pub async fn prepare(
 /// # Errors
 /// `File`.
 pub async fn images(domain: &str, dirs: &Dirs) -> Result<BTreeMap<String, String>, VolumeError> {
-    let home = dirs.of_domain(domain);
-    let mut images = BTreeMap::new();
-    let mut files = match tokio::fs::read_dir(&home).await {
-        Ok(files) => files,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(images),
-        Err(error) => return Err(VolumeError::file("read the directory", &home)(error)),
+    let (home, state) = (dirs.of_domain(domain), dirs.state.clone());
+    blocking(move || {
+        lies_on(&home, &images::unpacked(&state)).map_err(VolumeError::file("read", &home))
+    })
+    .await
+}
+
+/// The unpacked images that VMs of this node use, by the names of their directories.
+fn in_use(state: &Path) -> io::Result<BTreeSet<String>> {
+    let mut used = BTreeSet::new();
+    let homes = match std::fs::read_dir(state.join("vms")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(used),
+        homes => homes?,
     };
-    while let Some(file) = files.next_entry().await.map_err(VolumeError::file("read", &home))? {
-        let path = file.path();
+    let unpacked = images::unpacked(state);
+    for home in homes {
+        let home = home?.path();
+        used.extend(lies_on(&home, &unpacked)?.into_values());
+        for link in [kernel::KERNEL, kernel::INITRD] {
+            let to = std::fs::read_link(home.join(link)).ok();
+            used.extend(to.as_deref().and_then(|to| image_of(to, &unpacked)));
+        }
+    }
+    Ok(used)
+}
+
+/// On which unpacked image each disk in a directory lies. Blocks.
+fn lies_on(home: &Path, unpacked: &Path) -> io::Result<BTreeMap<String, String>> {
+    let mut images = BTreeMap::new();
+    let files = match std::fs::read_dir(home) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(images),
+        files => files?,
+    };
+    for file in files {
+        let path = file?.path();
         if path.extension().is_none_or(|extension| extension != "qcow2") {
             continue;
         }
-        let head = read_head(&path).await?;
-        let base = qcow2::base(&head).map(Path::new);
-        let base = base.and_then(Path::parent).filter(|base| base.starts_with(dirs.unpacked()));
-        let base = base.and_then(Path::file_name);
-        if let (Some(volume), Some(base)) = (path.file_stem(), base) {
-            let text = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();
-            images.insert(text(volume), text(base));
+        let head = match read_head(&path) {
+            // Its VM has ended.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            head => head?,
+        };
+        let image = qcow2::base(&head).and_then(|base| image_of(Path::new(base), unpacked));
+        if let (Some(volume), Some(image)) = (path.file_stem(), image) {
+            images.insert(volume.to_string_lossy().into_owned(), image);
         }
     }
     Ok(images)
 }
 
+/// The directory of an unpacked image by a file in it.
+fn image_of(file: &Path, unpacked: &Path) -> Option<String> {
+    let directory = file.parent().filter(|directory| directory.starts_with(unpacked))?;
+    Some(directory.file_name()?.to_string_lossy().into_owned())
+}
+
 /// The first cluster of a file: where `qemu-img` names what it lies on.
-async fn read_head(path: &Path) -> Result<Vec<u8>, VolumeError> {
+fn read_head(path: &Path) -> io::Result<Vec<u8>> {
     const CLUSTER: u64 = 65_536;
-    let file = tokio::fs::File::open(path).await.map_err(VolumeError::file("open", path))?;
     let mut head = Vec::new();
-    let read = file.take(CLUSTER).read_to_end(&mut head).await;
-    read.map_err(VolumeError::file("read", path))?;
+    std::fs::File::open(path)?.take(CLUSTER).read_to_end(&mut head)?;
     Ok(head)
 }
 
@@ -410,14 +443,31 @@ impl Work<'_> {
         disk: &ContainerDisk,
         field: &str,
     ) -> Result<DiskFile, VolumeError> {
-        let (image, path) = (disk.image.clone(), disk.path.clone().filter(|path| !path.is_empty()));
-        if image.is_empty() {
-            let rule = "must not be empty";
-            return Err(VolumeError::invalid(format!("{field}.containerDisk.image"), rule));
+        let field = format!("{field}.containerDisk");
+        if disk.image.is_empty() {
+            return Err(VolumeError::invalid(format!("{field}.image"), "must not be empty"));
         }
-        let dirs = self.dirs.clone();
-        let base = blocking(move || unpack::unpacked(&dirs, &image, path.as_deref())).await?;
-        self.qcow2(name, Some((&base.path, base.format)), None).await
+        let policy = policy(disk.image_pull_policy.as_deref(), &field)?;
+        // What its name means now may be another image than the one that the disk lies on.
+        let path = self.home.join(format!("{name}.qcow2"));
+        if tokio::fs::try_exists(&path).await.map_err(VolumeError::file("look at", &path))? {
+            return Ok(DiskFile::own(name, path, Format::Qcow2));
+        }
+        let below = disk.path.as_deref().filter(|path| !path.is_empty());
+        let disk = self.of_image(&disk.image, below, policy).await?;
+        self.qcow2(name, Some((&disk.path, disk.format)), None).await
+    }
+
+    /// The file in an image, which stays for as long as what is returned is held.
+    async fn of_image(
+        &self,
+        image: &str,
+        path: Option<&str>,
+        policy: Policy,
+    ) -> Result<Disk, VolumeError> {
+        let holder = self.vmi.metadata.uid.as_deref().unwrap_or_default();
+        let keyring = self.objects.keyring();
+        self.dirs.images.disk(&Wanted { image, path, policy, keyring, holder }).await
     }
 
     async fn empty_disk(
@@ -467,6 +517,11 @@ impl Work<'_> {
         iso::write(&path, label, files).await?;
         Ok(DiskFile::own(name, path, Format::Raw))
     }
+}
+
+fn policy(text: Option<&str>, field: &str) -> Result<Policy, VolumeError> {
+    Policy::parse(text)
+        .map_err(|rule| VolumeError::invalid(format!("{field}.imagePullPolicy"), rule))
 }
 
 /// A volume and the field of its kind.

@@ -481,6 +481,7 @@ fn told_by(reason: &str) -> Option<PrintableStatus> {
         DATA_VOLUMES_NOT_READY => Some(PrintableStatus::Provisioning),
         DATA_VOLUME_FAILED => Some(PrintableStatus::DataVolumeError),
         "ErrImagePull" => Some(PrintableStatus::ErrImagePull),
+        "ImagePullBackOff" => Some(PrintableStatus::ImagePullBackOff),
         _ => None,
     }
 }

@@ -788,5 +788,5 @@ impl World {
 }
 
 fn trouble() -> Trouble {
-    Trouble { reason: "Busy", message: "try later".to_owned(), hopeless: false }
+    Trouble { reason: "Busy", message: "try later".to_owned(), hopeless: false, again: None }
 }

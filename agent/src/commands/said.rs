@@ -55,12 +55,14 @@ mod tests {
     use crds::commands::path;
 
     use super::*;
+    use crate::volumes::{Images, Settings};
 
     #[test]
     fn a_guest_is_heard_by_who_asks_for_that_very_one() {
         let scratch = tempfile::tempdir().unwrap();
         let state = scratch.path().to_owned();
-        let dirs = Dirs { images: state.clone(), state, host_disks: vec![] };
+        let images = Images::new(&state, state.clone(), Settings::default());
+        let dirs = Dirs { state, images, host_disks: vec![] };
         let asked = |uid: &str, owner: &str| {
             parse(&path("shop", "till", uid, &format!("consolelog/{owner}"))).unwrap()
         };

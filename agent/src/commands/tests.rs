@@ -29,7 +29,7 @@ use crate::hypervisor::{Fake, Hypervisor};
 use crate::leases::Defaults;
 use crate::metrics::Metrics;
 use crate::ports::Ports;
-use crate::volumes::Dirs;
+use crate::volumes::{Dirs, Images, Settings};
 
 const XML: &str = "<domain><name>shop_till</name><metadata><berth:vmi \
     xmlns:berth='https://berth.io/domain/1' uid='u1' namespace='shop' name='till'/>\
@@ -76,7 +76,7 @@ impl Node {
             metrics: Metrics::new(Registry::new()).unwrap(),
             dirs: Dirs {
                 state: dir.path().to_owned(),
-                images: dir.path().to_owned(),
+                images: Images::new(dir.path(), dir.path().to_owned(), Settings::default()),
                 host_disks: vec![],
             },
             tpms: dir.path().to_owned(),

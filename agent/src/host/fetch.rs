@@ -34,7 +34,7 @@ pub(super) async fn objects(
     client: &Client,
     vmi: &VirtualMachineInstance,
 ) -> Result<Objects, Trouble> {
-    let References { secrets, config_maps, accounts, claims } = References::of(vmi);
+    let References { secrets, config_maps, accounts, claims, pull_secrets } = References::of(vmi);
     let namespace = vmi.namespace().unwrap_or_default();
     let mut objects = Objects::default();
     for name in secrets {
@@ -43,6 +43,17 @@ pub(super) async fn objects(
             let data = secret.data.unwrap_or_default().into_iter();
             objects.insert_secret(name, data.map(|(key, value)| (key, value.0)).collect());
         }
+    }
+    for name in pull_secrets {
+        let secret: Option<Secret> = get(client, &namespace, &name).await?;
+        let Some(secret) = secret else {
+            objects.miss_pull_secret(&name);
+            continue;
+        };
+        let uid = secret.metadata.uid.unwrap_or_default();
+        let data = secret.data.unwrap_or_default().into_iter();
+        let data = data.map(|(key, value)| (key, value.0)).collect();
+        objects.insert_pull_secret(&name, &uid, &data);
     }
     for name in config_maps {
         let map: Option<ConfigMap> = get(client, &namespace, &name).await?;

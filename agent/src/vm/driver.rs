@@ -27,7 +27,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::publish::Refusal;
-use super::{Action, Event, Input, Known, Report, State, Trouble, Wish, publish, step};
+use super::{Action, Event, Input, Known, Report, State, Trouble, Wish, publish, step, wish_of};
 use crate::guest::{Care, Subject};
 use crate::host::{Here, Host};
 use crate::hypervisor::HypervisorError;
@@ -329,8 +329,29 @@ impl Driver {
 
     async fn prepare(&mut self) -> Result<(), Failure> {
         let vmi = self.vmi()?;
-        self.disks = self.host.prepare(&vmi).await?;
+        self.disks = self.files(&vmi).await?;
         Ok(())
+    }
+
+    /// Makes the files of its disks, for as long as the object asks for what it asks now: an
+    /// image may take long to come. What was begun is gone on with, or removed, later.
+    async fn files(&mut self, vmi: &VirtualMachineInstance) -> Result<Vec<DiskFile>, Failure> {
+        let mut input = self.input.clone();
+        let otherwise = async {
+            loop {
+                let vmi = input.borrow_and_update().vmi.clone();
+                if self.known.wish.changed_to(wish_of(vmi.as_deref(), &self.host.node)) {
+                    return;
+                }
+                if input.changed().await.is_err() {
+                    return std::future::pending().await;
+                }
+            }
+        };
+        tokio::select! {
+            files = self.host.prepare(vmi) => Ok(files?),
+            () = otherwise => Err(Failure::Lost),
+        }
     }
 
     async fn define(&mut self) -> Result<(), Failure> {
@@ -377,7 +398,7 @@ impl Driver {
     async fn receive(&mut self) -> Result<(), Failure> {
         let vmi = self.vmi()?;
         self.serve().await?;
-        let ports = self.ports.as_ref().map_err(Failure::from)?;
+        self.ports.as_ref().map_err(Failure::from)?;
         // What an earlier attempt has left of its disks is none of the guest's; but once
         // the source knows that we are ready it may be sending.
         if vmi.migration().is_none_or(|state| state.target_node_address.is_none()) {
@@ -387,9 +408,10 @@ impl Driver {
             self.is_ours = true;
             self.host.remove_files(&self.domain).await?;
         }
-        self.host.prepare(&vmi).await?;
+        self.files(&vmi).await?;
         self.images = self.host.images(&self.domain).await?;
         let queues = self.host.has_queues(&vmi);
+        let ports = self.ports.as_ref().map_err(Failure::from)?;
         let received = self.host.ports.receive(&self.domain, ports, queues).await;
         received.map_err(|error| Trouble::of("NetworkNotReady", error))?;
         Ok(())

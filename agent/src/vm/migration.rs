@@ -169,5 +169,6 @@ fn lost() -> Trouble {
                   see its agent and libvirt there"
             .to_owned(),
         hopeless: true,
+        again: None,
     }
 }

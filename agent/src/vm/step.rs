@@ -119,10 +119,12 @@ fn start(state: State, attempt: u32, wish: Wish, event: Event) -> (State, Vec<Ac
         }
         (_, Event::Done) => (State::Starting { attempt }, vec![Action::Start]),
         (_, Event::Failed(trouble)) if trouble.hopeless => clean(End::Failed(trouble)),
-        (_, Event::Failed(trouble)) => (
-            State::Waiting { attempt: attempt.saturating_add(1) },
-            vec![Action::Report(Report::Waiting(trouble)), Action::Wake(pause(attempt))],
-        ),
+        (_, Event::Failed(trouble)) => {
+            let again = trouble.again.unwrap_or_else(|| pause(attempt));
+            let report = Action::Report(Report::Waiting(trouble));
+            let attempt = attempt.saturating_add(1);
+            (State::Waiting { attempt }, vec![report, Action::Wake(again)])
+        }
         (_, Event::Lost) => stay(State::Unseen { attempt }),
         (state, _) => stay(state),
     }
@@ -244,6 +246,7 @@ fn guest_ended(event: &Event, wish: Wish) -> Option<(State, Vec<Action>)> {
                 reason: "MigrationFailed",
                 message: "the guest was lost in a migration: start the VM again".to_owned(),
                 hopeless: true,
+                again: None,
             })))
         }
         _ => None,
@@ -331,6 +334,7 @@ fn end_of(reason: ShutOffReason) -> End {
             message: "the guest's process ended unexpectedly: see libvirt's log of the domain"
                 .to_owned(),
             hopeless: true,
+            again: None,
         },
     })
 }
@@ -349,6 +353,7 @@ pub(super) fn vanished() -> Trouble {
         message: "the guest no longer runs and nothing says why: the node may have restarted"
             .to_owned(),
         hopeless: true,
+        again: None,
     }
 }
 
@@ -357,5 +362,6 @@ pub(super) fn killed() -> Trouble {
         reason: "GracePeriodExceeded",
         message: "the guest did not power off within terminationGracePeriodSeconds".to_owned(),
         hopeless: true,
+        again: None,
     }
 }

@@ -10,7 +10,7 @@ const RUN: Wish = Wish::Run { recorded: false };
 const STOP: Wish = Wish::Stop { grace: Duration::from_secs(30) };
 
 fn trouble() -> Trouble {
-    Trouble { reason: "Busy", message: "try later".to_owned(), hopeless: false }
+    Trouble { reason: "Busy", message: "try later".to_owned(), hopeless: false, again: None }
 }
 
 fn off(reason: ShutOffReason) -> Event {
@@ -174,6 +174,16 @@ fn a_start_that_fails_is_reported_and_tried_again_with_longer_and_longer_pauses(
         let State::Serving { attempt: next } = state else { panic!("{state:?}") };
         attempt = next;
     }
+}
+
+#[test]
+fn a_start_that_says_when_to_try_again_is_tried_then() {
+    let again = Duration::from_secs(160);
+    let later = Trouble { again: Some(again), ..trouble() };
+    let preparing = State::Preparing { attempt: 1 };
+    let (state, actions) = step(preparing, RUN, Event::Failed(later.clone()));
+    assert_eq!(state, State::Waiting { attempt: 2 });
+    assert_eq!(actions, [Action::Report(Report::Waiting(later)), Action::Wake(again)]);
 }
 
 #[test]

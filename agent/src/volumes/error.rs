@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What can be attached, for the errors about what cannot.
 const SUPPORTED: &str = "containerDisk, cloudInitNoCloud, cloudInitConfigDrive, emptyDisk, hostDisk, \
@@ -17,9 +18,18 @@ pub enum VolumeError {
     /// The kind of volume is not one of ours.
     #[error("{field}: {kind} is not supported; supported are {SUPPORTED}")]
     NotSupported { field: String, kind: String },
-    /// The layout holds no image of this name, yet.
-    #[error("image {image} is not in the image directory {}", .layout.display())]
-    ImageNotFound { image: String, layout: PathBuf },
+    /// No image can have such a name.
+    #[error("Failed to apply default image tag {image:?}: couldn't parse image name: {problem}")]
+    InvalidImage { image: String, problem: String },
+    /// The image cannot be had, yet; `again`: when to look.
+    #[error("failed to pull image {image:?}: {problem}")]
+    PullFailed { image: String, problem: String, again: Duration },
+    /// It could not be had, and is not asked for before `again` has passed.
+    #[error("Back-off pulling image {image:?}: {problem}")]
+    PullBackOff { image: String, problem: String, again: Duration },
+    /// It is not here, and must not be asked for.
+    #[error("Container image {image:?} is not present with pull policy of Never")]
+    NeverPulled { image: String },
     /// The image is there and of no use; another must take its place.
     #[error("image {image} cannot be used: {problem}")]
     BadImage { image: String, problem: String },
@@ -50,8 +60,13 @@ impl VolumeError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Invalid { .. } | Self::NotSupported { .. } | Self::BadImage { .. } => false,
-            Self::ImageNotFound { .. }
+            Self::Invalid { .. }
+            | Self::NotSupported { .. }
+            | Self::InvalidImage { .. }
+            | Self::BadImage { .. } => false,
+            Self::PullFailed { .. }
+            | Self::PullBackOff { .. }
+            | Self::NeverPulled { .. }
             | Self::Secret { .. }
             | Self::Mount { .. }
             | Self::ClaimNotFound(_)
@@ -64,7 +79,10 @@ impl VolumeError {
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::ImageNotFound { .. } | Self::BadImage { .. } => "ErrImagePull",
+            Self::PullFailed { .. } | Self::BadImage { .. } => "ErrImagePull",
+            Self::PullBackOff { .. } => "ImagePullBackOff",
+            Self::InvalidImage { .. } => "InvalidImageName",
+            Self::NeverPulled { .. } => "ErrImageNeverPull",
             Self::Mount { .. } => "FailedMount",
             Self::ClaimNotFound(_) => "FailedPvcNotFound",
             Self::Invalid { .. }
@@ -72,6 +90,15 @@ impl VolumeError {
             | Self::Secret { .. }
             | Self::Program { .. }
             | Self::File { .. } => "VolumeNotReady",
+        }
+    }
+
+    /// When the same call is to be made again, if that is known.
+    #[must_use]
+    pub fn again(&self) -> Option<Duration> {
+        match self {
+            Self::PullFailed { again, .. } | Self::PullBackOff { again, .. } => Some(*again),
+            _ => None,
         }
     }
 
@@ -84,7 +111,10 @@ impl VolumeError {
     }
 
     /// For `map_err` on file operations.
-    pub(super) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn file(
+        action: &'static str,
+        path: &Path,
+    ) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_owned();
         move |source| Self::File { action, path, source }
     }

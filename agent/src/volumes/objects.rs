@@ -7,6 +7,7 @@ use crds::kubevirt::{CloudInit, NameReference, VirtualMachineInstance, Volume};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
 use super::VolumeError;
+use crate::registry::Keyring;
 
 /// Where each namespace has the certificate of its API.
 pub const API_AUTHORITY: &str = "kube-root-ca.crt";
@@ -18,6 +19,8 @@ pub struct References {
     pub config_maps: BTreeSet<String>,
     pub accounts: BTreeSet<String>,
     pub claims: BTreeSet<String>,
+    /// Secrets with logins of registries.
+    pub pull_secrets: BTreeSet<String>,
 }
 
 impl References {
@@ -30,10 +33,15 @@ impl References {
         let keys = vmi.spec.access_credentials.iter().filter_map(|one| one.ssh_public_key.as_ref());
         let secrets = keys.filter_map(|keys| keys.source.secret.as_ref());
         all.secrets.extend(secrets.map(|secret| secret.secret_name.clone()));
+        let firmware = vmi.spec.domain.firmware.as_ref();
+        let kernel =
+            firmware.and_then(|firmware| firmware.kernel_boot.as_ref()?.container.as_ref());
+        all.pull_secrets.extend(kernel.and_then(|kernel| kernel.image_pull_secret.clone()));
         if !all.accounts.is_empty() {
             all.config_maps.insert(API_AUTHORITY.to_owned());
         }
-        for names in [&mut all.secrets, &mut all.config_maps, &mut all.accounts, &mut all.claims] {
+        let Self { secrets, config_maps, accounts, claims, pull_secrets } = &mut all;
+        for names in [secrets, config_maps, accounts, claims, pull_secrets] {
             names.retain(|name| !name.is_empty());
         }
         all
@@ -54,6 +62,8 @@ impl References {
         let account = volume.service_account.as_ref();
         self.accounts.extend(account.map(|account| account.service_account_name.clone()));
         self.claims.extend(volume.claim().map(|(name, _)| name.to_owned()));
+        let disk = volume.container_disk.as_ref();
+        self.pull_secrets.extend(disk.and_then(|disk| disk.image_pull_secret.clone()));
     }
 }
 
@@ -67,6 +77,7 @@ pub struct Objects {
     config_maps: BTreeMap<String, Entries>,
     tokens: BTreeMap<String, String>,
     claims: BTreeMap<String, (PersistentVolumeClaim, Option<PersistentVolume>)>,
+    keyring: Keyring,
 }
 
 /// Names and keys, no values.
@@ -82,6 +93,7 @@ impl fmt::Debug for Objects {
             .field("config_maps", &keys(&self.config_maps))
             .field("tokens", &self.tokens.keys().collect::<Vec<_>>())
             .field("claims", &self.claims.keys().collect::<Vec<_>>())
+            .field("keyring", &self.keyring)
             .finish()
     }
 }
@@ -110,6 +122,20 @@ impl Objects {
         volume: Option<PersistentVolume>,
     ) {
         self.claims.insert(name.into(), (claim, volume));
+    }
+
+    /// Adds the logins of a pull Secret. As in a pod all of a VM's are for all of its images.
+    pub fn insert_pull_secret(&mut self, name: &str, uid: &str, data: &BTreeMap<String, Vec<u8>>) {
+        self.keyring.add(name, uid, data);
+    }
+
+    /// Notes that a pull Secret is not there: an image may be had without.
+    pub fn miss_pull_secret(&mut self, name: &str) {
+        self.keyring.miss(name);
+    }
+
+    pub(super) fn keyring(&self) -> &Keyring {
+        &self.keyring
     }
 
     pub(super) fn secret(&self, name: &str) -> Option<&Entries> {

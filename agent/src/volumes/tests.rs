@@ -4,15 +4,15 @@ use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
-use super::layout::Digest;
 use super::*;
+use crate::registry::Digest;
 
 /// An agent's directories, with an image layout that grows on request.
 struct Node {
     dir: TempDir,
+    images: Images,
     index: Vec<Value>,
 }
 
@@ -26,18 +26,25 @@ enum Packing {
 impl Node {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        fs::create_dir_all(dir.path().join("images/blobs/sha256")).unwrap();
-        Self { dir, index: Vec::new() }
+        let layout = dir.path().join("images");
+        fs::create_dir_all(layout.join("blobs/sha256")).unwrap();
+        let images = Images::new(&dir.path().join("state"), layout, Settings::default());
+        Self { dir, images, index: Vec::new() }
+    }
+
+    fn layout(&self) -> PathBuf {
+        self.dir.path().join("images")
     }
 
     fn dirs(&self) -> Dirs {
         let path = |name: &str| self.dir.path().join(name);
-        Dirs { state: path("state"), images: path("images"), host_disks: vec![path("disks")] }
+        let (state, images) = (path("state"), self.images.clone());
+        Dirs { state, images, host_disks: vec![path("disks")] }
     }
 
     fn blob(&self, content: &[u8]) -> String {
-        let digest = Digest::of(Sha256::new_with_prefix(content));
-        fs::write(self.dirs().images.join("blobs/sha256").join(digest.hex()), content).unwrap();
+        let digest = Digest::of_bytes(content);
+        fs::write(self.layout().join("blobs/sha256").join(digest.hex()), content).unwrap();
         format!("sha256:{}", digest.hex())
     }
 
@@ -75,7 +82,7 @@ impl Node {
             "annotations": { "org.opencontainers.image.ref.name": image },
         }));
         let index = json!({ "schemaVersion": 2, "manifests": self.index });
-        fs::write(self.dirs().images.join("index.json"), index.to_string()).unwrap();
+        fs::write(self.layout().join("index.json"), index.to_string()).unwrap();
     }
 
     /// An image of one layer.
@@ -183,7 +190,7 @@ async fn vms_that_start_at_once_unpack_their_image_once() {
     assert_eq!(bases.len(), 1);
     let unpacked = fs::read_dir(node.dirs().state.join("images")).unwrap();
     let names: Vec<_> = unpacked.map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(names.len(), 2, "one directory and its lock: {names:?}");
+    assert_eq!(names.len(), 1, "one directory: {names:?}");
 }
 
 #[tokio::test]
@@ -238,17 +245,19 @@ async fn an_image_must_hold_exactly_one_disk_unless_a_path_chooses() {
 #[tokio::test]
 async fn an_image_that_is_not_there_yet_is_worth_another_try() {
     let mut node = Node::new();
-    let error = node.refusal(root("later")).await;
+    // A registry that nobody is.
+    let later = "127.0.0.1:1/later:1";
+    let error = node.refusal(root(later)).await;
     assert!(error.is_retryable() && error.reason() == "ErrImagePull", "{error}");
-    node.image("later", Packing::Plain, &[("disk/d.img", b"disk")]);
-    node.prepare(&vmi("u1", json!([root("later")]))).await.unwrap();
+    node.image(later, Packing::Plain, &[("disk/d.img", b"disk")]);
+    node.prepare(&vmi("u1", json!([root(later)]))).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_damaged_layer_is_refused_and_leaves_nothing_behind() {
     let mut node = Node::new();
     node.image("i", Packing::Plain, &[("disk/d.img", &disk_of(64 << 10))]);
-    let blobs = node.dirs().images.join("blobs/sha256");
+    let blobs = node.layout().join("blobs/sha256");
     let largest = fs::read_dir(blobs).unwrap().map(|blob| blob.unwrap().path());
     let largest = largest.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
     let mut content = fs::read(&largest).unwrap();
@@ -257,7 +266,7 @@ async fn a_damaged_layer_is_refused_and_leaves_nothing_behind() {
     let error = node.refusal(root("i")).await;
     assert!(error.to_string().contains("is damaged"), "{error}");
     let left: Vec<_> = fs::read_dir(node.dirs().state.join("images")).unwrap().collect();
-    assert_eq!(left.len(), 1, "only the lock file: {left:?}");
+    assert_eq!(left.len(), 0, "{left:?}");
 }
 
 #[tokio::test]
@@ -613,9 +622,13 @@ async fn a_kernel_comes_out_of_an_image() {
     let mut node = Node::new();
     node.image("boot:1", Packing::Gzip, &[("boot/vmlinuz", b"kernel"), ("boot/initrd", b"disk")]);
     let mut vmi = vmi("u1", json!([]));
+    let mut start = 0;
     let mut boots = async |boot: Value| {
         let firmware = json!({ "kernelBoot": boot });
         vmi.spec.domain.firmware = serde_json::from_value(firmware).unwrap();
+        start += 1;
+        vmi.metadata.uid = Some(format!("u{start}"));
+        node.prepare(&vmi).await?;
         kernel(&vmi, &node.dirs()).await
     };
     let container = json!({ "image": "boot:1", "kernelPath": "/boot/vmlinuz",

@@ -14,7 +14,7 @@ use agent::domain::{self, Emulation, Place, Port};
 use agent::hypervisor::{
     DomainState, Hypervisor, HypervisorError, Libvirt, Observed, ShutOffReason,
 };
-use agent::volumes::{self, Dirs, DiskFile, Format, Kernel, Objects};
+use agent::volumes::{self, Dirs, DiskFile, Format, Images, Kernel, Objects, Settings};
 use crds::kubevirt::VirtualMachineInstance;
 
 use self::node::Node;
@@ -225,8 +225,9 @@ async fn a_vmi_boots_from_its_container_disk_and_runs_its_cloud_init() {
 ",
     );
     vmi.spec.volumes = volumes.unwrap();
-    let dirs =
-        Dirs { state: node.path("state"), images: node::guest_image(), host_disks: Vec::new() };
+    let state = node.path("state");
+    let images = Images::new(&state, node::guest_image(), Settings::default());
+    let dirs = Dirs { state, images, host_disks: Vec::new() };
     let disks = volumes::prepare(&vmi, &dirs, &Objects::default()).await.unwrap();
     let xml = domain::xml(&vmi, &place(&node, disks)).unwrap();
 

@@ -239,10 +239,15 @@ fn a_field_that_nothing_acts_on_is_named() {
 #[test]
 fn an_image_that_cannot_be_had_is_the_printed_status() {
     let vm = vm("Always", &json!({}));
-    let why = json!([{"type": "Synchronized", "status": "False", "reason": "ErrImagePull"}]);
-    let waits = saying("Scheduled", &why);
-    let status = status(&vm, Some(&waits), None, now());
-    assert_eq!(status.printable_status, PrintableStatus::ErrImagePull);
+    for (reason, printed) in [
+        ("ErrImagePull", PrintableStatus::ErrImagePull),
+        ("ImagePullBackOff", PrintableStatus::ImagePullBackOff),
+    ] {
+        let why = json!([{"type": "Synchronized", "status": "False", "reason": reason}]);
+        let waits = saying("Scheduled", &why);
+        let status = status(&vm, Some(&waits), None, now());
+        assert_eq!(status.printable_status, printed);
+    }
 }
 
 #[test]

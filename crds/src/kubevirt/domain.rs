@@ -220,6 +220,12 @@ pub struct KernelBootContainer {
     /// Path of the initial RAM disk in the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initrd_path: Option<String>,
+    /// A Secret with a login for the image's registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_pull_secret: Option<String>,
+    /// `Always`, `IfNotPresent` or `Never`; absent: `Always` for the tag `latest`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_pull_policy: Option<String>,
     /// What this type does not name.
     #[serde(flatten)]
     pub rest: Rest,

@@ -85,6 +85,12 @@ pub struct ContainerDisk {
     /// Path of the disk in the image; absent: the only file under `/disk`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// A Secret with a login for the image's registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_pull_secret: Option<String>,
+    /// `Always`, `IfNotPresent` or `Never`; absent: `Always` for the tag `latest`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_pull_policy: Option<String>,
     /// What this type does not name.
     #[serde(flatten)]
     pub rest: Rest,

@@ -22,7 +22,7 @@ use crate::hypervisor::{Fake, Hypervisor, Observed};
 use crate::leases::Defaults;
 use crate::metrics::Metrics;
 use crate::ports::{Ports, Wires};
-use crate::volumes::Dirs;
+use crate::volumes::{Dirs, Images, Settings};
 use crate::watch::Watched;
 
 /// The longest any condition may take, in the tests' own time.
@@ -104,7 +104,11 @@ impl World {
             tpms: self.dir.path().to_owned(),
             dirs: Dirs {
                 state: self.dir.path().to_owned(),
-                images: self.dir.path().to_owned(),
+                images: Images::new(
+                    self.dir.path(),
+                    self.dir.path().to_owned(),
+                    Settings::default(),
+                ),
                 host_disks: Vec::new(),
             },
             run_dir: self.dir.path().to_owned(),

@@ -94,7 +94,12 @@ fn an_address_that_the_guest_declined_is_told_until_it_is_settled() {
 #[test]
 fn a_condition_that_stays_keeps_its_time_and_one_that_turns_gets_a_new_one() {
     let trouble = |message: &str| {
-        Report::Waiting(Trouble { reason: "Busy", message: message.to_owned(), hopeless: false })
+        Report::Waiting(Trouble {
+            reason: "Busy",
+            message: message.to_owned(),
+            hopeless: false,
+            again: None,
+        })
     };
     let first = vmi(|_| {});
     let second = after(&first, &written(&first, &trouble("a")).unwrap());
