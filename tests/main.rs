@@ -25,6 +25,7 @@ mod given;
 mod guest_agent;
 mod guest_options;
 mod guides;
+mod images;
 mod instancetypes;
 mod keeping;
 mod layers;
@@ -357,6 +358,8 @@ fn lab_stories() -> Vec<(&'static str, Story<World>)> {
             a_volume_that_cannot_be_says_so_on_its_vm;
         data_volumes:
             a_vm_boots_from_an_imported_disk_though_its_agent_dies_meanwhile;
+        images:
+            an_image_is_waited_for_pulled_over_a_kill_and_shared_by_those_who_may_have_it;
         restarts:
             the_controller_may_die_at_any_time,
             an_agent_may_die_at_any_time,

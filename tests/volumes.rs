@@ -28,7 +28,7 @@ pub(super) fn vm(name: &str) -> Vm {
 }
 
 /// Waits until a VM is shown as `status` and has a condition with this reason that says this.
-async fn shown(
+pub(super) async fn shown(
     world: &World,
     vm: &str,
     status: &str,

@@ -30,6 +30,8 @@ TESTS="$GUEST etcd-server etcd-client openssl zstd"
 TESTS="$TESTS ndisc6 dhcpcd-base dnsmasq-utils systemd network-manager"
 # Somebody else's reading of what our DHCP server says.
 TESTS="$TESTS tshark"
+# Where images come from.
+TESTS="$TESTS docker-registry"
 
 # Servers to measure ours against.
 BENCH="kea-dhcp4-server kea-dhcp6-server dnsmasq-base"

@@ -4,6 +4,7 @@
 //! - `cluster`: one Kubernetes API, embedded or real (`kube`), and kubectl.
 //! - `objects`: what users write, as short sentences.
 //! - `eventually`: waiting for conditions, with a limit.
+//! - `registry`: where images come from.
 //! - `world`: the whole system, in a lab of two nodes.
 //! - `wire`: what guests and DHCP servers say to each other.
 //! - `subresources`: what virtctl asks for, and the streams that it opens.
@@ -18,6 +19,7 @@ pub mod namespace;
 pub mod northbound;
 pub mod objects;
 pub mod process;
+pub mod registry;
 pub mod scratch;
 pub mod subresources;
 pub mod suite;

@@ -20,7 +20,7 @@ use crate::kube::free_port;
 use crate::northbound::{Northbound, Southbound};
 use crate::process::tail;
 use crate::scratch::Scratch;
-use crate::{berth_binary, eventually, guest_image, same, suite};
+use crate::{berth_binary, eventually, guest_image, registry, same, suite};
 
 /// From a VM's creation to Running, on a busy machine with two cores.
 pub const START: Duration = Duration::from_secs(60);
@@ -145,7 +145,12 @@ impl World {
             nodes,
             api,
             binary: berth_binary()?,
-            agent_args: fake.iter().copied().map(str::to_owned).collect(),
+            agent_args: fake
+                .iter()
+                .copied()
+                .map(str::to_owned)
+                .chain([format!("--insecure-registry={}", registry::HOST)])
+                .collect(),
             controllers,
             controller_args,
             ranges: vec![format!("--service-cluster-ip-range={SERVICES}")],
