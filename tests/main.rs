@@ -25,6 +25,7 @@ mod given;
 mod guest_agent;
 mod guest_options;
 mod guides;
+mod hotplug;
 mod images;
 mod instancetypes;
 mod keeping;
@@ -104,6 +105,8 @@ fn main() -> std::io::Result<ExitCode> {
             stories![
                 virtctl:
                     stock_virtctl_starts_joins_pauses_moves_and_stops_a_vm;
+                hotplug:
+                    the_hardware_of_a_guest_that_runs_changes_in_place;
             ],
         );
         let choice = Choice { flavour, guests: false, reviews: true };

@@ -15,7 +15,7 @@ use tokio::process::Command;
 const SOON: Duration = Duration::from_secs(45);
 
 /// A world with guests, and virtctl.
-pub(super) struct Stock(World);
+pub(super) struct Stock(pub(super) World);
 
 impl suite::World for Stock {
     type Choice = Flavour;
@@ -48,7 +48,7 @@ fn command(world: &World, words: &[&str]) -> anyhow::Result<Command> {
 }
 
 /// What virtctl prints.
-async fn virtctl(world: &World, words: &[&str]) -> anyhow::Result<String> {
+pub(super) async fn virtctl(world: &World, words: &[&str]) -> anyhow::Result<String> {
     let output = command(world, words)?.stdin(Stdio::null()).output().await?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let told = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -86,7 +86,7 @@ fn begins(path: &Path, words: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn volume_claim(name: &str, size: &str, mode: &str) -> Value {
+pub(super) fn volume_claim(name: &str, size: &str, mode: &str) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
@@ -101,7 +101,7 @@ fn volume_claim(name: &str, size: &str, mode: &str) -> Value {
 }
 
 /// A volume of node n2 for the claim of the same name.
-fn local_volume(name: &str, size: &str, mode: &str, path: &Path) -> Value {
+pub(super) fn local_volume(name: &str, size: &str, mode: &str, path: &Path) -> Value {
     let terms = json!([{"matchExpressions":
         [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["n2"]}]}]);
     json!({

@@ -25,9 +25,10 @@ mod io_threads;
 mod sizing;
 mod writer;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use crds::kubevirt::VirtualMachineInstance;
+use crds::kubevirt::{Disk, VirtualMachineInstance, VirtualMachineInstanceSpec};
 use net::MacAddr;
 
 pub use self::firmware::firmware_uuid;
@@ -150,13 +151,17 @@ pub fn xml(vmi: &VirtualMachineInstance, place: &Place) -> Result<String, Domain
         .attr("uid", uid)
         .attr("namespace", namespace)
         .attr("name", name);
-    let devices = Element::new("devices")
-        .children(devices::controllers(spec, threads)?)
-        .children(disks::elements(&vmi.spec, &place.disks, topology, threads)?)
-        .children(interfaces::elements(spec, place, topology)?)
-        .children(devices::console(spec, place)?)
-        .children(devices::display(spec, place)?)
-        .children(devices::extras(spec)?);
+    let hardware = [
+        devices::controllers(spec, threads)?,
+        disks::elements(&vmi.spec, &place.disks, topology, threads)?,
+        interfaces::elements(spec, place, topology)?,
+        devices::console(spec, place)?,
+        devices::display(spec, place)?,
+        devices::extras(spec)?,
+    ]
+    .concat();
+    let ports = devices::ports(spec, &hardware);
+    let devices = Element::new("devices").children(ports).children(hardware);
     let kind = match place.emulation {
         Emulation::Kvm => "kvm",
         Emulation::Software => "qemu",
@@ -181,6 +186,28 @@ pub fn xml(vmi: &VirtualMachineInstance, place: &Place) -> Result<String, Domain
         .child(devices)
         .child(firmware::smbios_uuid(vmi)?);
     Ok(domain.to_string())
+}
+
+/// One disk for a guest that runs, as XML; `taken`: the names of those that it has.
+///
+/// # Errors
+/// When the disk asks for what cannot be.
+pub fn hot_disk(
+    spec: &VirtualMachineInstanceSpec,
+    disk: &Disk,
+    file: &DiskFile,
+    taken: &BTreeSet<&str>,
+) -> Result<String, DomainError> {
+    let topology = sizing::topology(&spec.domain)?;
+    disks::hot(spec, disk, file, topology, taken).map(|element| element.to_string())
+}
+
+/// A drive as libvirt describes it, with another medium in it, or none.
+///
+/// # Errors
+/// What is no drive, for people.
+pub fn with_medium(drive: &str, file: Option<&DiskFile>) -> Result<String, String> {
+    disks::with_medium(drive, file)
 }
 
 /// Whether the taps of this VMI have several queues.

@@ -1,6 +1,7 @@
 //! What all VMs of this node share, and how a domain is built here.
 
 mod fetch;
+mod hotplug;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -18,6 +19,7 @@ use crate::guest::Told;
 use crate::hypervisor::Hypervisor;
 use crate::kept;
 use crate::leases::{Defaults, Port};
+use crate::live::Account;
 use crate::metrics::Metrics;
 use crate::ports::{DetachError, Ports};
 use crate::vm::Trouble;
@@ -51,7 +53,7 @@ pub struct Host {
 }
 
 /// What a node tells of itself.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Here {
     /// Its name.
     pub node: String,
@@ -65,6 +67,8 @@ pub struct Here {
     pub images: BTreeMap<String, String>,
     /// Of the VM that runs here: what is known of its guest.
     pub told: Told,
+    /// Of the VM that runs here: its hardware.
+    pub account: Option<Account>,
 }
 
 impl fmt::Debug for Host {
@@ -94,6 +98,7 @@ impl Host {
             run_dir: self.run_dir.display().to_string(),
             images: BTreeMap::new(),
             told: Told::default(),
+            account: None,
         }
     }
 

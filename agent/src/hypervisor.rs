@@ -126,6 +126,19 @@ pub struct Job {
     pub remaining: u64,
 }
 
+/// A change of the hardware of a domain that runs; devices are XML.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Alteration {
+    /// Puts this device in.
+    Attach(String),
+    /// Asks the guest to let go of this device. Whether it has, only a new description tells.
+    Detach(String),
+    /// Makes the device of this name and place into this one.
+    Update(String),
+    /// Gives the guest so many vCPUs.
+    Vcpus(u32),
+}
+
 /// One of our domains as the hypervisor sees it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Observed {
@@ -337,6 +350,23 @@ impl Hypervisor {
     /// `Disconnected`.
     pub async fn runner(&self) -> Result<Runner, HypervisorError> {
         either!(self, runner())
+    }
+
+    /// A running domain as it is now, as XML.
+    ///
+    /// # Errors
+    /// `NotFound`, `Disconnected`, or `Refused`.
+    pub async fn describe(&self, domain: &str) -> Result<String, HypervisorError> {
+        either!(self, describe(domain))
+    }
+
+    /// Changes the hardware of a running domain. Its definition stays as it is: nothing is
+    /// ever started from it again.
+    ///
+    /// # Errors
+    /// `NotFound`, `Disconnected`, or `Refused`: also when it is so already.
+    pub async fn alter(&self, domain: &str, change: Alteration) -> Result<(), HypervisorError> {
+        either!(self, alter(domain, change))
     }
 
     /// All our domains, running or not, by name. Domains without our metadata

@@ -37,6 +37,7 @@ pub mod hypervisor;
 pub mod imports;
 mod kept;
 pub mod leases;
+pub mod live;
 pub mod metrics;
 #[cfg(test)]
 mod netns;

@@ -24,6 +24,10 @@
 //!    └──────────► Ended ◄────────────┘
 //! ```
 //!
+//! Between Attaching and Running, and from Running whenever the object asks for other hardware,
+//! is Adjusting: what of its devices can change while it runs does ([`crate::live`]). That something of
+//! it cannot be now keeps no guest from running: it is said, and tried again.
+//!
 //! [`step`] is pure. A driver carries out the actions one after the other and
 //! hands each outcome back as the next event, so while an action runs no other
 //! event is seen.
@@ -92,6 +96,8 @@ pub enum State {
     Waiting { attempt: u32 },
     /// The guest runs. Its taps are being joined to OVS.
     Attaching { attempt: u32 },
+    /// The guest runs and is on the network. Its devices are being made those that the object asks for.
+    Adjusting { paused: Option<PauseReason> },
     /// The guest runs and is on the network.
     Running { paused: Option<PauseReason> },
     /// The guest runs, was asked to power off, and has this time left.
@@ -149,6 +155,8 @@ pub enum Event {
     /// The guest is to come here by a migration that was not known before. What is here
     /// is of an earlier one.
     Anew,
+    /// The object may ask for other hardware than before.
+    Hardware,
     /// The domain in a list taken after our last action; `None`: not in it.
     Seen(Option<DomainState>),
     /// The last action did its work.
@@ -177,6 +185,8 @@ pub enum Action {
     Start,
     /// Serve its ports as they are now and join its taps to OVS.
     Attach,
+    /// Make the devices of the running guest those that the object asks for.
+    Adjust,
     /// Make everything for a guest that comes from another node.
     Receive,
     /// Let the guest go on that stands still since it was sent.
@@ -234,6 +244,7 @@ impl State {
             Self::Starting { .. } => "starting",
             Self::Waiting { .. } => "waiting",
             Self::Attaching { .. } => "attaching",
+            Self::Adjusting { .. } => "adjusting",
             Self::Running { .. } => "running",
             Self::Stopping { .. } => "stopping",
             Self::Destroying { .. } => "destroying",

@@ -159,6 +159,23 @@ pub async fn prepare(
     Ok(files)
 }
 
+/// The disk of one volume that lies on a claim, for a guest that runs already.
+///
+/// # Errors
+/// See [`VolumeError`].
+pub async fn of_claim(
+    vmi: &VirtualMachineInstance,
+    volume: &Volume,
+    dirs: &Dirs,
+    objects: &Objects,
+) -> Result<DiskFile, VolumeError> {
+    check_names(&vmi.spec.volumes)?;
+    // Nothing is made there.
+    let home = dirs.state.join("vms");
+    let work = Work { vmi, dirs, home: &home, objects };
+    work.volume(volume, &format!("volume {}", volume.name)).await
+}
+
 /// On which unpacked image each disk of a domain lies, by volume: the name of its
 /// directory, which is the digest of the image. Disks that lie on none are left out.
 ///

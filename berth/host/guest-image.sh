@@ -97,6 +97,12 @@ done
 # Only where the firmware is EFI; whoever wants its variables loads it.
 cp "$modules/fs/efivarfs/efivarfs.ko" "$root/lib/modules/"
 
+# Disks on virtio-scsi, in the order of their dependencies: whoever wants them loads it.
+for name in scsi_common scsi_mod sd_mod virtio_scsi; do
+    file=$(find "$modules" -name "$name.ko" | head -n 1)
+    [ -z "$file" ] || cp "$file" "$root/lib/modules/$name.ko"
+done
+
 cp "$init" "$root/init"
 chmod 755 "$root/init"
 for name in start dhcp4 dhcp6 follow-ra report; do ln -s ../../init "$root/etc/berth/$name"; done

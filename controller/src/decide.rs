@@ -52,6 +52,7 @@ use crate::family::{Family, covers, covers_network};
 use crate::hold;
 use crate::instancetypes::{Keep, Unready};
 use crate::ledger::{AddressError, Ask, Claimant, VmKey};
+use crate::live;
 use crate::lost;
 use crate::machine::{self, Step, Trouble};
 use crate::migration;
@@ -219,6 +220,7 @@ pub fn decide(world: &mut World, key: &VmKey, policy: Policy, now: Timestamp) ->
     }
     settle_holdings(world, &mut decision, policy);
     given::mend(world, &mut decision);
+    live::judge(world, &mut decision);
     moves::judge(world, &mut decision, now);
     // All decisions of a round are there at once.
     decision.ports.shrink_to_fit();

@@ -35,6 +35,7 @@ pub mod instancetypes;
 pub mod leave;
 pub mod ledger;
 pub mod lenders;
+pub mod live;
 pub mod lost;
 pub mod machine;
 pub mod metrics;

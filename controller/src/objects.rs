@@ -22,6 +22,7 @@ use crate::decide::has_owner;
 use crate::dhcp;
 use crate::hold;
 use crate::leave;
+use crate::live;
 use crate::network::Network;
 use crate::request::{Lender, Request, networks_of};
 use crate::rows::Port;
@@ -122,10 +123,10 @@ fn completed(
 }
 
 /// Whether `instance` is what the template of `vm` would make today, as far as its
-/// spec and its place in the network go.
+/// spec and its place in the network go, and but for what changes while it runs.
 #[must_use]
 pub fn is_made_of(instance: &VirtualMachineInstance, vm: &VirtualMachine) -> bool {
-    instance.spec == instance_spec(vm) && has_asked_place(instance, vm)
+    live::is_met(instance, vm) && has_asked_place(instance, vm)
 }
 
 /// Whether `instance` is on the subnets and has the addresses that the template's

@@ -19,11 +19,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crds::affinity::{meets, terms};
 use crds::cdi::notes::{LOCAL_VOLUMES, PROVISIONER, SELECTED_NODE};
 use crds::cdi::{DataVolume, Importer};
-use crds::kubevirt::{
-    ClaimInfo, ConditionStatus, DataVolumeTemplate, Quantity, Volume, VolumeStatus,
-};
+use crds::kubevirt::{ClaimInfo, ConditionStatus, DataVolumeTemplate, Volume, VolumeStatus};
 use k8s_openapi::api::core::v1::{Node, NodeSelectorTerm, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::ResourceExt as _;
@@ -33,7 +32,6 @@ use crate::machine::{
     DATA_VOLUME_FAILED, DATA_VOLUMES_NOT_READY, FAILED_PVC_NOT_FOUND, Trouble,
     WAITING_FOR_VOLUME_BINDING,
 };
-use crate::placement::nodes::meets;
 use crate::shelf::{Seen, Shelf};
 use crate::world::vm_key_of;
 
@@ -270,7 +268,7 @@ impl Storage {
                     ground.bound.extend(terms(bound).map(|terms| (bound.name_any(), terms)));
                     ground.status.push(VolumeStatus {
                         name: volume.name.clone(),
-                        persistent_volume_claim_info: Some(info(claim)),
+                        persistent_volume_claim_info: Some(ClaimInfo::from(claim)),
                         ..VolumeStatus::default()
                     });
                 }
@@ -419,25 +417,6 @@ fn filling(data_volume: &DataVolume, by_importer: bool) -> Result<(), (&'static 
         "" => Err((DATA_VOLUMES_NOT_READY, format!("DataVolume {name} is not looked at yet"))),
         phase => Err((DATA_VOLUMES_NOT_READY, format!("DataVolume {name} is {phase}"))),
     }
-}
-
-fn info(claim: &PersistentVolumeClaim) -> ClaimInfo {
-    let spec = claim.spec.clone().unwrap_or_default();
-    let status = claim.status.clone().unwrap_or_default();
-    let capacity = status.capacity.unwrap_or_default().into_iter();
-    ClaimInfo {
-        claim_name: claim.metadata.name.clone(),
-        access_modes: spec.access_modes.unwrap_or_default(),
-        volume_mode: spec.volume_mode,
-        capacity: capacity.map(|(name, amount)| (name, Quantity::Text(amount.0))).collect(),
-        ..ClaimInfo::default()
-    }
-}
-
-/// The terms of which a node must meet one; none if any node does.
-pub(crate) fn terms(volume: &PersistentVolume) -> Option<Vec<NodeSelectorTerm>> {
-    let affinity = volume.spec.as_ref()?.node_affinity.as_ref()?;
-    Some(affinity.required.as_ref()?.node_selector_terms.clone())
 }
 
 #[cfg(test)]

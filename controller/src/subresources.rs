@@ -27,6 +27,7 @@ mod path;
 mod refusal;
 mod registration;
 mod stream;
+mod volumes;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

@@ -7,6 +7,9 @@
 
 use std::collections::BTreeMap;
 
+/// Of an instance: the volumes that it was given for itself and that its VM's template does
+/// not have, comma between. KubeVirt's.
+pub const EPHEMERAL_VOLUMES: &str = "kubevirt.io/ephemeral-hotplug-volumes";
 /// Subnet of a network.
 pub const LOGICAL_SWITCH: &str = "logical_switch";
 /// Address or addresses, one per family, comma between.

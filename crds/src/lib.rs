@@ -9,6 +9,7 @@
 //! `cargo run -p crds --bin crdgen` prints the CustomResourceDefinitions; the
 //! copies in `manifests/crds/` and `manifests/cdi/` are compared with it by a test.
 
+pub mod affinity;
 pub mod annotations;
 pub mod cdi;
 pub mod cni;

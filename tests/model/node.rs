@@ -171,7 +171,7 @@ impl Driver {
                     self.during.clone_from(&self.moves);
                 }
                 // Nobody else sees anything of these.
-                Action::Serve | Action::Attach => instant = true,
+                Action::Serve | Action::Attach | Action::Adjust => instant = true,
                 action => self.doing = Some(action),
             }
         }

@@ -287,6 +287,7 @@ impl Shelf {
             run_dir: "/r".to_owned(),
             images: [].into(),
             told: agent::guest::Told::default(),
+            account: None,
         };
         let patch = publish::patch(self.instance(base), report, &here, &[], &now());
         let patch = patch.map(|patch| self.keep_patch(patch));

@@ -654,7 +654,7 @@ impl World {
             return Ok(Event::Lost);
         }
         Ok(match action {
-            Action::Serve | Action::Attach => Event::Done,
+            Action::Serve | Action::Attach | Action::Adjust => Event::Done,
             Action::Resume => {
                 state.virt.resume(node);
                 Event::Done

@@ -13,7 +13,10 @@ use super::{DomainError, MAX_SOCKET_PATH, Place, disk_bus};
 /// The graphics adapters that KubeVirt takes.
 const VIDEO: &str = "vga, bochs, cirrus, ramfb, virtio";
 
-/// USB and SCSI controllers where something needs one; and, since both disks
+/// Places for devices that come while the guest runs; KubeVirt leaves no fewer than three.
+const SPARE_PORTS: usize = 4;
+
+/// USB and SCSI controllers where something needs one, or may come to need it; and, since both disks
 /// and interfaces take part in it, the check of the boot order.
 pub(super) fn controllers(
     spec: &DomainSpec,
@@ -27,9 +30,43 @@ pub(super) fn controllers(
     let usb = if has(DiskBus::Usb) || usb_input { "qemu-xhci" } else { "none" };
     let thread = threads.of_controller();
     let driver = thread.map(|thread| Element::new("driver").attr("iothread", thread));
-    let scsi = has(DiskBus::Scsi)
+    // Disks that come later are mostly there.
+    let scsi = (has(DiskBus::Scsi) || takes_more(spec))
         .then(|| controller("scsi").attr("index", 0).attr("model", "virtio-scsi").children(driver));
     Ok([controller("usb").attr("model", usb)].into_iter().chain(scsi).collect())
+}
+
+fn takes_more(spec: &DomainSpec) -> bool {
+    !spec.devices.disable_hotplug.unwrap_or(false)
+}
+
+/// As many PCI Express ports as these devices take, and some more. libvirt makes none of its own
+/// accord but for the devices that a guest starts with, and what comes later needs one.
+pub(super) fn ports<'a>(
+    spec: &DomainSpec,
+    devices: impl IntoIterator<Item = &'a Element>,
+) -> Vec<Element> {
+    if !takes_more(spec) {
+        return Vec::new();
+    }
+    let taken = devices.into_iter().filter(|device| takes_port(device)).count();
+    let port = |index: usize| {
+        let port = Element::new("controller").attr("type", "pci").attr("index", index);
+        port.attr("model", "pcie-root-port")
+    };
+    // The first is the machine's own.
+    (1..=taken + SPARE_PORTS).map(port).collect()
+}
+
+/// Whether libvirt puts the device behind a port of its own. One too many is one more to spare.
+fn takes_port(device: &Element) -> bool {
+    match device.name() {
+        "disk" => device.value_of("target", "bus") == Some("virtio"),
+        "interface" | "rng" | "channel" => true,
+        "controller" | "memballoon" => device.value("model") != Some("none"),
+        "input" => device.value("bus") == Some("virtio"),
+        _ => false,
+    }
 }
 
 fn check_boot_order(spec: &DomainSpec) -> Result<(), DomainError> {

@@ -8,7 +8,8 @@ use super::io_threads::IoThreads;
 use super::sizing::Topology;
 use super::writer::Element;
 use super::{DomainError, disk_bus};
-use crate::volumes::{DiskFile, Medium};
+use crate::live::ALIAS;
+use crate::volumes::{DiskFile, Format, Medium};
 
 /// Every disk of the spec, then every volume that no disk mentions, as KubeVirt
 /// adds them.
@@ -29,27 +30,102 @@ pub(super) fn elements(
             let rule = format!("and another disk must not have the same Name '{}'.", disk.name);
             return Err(DomainError::invalid(field, rule));
         }
-        let file = files.iter().find(|file| file.volume == disk.name).ok_or_else(|| {
-            DomainError::Dangling { field: format!("{field}.name"), name: disk.name.clone() }
-        })?;
+        let Some(file) = files.iter().find(|file| file.volume == disk.name) else {
+            elements.push(empty_drive(disk, &field, letters.next(disk_bus(disk)))?);
+            continue;
+        };
         let multi_queue = spec.domain.devices.block_multi_queue.unwrap_or(false);
         let queues = multi_queue.then(|| topology.vcpus());
         let served = Served { queues, thread: deal.next(disk) };
-        elements.push(element(disk, file, &field, &mut letters, served)?);
+        elements.push(element(disk, file, &field, letters.next(disk_bus(disk)), served)?);
     }
     for file in files.iter().filter(|file| !names.contains(file.volume.as_str())) {
         let disk = Disk { name: file.volume.clone(), ..Disk::default() };
         let served = Served::default();
-        elements.push(element(&disk, file, "spec.volumes", &mut letters, served)?);
+        let target = letters.next(disk_bus(&disk));
+        elements.push(element(&disk, file, "spec.volumes", target, served)?);
     }
     Ok(elements)
+}
+
+/// One disk for a guest that runs, under a name that none of `taken` is. The threads that serve
+/// disks are dealt out when a guest starts: QEMU's own serves this one.
+pub(super) fn hot(
+    spec: &VirtualMachineInstanceSpec,
+    disk: &Disk,
+    file: &DiskFile,
+    topology: Topology,
+    taken: &BTreeSet<&str>,
+) -> Result<Element, DomainError> {
+    let mut letters = Letters::default();
+    let names = std::iter::repeat_with(|| letters.next(disk_bus(disk)));
+    let target = names.into_iter().find(|name| !taken.contains(name.as_str()));
+    let target = target.expect("names have no end");
+    let multi_queue = spec.domain.devices.block_multi_queue.unwrap_or(false);
+    let served = Served { queues: multi_queue.then(|| topology.vcpus()), thread: None };
+    element(disk, file, &format!("disk {}", disk.name), target, served)
+}
+
+/// libvirt's words for what a disk lies on: the disk's type, and by which attribute its source is named.
+const fn place(file: &DiskFile) -> (&'static str, &'static str) {
+    match file.medium {
+        Medium::Device => ("block", "dev"),
+        Medium::Own | Medium::File { .. } => ("file", "file"),
+    }
+}
+
+/// A drive without a medium. Nothing else can be without a volume.
+fn empty_drive(disk: &Disk, field: &str, target: String) -> Result<Element, DomainError> {
+    if disk.cdrom.is_none() {
+        let (field, name) = (format!("{field}.name"), disk.name.clone());
+        return Err(DomainError::Dangling { field, name });
+    }
+    let nothing = DiskFile::own(&disk.name, "/".into(), Format::Raw);
+    kind(disk, &nothing, disk_bus(disk), field)?;
+    let target = Element::new("target")
+        .attr("dev", target)
+        .attr("bus", name(disk_bus(disk)))
+        .maybe_attr("tray", tray(disk, field)?);
+    Ok(Element::new("disk")
+        .attr("type", "file")
+        .attr("device", "cdrom")
+        .child(Element::new("driver").attr("name", "qemu").attr("type", Format::Raw.name()))
+        .child(target)
+        .children(disk.boot_order.map(|order| Element::new("boot").attr("order", order)))
+        .child(Element::new("readonly"))
+        .child(Element::new("alias").attr("name", format!("{ALIAS}{}", disk.name))))
+}
+
+/// A drive as libvirt describes it, with another medium in it, or none. All else stays as it is
+/// written: libvirt changes nothing else of a drive, and refuses what differs. Whether its
+/// tray is open it knows better.
+///
+/// # Errors
+/// What is no drive, for people.
+pub(super) fn with_medium(drive: &str, file: Option<&DiskFile>) -> Result<String, String> {
+    let document = roxmltree::Document::parse(drive).map_err(|error| error.to_string())?;
+    let (kind, attribute) = file.map_or(("file", "file"), place);
+    let source = file.map(|file| Element::new("source").attr(attribute, file.path.display()));
+    let mut parts: Vec<String> = source.iter().map(ToString::to_string).collect();
+    for child in document.root_element().children().filter(roxmltree::Node::is_element) {
+        match child.tag_name().name() {
+            "source" | "backingStore" => {}
+            "target" => {
+                let value = |name| child.attribute(name).unwrap_or_default();
+                let target = Element::new("target").attr("dev", value("dev"));
+                parts.push(target.attr("bus", value("bus")).to_string());
+            }
+            _ => parts.push(drive[child.range()].to_owned()),
+        }
+    }
+    Ok(format!("<disk type='{kind}' device='cdrom'>{}</disk>", parts.concat()))
 }
 
 fn element(
     disk: &Disk,
     file: &DiskFile,
     field: &str,
-    letters: &mut Letters,
+    target: String,
     served: Served,
 ) -> Result<Element, DomainError> {
     let bus = disk_bus(disk);
@@ -65,12 +141,9 @@ fn element(
         .attr("discard", "unmap")
         .maybe_attr("queues", served.queues.filter(|_| bus == DiskBus::Virtio))
         .maybe_attr("iothread", served.thread);
-    let (medium, source) = match file.medium {
-        Medium::Device => ("block", "dev"),
-        Medium::Own | Medium::File { .. } => ("file", "file"),
-    };
+    let (medium, source) = place(file);
     let target = Element::new("target")
-        .attr("dev", letters.next(bus))
+        .attr("dev", target)
         .attr("bus", name(bus))
         .maybe_attr("tray", tray(disk, field)?);
     Ok(Element::new("disk")
@@ -84,7 +157,7 @@ fn element(
         .children(disk.boot_order.map(|order| Element::new("boot").attr("order", order)))
         .children(read_only.then(|| Element::new("readonly")))
         .children(shareable.then(|| Element::new("shareable")))
-        .child(Element::new("alias").attr("name", format!("ua-{}", disk.name))))
+        .child(Element::new("alias").attr("name", format!("{ALIAS}{}", disk.name))))
 }
 
 /// By whom a disk is served.

@@ -5,6 +5,7 @@ use crds::kubevirt::{DomainSpec, Interface};
 use super::sizing::Topology;
 use super::writer::Element;
 use super::{DomainError, Emulation, Place, Port};
+use crate::live::ALIAS;
 
 const MODELS: &str = "e1000, e1000e, igb, ne2k_pci, pcnet, rtl8139, virtio";
 
@@ -82,7 +83,7 @@ fn element(
         .children(interface.acpi_index.map(|index| Element::new("acpi").attr("index", index)))
         .children(down.then(|| Element::new("link").attr("state", "down")))
         .children(rom)
-        .child(Element::new("alias").attr("name", format!("ua-{}", port.network))))
+        .child(Element::new("alias").attr("name", format!("{ALIAS}{}", port.network))))
 }
 
 /// `<driver>`, when anything differs from libvirt's defaults.

@@ -42,6 +42,24 @@ impl Element {
         }
     }
 
+    pub(super) const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The value of an attribute.
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
+        let found = self.attributes.iter().find(|(known, _)| *known == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// The value of an attribute of the first child of this name.
+    pub(super) fn value_of(&self, child: &str, name: &str) -> Option<&str> {
+        match &self.content {
+            Content::Children(all) => all.iter().find(|one| one.name == child)?.value(name),
+            Content::Text(_) => None,
+        }
+    }
+
     pub(super) fn child(self, child: Self) -> Self {
         self.children([child])
     }

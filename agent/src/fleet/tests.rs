@@ -1,4 +1,5 @@
 mod api;
+mod hotplug;
 mod moves;
 mod world;
 

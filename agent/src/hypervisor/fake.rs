@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::metadata::{self, Identity};
 use super::{
-    DomainState, GuestError, HypervisorError, Job, Journey, Observed, PauseReason, Runner,
-    ShutOffReason,
+    Alteration, DomainState, GuestError, HypervisorError, Job, Journey, Observed, PauseReason,
+    Runner, ShutOffReason,
 };
 
 /// The in-memory hypervisor; a cheap handle on shared state.
@@ -34,6 +34,8 @@ pub enum Verb {
     List,
     Migrate,
     Abort,
+    Describe,
+    Alter,
 }
 
 #[derive(Debug, Default)]
@@ -41,12 +43,14 @@ struct Host {
     domains: BTreeMap<String, Guest>,
     /// What the next calls of a verb answer instead of acting, in order.
     failures: VecDeque<(Verb, HypervisorError)>,
-    /// Every verb but `list`, with its domain, in the order of arrival.
+    /// Every verb but `list` and `describe`, with its domain, in the order of arrival.
     calls: Vec<(Verb, String)>,
     /// How long every verb takes.
     delay: Duration,
     /// Whether guests ignore the power button.
     deaf: bool,
+    /// Whether guests hold on to devices that are to go.
+    holds: bool,
     /// Whither guests can be sent, by address.
     others: BTreeMap<String, Fake>,
     /// Whether what is being sent is held up, and until it is called off.
@@ -87,6 +91,11 @@ impl Fake {
         self.host().deaf = deaf;
     }
 
+    /// Whether guests hold on to devices that are to go.
+    pub fn hold_devices(&self, holds: bool) {
+        self.host().holds = holds;
+    }
+
     /// Kills the domain's process.
     pub fn crash(&self, domain: &str) {
         self.stop(domain, ShutOffReason::Crashed);
@@ -118,7 +127,7 @@ impl Fake {
         self.host().domains.get(domain).map(|guest| guest.xml.clone())
     }
 
-    /// Every verb called so far but `list`, with its domain.
+    /// Every verb called so far but `list` and `describe`, with its domain.
     #[must_use]
     pub fn calls(&self) -> Vec<(Verb, String)> {
         self.host().calls.clone()
@@ -264,6 +273,59 @@ impl Fake {
         answers.map_or(Err(GuestError::Silent), |answers| answers(words))
     }
 
+    pub(super) async fn describe(&self, domain: &str) -> Result<String, HypervisorError> {
+        Ok(self.enter(Verb::Describe, domain).await?.guest(domain)?.xml.clone())
+    }
+
+    pub(super) async fn alter(
+        &self,
+        domain: &str,
+        change: Alteration,
+    ) -> Result<(), HypervisorError> {
+        let mut host = self.enter(Verb::Alter, domain).await?;
+        let holds = host.holds;
+        let guest = host.guest(domain)?;
+        let refused = |why: &str| HypervisorError::Refused(why.to_owned());
+        if matches!(guest.state, DomainState::ShutOff(_)) {
+            return Err(refused("domain is not running"));
+        }
+        let place = |device: &str| alias(device).and_then(|alias| hardware(&guest.xml, &alias));
+        match change {
+            Alteration::Attach(device) => {
+                if place(&device).is_some() {
+                    return Err(refused("a device of this alias is there"));
+                }
+                let end = guest.xml.find("</devices>").ok_or_else(|| refused("no devices"))?;
+                guest.xml.insert_str(end, &device);
+            }
+            Alteration::Detach(device) => {
+                let found = place(&device).ok_or_else(|| refused("device not found"))?;
+                if !holds {
+                    guest.xml.replace_range(found, "");
+                }
+            }
+            Alteration::Update(device) => {
+                let found = place(&device).ok_or_else(|| refused("device not found"))?;
+                guest.xml.replace_range(found, &device);
+            }
+            Alteration::Vcpus(count) => {
+                let xml = roxmltree::Document::parse(&guest.xml).map_err(|_| refused("xml"))?;
+                let vcpu = xml.descendants().find(|one| one.has_tag_name("vcpu"));
+                let vcpu = vcpu.ok_or_else(|| refused("no vCPUs"))?;
+                let most = vcpu.text().and_then(|text| text.parse().ok()).unwrap_or(0);
+                if count > most {
+                    return Err(refused("more vCPUs than there may be"));
+                }
+                let (place, now) = (
+                    vcpu.range(),
+                    format!("<vcpu placement='static' current='{count}'>{most}</vcpu>"),
+                );
+                guest.xml.replace_range(place, &now);
+            }
+        }
+        Ok(())
+    }
+
     pub(super) async fn list(&self) -> Result<Vec<Observed>, HypervisorError> {
         let host = self.enter(Verb::List, "").await?;
         Ok(host.domains.iter().filter_map(|(name, guest)| guest.observed(name)).collect())
@@ -290,7 +352,7 @@ impl Fake {
             tokio::time::sleep(delay).await;
         }
         let mut host = self.host();
-        if verb != Verb::List {
+        if !matches!(verb, Verb::List | Verb::Describe) {
             host.calls.push((verb, domain.to_owned()));
         }
         match host.failures.iter().position(|(failing, _)| *failing == verb) {
@@ -298,6 +360,22 @@ impl Fake {
             None => Ok(host),
         }
     }
+}
+
+/// The alias of a device.
+fn alias(device: &str) -> Option<String> {
+    let xml = roxmltree::Document::parse(device).ok()?;
+    let alias = xml.root_element().children().find(|one| one.has_tag_name("alias"))?;
+    alias.attribute("name").map(str::to_owned)
+}
+
+/// Where in a domain the device of this alias is described.
+fn hardware(domain: &str, wanted: &str) -> Option<std::ops::Range<usize>> {
+    let xml = roxmltree::Document::parse(domain).ok()?;
+    let alias = xml
+        .descendants()
+        .find(|one| one.has_tag_name("alias") && one.attribute("name") == Some(wanted))?;
+    alias.parent().map(|device| device.range())
 }
 
 impl Host {

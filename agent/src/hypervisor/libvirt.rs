@@ -28,7 +28,7 @@ use virt::connect::Connect;
 
 use self::guest_agent::Lanes;
 use self::session::{Attempt, Session};
-use super::{HypervisorError, Job as Progress, Journey, Observed, Runner};
+use super::{Alteration, HypervisorError, Job as Progress, Journey, Observed, Runner};
 
 /// How many calls that change something run at once. A start takes QEMU about
 /// half a second, most of it waiting.
@@ -148,6 +148,22 @@ impl Libvirt {
     pub(super) async fn runner(&self) -> Result<Runner, HypervisorError> {
         let capabilities = |session: &mut Session| session.run(|on, _| verbs::capabilities(on));
         call(&self.reads, capabilities).await.map(|xml| Runner::of_capabilities(&xml))
+    }
+
+    pub(super) async fn describe(&self, domain: &str) -> Result<String, HypervisorError> {
+        let domain = domain.to_owned();
+        call(&self.changes, move |session| session.run(|on, _| verbs::describe(on, &domain))).await
+    }
+
+    /// Once: what is found afterwards says whether it has to be done again.
+    pub(super) async fn alter(
+        &self,
+        domain: &str,
+        change: Alteration,
+    ) -> Result<(), HypervisorError> {
+        let domain = domain.to_owned();
+        call(&self.changes, move |session| session.once(|on| verbs::alter(on, &domain, &change)))
+            .await
     }
 
     pub(super) async fn list(&self) -> Result<Vec<Observed>, HypervisorError> {

@@ -32,6 +32,7 @@ use crate::guest::{Care, Subject};
 use crate::host::{Here, Host};
 use crate::hypervisor::HypervisorError;
 use crate::leases::{self, Defaults, LeaseError, Port, Subnets};
+use crate::live;
 use crate::sending::Sending;
 use crate::volumes::DiskFile;
 
@@ -65,6 +66,8 @@ pub struct Driver {
     is_ours: bool,
     /// On which images its disks lie here.
     images: BTreeMap<String, String>,
+    /// What hardware it has, as far as that was looked at.
+    account: Option<live::Account>,
 }
 
 /// What is being written to the object, if anything.
@@ -107,6 +110,7 @@ impl Driver {
             care: Care::default(),
             is_ours: false,
             images: BTreeMap::new(),
+            account: None,
         }
     }
 
@@ -180,10 +184,18 @@ impl Driver {
         let counts = seen.filter(|seen| self.acted.is_none_or(|acted| seen.at > acted));
         let counts = counts.map(|seen| seen.state);
         let begun = self.sending.begun();
-        let events = self.known.learn(vmi.as_deref(), &self.host.node, begun, network, counts);
+        let ran = matches!(self.known.wish, Wish::Run { .. });
+        let mut events = self.known.learn(vmi.as_deref(), &self.host.node, begun, network, counts);
         if events.iter().any(|event| !matches!(event, Event::Seen(_))) {
             self.acted = Some(Instant::now());
             self.host.look_again();
+        }
+        let both = vmi.as_ref().zip(self.vmi.as_ref()).filter(|_| !same);
+        let differs = both.is_some_and(|(new, old)| live::differ(new, old));
+        // Of a guest that moved away or came nothing was changed meanwhile.
+        let stays = !ran && matches!(self.known.wish, Wish::Run { .. });
+        if (differs || stays) && !events.contains(&Event::Wish) {
+            events.push(Event::Hardware);
         }
         self.ports = ports;
         self.subnets = subnets;
@@ -278,6 +290,7 @@ impl Driver {
             Action::Define => self.define().await,
             Action::Start => self.start().await,
             Action::Attach => self.attach().await,
+            Action::Adjust => self.adjust().await,
             Action::Receive => self.receive().await,
             Action::Resume => {
                 fine_if_gone(self.host.hypervisor.resume(&self.domain).await).map_err(Failure::from)
@@ -307,7 +320,12 @@ impl Driver {
         let publishing = publish::publish(
             self.host.client.clone(),
             self.host.metrics.clone(),
-            Here { images: self.images.clone(), told: self.care.told(), ..self.host.here() },
+            Here {
+                images: self.images.clone(),
+                told: self.care.told(),
+                account: self.account.clone(),
+                ..self.host.here()
+            },
             VirtualMachineInstance::clone(&vmi),
             self.ports.clone().unwrap_or_default(),
             report,
@@ -391,6 +409,14 @@ impl Driver {
         self.serve().await?;
         attached.map_err(|error| Trouble::of("NetworkNotReady", error))?;
         Ok(())
+    }
+
+    async fn adjust(&mut self) -> Result<(), Failure> {
+        let vmi = self.vmi()?;
+        let account = self.host.adjust(&self.domain, &vmi).await?;
+        let unsettled = account.unsettled();
+        self.account = Some(account);
+        unsettled.map_or(Ok(()), |trouble| Err(trouble.into()))
     }
 
     /// Everything that a guest needs here which comes from another node. The domain is

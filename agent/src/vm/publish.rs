@@ -28,6 +28,7 @@ use crate::guest::show;
 use crate::host::Here;
 use crate::hypervisor::PauseReason;
 use crate::leases::Port;
+use crate::live;
 use crate::metrics::Metrics;
 
 /// How long one write may take.
@@ -128,7 +129,10 @@ fn say(vmi: &mut VirtualMachineInstance, report: &Report, here: &Here, ports: &[
     let mut status = vmi.status.clone().unwrap_or_default();
     apply(&mut status, report, here, ports, now);
     if matches!(report, Report::Running { .. }) {
-        let can = migratable(vmi, here);
+        if let Some(account) = &here.account {
+            live::say(&mut status, vmi, account);
+        }
+        let can = migratable(vmi, &status, here);
         can.merge_into(&mut status.conditions, now.clone());
         status.migration_method = Some(migration_method(vmi).to_owned());
         say_ignored(&mut status.conditions, vmi, now);
@@ -139,14 +143,18 @@ fn say(vmi: &mut VirtualMachineInstance, report: &Report, here: &Here, ports: &[
 }
 
 /// Whether the guest can move to another node while it runs, in KubeVirt's words.
-fn migratable(vmi: &VirtualMachineInstance, here: &Here) -> Condition {
+fn migratable(
+    vmi: &VirtualMachineInstance,
+    status: &VirtualMachineInstanceStatus,
+    here: &Here,
+) -> Condition {
     let no = Condition::new("LiveMigratable", ConditionStatus::False);
     if here.arrivals.is_none() {
         let why = "the agent of its node takes part in no migrations: \
                    start it with --migration-address";
         return no.because("MigrationNotConfigured", why);
     }
-    if let Some(why) = tied_disk(vmi) {
+    if let Some(why) = tied_disk(vmi, status) {
         return no.because("DisksNotLiveMigratable", why);
     }
     let cpu = vmi.spec.domain.cpu.as_ref().and_then(|cpu| cpu.model.as_deref());
@@ -159,11 +167,13 @@ fn migratable(vmi: &VirtualMachineInstance, here: &Here) -> Condition {
 
 /// Why a disk of the guest is only here, in KubeVirt's words (`checkVolumesForMigration`).
 /// What lies on a claim says the instance, as it was when it was placed.
-fn tied_disk(vmi: &VirtualMachineInstance) -> Option<String> {
+fn tied_disk(
+    vmi: &VirtualMachineInstance,
+    status: &VirtualMachineInstanceStatus,
+) -> Option<String> {
     const RULE: &str =
         "live migration requires that all PVCs must be shared (using ReadWriteMany access mode)";
-    let infos = vmi.status.iter().flat_map(|status| &status.volume_status);
-    let infos: Vec<_> = infos.collect();
+    let infos = &status.volume_status;
     vmi.spec.volumes.iter().find_map(|volume| {
         if let Some(disk) = &volume.host_disk {
             let shared = disk.shared.unwrap_or(false);

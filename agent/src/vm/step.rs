@@ -12,6 +12,9 @@ pub(super) const PRESS_AGAIN: Duration = Duration::from_secs(5);
 /// minute, and the thread that waits for them has other VMs to serve.
 const REFUSED_PAUSE: Duration = Duration::from_secs(8);
 
+/// Before what could not be done to a running guest's devices is tried again.
+const ADJUST_AGAIN: Duration = Duration::from_secs(10);
+
 /// The longest time between two attempts at the same thing.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -31,6 +34,7 @@ pub fn step(state: State, wish: Wish, event: Event) -> (State, Vec<Action>) {
         | State::Starting { attempt } => start(state, attempt, wish, event),
         State::Waiting { attempt } => wait(attempt, wish, event),
         State::Attaching { attempt } => attach(attempt, wish, event),
+        State::Adjusting { paused } => adjusting(paused, wish, event),
         State::Running { paused } => run(paused, wish, event),
         State::Stopping { left } => stop(left, wish, event),
         State::Receiving { .. } | State::Ready | State::Departing | State::Departed { .. } => {
@@ -159,17 +163,47 @@ fn attach(attempt: u32, wish: Wish, event: Event) -> (State, Vec<Action>) {
         return close(wish);
     }
     match event {
-        Event::Done => {
-            let report = Report::Running { paused: None };
-            (State::Running { paused: None }, vec![Action::Report(report)])
-        }
+        Event::Done => adjust(None, wish),
         Event::Failed(trouble) => (
             State::Attaching { attempt: attempt.saturating_add(1) },
             vec![Action::Report(Report::Waiting(trouble)), Action::Wake(pause(attempt))],
         ),
         Event::Lost => (State::Attaching { attempt }, vec![Action::Wake(pause(attempt))]),
         Event::Tick | Event::Wish => (State::Attaching { attempt }, vec![Action::Attach]),
-        Event::Seen(_) | Event::Reported | Event::Anew => stay(State::Attaching { attempt }),
+        Event::Seen(_) | Event::Reported | Event::Anew | Event::Hardware => {
+            stay(State::Attaching { attempt })
+        }
+    }
+}
+
+/// The guest runs and is on the network. Of one that moves nothing can be changed: where it
+/// is in the end it is looked at.
+fn adjust(paused: Option<PauseReason>, wish: Wish) -> (State, Vec<Action>) {
+    if matches!(wish, Wish::Run { .. }) {
+        return (State::Adjusting { paused }, vec![Action::Adjust]);
+    }
+    (State::Running { paused }, vec![Action::Report(Report::Running { paused })])
+}
+
+/// Its devices are being changed, or nobody knows whether they were.
+fn adjusting(paused: Option<PauseReason>, wish: Wish, event: Event) -> (State, Vec<Action>) {
+    if event == Event::Anew {
+        return stay(State::Unseen { attempt: 0 });
+    }
+    if let Some(ended) = guest_ended(&event, wish) {
+        return ended;
+    }
+    if !wish.has_guest() && !matches!(event, Event::Seen(_)) {
+        return close(wish);
+    }
+    let report = Action::Report(Report::Running { paused });
+    match event {
+        Event::Done => (State::Running { paused }, vec![report]),
+        Event::Failed(_) => (State::Running { paused }, vec![report, Action::Wake(ADJUST_AGAIN)]),
+        Event::Lost => (State::Adjusting { paused }, vec![Action::Wake(pause(0))]),
+        Event::Wish => adopt(),
+        Event::Tick | Event::Hardware => adjust(paused, wish),
+        Event::Seen(_) | Event::Reported | Event::Anew => stay(State::Adjusting { paused }),
     }
 }
 
@@ -183,6 +217,7 @@ fn run(paused: Option<PauseReason>, wish: Wish, event: Event) -> (State, Vec<Act
         Event::Anew => stay(State::Unseen { attempt: 0 }),
         Event::Wish if wish.has_guest() => adopt(),
         Event::Wish => close(wish),
+        Event::Hardware | Event::Tick if matches!(wish, Wish::Run { .. }) => adjust(paused, wish),
         // It was sent and has not arrived: nothing is being sent any more, and what the
         // object says of it is final.
         Event::Seen(Some(DomainState::Paused(PauseReason::Migration)))

@@ -43,7 +43,7 @@ fn a_new_vm_is_served_prepared_defined_started_attached_and_then_reported() {
     let mut state = State::Unseen { attempt: 0 };
     let mut done = Vec::new();
     let mut event = Event::Seen(None);
-    for _ in 0..6 {
+    for _ in 0..7 {
         let (next, actions) = step(state, RUN, event);
         state = next;
         done.extend(actions);
@@ -57,6 +57,7 @@ fn a_new_vm_is_served_prepared_defined_started_attached_and_then_reported() {
             Action::Define,
             Action::Start,
             Action::Attach,
+            Action::Adjust,
             Action::Report(Report::Running { paused: None }),
         ]
     );

@@ -150,7 +150,7 @@ impl Objects {
         self.tokens.get(account).map(String::as_str)
     }
 
-    pub(super) fn claim(
+    pub(crate) fn claim(
         &self,
         name: &str,
     ) -> Option<(&PersistentVolumeClaim, Option<&PersistentVolume>)> {

@@ -9,8 +9,7 @@ use kube::ResourceExt;
 use super::known::Known;
 use super::status::Hitch;
 use crate::ledger::VmKey;
-use crate::placement::nodes::meets;
-use crate::storage::terms;
+use crds::affinity::{meets, terms};
 
 /// The node that fills `claim`, which is bound to `volume`.
 pub(super) fn choose(

@@ -25,9 +25,9 @@ use serde_json::json;
 use super::Write;
 use super::known::Known;
 use crate::ledger::VmKey;
-use crate::placement::nodes::meets;
-use crate::storage::{terms, waits};
+use crate::storage::waits;
 use crate::warning::Warning;
+use crds::affinity::{meets, terms};
 
 /// The label by which a volume says of which node it is.
 const HOSTNAME: &str = "kubernetes.io/hostname";

@@ -40,6 +40,8 @@ pub enum Inscription {
     Placed(Box<VirtualMachineInstance>),
     /// Its place, as it was given, and what to tell whoever changed it.
     Mended(Box<VirtualMachineInstance>, Trouble),
+    /// What its guest is to have from now on.
+    Updated(Box<VirtualMachineInstance>),
     /// What keeps it from its place.
     Waits(Trouble),
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crds::affinity::meets;
 use crds::kubevirt::VirtualMachineInstanceSpec;
 use k8s_openapi::api::core::v1::{
     Affinity, Node, NodeSelectorTerm, Toleration, TopologySpreadConstraint,
@@ -103,7 +104,7 @@ impl Wish {
         let unmet = nodes::unmet(node, &self.selector);
         let unmet = unmet.map(|(key, value)| format!("nodeSelector {key}={value} does not match"));
         let affinity = || {
-            let unmet = self.required.as_ref()?.iter().all(|term| !nodes::meets(node, term));
+            let unmet = self.required.as_ref()?.iter().all(|term| !meets(node, term));
             unmet.then(|| "no term of the required nodeAffinity matches".to_owned())
         };
         let processors = || {
@@ -116,7 +117,7 @@ impl Wish {
 
     /// The weights of the preferred terms that a node meets.
     pub(super) fn liking(&self, node: &Node) -> i64 {
-        let met = self.preferred.iter().filter(|(_, term)| nodes::meets(node, term));
+        let met = self.preferred.iter().filter(|(_, term)| meets(node, term));
         met.map(|(weight, _)| weight).sum()
     }
 }

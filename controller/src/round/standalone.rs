@@ -1,5 +1,5 @@
 //! What a round writes on instances: the place of one that has no VM, or what it waits
-//! for, and what was edited of any one's place. One write each, for the very version that was read; the kind has no status
+//! for, what was edited of any one's place, and what of a changed template its guest is to have now. One write each, for the very version that was read; the kind has no status
 //! subresource, so it carries the status too.
 
 use crds::kubevirt::VirtualMachineInstance;
@@ -24,6 +24,7 @@ impl Rounds {
             let Some(instance) = self.world.instances.get(&decision.vm) else { continue };
             let (want, trouble) = match inscription {
                 Inscription::Placed(placed) => (*placed, None),
+                Inscription::Updated(updated) => (*updated, None),
                 Inscription::Mended(mended, trouble) => (*mended, Some(trouble)),
                 Inscription::Waits(trouble) => {
                     let Some(status) = machine::waiting_status(instance, &trouble, now) else {
@@ -55,7 +56,7 @@ impl Rounds {
                             reason: trouble.reason.to_owned(),
                             message: trouble.message,
                         }),
-                        None => info!(%vm, node = node_of(&written), "Placed"),
+                        None => info!(%vm, node = node_of(&written), "The instance is written"),
                     }
                     self.world.put_instance(written);
                 }

@@ -23,6 +23,7 @@ use super::node::{self, Command};
 use super::own::Own;
 use super::path::{self, Asked, What};
 use super::refusal::{Kind, Refusal};
+use super::volumes::{self, VolumeOptions};
 use super::{expand, freeze, instance, stream};
 use crate::MANAGER;
 
@@ -104,6 +105,8 @@ impl Desk {
                 }
                 Ok(empty(StatusCode::OK))
             }
+            What::AddVolume(kind) => here.change_volumes(*kind, &body, volumes::add).await,
+            What::RemoveVolume(kind) => here.change_volumes(*kind, &body, volumes::remove).await,
             What::GuestOsInfo | What::UserList | What::FilesystemList => {
                 let found = here.instance().await?;
                 let node = instance::check(&found, what)?;
@@ -171,7 +174,9 @@ fn verb(what: &What) -> Cow<'static, str> {
         | What::Restart
         | What::Migrate
         | What::ExpandSpec
-        | What::ConsoleLog => "",
+        | What::ConsoleLog
+        | What::AddVolume(_)
+        | What::RemoveVolume(_) => "",
     })
 }
 
@@ -233,6 +238,32 @@ impl Here<'_> {
         }
         let why = "it is being changed by others; please try again";
         Err(Refusal::conflict(Kind::Machine, self.name, why))
+    }
+
+    /// The same for the volumes of a machine or an instance.
+    async fn change_volumes(
+        &self,
+        kind: Kind,
+        body: &[u8],
+        decide: volumes::Decide,
+    ) -> Result<Answer, Refusal> {
+        let options = VolumeOptions::read(body)?;
+        for _ in 0..ATTEMPTS {
+            let plan = match kind {
+                Kind::Machine => volumes::of_machine(&self.machine().await?, &options, decide)?,
+                Kind::Instance => volumes::of_instance(&self.instance().await?, &options, decide)?,
+            };
+            match self.write(plan, options.is_dry_run()).await {
+                Ok(()) => return Ok(empty(StatusCode::ACCEPTED)),
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+                // What the API does not take of the changed object is the asker's to know.
+                Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422) => {
+                    return Err(Refusal::bad_request(status.message));
+                }
+                Err(error) => return Err(Refusal::internal(error)),
+            }
+        }
+        Err(Refusal::conflict(kind, self.name, "it is being changed by others; please try again"))
     }
 
     async fn write(&self, plan: Plan, dry_run: bool) -> Result<(), kube::Error> {

@@ -3,6 +3,8 @@
 use http::Method;
 use serde_json::{Value, json};
 
+use super::refusal::Kind;
+
 /// The group.
 pub(super) const GROUP: &str = "subresources.kubevirt.io";
 /// Its versions, the preferred one first; they are alike.
@@ -53,6 +55,9 @@ pub(super) enum What {
         port: String,
         protocol: String,
     },
+    /// Of a machine, for good; or of an instance, for as long as it is there.
+    AddVolume(Kind),
+    RemoveVolume(Kind),
 }
 
 const MACHINES: &str = "virtualmachines";
@@ -60,12 +65,16 @@ const INSTANCES: &str = "virtualmachineinstances";
 const FORWARD: &str = "portforward";
 
 /// Plural, the rest of the path, what it stands for.
-const VERBS: [(&str, &str, What); 17] = [
+const VERBS: [(&str, &str, What); 21] = [
     (MACHINES, "start", What::Start),
     (MACHINES, "stop", What::Stop),
     (MACHINES, "restart", What::Restart),
     (MACHINES, "migrate", What::Migrate),
     (MACHINES, "expand-spec", What::ExpandSpec),
+    (MACHINES, "addvolume", What::AddVolume(Kind::Machine)),
+    (MACHINES, "removevolume", What::RemoveVolume(Kind::Machine)),
+    (INSTANCES, "addvolume", What::AddVolume(Kind::Instance)),
+    (INSTANCES, "removevolume", What::RemoveVolume(Kind::Instance)),
     (INSTANCES, "pause", What::Pause),
     (INSTANCES, "unpause", What::Unpause),
     (INSTANCES, "softreboot", What::SoftReboot),

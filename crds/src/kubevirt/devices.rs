@@ -51,6 +51,9 @@ pub struct Devices {
     /// Whether there is a serial console, true if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoattach_serial_console: Option<bool>,
+    /// Whether nothing is prepared for devices that come while the guest runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disable_hotplug: Option<bool>,
     /// Whether there is a memory balloon, true if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoattach_mem_balloon: Option<bool>,

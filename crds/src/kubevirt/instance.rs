@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::core::object::{HasSpec, HasStatus};
@@ -13,8 +14,8 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
-    AccessCredential, Condition, DomainSpec, GROUP, MigrationState, Network, Quantity, Rest,
-    Volume, exact,
+    AccessCredential, Condition, DomainSpec, GROUP, MigrationState, Network, Opaque, Quantity,
+    Rest, Volume, exact,
 };
 
 /// One start of a machine, from scheduling to its end.
@@ -239,6 +240,19 @@ pub struct VolumeStatus {
     /// The disk in the guest. Upstream leaves it empty until there is one.
     #[serde(default)]
     pub target: String,
+    /// Of one that comes and goes while the guest runs: `Pending`, `Bound`, `Ready`, `Detaching`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    /// Why it is there, in one word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Why it is there, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// There for one that comes and goes while the guest runs. Upstream says in it by which
+    /// pod; here none is needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hotplug_volume: Option<Opaque>,
     /// The claim that it lies on, if it lies on one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistent_volume_claim_info: Option<ClaimInfo>,
@@ -266,6 +280,21 @@ pub struct ClaimInfo {
     /// What this type does not name.
     #[serde(flatten)]
     pub rest: Rest,
+}
+
+impl From<&PersistentVolumeClaim> for ClaimInfo {
+    fn from(claim: &PersistentVolumeClaim) -> Self {
+        let spec = claim.spec.clone().unwrap_or_default();
+        let status = claim.status.clone().unwrap_or_default();
+        let capacity = status.capacity.unwrap_or_default().into_iter();
+        Self {
+            claim_name: claim.metadata.name.clone(),
+            access_modes: spec.access_modes.unwrap_or_default(),
+            volume_mode: spec.volume_mode,
+            capacity: capacity.map(|(name, amount)| (name, Quantity::Text(amount.0))).collect(),
+            ..Self::default()
+        }
+    }
 }
 
 impl ClaimInfo {

@@ -65,6 +65,14 @@ impl Volume {
             || self.data_volume.is_some()
     }
 
+    /// Whether the volume may come and go while the guest runs.
+    #[must_use]
+    pub fn is_hotpluggable(&self) -> bool {
+        let claim = self.persistent_volume_claim.as_ref().and_then(|one| one.hotpluggable);
+        let filled = self.data_volume.as_ref().and_then(|one| one.hotpluggable);
+        claim.or(filled).unwrap_or(false)
+    }
+
     /// The claim that the volume lies on, and whether it is that of a DataVolume.
     #[must_use]
     pub fn claim(&self) -> Option<(&str, bool)> {
@@ -174,6 +182,9 @@ pub struct ClaimSource {
     /// Whether the guest may only read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_only: Option<bool>,
+    /// Whether it comes and goes while the guest runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hotpluggable: Option<bool>,
     /// What this type does not name.
     #[serde(flatten)]
     pub rest: Rest,
@@ -185,6 +196,9 @@ pub struct ClaimSource {
 pub struct DataVolumeSource {
     /// Name of the DataVolume and of its claim.
     pub name: String,
+    /// Whether it comes and goes while the guest runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hotpluggable: Option<bool>,
     /// What this type does not name.
     #[serde(flatten)]
     pub rest: Rest,

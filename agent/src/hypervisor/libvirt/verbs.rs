@@ -10,7 +10,9 @@ use virt::error::{Error, ErrorNumber};
 use virt::sys;
 
 use super::session::Attempt;
-use crate::hypervisor::{DomainState, HypervisorError, Job, Journey, PauseReason, ShutOffReason};
+use crate::hypervisor::{
+    Alteration, DomainState, HypervisorError, Job, Journey, PauseReason, ShutOffReason,
+};
 
 /// What libvirt and its QEMU can, as XML.
 pub(super) fn capabilities(connection: &Connect) -> Result<String, HypervisorError> {
@@ -165,6 +167,28 @@ pub(super) fn migrate(
     let target = format!("qemu+tls://{host}/system{pki}");
     let sent = domain.migrate_to_uri3(Some(&target), parameters, flags);
     sent.map_err(|error| refused(&error))
+}
+
+/// The domain as it is now.
+pub(super) fn describe(connection: &Connect, name: &str) -> Result<String, HypervisorError> {
+    lookup(connection, name)?.xml_desc(0).map_err(|error| refused(&error))
+}
+
+pub(super) fn alter(
+    connection: &Connect,
+    name: &str,
+    change: &Alteration,
+) -> Result<(), HypervisorError> {
+    let domain = lookup(connection, name)?;
+    let live = sys::VIR_DOMAIN_AFFECT_LIVE;
+    let done = match change {
+        Alteration::Attach(device) => domain.attach_device_flags(device, live),
+        // Waits some seconds for the guest, and says nothing if it does not let go.
+        Alteration::Detach(device) => domain.detach_device_flags(device, live),
+        Alteration::Update(device) => domain.update_device_flags(device, live),
+        Alteration::Vcpus(count) => domain.set_vcpus_flags(*count, sys::VIR_DOMAIN_VCPU_LIVE),
+    };
+    done.map_err(|error| refused(&error))
 }
 
 /// What is being sent of the domain, if it is.

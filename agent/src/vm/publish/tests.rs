@@ -27,6 +27,7 @@ fn here(node: &str) -> Here {
         run_dir: format!("/{node}/run"),
         images: [("root".to_owned(), "aa".to_owned())].into(),
         told: crate::guest::Told::default(),
+        account: None,
     }
 }
 

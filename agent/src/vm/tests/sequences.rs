@@ -60,6 +60,9 @@ impl World {
             Action::Wake(_) => self.timer = true,
             Action::Report(report) => self.reporting = Some(report.clone()),
             Action::Serve | Action::Attach | Action::Resume | Action::Press => {}
+            Action::Adjust => {
+                assert!(matches!(self.wish, Wish::Run { .. }), "a guest that moves is changed");
+            }
             Action::Prepare | Action::Receive => {
                 assert!(!self.is_up(), "files are made under a running guest");
                 self.files = true;

@@ -1,0 +1,67 @@
+//! The hardware of a guest that runs, and how it is brought to what its object asks for.
+//!
+//! ```text
+//!  VMI's spec ─┐
+//!              ├─ changes ──► attach, detach, insert, eject … ──► libvirt ─┐
+//!  libvirt's ──┘     ▲                                                     │
+//!  own XML           └─────────────── read again ──────────────────────────┘
+//!                                          └──► volumeStatus of the VMI
+//! ```
+//!
+//! Nothing is remembered of what was done: what is there libvirt says each time, and a device
+//! is known by the alias that it was given, which is the name in the spec behind `ua-`. So an agent
+//! that is killed at any step finds what is left to do as if it had never begun. A guest may
+//! hold on to a device for as long as it likes; it is asked again and again.
+
+mod account;
+mod changes;
+mod present;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crds::kubevirt::{ClaimInfo, VirtualMachineInstance};
+
+pub use self::account::say;
+pub use self::changes::{Change, changes};
+pub use self::present::{Present, PresentDisk};
+use crate::vm::Trouble;
+use crate::volumes::DiskFile;
+
+/// How the name of a device in the spec becomes its alias.
+pub const ALIAS: &str = "ua-";
+
+/// What is behind each volume that may come and go, or why it cannot be had, by name.
+pub type Files = BTreeMap<String, Result<DiskFile, Trouble>>;
+
+/// How far a guest's hardware is what its object asks for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Account {
+    /// What it has.
+    pub present: Present,
+    /// What keeps volumes from it or with it, by name.
+    pub troubles: BTreeMap<String, Trouble>,
+    /// What keeps the rest from being so.
+    pub trouble: Option<Trouble>,
+    /// What its volumes lie on, where that is a claim.
+    pub claims: BTreeMap<String, ClaimInfo>,
+    /// The volumes with which something is left to be done.
+    pub left: BTreeSet<String>,
+}
+
+impl Account {
+    /// Why something is to be done again later, if it is.
+    #[must_use]
+    pub fn unsettled(&self) -> Option<Trouble> {
+        let first = self.trouble.as_ref().or_else(|| self.troubles.values().next()).cloned();
+        let waits = || Trouble::of("DeviceInUse", "the guest has not let go of a device yet");
+        first.or_else(|| (!self.left.is_empty()).then(waits))
+    }
+}
+
+/// Whether two versions of an object may ask for different hardware.
+#[must_use]
+pub fn differ(one: &VirtualMachineInstance, two: &VirtualMachineInstance) -> bool {
+    one.spec.volumes != two.spec.volumes || one.spec.domain != two.spec.domain
+}

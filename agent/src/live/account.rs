@@ -1,0 +1,77 @@
+//! What an instance says of its volumes, in KubeVirt's phases and words; pure.
+//!
+//! | the volume | phase | reason |
+//! |---|---|---|
+//! | its claim is not there | `Pending` | `FailedPvcNotFound` |
+//! | its claim has no volume yet | `Pending` | `PVCNotReady` |
+//! | its disk cannot be had, or libvirt refuses it | `Pending` | why |
+//! | the disk is to come | `Bound` | `PVCNotReady` |
+//! | the guest has it | `Ready` | `VolumeReady` |
+//! | the guest holds on to it | `Detaching` | `DeviceInUse` |
+
+use crds::kubevirt::{VirtualMachineInstance, VirtualMachineInstanceStatus, VolumeStatus};
+
+use super::{Account, PresentDisk};
+
+/// Says it in `status`.
+pub fn say(status: &mut VirtualMachineInstanceStatus, vmi: &VirtualMachineInstance, is: &Account) {
+    let before = std::mem::take(&mut status.volume_status);
+    let known = |name: &str| {
+        let known = before.iter().find(|one| one.name == name).cloned();
+        known.unwrap_or_else(|| VolumeStatus { name: name.to_owned(), ..VolumeStatus::default() })
+    };
+    let mut told = Vec::new();
+    for volume in &vmi.spec.volumes {
+        let mut one = known(&volume.name);
+        if let Some(claim) = is.claims.get(&volume.name) {
+            one.persistent_volume_claim_info = Some(claim.clone());
+        }
+        let disk = is.present.disk(&volume.name).filter(|disk| disk.source.is_some());
+        one.target = disk.map(|disk| disk.target.clone()).unwrap_or_default();
+        if volume.is_hotpluggable() {
+            of_hotplugged(&mut one, disk, is);
+        }
+        told.push(one);
+    }
+    let goes = |disk: &&PresentDisk| {
+        disk.source.is_some() && vmi.spec.volumes.iter().all(|volume| volume.name != disk.name)
+    };
+    for disk in is.present.disks.iter().filter(goes) {
+        let mut one = known(&disk.name);
+        one.target.clone_from(&disk.target);
+        one.hotplug_volume.get_or_insert_default();
+        detaching(&mut one, is);
+        told.push(one);
+    }
+    // As upstream, which sorts them.
+    told.sort_by(|one, two| one.name.cmp(&two.name));
+    status.volume_status = told;
+}
+
+fn of_hotplugged(one: &mut VolumeStatus, disk: Option<&PresentDisk>, is: &Account) {
+    one.hotplug_volume.get_or_insert_default();
+    match (disk, is.troubles.get(&one.name)) {
+        // What it has is to give way to another.
+        (Some(_), _) if is.left.contains(&one.name) => detaching(one, is),
+        (Some(_), _) => {
+            let message = format!("Successfully attach hotplugged volume {} to VM", one.name);
+            enter(one, "Ready", "VolumeReady", message);
+        }
+        (None, Some(trouble)) => enter(one, "Pending", trouble.reason, trouble.message.clone()),
+        (None, None) => enter(one, "Bound", "PVCNotReady", "PVC is in phase Bound".to_owned()),
+    }
+}
+
+fn detaching(one: &mut VolumeStatus, is: &Account) {
+    let waits = "the guest has not let go of the disk yet: unmount it there";
+    let trouble = is.troubles.get(&one.name);
+    let reason = trouble.map_or("DeviceInUse", |trouble| trouble.reason);
+    let message = trouble.map_or_else(|| waits.to_owned(), |trouble| trouble.message.clone());
+    enter(one, "Detaching", reason, message);
+}
+
+fn enter(one: &mut VolumeStatus, phase: &str, reason: &str, message: String) {
+    one.phase = Some(phase.to_owned());
+    one.reason = Some(reason.to_owned());
+    one.message = Some(message);
+}

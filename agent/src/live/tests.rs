@@ -1,0 +1,157 @@
+use std::path::PathBuf;
+
+use crds::kubevirt::{VirtualMachineInstance, VirtualMachineInstanceStatus};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::volumes::{Format, Medium};
+
+fn vmi(disks: &Value, volumes: &Value) -> VirtualMachineInstance {
+    serde_json::from_value(json!({
+        "metadata": {"name": "web", "namespace": "default", "uid": "u"},
+        "spec": {"domain": {"devices": {"disks": disks}}, "volumes": volumes},
+    }))
+    .unwrap()
+}
+
+fn claim(name: &str) -> Value {
+    json!({"name": name, "persistentVolumeClaim": {"claimName": name, "hotpluggable": true}})
+}
+
+fn file(path: &str) -> DiskFile {
+    let medium = Medium::File { direct: true };
+    DiskFile { medium, ..DiskFile::own("data", PathBuf::from(path), Format::Raw) }
+}
+
+fn files(path: &str) -> Files {
+    [("data".to_owned(), Ok(file(path)))].into()
+}
+
+/// A domain as libvirt 9.0 describes one that runs, cut short.
+fn domain(disks: &str) -> Present {
+    let root = "<disk type='file' device='disk'><source file='/s/root.qcow2' index='1'/>\
+                <target dev='vda' bus='virtio'/><alias name='ua-root'/></disk>";
+    let theirs = "<disk type='file' device='disk'><target dev='vdz' bus='virtio'/>\
+                  <alias name='virtio-disk9'/></disk>";
+    let xml = format!(
+        "<domain type='qemu' id='1'><name>default_web</name><vcpu placement='static'>1</vcpu>\
+         <devices>{root}{theirs}{disks}</devices></domain>"
+    );
+    Present::read(&xml).unwrap()
+}
+
+const DATA: &str = "<disk type='file' device='disk'><driver name='qemu' type='raw'/>\
+    <source file='/c/data/disk.img' index='2'/><backingStore/><target dev='sda' bus='scsi'/>\
+    <alias name='ua-data'/></disk>";
+
+fn drive(medium: &str) -> String {
+    format!(
+        "<disk type='file' device='cdrom'><driver name='qemu' type='raw'/>{medium}\
+         <target dev='sdb' bus='sata'/><readonly/><alias name='ua-data'/></disk>"
+    )
+}
+
+/// What is to be done, in words.
+fn told(vmi: &VirtualMachineInstance, files: &Files, present: &Present) -> Vec<String> {
+    changes(vmi, files, present).iter().map(ToString::to_string).collect()
+}
+
+fn with_data() -> VirtualMachineInstance {
+    vmi(
+        &json!([{"name": "data", "disk": {"bus": "scsi"}}]),
+        &json!([{"name": "root", "containerDisk": {"image": "os"}}, claim("data")]),
+    )
+}
+
+fn without() -> VirtualMachineInstance {
+    vmi(&json!([]), &json!([{"name": "root", "containerDisk": {"image": "os"}}]))
+}
+
+#[test]
+fn what_differs_is_done_and_nothing_else() {
+    let there = files("/c/data/disk.img");
+    assert_eq!(told(&with_data(), &there, &domain("")), ["attach data"]);
+    assert_eq!(told(&with_data(), &there, &domain(DATA)), [""; 0]);
+    assert_eq!(told(&without(), &Files::new(), &domain(DATA)), ["detach data"]);
+    assert_eq!(told(&without(), &Files::new(), &domain("")), [""; 0]);
+}
+
+#[test]
+fn another_disk_under_an_old_name_comes_once_the_first_is_gone() {
+    let other = files("/c/other/disk.img");
+    assert_eq!(told(&with_data(), &other, &domain(DATA)), ["detach data"]);
+    assert_eq!(told(&with_data(), &other, &domain("")), ["attach data"]);
+}
+
+#[test]
+fn what_cannot_be_had_takes_nothing_from_the_guest() {
+    let lost: Files = [("data".to_owned(), Err(Trouble::of("PVCNotReady", "no")))].into();
+    assert_eq!(told(&with_data(), &lost, &domain(DATA)), [""; 0]);
+    assert_eq!(told(&with_data(), &lost, &domain("")), [""; 0]);
+}
+
+#[test]
+fn a_medium_is_put_into_its_drive_and_taken_out_and_the_drive_stays() {
+    let disks = json!([{"name": "data", "cdrom": {"bus": "sata"}}]);
+    let full = vmi(&disks, &json!([claim("data")]));
+    let empty = vmi(&disks, &json!([]));
+    let (none, old) = (drive(""), drive("<source file='/c/old/disk.img'/><backingStore/>"));
+    let new = files("/c/data/disk.img");
+    let of = |vmi: &VirtualMachineInstance, disk: &str| {
+        let mut told = told(vmi, &new, &domain(disk));
+        told.retain(|change| !change.contains("root"));
+        told
+    };
+    assert_eq!(of(&full, &none), ["insert data"]);
+    assert_eq!(of(&full, &old), ["insert data"]);
+    assert_eq!(of(&empty, &old), ["eject data"]);
+    assert_eq!(of(&empty, &none), [""; 0]);
+    let put = crate::domain::with_medium(&old, Some(&file("/c/it's/disk.img"))).unwrap();
+    let drive = domain(&put).disk("data").cloned().unwrap();
+    assert_eq!(drive.source, Some(PathBuf::from("/c/it's/disk.img")));
+    assert!(put.contains("<readonly/><alias name='ua-data'/>"), "{put}");
+    let opened = put.replace("bus='sata'", "bus='sata' tray='open'");
+    let shut = crate::domain::with_medium(&opened, None).unwrap();
+    assert!(!shut.contains("tray"), "{shut}");
+    let taken = crate::domain::with_medium(&put, None).unwrap();
+    assert_eq!(domain(&taken).disk("data").unwrap().source, None);
+}
+
+#[test]
+fn a_new_disk_has_a_name_that_no_other_has() {
+    let vmi = with_data();
+    let disk = &vmi.spec.domain.devices.disks[0];
+    let taken = ["sda", "vdb", "sdc"].into();
+    let xml = crate::domain::hot_disk(&vmi.spec, disk, &file("/c/disk.img"), &taken).unwrap();
+    assert!(xml.contains("<target dev='sdb' bus='scsi'/>"), "{xml}");
+    assert!(xml.contains("<alias name='ua-data'/>"), "{xml}");
+    assert_eq!(domain(&xml).disk("data").unwrap().source, Some(PathBuf::from("/c/disk.img")));
+}
+
+/// Phase and reason of the volume `data`, and its place.
+fn phase(vmi: &VirtualMachineInstance, account: &Account) -> Option<(String, String, String)> {
+    let mut status = VirtualMachineInstanceStatus::default();
+    say(&mut status, vmi, account);
+    let one = status.volume_status.into_iter().find(|one| one.name == "data")?;
+    assert!(one.hotplug_volume.is_some());
+    Some((one.phase.unwrap_or_default(), one.reason.unwrap_or_default(), one.target))
+}
+
+#[test]
+fn an_instance_says_how_far_each_volume_is() {
+    let says = |phase: &str, reason: &str, target: &str| {
+        Some((phase.to_owned(), reason.to_owned(), target.to_owned()))
+    };
+    let mut account = Account { present: domain(""), ..Account::default() };
+    assert_eq!(phase(&with_data(), &account), says("Bound", "PVCNotReady", ""));
+    let missing = Trouble::of("FailedPvcNotFound", "PVC data not found");
+    account.troubles.insert("data".to_owned(), missing);
+    assert_eq!(phase(&with_data(), &account), says("Pending", "FailedPvcNotFound", ""));
+    let mut account = Account { present: domain(DATA), ..Account::default() };
+    assert_eq!(phase(&with_data(), &account), says("Ready", "VolumeReady", "sda"));
+    account.left.insert("data".to_owned());
+    assert_eq!(phase(&without(), &account), says("Detaching", "DeviceInUse", "sda"));
+    assert_eq!(phase(&with_data(), &account), says("Detaching", "DeviceInUse", "sda"));
+    let gone = Account { present: domain(""), ..Account::default() };
+    assert_eq!(phase(&without(), &gone), None);
+}

@@ -1,0 +1,135 @@
+//! What of a changed template takes effect in an instance that runs, as KubeVirt's
+//! `LiveUpdate` and declarative hotplug have it; pure.
+//!
+//! ```text
+//!  the template of a VM ──┐
+//!                         ├─ updated ──► the instance's spec ──► its agent, which compares
+//!  its instance's spec ───┘     │                                that with the domain
+//!                               └─ still another than the template's: RestartRequired
+//! ```
+//!
+//! The instance's spec says what its guest is to have now. It is written here, from the
+//! template, and by whoever adds a volume to the instance alone; that one the instance
+//! names in an annotation, so that it is not taken for one that the template has lost.
+
+use std::collections::BTreeSet;
+
+use crds::annotations::EPHEMERAL_VOLUMES;
+use crds::kubevirt::{
+    Disk, DiskBus, InstancePhase, VirtualMachine, VirtualMachineInstance,
+    VirtualMachineInstanceSpec, Volume,
+};
+use kube::ResourceExt as _;
+
+use crate::decide::{Decision, Inscription};
+use crate::machine;
+use crate::objects::instance_spec;
+use crate::world::World;
+
+/// Has the instance of a VM ask for what the template has come to ask for, as far as that can
+/// be while it runs. One that moves is left as it is until it has.
+pub fn judge(world: &World, decision: &mut Decision) {
+    let Some(vm) = world.machines.get(&decision.vm) else { return };
+    let Some(instance) = world.instances.get(&decision.vm) else { return };
+    let is_steady = instance.phase() == InstancePhase::Running
+        && instance.metadata.deletion_timestamp.is_none()
+        && instance.migration().is_none();
+    if !is_steady || !machine::owns(vm, instance) || decision.inscription.is_some() {
+        return;
+    }
+    let spec = updated(instance, vm);
+    if spec != instance.spec {
+        let mut want = VirtualMachineInstance::clone(instance);
+        want.spec = spec;
+        decision.inscription = Some(Inscription::Updated(Box::new(want)));
+    }
+}
+
+/// The spec that `instance` should have for as long as it runs.
+#[must_use]
+pub fn updated(
+    instance: &VirtualMachineInstance,
+    vm: &VirtualMachine,
+) -> VirtualMachineInstanceSpec {
+    let mut spec = instance.spec.clone();
+    update_volumes(&mut spec, &instance_spec(vm), &ephemeral(instance));
+    spec
+}
+
+/// Whether the guest has, or is about to have, what the template asks for.
+#[must_use]
+pub fn is_met(instance: &VirtualMachineInstance, vm: &VirtualMachine) -> bool {
+    let template = instance_spec(vm);
+    let mut spec = updated(instance, vm);
+    let alone = ephemeral(instance);
+    let is_alone = |name: &str| {
+        alone.contains(name) && template.volumes.iter().all(|volume| volume.name != name)
+    };
+    spec.volumes.retain(|volume| !is_alone(&volume.name));
+    spec.domain.devices.disks.retain(|disk| !is_alone(&disk.name));
+    in_order(spec) == in_order(template)
+}
+
+/// The volumes that an instance has for itself, whatever the template says.
+#[must_use]
+pub fn ephemeral(instance: &VirtualMachineInstance) -> BTreeSet<&str> {
+    let list = instance.annotations().get(EPHEMERAL_VOLUMES);
+    let names = list.into_iter().flat_map(|list| list.split(','));
+    names.map(str::trim).filter(|name| !name.is_empty()).collect()
+}
+
+fn update_volumes(
+    spec: &mut VirtualMachineInstanceSpec,
+    template: &VirtualMachineInstanceSpec,
+    alone: &BTreeSet<&str>,
+) {
+    let goes = |volume: &Volume| {
+        volume.is_hotpluggable()
+            && !alone.contains(volume.name.as_str())
+            && !template.volumes.contains(volume)
+    };
+    let goes: Vec<Volume> = spec.volumes.extract_if(.., |volume| goes(volume)).collect();
+    let wanted = &template.domain.devices.disks;
+    let disks = &mut spec.domain.devices.disks;
+    // A drive stays when its medium goes.
+    disks.retain(|disk| {
+        let goes = goes.iter().any(|volume| volume.name == disk.name);
+        !goes || (disk.cdrom.is_some() && wanted.contains(disk))
+    });
+    for volume in template.volumes.iter().filter(|volume| volume.is_hotpluggable()) {
+        if spec.volumes.iter().any(|one| one.name == volume.name) {
+            continue;
+        }
+        let is_it = |disk: &&Disk| disk.name == volume.name;
+        let (has, wants) = (disks.iter().find(is_it), wanted.iter().find(is_it));
+        match (has, wants) {
+            (None, Some(disk)) if can_come(disk) => disks.push(disk.clone()),
+            (Some(has), Some(wants)) if has == wants && has.cdrom.is_some() => {}
+            _ => continue,
+        }
+        spec.volumes.push(volume.clone());
+    }
+}
+
+/// Whether a guest can be given the disk while it runs: not on a bus that nothing can be
+/// plugged into.
+fn can_come(disk: &Disk) -> bool {
+    let device = disk.disk.as_ref().or(disk.lun.as_ref());
+    let bus = device.and_then(|device| device.bus);
+    let default = disk.lun.is_some().then_some(DiskBus::Scsi);
+    matches!(bus.or(default), Some(DiskBus::Scsi | DiskBus::Virtio)) && disk.cdrom.is_none()
+}
+
+/// The spec with what comes and goes behind all else, by name: when it came says nothing.
+fn in_order(mut spec: VirtualMachineInstanceSpec) -> VirtualMachineInstanceSpec {
+    let comes = |volume: &&Volume| volume.is_hotpluggable();
+    let names: BTreeSet<String> =
+        spec.volumes.iter().filter(comes).map(|volume| volume.name.clone()).collect();
+    let place = |name: &String| names.contains(name).then(|| name.clone());
+    spec.volumes.sort_by_key(|volume| place(&volume.name));
+    spec.domain.devices.disks.sort_by_key(|disk| place(&disk.name));
+    spec
+}
+
+#[cfg(test)]
+mod tests;
