@@ -1,22 +1,26 @@
 //! What changes of a guest's hardware while it runs: by virtctl, and by its VM's template.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::kinds::{SUBNET, VM, VMI, VOLUME, VOLUME_CLAIM, VPC};
 use tests::objects::{Subnet, Vm, vpc};
 use tests::world::{Part, World};
 use tests::{eventually, same};
 
 use crate::virtctl::{Stock, virtctl};
-use crate::volumes::{local_volume, run, volume_claim};
+use crate::volumes::{Loop, run, volume_claim};
 
 const SOON: Duration = Duration::from_secs(60);
 const PLUG: &str = "plugged";
 
 /// The guest with the drivers of what comes later.
 const DRIVERS: &str = "cd /lib/modules && for one in scsi_common scsi_mod sd_mod virtio_scsi; do insmod $one.ko; done";
+
+/// Which processors the guest has.
+const PRESENT: &str = "cat /sys/devices/system/cpu/present";
 
 /// What the instance says of a volume.
 async fn said(world: &World, volume: &str) -> anyhow::Result<Option<Value>> {
@@ -59,6 +63,30 @@ async fn condition(world: &World, kind: &str) -> anyhow::Result<Option<Value>> {
     Ok(all.into_iter().find(|one| one["type"] == kind))
 }
 
+/// The agent of the node that it is on.
+async fn its_agent(world: &World) -> anyhow::Result<Part> {
+    let node = world.node_of(PLUG).await?.name;
+    let number = node.trim_start_matches('n').parse();
+    Ok(Part::Agent(number.with_context(|| node.clone())?))
+}
+
+/// A volume of blocks that all nodes share, for the claim of the same name.
+fn shared_blocks(device: &Path) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": "extra"},
+        "spec": {
+            "storageClassName": "extra",
+            "capacity": {"storage": "16Mi"},
+            "accessModes": ["ReadWriteMany"],
+            "volumeMode": "Block",
+            "persistentVolumeReclaimPolicy": "Retain",
+            "hostPath": {"path": device},
+        },
+    })
+}
+
 pub(super) async fn the_hardware_of_a_guest_that_runs_changes_in_place(
     stock: &mut Stock,
 ) -> anyhow::Result<()> {
@@ -66,30 +94,68 @@ pub(super) async fn the_hardware_of_a_guest_that_runs_changes_in_place(
     world.cluster.create(VPC, vpc("plug")).await?;
     let subnet = Subnet::named("plug-net").in_vpc("plug").of("10.232.0.0/24");
     world.cluster.create(SUBNET, subnet.object()).await?;
-    let directory = world.lab().layout().dir.join("plug-claim");
-    std::fs::create_dir(&directory)?;
-    // As the node that the volume is of.
-    let vm = Vm::named(PLUG).on("plug-net").without_grace().pinned_to("n2");
+    let file = world.lab().layout().dir.join("plug-blocks.img");
+    std::fs::File::create(&file)?.set_len(16 << 20)?;
+    let blocks = Loop::over(&file)?;
+    let vm = Vm::named(PLUG).on("plug-net").without_grace();
     world.cluster.create(VM, vm.object()).await?;
-    let first = world.running(PLUG).await?;
+    world.running(PLUG).await?;
     run(world, PLUG, DRIVERS).await?;
 
-    a_volume_of_the_instance_alone_comes_and_goes(world, &directory).await?;
+    processors_come_and_a_cable_is_pulled(world).await?;
+    a_volume_of_the_instance_alone_comes_moves_and_goes(world, &blocks.device).await?;
     a_volume_of_the_vm_is_there_after_a_restart(world).await?;
-    let last = world.running(PLUG).await?;
-    ensure!(last["metadata"]["uid"] != first["metadata"]["uid"], "it was not started again");
     world.cluster.delete(VM, PLUG).await?;
     world.cluster.gone(VMI, PLUG, SOON).await?;
     world.cluster.delete(VOLUME_CLAIM, "extra").await?;
     world.cluster.delete(VOLUME, "extra").await
 }
 
+/// Has the guest print this until it is so.
+async fn until_guest(world: &World, command: &str, wanted: &str) -> anyhow::Result<()> {
+    eventually(&format!("{command:?} to print {wanted:?}"), SOON, async || {
+        same("what it prints", run(world, PLUG, command).await?.trim(), wanted)
+    })
+    .await
+}
+
+async fn processors_come_and_a_cable_is_pulled(world: &mut World) -> anyhow::Result<()> {
+    let change = |domain: Value| json!({"spec": {"template": {"spec": {"domain": domain}}}});
+    until_guest(world, PRESENT, "0").await?;
+    let killed = world.kill_for_long(its_agent(world).await?).await?;
+    world.cluster.merge(VM, PLUG, change(json!({"cpu": {"sockets": 2}}))).await?;
+    world.back(killed).await?;
+    until_guest(world, PRESENT, "0-1").await?;
+    eventually("it to say so", SOON, async || {
+        let instance = world.cluster.get(VMI, PLUG).await?;
+        same("its sockets", &instance["status"]["currentCPUTopology"]["sockets"], &json!(2))
+    })
+    .await?;
+    ensure!(condition(world, "RestartRequired").await?.is_none(), "it asks for a restart");
+
+    let carrier = "cat /sys/class/net/eth0/carrier";
+    for (state, shown) in [("down", "0"), ("up", "1")] {
+        let interfaces = json!([{"name": "default", "bridge": {}, "state": state}]);
+        let devices = json!({"devices": {"interfaces": interfaces}});
+        world.cluster.merge(VM, PLUG, change(devices)).await?;
+        until_guest(world, carrier, shown).await?;
+        eventually("it to say so", SOON, async || {
+            let instance = world.cluster.get(VMI, PLUG).await?;
+            same("its link", &instance["status"]["interfaces"][0]["linkState"], state)
+        })
+        .await?;
+    }
+    Ok(())
+}
+
 /// The agent dies after each order.
-async fn a_volume_of_the_instance_alone_comes_and_goes(
+async fn a_volume_of_the_instance_alone_comes_moves_and_goes(
     world: &mut World,
-    directory: &std::path::Path,
+    device: &Path,
 ) -> anyhow::Result<()> {
-    world.cluster.create(VOLUME_CLAIM, volume_claim("extra", "16Mi", "Filesystem")).await?;
+    let mut claim = volume_claim("extra", "16Mi", "Block");
+    claim["spec"]["accessModes"] = json!(["ReadWriteMany"]);
+    world.cluster.create(VOLUME_CLAIM, claim).await?;
     virtctl(world, &["addvolume", PLUG, "--volume-name=extra"]).await?;
     eventually("the claim to be waited for", SOON, async || {
         let one = said(world, "extra").await?.context("it is not listed")?;
@@ -97,36 +163,36 @@ async fn a_volume_of_the_instance_alone_comes_and_goes(
         same("the message", &one["message"], "PVC is in phase ClaimPending")
     })
     .await?;
-    let volume = local_volume("extra", "16Mi", "Filesystem", directory);
-    world.cluster.create(VOLUME, volume).await?;
-    let killed = world.kill(Part::Agent(2))?;
+    world.cluster.create(VOLUME, shared_blocks(device)).await?;
+    let killed = world.kill(its_agent(world).await?)?;
     world.back(killed).await?;
     is_ready(world, "extra").await?;
     in_guest(world, "32768").await?;
     run(world, PLUG, "echo kept | dd of=/dev/sda conv=fsync 2>/dev/null").await?;
     ensure!(condition(world, "RestartRequired").await?.is_none(), "it asks for a restart");
-    eventually("it to say that it stays", SOON, async || {
-        let moves = condition(world, "LiveMigratable").await?.context("it does not say")?;
-        same("why it stays", &moves["reason"], "DisksNotLiveMigratable")
-    })
-    .await?;
     let twice = virtctl(world, &["addvolume", PLUG, "--volume-name=extra"]).await;
     let twice = twice.err().context("it was added twice")?.to_string();
     ensure!(twice.contains("volume with that name already exists"), "{twice}");
 
+    // What came to it goes with it.
+    let before = world.node_of(PLUG).await?.name;
+    virtctl(world, &["migrate", PLUG]).await?;
+    eventually("the guest to be on the other node", Duration::from_secs(120), async || {
+        ensure!(world.node_of(PLUG).await?.name != before, "it is still there");
+        Ok(())
+    })
+    .await?;
+    same("what it reads", run(world, PLUG, "head -c 4 /dev/sda").await?.as_str(), "kept")?;
+    until_guest(world, PRESENT, "0-1").await?;
+
     virtctl(world, &["removevolume", PLUG, "--volume-name=extra"]).await?;
-    let killed = world.kill(Part::Agent(2))?;
+    let killed = world.kill(its_agent(world).await?)?;
     world.back(killed).await?;
     is_gone(world, "extra").await?;
     in_guest(world, "").await?;
-    let held = std::fs::read(directory.join("disk.img"))?;
-    ensure!(held.starts_with(b"kept"), "what was written is not there");
     let vm = world.cluster.get(VM, PLUG).await?;
-    same(
-        "the VM's volumes",
-        vm["spec"]["template"]["spec"]["volumes"].as_array().map(Vec::len),
-        Some(1),
-    )
+    let volumes = vm["spec"]["template"]["spec"]["volumes"].as_array().map(Vec::len);
+    same("the VM's volumes", volumes, Some(1))
 }
 
 async fn a_volume_of_the_vm_is_there_after_a_restart(world: &World) -> anyhow::Result<()> {

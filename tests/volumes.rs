@@ -101,7 +101,7 @@ pub(super) fn volume_claim(name: &str, size: &str, mode: &str) -> Value {
 }
 
 /// A volume of node n2 for the claim of the same name.
-pub(super) fn local_volume(name: &str, size: &str, mode: &str, path: &Path) -> Value {
+fn local_volume(name: &str, size: &str, mode: &str, path: &Path) -> Value {
     let terms = json!([{"matchExpressions":
         [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["n2"]}]}]);
     json!({
@@ -261,12 +261,12 @@ pub(super) async fn a_claim_keeps_what_the_guest_wrote_and_a_layer_over_it_does_
 }
 
 /// A loop device over a file, gone with the value.
-struct Loop {
-    device: PathBuf,
+pub(super) struct Loop {
+    pub(super) device: PathBuf,
 }
 
 impl Loop {
-    fn over(file: &Path) -> anyhow::Result<Self> {
+    pub(super) fn over(file: &Path) -> anyhow::Result<Self> {
         let mut losetup = std::process::Command::new("losetup");
         let made = losetup.args(["--find", "--show"]).arg(file).output().context("losetup")?;
         ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));

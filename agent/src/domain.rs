@@ -16,6 +16,7 @@
 //!
 //! What users write and nothing here acts on is listed by [`ignored`].
 
+mod altered;
 mod devices;
 mod disks;
 mod firmware;
@@ -28,7 +29,7 @@ mod writer;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use crds::kubevirt::{Disk, VirtualMachineInstance, VirtualMachineInstanceSpec};
+use crds::kubevirt::{Disk, DomainSpec, VirtualMachineInstance, VirtualMachineInstanceSpec};
 use net::MacAddr;
 
 pub use self::firmware::firmware_uuid;
@@ -158,6 +159,7 @@ pub fn xml(vmi: &VirtualMachineInstance, place: &Place) -> Result<String, Domain
         devices::console(spec, place)?,
         devices::display(spec, place)?,
         devices::extras(spec)?,
+        sizing::pluggable(spec)?.into_iter().collect(),
     ]
     .concat();
     let ports = devices::ports(spec, &hardware);
@@ -202,12 +204,50 @@ pub fn hot_disk(
     disks::hot(spec, disk, file, topology, taken).map(|element| element.to_string())
 }
 
+/// How many processors and how much memory a guest is to have.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Size {
+    pub vcpus: u32,
+    /// Cores per socket.
+    pub cores: u32,
+    /// Threads per core.
+    pub threads: u32,
+    /// Bytes.
+    pub memory: u64,
+}
+
+/// What a spec asks for.
+///
+/// # Errors
+/// When it asks for what cannot be.
+pub fn size(spec: &DomainSpec) -> Result<Size, DomainError> {
+    let topology = sizing::topology(spec)?;
+    let (cores, threads) = topology.of_socket();
+    Ok(Size { vcpus: topology.vcpus(), cores, threads, memory: sizing::guest_bytes(spec)? })
+}
+
 /// A drive as libvirt describes it, with another medium in it, or none.
 ///
 /// # Errors
 /// What is no drive, for people.
 pub fn with_medium(drive: &str, file: Option<&DiskFile>) -> Result<String, String> {
     disks::with_medium(drive, file)
+}
+
+/// The device for memory that comes and goes as libvirt describes it, asked to have so many bytes.
+///
+/// # Errors
+/// What is no such device, for people.
+pub fn with_requested(memory: &str, bytes: u64) -> Result<String, String> {
+    altered::with_requested(memory, bytes)
+}
+
+/// An interface as libvirt describes it, with its cable in or out.
+///
+/// # Errors
+/// What is no interface, for people.
+pub fn with_link(interface: &str, up: bool) -> Result<String, String> {
+    altered::with_link(interface, up)
 }
 
 /// Whether the taps of this VMI have several queues.

@@ -24,13 +24,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use crds::kubevirt::{ClaimInfo, VirtualMachineInstance};
 
 pub use self::account::say;
-pub use self::changes::{Change, changes};
-pub use self::present::{Present, PresentDisk};
+pub use self::changes::{About, Change, changes};
+pub use self::present::{Present, PresentDisk, PresentInterface, PresentMemory};
 use crate::vm::Trouble;
 use crate::volumes::DiskFile;
 
 /// How the name of a device in the spec becomes its alias.
 pub const ALIAS: &str = "ua-";
+
+/// The name of the device by which memory comes. Nothing in a spec has an underscore in its name.
+pub const PLUGGABLE: &str = "pluggable_memory";
 
 /// What is behind each volume that may come and go, or why it cannot be had, by name.
 pub type Files = BTreeMap<String, Result<DiskFile, Trouble>>;
@@ -42,8 +45,12 @@ pub struct Account {
     pub present: Present,
     /// What keeps volumes from it or with it, by name.
     pub troubles: BTreeMap<String, Trouble>,
-    /// What keeps the rest from being so.
-    pub trouble: Option<Trouble>,
+    /// What keeps its processors from being so.
+    pub of_cpu: Option<Trouble>,
+    /// And its memory.
+    pub of_memory: Option<Trouble>,
+    /// And its interfaces.
+    pub of_interfaces: Option<Trouble>,
     /// What its volumes lie on, where that is a claim.
     pub claims: BTreeMap<String, ClaimInfo>,
     /// The volumes with which something is left to be done.
@@ -54,7 +61,8 @@ impl Account {
     /// Why something is to be done again later, if it is.
     #[must_use]
     pub fn unsettled(&self) -> Option<Trouble> {
-        let first = self.trouble.as_ref().or_else(|| self.troubles.values().next()).cloned();
+        let others = [&self.of_cpu, &self.of_memory, &self.of_interfaces];
+        let first = others.into_iter().flatten().chain(self.troubles.values()).next().cloned();
         let waits = || Trouble::of("DeviceInUse", "the guest has not let go of a device yet");
         first.or_else(|| (!self.left.is_empty()).then(waits))
     }

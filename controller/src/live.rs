@@ -12,14 +12,18 @@
 //! template, and by whoever adds a volume to the instance alone; that one the instance
 //! names in an annotation, so that it is not taken for one that the template has lost.
 
+mod sizes;
+
 use std::collections::BTreeSet;
 
 use crds::annotations::EPHEMERAL_VOLUMES;
 use crds::kubevirt::{
-    Disk, DiskBus, InstancePhase, VirtualMachine, VirtualMachineInstance,
+    Disk, DiskBus, InstancePhase, Interface, VirtualMachine, VirtualMachineInstance,
     VirtualMachineInstanceSpec, Volume,
 };
 use kube::ResourceExt as _;
+
+pub use sizes::{complete, refusal};
 
 use crate::decide::{Decision, Inscription};
 use crate::machine;
@@ -51,9 +55,34 @@ pub fn updated(
     instance: &VirtualMachineInstance,
     vm: &VirtualMachine,
 ) -> VirtualMachineInstanceSpec {
+    let template = instance_spec(vm);
     let mut spec = instance.spec.clone();
-    update_volumes(&mut spec, &instance_spec(vm), &ephemeral(instance));
+    update_volumes(&mut spec, &template, &ephemeral(instance));
+    let memory = instance.status.as_ref().and_then(|status| status.memory.as_ref());
+    let start = memory.and_then(|memory| memory.guest_at_boot.as_ref()?.units().ok());
+    sizes::update(&mut spec.domain, &template.domain, start);
+    update_links(&mut spec, &template);
     spec
+}
+
+/// What the VM says while the guest lacks something of the template: why, if that is known.
+#[must_use]
+pub fn restart_message(instance: &VirtualMachineInstance, vm: &VirtualMachine) -> &'static str {
+    let known = sizes::restart_message(&instance.spec.domain, &instance_spec(vm).domain);
+    known.unwrap_or("a non-live-updatable field was changed in the template spec")
+}
+
+/// The state of an interface that is there: in, out, or absent for good.
+fn update_links(spec: &mut VirtualMachineInstanceSpec, template: &VirtualMachineInstanceSpec) {
+    let is_absent = |one: &Interface| one.state.as_deref() == Some("absent");
+    for interface in &mut spec.domain.devices.interfaces {
+        let wanted = template.domain.devices.interfaces.iter();
+        let wanted = wanted.clone().find(|one| one.name == interface.name);
+        // What has been taken out comes back at the next start.
+        if let Some(wanted) = wanted.filter(|_| !is_absent(interface)) {
+            interface.state.clone_from(&wanted.state);
+        }
+    }
 }
 
 /// Whether the guest has, or is about to have, what the template asks for.
@@ -67,6 +96,7 @@ pub fn is_met(instance: &VirtualMachineInstance, vm: &VirtualMachine) -> bool {
     };
     spec.volumes.retain(|volume| !is_alone(&volume.name));
     spec.domain.devices.disks.retain(|disk| !is_alone(&disk.name));
+    sizes::level(&mut spec.domain, &template.domain, &vm.spec.template.spec.domain);
     in_order(spec) == in_order(template)
 }
 

@@ -28,7 +28,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 
 use crate::request::{self, Asker};
-use crate::{dhcp, flaw, objects};
+use crate::{dhcp, flaw, live, objects};
 
 /// What to do next for a VM.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -192,10 +192,11 @@ pub fn status_of(
     let failure = failure(&status, status.start_failure.is_some(), instance);
     status.instancetype_ref = status.instancetype_ref.filter(|_| vm.spec.instancetype.is_some());
     status.preference_ref = status.preference_ref.filter(|_| vm.spec.preference.is_some());
-    let is_outdated = |one: &VirtualMachineInstance| {
-        !one.phase().is_final() && made_of.is_some_and(|vm| !objects::is_made_of(one, vm))
+    let is_outdated = |(one, vm): &(&VirtualMachineInstance, &VirtualMachine)| {
+        !one.phase().is_final() && !objects::is_made_of(one, vm)
     };
-    let restart = instance.filter(|one| is_outdated(one)).map(|_| restart_required());
+    let outdated = instance.zip(made_of).filter(is_outdated);
+    let restart = outdated.map(|(instance, vm)| restart_required(instance, vm));
     status.conditions = conditions(vm, instance, trouble, restart.into_iter().chain(failure), now);
     status.printable_status = printable(vm, instance, trouble, &status);
     status
@@ -320,10 +321,9 @@ pub fn waiting_status(
 }
 
 /// What the instance was not made of, as upstream (`vm.go`, `setRestartRequired`).
-fn restart_required() -> Condition {
+fn restart_required(instance: &VirtualMachineInstance, vm: &VirtualMachine) -> Condition {
     let mut condition = Condition::new("RestartRequired", ConditionStatus::True);
-    condition.message =
-        Some("a non-live-updatable field was changed in the template spec".to_owned());
+    condition.message = Some(live::restart_message(instance, vm).to_owned());
     condition
 }
 

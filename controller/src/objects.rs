@@ -114,6 +114,7 @@ fn completed(
             ..Interface::default()
         });
     }
+    live::complete(&mut spec.domain);
     // Stable over restarts, so that cloud-init runs once per VM and not per start.
     let firmware = spec.domain.firmware.get_or_insert_with(Firmware::default);
     if firmware.uuid.is_none() {

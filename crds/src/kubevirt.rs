@@ -44,8 +44,9 @@ pub use domain::{
     KernelBootContainer, Machine, Memory, Resources,
 };
 pub use instance::{
-    ClaimInfo, GuestOsInfo, InstanceInterface, InstancePhase, PhaseTransition,
-    VirtualMachineInstance, VirtualMachineInstanceSpec, VirtualMachineInstanceStatus, VolumeStatus,
+    ClaimInfo, CpuTopology, GuestOsInfo, InstanceInterface, InstancePhase, MemoryStatus,
+    PhaseTransition, VirtualMachineInstance, VirtualMachineInstanceSpec,
+    VirtualMachineInstanceStatus, VolumeStatus,
 };
 pub use migration::{
     MIGRATION_ADDRESS, MIGRATION_FINALIZER, MIGRATION_TARGET_LABEL, MigrationConfiguration,

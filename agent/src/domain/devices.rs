@@ -62,7 +62,7 @@ pub(super) fn ports<'a>(
 fn takes_port(device: &Element) -> bool {
     match device.name() {
         "disk" => device.value_of("target", "bus") == Some("virtio"),
-        "interface" | "rng" | "channel" => true,
+        "interface" | "rng" | "channel" | "memory" => true,
         "controller" | "memballoon" => device.value("model") != Some("none"),
         "input" => device.value("bus") == Some("virtio"),
         _ => false,

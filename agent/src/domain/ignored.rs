@@ -90,11 +90,9 @@ fn hardware(fields: &mut Fields, vmi: &VirtualMachineInstance) {
     fields.when("spec.domain.ioThreadsPolicy", pool);
     if let Some(cpu) = &domain.cpu {
         fields.unknown("spec.domain.cpu", &cpu.rest, &[]);
-        fields.when("spec.domain.cpu.maxSockets", cpu.max_sockets.is_some());
     }
     if let Some(memory) = &domain.memory {
         fields.unknown("spec.domain.memory", &memory.rest, &[]);
-        fields.when("spec.domain.memory.maxGuest", memory.max_guest.is_some());
     }
     if let Some(resources) = &domain.resources {
         fields.unknown("spec.domain.resources", &resources.rest, &[]);

@@ -12,7 +12,7 @@ use kube::{Api, Client, ResourceExt as _};
 use super::{Host, fetch, trouble};
 use crate::domain;
 use crate::hypervisor::{Alteration, HypervisorError};
-use crate::live::{Account, Change, Files, Present, changes};
+use crate::live::{About, Account, Change, Files, Present, changes};
 use crate::vm::Trouble;
 use crate::volumes::{self, DiskFile, Format, Objects};
 
@@ -39,16 +39,21 @@ impl Host {
         let files = self.files(vmi, &mut account).await;
         for _ in 0..PASSES {
             let mut wanted = changes(vmi, &files, &account.present);
-            wanted.retain(|change| !account.troubles.contains_key(change.volume()));
+            wanted.retain(|change| trouble_with(&account, change.about()).is_none());
             if wanted.is_empty() {
                 break;
             }
             for change in &wanted {
                 match self.alter(domain, vmi, &account.present, change).await {
                     Ok(()) => tracing::info!(change = %change, "A guest's hardware has changed"),
-                    Err(Refused::Trouble(trouble)) => {
-                        account.troubles.insert(change.volume().to_owned(), trouble);
-                    }
+                    Err(Refused::Trouble(trouble)) => match change.about() {
+                        About::Volume(name) => {
+                            account.troubles.insert(name.to_owned(), trouble);
+                        }
+                        About::Cpu => account.of_cpu = Some(trouble),
+                        About::Memory => account.of_memory = Some(trouble),
+                        About::Interface => account.of_interfaces = Some(trouble),
+                    },
                     Err(Refused::Hypervisor(error)) => return Err(error),
                 }
             }
@@ -58,7 +63,28 @@ impl Host {
             }
         }
         let left = changes(vmi, &files, &account.present);
-        account.left = left.iter().map(|change| change.volume().to_owned()).collect();
+        let volumes = left.iter().filter_map(|change| match change.about() {
+            About::Volume(name) => Some(name.to_owned()),
+            _ => None,
+        });
+        account.left = volumes.collect();
+        // What was done says nothing if it has no effect.
+        let still = |about| left.iter().any(|change| change.about() == about);
+        let waits = || Trouble::of("DeviceInUse", "the guest has not followed yet");
+        for (about, trouble) in [
+            (About::Cpu, &mut account.of_cpu),
+            (About::Memory, &mut account.of_memory),
+            (About::Interface, &mut account.of_interfaces),
+        ] {
+            if still(about) && trouble.is_none() {
+                *trouble = Some(waits());
+            }
+        }
+        let memory = account.present.memory.as_ref();
+        if account.of_memory.is_none() && memory.is_some_and(|one| one.current != one.requested) {
+            let why = "the guest has not taken or given back the memory yet: it needs virtio-mem";
+            account.of_memory = Some(Trouble::of("GuestNotReady", why));
+        }
         let Account { troubles, left, present, .. } = &mut account;
         // What the guest has it has, whatever became of the objects.
         troubles.retain(|name, _| left.contains(name) || present.disk(name).is_none());
@@ -84,6 +110,14 @@ impl Host {
                 Alteration::Attach(device.map_err(|error| Trouble::of("InvalidSpec", error))?)
             }
             Change::Detach(disk) => Alteration::Detach(disk.xml.clone()),
+            Change::Vcpus(count) => Alteration::Vcpus(*count),
+            Change::Memory(memory, bytes) => {
+                Alteration::Update(domain::with_requested(&memory.xml, *bytes).map_err(refused)?)
+            }
+            Change::Link(interface, up) => {
+                Alteration::Update(domain::with_link(&interface.xml, *up).map_err(refused)?)
+            }
+            Change::Unplug(interface) => Alteration::Detach(interface.xml.clone()),
             Change::Insert(drive, file) => {
                 Alteration::Update(medium(drive.xml.as_str(), Some(file))?)
             }
@@ -154,7 +188,21 @@ impl From<Trouble> for Refused {
 }
 
 fn medium(drive: &str, file: Option<&DiskFile>) -> Result<String, Trouble> {
-    domain::with_medium(drive, file).map_err(|error| Trouble::of("HypervisorRefused", error))
+    domain::with_medium(drive, file).map_err(refused)
+}
+
+fn refused(why: String) -> Trouble {
+    Trouble::of("HypervisorRefused", why)
+}
+
+/// What is known to keep something from being so.
+fn trouble_with<'a>(account: &'a Account, about: About<'_>) -> Option<&'a Trouble> {
+    match about {
+        About::Volume(name) => account.troubles.get(name),
+        About::Cpu => account.of_cpu.as_ref(),
+        About::Memory => account.of_memory.as_ref(),
+        About::Interface => account.of_interfaces.as_ref(),
+    }
 }
 
 /// What the API says of what volumes lie on.

@@ -1,4 +1,4 @@
-//! What an instance says of its volumes, in KubeVirt's phases and words; pure.
+//! What an instance says of its hardware, in KubeVirt's phases and words; pure.
 //!
 //! | the volume | phase | reason |
 //! |---|---|---|
@@ -9,12 +9,76 @@
 //! | the guest has it | `Ready` | `VolumeReady` |
 //! | the guest holds on to it | `Detaching` | `DeviceInUse` |
 
-use crds::kubevirt::{VirtualMachineInstance, VirtualMachineInstanceStatus, VolumeStatus};
+use crds::kubevirt::{
+    Condition, ConditionStatus, CpuTopology, MemoryStatus, Quantity, VirtualMachineInstance,
+    VirtualMachineInstanceStatus, VolumeStatus,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Account, PresentDisk};
+use super::{Account, Present, PresentDisk, PresentInterface, PresentMemory};
+use crate::domain::{self, Size};
 
 /// Says it in `status`.
-pub fn say(status: &mut VirtualMachineInstanceStatus, vmi: &VirtualMachineInstance, is: &Account) {
+pub fn say(
+    status: &mut VirtualMachineInstanceStatus,
+    vmi: &VirtualMachineInstance,
+    is: &Account,
+    now: &Time,
+) {
+    say_sizes(status, vmi, &is.present);
+    for (kind, trouble) in [("HotVCPUChange", &is.of_cpu), ("HotMemoryChange", &is.of_memory)] {
+        match trouble {
+            // It is still to be.
+            Some(trouble) => Condition::new(kind, ConditionStatus::True)
+                .because(trouble.reason, &trouble.message)
+                .merge_into(&mut status.conditions, now.clone()),
+            None => status.conditions.retain(|one| one.r#type != kind),
+        }
+    }
+    for interface in &mut status.interfaces {
+        let is_it = |one: &&PresentInterface| Some(&one.name) == interface.name.as_ref();
+        let has = is.present.interfaces.iter().find(is_it);
+        let word = |one: &PresentInterface| if one.is_up { "up" } else { "down" }.to_owned();
+        interface.link_state = has.map(word);
+    }
+    say_volumes(status, vmi, is);
+}
+
+/// Processors and memory, as far as they are known.
+fn say_sizes(
+    status: &mut VirtualMachineInstanceStatus,
+    vmi: &VirtualMachineInstance,
+    present: &Present,
+) {
+    let Ok(Size { cores, threads, .. }) = domain::size(&vmi.spec.domain) else { return };
+    let sockets = present.vcpus / (cores * threads).max(1);
+    status.current_cpu_topology =
+        Some(CpuTopology { cores, sockets, threads, ..CpuTopology::default() });
+    let more = |of: fn(&PresentMemory) -> u64| {
+        Some(size(present.start.saturating_add(present.memory.as_ref().map_or(0, of))))
+    };
+    status.memory = Some(MemoryStatus {
+        guest_at_boot: Some(size(present.start)),
+        guest_current: more(|memory| memory.current),
+        guest_requested: more(|memory| memory.requested),
+        ..MemoryStatus::default()
+    });
+}
+
+/// In the largest unit that leaves a whole number, as Kubernetes writes sizes.
+fn size(bytes: u64) -> Quantity {
+    let units = [(30, "Gi"), (20, "Mi"), (10, "Ki")];
+    let fits = |(shift, _): &(u32, &str)| bytes > 0 && bytes.is_multiple_of(1 << shift);
+    let text =
+        units.into_iter().find(fits).map(|(shift, unit)| format!("{}{unit}", bytes >> shift));
+    Quantity::Text(text.unwrap_or_else(|| bytes.to_string()))
+}
+
+fn say_volumes(
+    status: &mut VirtualMachineInstanceStatus,
+    vmi: &VirtualMachineInstance,
+    is: &Account,
+) {
     let before = std::mem::take(&mut status.volume_status);
     let known = |name: &str| {
         let known = before.iter().find(|one| one.name == name).cloned();

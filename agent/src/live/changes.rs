@@ -4,7 +4,8 @@ use std::fmt;
 
 use crds::kubevirt::{Disk, VirtualMachineInstance, Volume};
 
-use super::{Files, Present, PresentDisk};
+use super::{Files, Present, PresentDisk, PresentInterface, PresentMemory};
+use crate::domain;
 use crate::volumes::DiskFile;
 
 /// One change.
@@ -18,28 +19,55 @@ pub enum Change {
     Insert(PresentDisk, DiskFile),
     /// The medium goes from its drive.
     Eject(PresentDisk),
+    /// So many vCPUs.
+    Vcpus(u32),
+    /// So many bytes of the memory that comes and goes.
+    Memory(PresentMemory, u64),
+    /// The cable of this interface goes in, or out.
+    Link(PresentInterface, bool),
+    /// This interface goes.
+    Unplug(PresentInterface),
+}
+
+/// What a change is about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum About<'a> {
+    Volume(&'a str),
+    Cpu,
+    Memory,
+    Interface,
 }
 
 impl Change {
-    /// The volume that it is about.
+    /// What it is about.
     #[must_use]
-    pub fn volume(&self) -> &str {
+    pub fn about(&self) -> About<'_> {
         match self {
-            Self::Attach(disk, _) => &disk.name,
-            Self::Detach(disk) | Self::Insert(disk, _) | Self::Eject(disk) => &disk.name,
+            Self::Attach(disk, _) => About::Volume(&disk.name),
+            Self::Detach(disk) | Self::Insert(disk, _) | Self::Eject(disk) => {
+                About::Volume(&disk.name)
+            }
+            Self::Vcpus(_) => About::Cpu,
+            Self::Memory(..) => About::Memory,
+            Self::Link(..) | Self::Unplug(_) => About::Interface,
         }
     }
 }
 
 impl fmt::Display for Change {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self {
-            Self::Attach(..) => "attach",
-            Self::Detach(_) => "detach",
-            Self::Insert(..) => "insert",
-            Self::Eject(_) => "eject",
-        };
-        write!(out, "{what} {}", self.volume())
+        match self {
+            Self::Attach(disk, _) => write!(out, "attach {}", disk.name),
+            Self::Detach(disk) => write!(out, "detach {}", disk.name),
+            Self::Insert(drive, _) => write!(out, "insert {}", drive.name),
+            Self::Eject(drive) => write!(out, "eject {}", drive.name),
+            Self::Vcpus(count) => write!(out, "{count} vCPUs"),
+            Self::Memory(_, bytes) => write!(out, "{bytes} bytes more than at the start"),
+            Self::Link(interface, up) => {
+                write!(out, "link {} {}", interface.name, if *up { "up" } else { "down" })
+            }
+            Self::Unplug(interface) => write!(out, "unplug {}", interface.name),
+        }
     }
 }
 
@@ -57,7 +85,35 @@ pub fn changes(vmi: &VirtualMachineInstance, files: &Files, present: &Present) -
         let file = files.get(&volume.name)?.as_ref().ok()?;
         Some(Change::Attach(Box::new(disk_of(vmi, volume)), file.clone()))
     });
-    goes.chain(comes).collect()
+    let more = sizes(vmi, present).into_iter().chain(interfaces(vmi, present));
+    goes.chain(comes).chain(more).collect()
+}
+
+/// More processors, and memory as it is asked for. Neither does a spec that cannot be ask for, nor
+/// can a guest be made to give processors back.
+fn sizes(vmi: &VirtualMachineInstance, present: &Present) -> Vec<Change> {
+    let Ok(wanted) = domain::size(&vmi.spec.domain) else { return Vec::new() };
+    let more = wanted.vcpus > present.vcpus && wanted.vcpus <= present.max_vcpus;
+    let memory = present.memory.as_ref().and_then(|has| {
+        let asked = wanted.memory.checked_sub(present.start)?.min(has.size);
+        (asked != has.requested).then(|| Change::Memory(has.clone(), asked))
+    });
+    more.then_some(Change::Vcpus(wanted.vcpus)).into_iter().chain(memory).collect()
+}
+
+/// Cables, and interfaces that are to be absent.
+fn interfaces(vmi: &VirtualMachineInstance, present: &Present) -> Vec<Change> {
+    let change = |has: &PresentInterface| {
+        let listed = &vmi.spec.domain.devices.interfaces;
+        let wanted = listed.iter().find(|one| one.name == has.name)?;
+        let up = match wanted.state.as_deref() {
+            Some("absent") => return Some(Change::Unplug(has.clone())),
+            Some("down") => false,
+            _ => true,
+        };
+        (has.is_up != up).then(|| Change::Link(has.clone(), up))
+    };
+    present.interfaces.iter().filter_map(change).collect()
 }
 
 /// What becomes of a disk that is there, if anything.

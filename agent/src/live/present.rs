@@ -4,12 +4,45 @@ use std::path::PathBuf;
 
 use roxmltree::{Document, Node};
 
-use super::ALIAS;
+use super::{ALIAS, PLUGGABLE};
 
 /// What is there.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Present {
     pub disks: Vec<PresentDisk>,
+    pub interfaces: Vec<PresentInterface>,
+    /// vCPUs that the guest has.
+    pub vcpus: u32,
+    /// How many it can have.
+    pub max_vcpus: u32,
+    /// Memory that it began with, in bytes.
+    pub start: u64,
+    /// Memory that comes and goes, if it can.
+    pub memory: Option<PresentMemory>,
+}
+
+/// One interface.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PresentInterface {
+    /// Its name in the spec.
+    pub name: String,
+    /// Whether its cable is in.
+    pub is_up: bool,
+    /// As libvirt has it.
+    pub xml: String,
+}
+
+/// Memory that comes and goes while the guest runs; bytes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PresentMemory {
+    /// What there may be of it.
+    pub size: u64,
+    /// What the guest was told to take of it.
+    pub requested: u64,
+    /// What it has taken.
+    pub current: u64,
+    /// As libvirt has it.
+    pub xml: String,
 }
 
 /// One disk.
@@ -35,9 +68,23 @@ impl Present {
     pub fn read(xml: &str) -> Result<Self, String> {
         let document = Document::parse(xml).map_err(|error| error.to_string())?;
         let domain = document.root_element();
-        let devices = child(domain, "devices").into_iter().flat_map(|devices| devices.children());
-        let disks = devices.filter(|one| one.has_tag_name("disk"));
-        Ok(Self { disks: disks.filter_map(|one| disk(xml, one)).collect() })
+        let mut present = Self::default();
+        for device in child(domain, "devices").into_iter().flat_map(|all| all.children()) {
+            match device.tag_name().name() {
+                "disk" => present.disks.extend(disk(xml, device)),
+                "interface" => present.interfaces.extend(interface(xml, device)),
+                "memory" => present.memory = memory(xml, device).or(present.memory),
+                _ => {}
+            }
+        }
+        let vcpu = child(domain, "vcpu");
+        present.max_vcpus = vcpu.and_then(|vcpu| vcpu.text()?.trim().parse().ok()).unwrap_or(0);
+        let now = vcpu.and_then(|vcpu| vcpu.attribute("current")?.parse().ok());
+        present.vcpus = now.unwrap_or(present.max_vcpus);
+        // libvirt counts what may come to it, too.
+        let whole = child(domain, "memory").and_then(bytes).unwrap_or(0);
+        present.start = whole.saturating_sub(present.memory.as_ref().map_or(0, |one| one.size));
+        Ok(present)
     }
 
     /// The disk of this name.
@@ -47,12 +94,41 @@ impl Present {
     }
 }
 
+fn alias<'a>(device: Node<'a, '_>) -> Option<&'a str> {
+    child(device, "alias")?.attribute("name")?.strip_prefix(ALIAS)
+}
+
+fn interface(xml: &str, element: Node<'_, '_>) -> Option<PresentInterface> {
+    let link = child(element, "link").and_then(|link| link.attribute("state"));
+    Some(PresentInterface {
+        name: alias(element)?.to_owned(),
+        is_up: link != Some("down"),
+        xml: xml[element.range()].to_owned(),
+    })
+}
+
+fn memory(xml: &str, element: Node<'_, '_>) -> Option<PresentMemory> {
+    let target = child(element, "target")?;
+    let part = |name| child(target, name).and_then(bytes);
+    (alias(element)? == PLUGGABLE).then_some(())?;
+    Some(PresentMemory {
+        size: part("size")?,
+        requested: part("requested")?,
+        current: part("current").unwrap_or(0),
+        xml: xml[element.range()].to_owned(),
+    })
+}
+
+/// libvirt writes sizes in KiB.
+fn bytes(element: Node<'_, '_>) -> Option<u64> {
+    element.text()?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
 fn disk(xml: &str, element: Node<'_, '_>) -> Option<PresentDisk> {
-    let alias = child(element, "alias")?.attribute("name")?;
     let source = child(element, "source");
     let source = source.and_then(|one| one.attribute("file").or_else(|| one.attribute("dev")));
     Some(PresentDisk {
-        name: alias.strip_prefix(ALIAS)?.to_owned(),
+        name: alias(element)?.to_owned(),
         source: source.map(PathBuf::from),
         target: child(element, "target")?.attribute("dev")?.to_owned(),
         is_drive: element.attribute("device") == Some("cdrom"),

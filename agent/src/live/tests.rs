@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use crds::kubevirt::{VirtualMachineInstance, VirtualMachineInstanceStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
 use super::*;
@@ -128,10 +129,14 @@ fn a_new_disk_has_a_name_that_no_other_has() {
     assert_eq!(domain(&xml).disk("data").unwrap().source, Some(PathBuf::from("/c/disk.img")));
 }
 
+fn now() -> Time {
+    Time(k8s_openapi::jiff::Timestamp::from_second(1).unwrap())
+}
+
 /// Phase and reason of the volume `data`, and its place.
 fn phase(vmi: &VirtualMachineInstance, account: &Account) -> Option<(String, String, String)> {
     let mut status = VirtualMachineInstanceStatus::default();
-    say(&mut status, vmi, account);
+    say(&mut status, vmi, account, &now());
     let one = status.volume_status.into_iter().find(|one| one.name == "data")?;
     assert!(one.hotplug_volume.is_some());
     Some((one.phase.unwrap_or_default(), one.reason.unwrap_or_default(), one.target))
@@ -154,4 +159,64 @@ fn an_instance_says_how_far_each_volume_is() {
     assert_eq!(phase(&with_data(), &account), says("Detaching", "DeviceInUse", "sda"));
     let gone = Account { present: domain(""), ..Account::default() };
     assert_eq!(phase(&without(), &gone), None);
+}
+
+/// One that began with a socket of two cores and 1 GiB, of four and 4 GiB.
+fn grown(vcpus: &str, memory: &str, interface: &str) -> Present {
+    let xml = format!(
+        "<domain><memory unit='KiB'>4194304</memory><vcpu{vcpus}>8</vcpu><devices>\
+         <memory model='virtio-mem'><target><size unit='KiB'>3145728</size>{memory}</target>\
+         <alias name='ua-pluggable_memory'/></memory>\
+         <interface type='ethernet'>{interface}<alias name='ua-default'/></interface>\
+         </devices></domain>"
+    );
+    Present::read(&xml).unwrap()
+}
+
+fn sized(sockets: u32, guest: &str, state: &str) -> VirtualMachineInstance {
+    serde_json::from_value(json!({
+        "metadata": {"name": "web", "namespace": "default", "uid": "u"},
+        "spec": {"domain": {
+            "cpu": {"sockets": sockets, "cores": 2, "maxSockets": 4},
+            "memory": {"guest": guest, "maxGuest": "4Gi"},
+            "devices": {"interfaces": [{"name": "default", "bridge": {}, "state": state}]},
+        }},
+    }))
+    .unwrap()
+}
+
+#[test]
+fn processors_come_memory_comes_and_goes_and_cables_are_put_in_and_out() {
+    let none = "<requested unit='KiB'>0</requested><current unit='KiB'>0</current>";
+    let some = "<requested unit='KiB'>1048576</requested><current unit='KiB'>2048</current>";
+    let first = || grown(" current='2'", none, "");
+    let told = |vmi: &VirtualMachineInstance, present: &Present| told(vmi, &Files::new(), present);
+    assert_eq!(told(&sized(1, "1Gi", "up"), &first()), [""; 0]);
+    let more = ["4 vCPUs", "1073741824 bytes more than at the start", "link default down"];
+    assert_eq!(told(&sized(2, "2Gi", "down"), &first()), more);
+    let larger = grown(" current='4'", some, "<link state='down'/>");
+    assert_eq!(told(&sized(2, "2Gi", "down"), &larger), [""; 0]);
+    let back = ["0 bytes more than at the start", "link default up"];
+    assert_eq!(told(&sized(1, "1Gi", ""), &larger), back, "no processor goes");
+    assert_eq!(told(&sized(2, "2Gi", "absent"), &larger), ["unplug default"]);
+    assert_eq!(told(&sized(9, "1Gi", "up"), &first()), [""; 0], "what cannot be");
+
+    let mut status = VirtualMachineInstanceStatus::default();
+    let waits = Some(Trouble::of("GuestNotReady", "not yet"));
+    let account = Account { present: larger, of_memory: waits, ..Account::default() };
+    say(&mut status, &sized(2, "2Gi", "down"), &account, &now());
+    let topology = status.current_cpu_topology.clone().unwrap();
+    assert_eq!((topology.sockets, topology.cores, topology.threads), (2, 2, 1));
+    let memory = json!(status.memory);
+    assert_eq!(
+        memory,
+        json!({"guestAtBoot": "1Gi", "guestCurrent": "1026Mi", "guestRequested": "2Gi"})
+    );
+    let kinds = |status: &VirtualMachineInstanceStatus| {
+        status.conditions.iter().map(|one| one.r#type.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(&status), ["HotMemoryChange"]);
+    let account = Account { of_memory: None, ..account };
+    say(&mut status, &sized(2, "2Gi", "down"), &account, &now());
+    assert_eq!(kinds(&status), [""; 0]);
 }

@@ -130,7 +130,7 @@ fn say(vmi: &mut VirtualMachineInstance, report: &Report, here: &Here, ports: &[
     apply(&mut status, report, here, ports, now);
     if matches!(report, Report::Running { .. }) {
         if let Some(account) = &here.account {
-            live::say(&mut status, vmi, account);
+            live::say(&mut status, vmi, account, now);
         }
         let can = migratable(vmi, &status, here);
         can.merge_into(&mut status.conditions, now.clone());

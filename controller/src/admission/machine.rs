@@ -11,6 +11,7 @@ use crate::decide::is_made_by_hand;
 use crate::dhcp;
 use crate::flaw::Flaw;
 use crate::ledger::VmKey;
+use crate::live;
 use crate::notices;
 use crate::port_names;
 use crate::replica_sets;
@@ -20,6 +21,9 @@ use crate::vips;
 pub(super) fn vm(index: &Index, vm: &VirtualMachine) -> Findings {
     match vm.spec.strategy().map_err(str::to_owned).and_then(|_| templates::check(vm)) {
         Err(why) => Findings::refused(why),
+        Ok(()) if let Some(why) = live::refusal(&vm.spec.template.spec.domain) => {
+            Findings::refused(why)
+        }
         Ok(()) => {
             let mut found = asked(index, Asker::from(vm), vm.metadata.uid.as_deref());
             let (refusal, waits) = index.kinds.judge(vm);

@@ -99,3 +99,92 @@ fn what_an_instance_was_given_for_itself_it_keeps() {
     assert_eq!(updated(&guest, &plain), guest.spec);
     assert!(is_met(&guest, &plain));
 }
+
+fn sized(domain: &Value) -> VirtualMachine {
+    let mut vm = vm(&[], &[]);
+    let mut whole = json!({"devices": {}});
+    whole.as_object_mut().unwrap().extend(domain.as_object().unwrap().clone());
+    vm.spec.template.spec.domain = serde_json::from_value(whole).unwrap();
+    vm
+}
+
+#[test]
+fn sockets_come_up_to_what_there_is_room_for_and_do_not_go() {
+    let one = sized(&json!({"cpu": {"cores": 2}}));
+    let guest = instance(&one);
+    assert_eq!(guest.spec.domain.cpu.as_ref().unwrap().max_sockets, Some(4));
+    let of = |sockets: u32| sized(&json!({"cpu": {"cores": 2, "sockets": sockets}}));
+    let more = updated(&guest, &of(2));
+    assert_eq!(more.domain.cpu.as_ref().unwrap().sockets, Some(2));
+    assert!(is_met(&guest, &of(2)));
+    assert!(!is_met(&guest, &of(5)));
+    assert!(restart_message(&guest, &of(5)).contains("higher than what's available"));
+    let grown = VirtualMachineInstance::new("web", more);
+    assert_eq!(updated(&grown, &one), grown.spec);
+    assert!(!is_met(&grown, &one));
+    assert!(restart_message(&grown, &one).contains("Reduction of CPU socket count"));
+    let cores = sized(&json!({"cpu": {"cores": 4}}));
+    assert!(!is_met(&guest, &cores));
+}
+
+#[test]
+fn memory_comes_and_goes_between_what_it_began_with_and_what_it_may_be() {
+    let of = |guest: &str| sized(&json!({"memory": {"guest": guest}}));
+    let guest = instance(&of("1Gi"));
+    let most = |guest: &VirtualMachineInstance| guest.spec.domain.memory.clone().unwrap().max_guest;
+    assert_eq!(most(&guest), Some("4096Mi".into()));
+    for (size, comes) in
+        [("2Gi", true), ("4Gi", true), ("5Gi", false), ("512Mi", false), ("1025Mi", false)]
+    {
+        let after = of(size);
+        assert_eq!(updated(&guest, &after) != guest.spec, comes, "{size}");
+        assert_eq!(is_met(&guest, &after), comes, "{size}");
+    }
+    let mut grown = VirtualMachineInstance::new("web", updated(&guest, &of("2Gi")));
+    assert!(!is_met(&grown, &of("1Gi")), "nobody knows what it began with");
+    let memory = json!({"phase": "Running", "memory": {"guestAtBoot": "1Gi"}});
+    grown.status = Some(serde_json::from_value(memory).unwrap());
+    assert_eq!(updated(&grown, &of("1Gi")), guest.spec);
+    let small = instance(&of("128Mi"));
+    assert_eq!(most(&small), None);
+    assert!(!is_met(&small, &of("256Mi")));
+}
+
+#[test]
+fn more_sockets_than_there_may_be_are_refused() {
+    let of = |cpu: &Value| refusal(&sized(&json!({"cpu": cpu})).spec.template.spec.domain);
+    assert!(of(&json!({"sockets": 3, "maxSockets": 2})).unwrap().contains("maximum sockets"));
+    assert_eq!(of(&json!({"sockets": 2, "maxSockets": 2})), None);
+    assert_eq!(of(&json!({"sockets": 3})), None);
+}
+
+#[test]
+fn an_instance_that_was_made_before_there_was_room_to_grow_needs_no_restart() {
+    let plain = sized(&json!({"memory": {"guest": "1Gi"}}));
+    let mut guest = instance(&plain);
+    guest.spec.domain.cpu = None;
+    guest.spec.domain.memory.as_mut().unwrap().max_guest = None;
+    assert!(is_met(&guest, &plain));
+    assert_eq!(updated(&guest, &plain), guest.spec);
+    let more = sized(&json!({"memory": {"guest": "1Gi"}, "cpu": {"sockets": 2}}));
+    assert!(!is_met(&guest, &more));
+}
+
+#[test]
+fn a_cable_is_put_in_and_out_and_an_absent_interface_comes_back_at_the_next_start() {
+    let of = |state: &str| {
+        let mut vm = vm(&[], &[]);
+        let spec = &mut vm.spec.template.spec;
+        spec.networks = serde_json::from_value(json!([{"name": "a", "pod": {}}])).unwrap();
+        let interfaces = json!([{"name": "a", "bridge": {}, "state": state}]);
+        spec.domain.devices.interfaces = serde_json::from_value(interfaces).unwrap();
+        vm
+    };
+    let mut guest = instance(&of("up"));
+    for state in ["down", "up", "absent"] {
+        guest.spec = updated(&guest, &of(state));
+        assert_eq!(guest.spec.domain.devices.interfaces[0].state.as_deref(), Some(state));
+        assert!(is_met(&guest, &of(state)));
+    }
+    assert!(!is_met(&guest, &of("up")));
+}

@@ -109,6 +109,12 @@ pub struct VirtualMachineInstanceStatus {
     /// Its volumes as they are.
     #[serde(default, deserialize_with = "exact", skip_serializing_if = "Vec::is_empty")]
     pub volume_status: Vec<VolumeStatus>,
+    /// The processors that the guest has.
+    #[serde(default, rename = "currentCPUTopology", skip_serializing_if = "Option::is_none")]
+    pub current_cpu_topology: Option<CpuTopology>,
+    /// The memory that the guest has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryStatus>,
     /// `BlockMigration`: its disks are files of its node and move with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migration_method: Option<String>,
@@ -226,6 +232,42 @@ pub struct InstanceInterface {
     /// `up` or `down`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link_state: Option<String>,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// Processors as they are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CpuTopology {
+    /// Cores per socket.
+    #[serde(default)]
+    pub cores: u32,
+    /// Sockets.
+    #[serde(default)]
+    pub sockets: u32,
+    /// Threads per core.
+    #[serde(default)]
+    pub threads: u32,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// Memory as it is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MemoryStatus {
+    /// What the guest began with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest_at_boot: Option<Quantity>,
+    /// What it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest_current: Option<Quantity>,
+    /// What it is to have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest_requested: Option<Quantity>,
     /// What this type does not name.
     #[serde(flatten)]
     pub rest: Rest,
