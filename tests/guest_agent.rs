@@ -33,7 +33,18 @@ async fn talker(world: &World) -> anyhow::Result<()> {
     cluster.create(SUBNET, subnet.object()).await?;
     let data = json!({"emptyDisk": {"capacity": "16Mi"}});
     let vm = Vm::named("talker").on("talk-net").running(SERVES).with_disk("data", data);
-    cluster.create(VM, vm.without_grace().object()).await?;
+    let mut vm = vm.without_grace().object();
+    let spec = &mut vm["spec"]["template"]["spec"];
+    spec["readinessProbe"] = json!({
+        "httpGet": {"port": 80, "path": "/ready"},
+        "periodSeconds": 1, "timeoutSeconds": 10, "failureThreshold": 1,
+    });
+    // The guest is slow to start.
+    spec["livenessProbe"] = json!({
+        "tcpSocket": {"port": 80}, "initialDelaySeconds": 60,
+        "periodSeconds": 2, "timeoutSeconds": 10, "failureThreshold": 2,
+    });
+    cluster.create(VM, vm).await?;
     let place = {
         world.running("talker").await?;
         world.place("talker").await?
@@ -44,6 +55,18 @@ async fn talker(world: &World) -> anyhow::Result<()> {
 fn says(instance: &Value, condition: &str) -> bool {
     let all = instance["status"]["conditions"].as_array().into_iter().flatten();
     all.into_iter().any(|one| one["type"] == condition && one["status"] == "True")
+}
+
+/// Waits until instance and VM are ready, or are not.
+async fn is_ready(world: &World, is: bool) -> anyhow::Result<Value> {
+    eventually(&format!("Ready: {is}"), SOON, async || {
+        let instance = world.cluster.get(VMI, "talker").await?;
+        same("Ready", says(&instance, "Ready"), is)?;
+        same("the VM's", says(&world.cluster.get(VM, "talker").await?, "Ready"), is)?;
+        let all = instance["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        all.into_iter().find(|one| one["type"] == "Ready").context("no such condition")
+    })
+    .await
 }
 
 async fn agent_is_connected(world: &World, is: bool) -> anyhow::Result<Value> {
@@ -75,6 +98,12 @@ pub(super) async fn a_guest_is_shown_asked_frozen_and_reached_through_its_own_no
     talker(world).await?;
     let client = &client(world.cluster.kubeconfig()).await?;
     let place = world.place("talker").await?;
+
+    // It runs and is not ready before its page is there.
+    let unready = is_ready(world, false).await?;
+    same("reason", unready["reason"].as_str(), Some("ContainersNotReady"))?;
+    world.guest("talker").await?.run("touch /www/ready").await?;
+    let ready = is_ready(world, true).await?;
 
     // It says what it is.
     let instance = agent_is_connected(world, true).await?;
@@ -135,6 +164,12 @@ pub(super) async fn a_guest_is_shown_asked_frozen_and_reached_through_its_own_no
     })
     .await?;
 
+    // The restart was none of the guest's.
+    let still = is_ready(world, true).await?;
+    ensure!(still["lastTransitionTime"] == ready["lastTransitionTime"], "{ready} became {still}");
+    world.guest("talker").await?.run("rm /www/ready").await?;
+    is_ready(world, false).await?;
+
     // It says nothing more.
     world.guest("talker").await?.run("kill $(cat /run/qemu-ga.pid)").await?;
     let instance = agent_is_connected(world, false).await?;
@@ -144,6 +179,17 @@ pub(super) async fn a_guest_is_shown_asked_frozen_and_reached_through_its_own_no
     same("a freeze", said.as_str(), "409 VMI does not have guest agent connected")?;
     let said = get(client, &format!("{TALKER}/guestosinfo")).await.err();
     ensure!(format!("{said:?}").contains("VMI does not have guest agent connected"), "{said:?}");
+
+    // It is not well, and starts anew.
+    world.guest("talker").await?.run("killall httpd").await?;
+    eventually("another instance", START, async || {
+        let now = world.running("talker").await?;
+        ensure!(now["metadata"]["uid"] != instance["metadata"]["uid"], "still the one before");
+        Ok(())
+    })
+    .await?;
+    let events = world.cluster.kubectl_ok(&["get", "events"]).await?;
+    ensure!(events.contains("Unhealthy"), "{events}");
 
     world.cluster.delete(VM, "talker").await?;
     world.cluster.gone(VM, "talker", START).await

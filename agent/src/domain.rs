@@ -107,6 +107,9 @@ pub enum DomainError {
     /// A name that refers to nothing.
     #[error("{field} '{name}' not found.")]
     Dangling { field: String, name: String },
+    /// A probe that cannot be.
+    #[error("{0}")]
+    Probe(String),
     /// Anything else; the rule says how the field's value breaks it.
     #[error("{field} {rule}")]
     Invalid { field: String, rule: String },
@@ -140,6 +143,11 @@ pub fn xml(vmi: &VirtualMachineInstance, place: &Place) -> Result<String, Domain
             value: other.to_owned(),
             allowed: "amd64",
         });
+    }
+    for (field, probe) in vmi.spec.probes() {
+        if let Some(flaw) = probe.flaw(&format!("spec.{field}")) {
+            return Err(DomainError::Probe(flaw));
+        }
     }
     let spec = &vmi.spec.domain;
     let namespace = vmi.metadata.namespace.as_deref().ok_or(DomainError::Metadata("namespace"))?;

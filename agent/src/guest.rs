@@ -1,9 +1,10 @@
-//! A guest that runs here, looked after: what its agent says.
+//! A guest that runs here, looked after: what its agent says, and whether it is well.
 //!
 //! ```text
 //!   driver: it runs ──► Care ──► rounds ── words ──► hypervisor ──► agent in the guest
-//!                        ▲         │ answers, cut to size
-//!     publish ◄── Told ──┴─────────┘
+//!                        ▲ │       │ answers, cut to size
+//!     publish ◄── Told ──┤ └───► probes ── reach, hypervisor ──► its ports, its agent
+//!     end of the guest ◄─┘
 //! ```
 //!
 //! There is an agent in a guest or there is none, and whether there is shows only when it is
@@ -22,8 +23,8 @@ pub mod words;
 
 use std::sync::Arc;
 
-use crds::kubevirt::{GuestOsInfo, VirtualMachineInstance};
-use tokio::sync::watch;
+use crds::kubevirt::{GuestOsInfo, Probe, VirtualMachineInstance};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -31,13 +32,26 @@ use self::rounds::{Heard, Rounds};
 use self::words::Nic;
 use crate::host::Host;
 use crate::hypervisor::{GuestError, Lane};
-use crate::vm::State;
+use crate::probe::run::{self, Probed};
+use crate::probe::{Plan, Readiness};
+use crate::vm::{State, Trouble};
 
 /// What is known of a guest besides what libvirt says.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Told {
     /// `None`: it was not asked yet.
     pub agent: Option<Agent>,
+    /// `None`: there is no such probe, or it has not said anything yet.
+    pub readiness: Option<Readiness>,
+}
+
+/// What is new of a guest.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum News {
+    /// Something to tell.
+    Told,
+    /// It is to be ended: it is not well.
+    Unwell(Trouble),
 }
 
 /// The agent in a guest.
@@ -64,6 +78,9 @@ pub struct Care(Option<Running>);
 struct Running {
     told: watch::Receiver<Told>,
     object: watch::Sender<Arc<VirtualMachineInstance>>,
+    /// Whether it stands still.
+    still: watch::Sender<bool>,
+    unwell: mpsc::Receiver<Trouble>,
     _tasks: JoinSet<()>,
 }
 
@@ -77,26 +94,30 @@ pub struct Subject<'a> {
 
 impl Care {
     /// Begins when the guest runs, and ends when it does not any more. While its network
-    /// is looked after it goes on.
+    /// or its devices are looked after it goes on.
     pub fn look(&mut self, subject: Subject<'_>, state: &State) {
         match (state, &mut self.0) {
             (State::Running { .. }, None) => self.0 = Some(Running::begin(subject)),
-            (State::Running { .. } | State::Attaching { .. }, Some(running)) => {
+            (State::Running { paused }, Some(running)) => {
+                running.see(subject.vmi);
+                running.still.send_replace(paused.is_some());
+            }
+            (State::Attaching { .. } | State::Adjusting { .. }, Some(running)) => {
                 running.see(subject.vmi);
             }
-            (State::Attaching { .. }, None) => {}
+            (State::Attaching { .. } | State::Adjusting { .. }, None) => {}
             (_, care) => *care = None,
         }
     }
 
-    /// Waits for something new to tell.
-    pub async fn news(&mut self) {
-        let changed = match &mut self.0 {
-            Some(running) => running.told.changed().await.is_ok(),
-            None => false,
-        };
-        if !changed {
-            std::future::pending::<()>().await;
+    /// Waits for something new.
+    pub async fn news(&mut self) -> News {
+        let Some(running) = &mut self.0 else { return std::future::pending().await };
+        tokio::select! {
+            biased;
+            Some(why) = running.unwell.recv() => News::Unwell(why),
+            Ok(()) = running.told.changed() => News::Told,
+            else => std::future::pending().await,
         }
     }
 
@@ -111,10 +132,26 @@ impl Running {
     fn begin(Subject { host, domain, vmi }: Subject<'_>) -> Self {
         let (tell, told) = watch::channel(Told::default());
         let (object, seen) = watch::channel(Arc::clone(vmi));
+        let (still, stands) = watch::channel(false);
+        let (die, unwell) = mpsc::channel(1);
+        let tell = Arc::new(tell);
         let mut tasks = JoinSet::new();
-        tasks.spawn(attend(host.clone(), domain.to_owned(), Arc::new(tell)));
+        tasks.spawn(attend(host.clone(), domain.to_owned(), Arc::clone(&tell)));
         tasks.spawn(freeze::keep_time(host.clone(), domain.to_owned(), seen));
-        Self { told, object, _tasks: tasks }
+        let probed = |probe: &Option<Box<Probe>>| {
+            let (host, domain, vmi) = (host.clone(), domain.to_owned(), Arc::clone(vmi));
+            let plan = Plan::of(probe.as_ref()?)?;
+            Some(Probed { host, domain, vmi, plan, still: stands.clone() })
+        };
+        if let Some(probed) = probed(&vmi.spec.readiness_probe) {
+            tasks.spawn(run::readiness(probed, move |readiness| {
+                tell.send_modify(|told| told.readiness = Some(readiness));
+            }));
+        }
+        if let Some(probed) = probed(&vmi.spec.liveness_probe) {
+            tasks.spawn(run::liveness(probed, die));
+        }
+        Self { told, object, still, unwell, _tasks: tasks }
     }
 
     /// Takes in the object as it is now.

@@ -43,6 +43,7 @@ pub mod metrics;
 mod netns;
 pub mod node;
 pub mod ports;
+mod probe;
 mod processors;
 pub mod reach;
 pub mod registry;

@@ -169,6 +169,8 @@ pub enum Event {
     Tick,
     /// The end is written, or there is no object to write it to.
     Reported,
+    /// The guest is not well, and is to end.
+    Unwell(Trouble),
 }
 
 /// What the driver is to do. All but the last two end in `Done`, `Failed` or

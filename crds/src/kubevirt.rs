@@ -19,6 +19,7 @@ mod domain;
 mod instance;
 pub mod migration;
 mod networks;
+pub mod probe;
 mod quantity;
 pub mod replica_set;
 mod virtual_machine;
@@ -54,6 +55,7 @@ pub use migration::{
     VirtualMachineInstanceMigration, VirtualMachineInstanceMigrationSpec,
 };
 pub use networks::{MultusNetwork, Network};
+pub use probe::{ExecAction, HttpGetAction, HttpHeader, Probe, TcpSocketAction};
 pub use quantity::{ParseQuantityError, Quantity};
 pub use replica_set::{VirtualMachineInstanceReplicaSet, VirtualMachineInstanceReplicaSetSpec};
 pub use virtual_machine::{

@@ -13,6 +13,7 @@ pub fn ignored(vmi: &VirtualMachineInstance) -> Vec<String> {
     let spec = &vmi.spec;
     fields.unknown("spec", &spec.rest, &ELSEWHERE);
     credentials(&mut fields, vmi);
+    probes(&mut fields, vmi);
     hardware(&mut fields, vmi);
     devices(&mut fields, vmi);
     for (at, volume) in spec.volumes.iter().enumerate() {
@@ -81,6 +82,23 @@ const ELSEWHERE: [&str; 8] = [
     "topologySpreadConstraints",
     "utilityVolumes",
 ];
+
+fn probes(fields: &mut Fields, vmi: &VirtualMachineInstance) {
+    for (name, probe) in vmi.spec.probes() {
+        let path = format!("spec.{name}");
+        fields.unknown(&path, &probe.rest, &[]);
+        let kinds = [
+            ("exec", probe.exec.as_ref().map(|one| &one.rest)),
+            ("httpGet", probe.http_get.as_ref().map(|one| &one.rest)),
+            ("tcpSocket", probe.tcp_socket.as_ref().map(|one| &one.rest)),
+        ];
+        for (kind, rest) in kinds {
+            if let Some(rest) = rest {
+                fields.unknown(&format!("{path}.{kind}"), rest, &[]);
+            }
+        }
+    }
+}
 
 /// `spec.domain` without its devices.
 fn hardware(fields: &mut Fields, vmi: &VirtualMachineInstance) {

@@ -127,7 +127,7 @@ mod tests {
     fn connected(nics: Vec<Nic>) -> Told {
         let os = GuestOsInfo { id: "debian".to_owned(), ..GuestOsInfo::default() };
         let facts = Facts { os: Some(os), nics: Some(nics), frozen: false };
-        Told { agent: Some(Agent::Connected(Box::new(facts))) }
+        Told { agent: Some(Agent::Connected(Box::new(facts))), ..Told::default() }
     }
 
     fn shown(status: &mut VirtualMachineInstanceStatus, told: &Told) {
@@ -167,7 +167,10 @@ mod tests {
         shown(&mut status, &Told::default());
         assert_eq!(status, before);
         let silent = Facts::default();
-        shown(&mut status, &Told { agent: Some(Agent::Connected(Box::new(silent))) });
+        shown(
+            &mut status,
+            &Told { agent: Some(Agent::Connected(Box::new(silent))), ..Told::default() },
+        );
         assert_eq!(status, before);
     }
 
@@ -175,7 +178,7 @@ mod tests {
     fn of_a_guest_without_an_agent_only_what_we_know_is_shown() {
         let mut status = VirtualMachineInstanceStatus::default();
         shown(&mut status, &connected(vec![nic("tun0", "", &["172.17.0.1"])]));
-        shown(&mut status, &Told { agent: Some(Agent::Absent) });
+        shown(&mut status, &Told { agent: Some(Agent::Absent), ..Told::default() });
         assert_eq!(
             status,
             VirtualMachineInstanceStatus {

@@ -16,6 +16,7 @@ use crate::hypervisor::GuestError;
 
 pub const INTERFACES: &str = r#"{"execute":"guest-network-get-interfaces"}"#;
 pub const OS: &str = r#"{"execute":"guest-get-osinfo"}"#;
+pub const PING: &str = r#"{"execute":"guest-ping"}"#;
 pub const INFO: &str = r#"{"execute":"guest-info"}"#;
 pub const HOST_NAME: &str = r#"{"execute":"guest-get-host-name"}"#;
 pub const TIME_ZONE: &str = r#"{"execute":"guest-get-timezone"}"#;

@@ -28,7 +28,7 @@ use tokio::time::Instant;
 
 use super::publish::Refusal;
 use super::{Action, Event, Input, Known, Report, State, Trouble, Wish, publish, step, wish_of};
-use crate::guest::{Care, Subject};
+use crate::guest::{Care, News, Subject};
 use crate::host::{Here, Host};
 use crate::hypervisor::HypervisorError;
 use crate::leases::{self, Defaults, LeaseError, Port, Subnets};
@@ -148,13 +148,16 @@ impl Driver {
                 Some(vec![Event::Reported])
             }
             () = self.sending.over() => Some(Vec::new()),
-            () = self.care.news() => {
-                // A start, a stop and the like say it, too, and are under way.
-                if let State::Running { paused } = self.state {
-                    self.begin_report(Report::Running { paused });
+            news = self.care.news() => match news {
+                News::Unwell(why) => Some(vec![Event::Unwell(why)]),
+                News::Told => {
+                    // A start, a stop and the like say it, too, and are under way.
+                    if let State::Running { paused } = self.state {
+                        self.begin_report(Report::Running { paused });
+                    }
+                    Some(Vec::new())
                 }
-                Some(Vec::new())
-            }
+            },
             changed = self.input.changed() => {
                 changed.ok()?;
                 Some(self.look())

@@ -30,6 +30,7 @@ use crate::hypervisor::PauseReason;
 use crate::leases::Port;
 use crate::live;
 use crate::metrics::Metrics;
+use crate::probe;
 
 /// How long one write may take.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
@@ -127,6 +128,10 @@ fn say(vmi: &mut VirtualMachineInstance, report: &Report, here: &Here, ports: &[
         return;
     }
     let mut status = vmi.status.clone().unwrap_or_default();
+    if matches!(report, Report::Running { .. }) {
+        let ready = probe::ready(vmi, here.told.readiness.as_ref());
+        ready.merge_into(&mut status.conditions, now.clone());
+    }
     apply(&mut status, report, here, ports, now);
     if matches!(report, Report::Running { .. }) {
         if let Some(account) = &here.account {
@@ -262,7 +267,6 @@ fn apply(
     match report {
         Report::Waiting(trouble) => set(unsynchronized(trouble)),
         Report::Running { paused } => {
-            set(Condition::new("Ready", ConditionStatus::True));
             set(Condition::new("Synchronized", ConditionStatus::True));
             match paused {
                 Some(reason) => set(paused_condition(*reason)),

@@ -170,7 +170,7 @@ fn attach(attempt: u32, wish: Wish, event: Event) -> (State, Vec<Action>) {
         ),
         Event::Lost => (State::Attaching { attempt }, vec![Action::Wake(pause(attempt))]),
         Event::Tick | Event::Wish => (State::Attaching { attempt }, vec![Action::Attach]),
-        Event::Seen(_) | Event::Reported | Event::Anew | Event::Hardware => {
+        Event::Seen(_) | Event::Reported | Event::Anew | Event::Hardware | Event::Unwell(_) => {
             stay(State::Attaching { attempt })
         }
     }
@@ -203,7 +203,10 @@ fn adjusting(paused: Option<PauseReason>, wish: Wish, event: Event) -> (State, V
         Event::Lost => (State::Adjusting { paused }, vec![Action::Wake(pause(0))]),
         Event::Wish => adopt(),
         Event::Tick | Event::Hardware => adjust(paused, wish),
-        Event::Seen(_) | Event::Reported | Event::Anew => stay(State::Adjusting { paused }),
+        Event::Unwell(trouble) if matches!(wish, Wish::Run { .. }) => destroy(End::Failed(trouble)),
+        Event::Seen(_) | Event::Reported | Event::Anew | Event::Unwell(_) => {
+            stay(State::Adjusting { paused })
+        }
     }
 }
 
@@ -218,6 +221,8 @@ fn run(paused: Option<PauseReason>, wish: Wish, event: Event) -> (State, Vec<Act
         Event::Wish if wish.has_guest() => adopt(),
         Event::Wish => close(wish),
         Event::Hardware | Event::Tick if matches!(wish, Wish::Run { .. }) => adjust(paused, wish),
+        // One that is on its way elsewhere is judged there.
+        Event::Unwell(trouble) if matches!(wish, Wish::Run { .. }) => destroy(End::Failed(trouble)),
         // It was sent and has not arrived: nothing is being sent any more, and what the
         // object says of it is final.
         Event::Seen(Some(DomainState::Paused(PauseReason::Migration)))

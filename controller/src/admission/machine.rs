@@ -1,7 +1,10 @@
 //! VMs, and instances made by hand.
 
 use crds::annotations::{self, AAPS};
-use crds::kubevirt::{VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceReplicaSet};
+use crds::kubevirt::{
+    VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceReplicaSet,
+    VirtualMachineInstanceSpec,
+};
 use kube::ResourceExt as _;
 use net::names;
 
@@ -28,6 +31,8 @@ pub(super) fn vm(index: &Index, vm: &VirtualMachine) -> Findings {
             let mut found = asked(index, Asker::from(vm), vm.metadata.uid.as_deref());
             let (refusal, waits) = index.kinds.judge(vm);
             found.refusal = found.refusal.or(refusal);
+            let wrong = probes(&vm.spec.template.spec, "spec.template.spec");
+            found.refusal = found.refusal.or(wrong);
             found.waits.extend(waits);
             placing::judge(&mut found, "spec.template.", &vm.spec.template.spec);
             found
@@ -44,6 +49,11 @@ pub(super) fn replica_set(set: &VirtualMachineInstanceReplicaSet) -> Findings {
     found
 }
 
+/// What of the probes cannot be.
+fn probes(spec: &VirtualMachineInstanceSpec, path: &str) -> Option<String> {
+    spec.probes().find_map(|(field, probe)| probe.flaw(&format!("{path}.{field}")))
+}
+
 /// What guests are to be told and cannot be.
 fn options(asker: Asker<'_>) -> Vec<Flaw> {
     dhcp::of_ports(Some(asker.annotations), asker.spec, asker.namespace)
@@ -53,6 +63,9 @@ fn options(asker: Asker<'_>) -> Vec<Flaw> {
 pub(super) fn instance(index: &Index, instance: &VirtualMachineInstance) -> Findings {
     if !is_made_by_hand(instance) {
         return Findings::default();
+    }
+    if let Some(why) = probes(&instance.spec, "spec") {
+        return Findings::refused(why);
     }
     let (name, namespace) = (instance.name_any(), instance.namespace().unwrap_or_default());
     let annotations = instance.annotations();

@@ -39,7 +39,7 @@ fn names(spec: &VirtualMachineInstanceSpec) -> (Vec<&str>, Vec<&str>) {
 #[test]
 fn a_disk_that_may_come_and_go_does_and_needs_no_restart() {
     let (disk0, volume0) = root();
-    let before = vm(&[disk0.clone()], &[volume0.clone()]);
+    let before = vm(std::slice::from_ref(&disk0), std::slice::from_ref(&volume0));
     let after = vm(&[disk("data", "scsi"), disk0.clone()], &[claim("data", "c1"), volume0.clone()]);
     let mut guest = instance(&before);
     guest.spec = updated(&guest, &after);
@@ -57,7 +57,7 @@ fn a_disk_that_may_come_and_go_does_and_needs_no_restart() {
 #[test]
 fn what_cannot_come_or_go_asks_for_a_restart_and_is_left() {
     let (disk0, volume0) = root();
-    let before = vm(&[disk0.clone()], &[volume0.clone()]);
+    let before = vm(std::slice::from_ref(&disk0), std::slice::from_ref(&volume0));
     let guest = instance(&before);
     let fixed = json!({"name": "data", "persistentVolumeClaim": {"claimName": "c1"}});
     for (other, volume) in [
@@ -77,7 +77,7 @@ fn what_cannot_come_or_go_asks_for_a_restart_and_is_left() {
 fn a_medium_comes_into_its_drive_and_goes_from_it() {
     let (disk0, volume0) = root();
     let drive = json!({"name": "cd", "cdrom": {"bus": "sata"}});
-    let empty = vm(&[disk0.clone(), drive.clone()], &[volume0.clone()]);
+    let empty = vm(&[disk0.clone(), drive.clone()], std::slice::from_ref(&volume0));
     let full = vm(&[disk0, drive], &[volume0, claim("cd", "iso")]);
     let mut guest = instance(&empty);
     guest.spec = updated(&guest, &full);

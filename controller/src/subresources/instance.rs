@@ -26,7 +26,7 @@ pub(super) fn check<'a>(
     let paused = is_paused(instance);
     match what {
         What::Pause | What::SoftReboot if !runs => return conflict(VM_NOT_RUNNING),
-        What::Pause if instance.spec.rest.contains_key("livenessProbe") => {
+        What::Pause if instance.spec.liveness_probe.is_some() => {
             let why = "Pausing VMIs with LivenessProbe is currently not supported";
             return Err(Refusal::forbidden(Kind::Instance, &name, why));
         }

@@ -14,8 +14,8 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
-    AccessCredential, Condition, DomainSpec, GROUP, MigrationState, Network, Opaque, Quantity,
-    Rest, Volume, exact,
+    AccessCredential, Condition, DomainSpec, GROUP, MigrationState, Network, Opaque, Probe,
+    Quantity, Rest, Volume, exact,
 };
 
 /// One start of a machine, from scheduling to its end.
@@ -67,12 +67,27 @@ pub struct VirtualMachineInstanceSpec {
     /// Who may log in.
     #[serde(default, deserialize_with = "exact", skip_serializing_if = "Vec::is_empty")]
     pub access_credentials: Vec<AccessCredential>,
+    /// Its guest is ended, and so the instance, when it fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub liveness_probe: Option<Box<Probe>>,
+    /// The instance is `Ready` while it succeeds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readiness_probe: Option<Box<Probe>>,
     /// `amd64` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub architecture: Option<String>,
     /// What this type does not name.
     #[serde(flatten)]
     pub rest: Rest,
+}
+
+impl VirtualMachineInstanceSpec {
+    /// Its probes, with the field of each.
+    pub fn probes(&self) -> impl Iterator<Item = (&'static str, &Probe)> {
+        let probes =
+            [("livenessProbe", &self.liveness_probe), ("readinessProbe", &self.readiness_probe)];
+        probes.into_iter().filter_map(|(field, probe)| Some((field, &**probe.as_ref()?)))
+    }
 }
 
 /// How far it got.
