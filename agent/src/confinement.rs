@@ -5,7 +5,8 @@
 //!   /vms/<domain>                              0710   libvirt gives the files in it away, one by one
 //!   /images/<digest>                           0711   what is in it may be read
 //! <run-dir>                                    0710
-//!   /<domain>            <user of QEMU>        0700   QEMU makes its display's socket here
+//!   /<domain>                                  0710   libvirt makes the socket of the console here
+//!   /<domain>/q          <user of QEMU>        0700   QEMU makes that of its display here
 //! ```
 //!
 //! libvirt runs QEMU as a user without rights, drops its capabilities and filters its

@@ -3,13 +3,14 @@
 //! ```text
 //! <state-dir>/vms/<domain>/console.log     libvirt opens it, QEMU appends
 //!                         /console.log.1   what was said before that, once it grew too long
-//! <state-dir>/consoles/<uid of the VM>.log the end of its last start
+//! <state-dir>/consoles/<domain>.<uid of the VM>.log   the end of its last start
 //! ```
 //!
 //! A guest may say as much as it likes, and the disk is everybody's: no file is longer than
 //! [`LONGEST`] but for what is said within [`PERIOD`], and those of guests that have ended
 //! are given up when they are old, or many. They are known by the uid of the VM, so that
-//! none is ever shown to whoever has its name next.
+//! none is ever shown to whoever has its name next; and by its name, since whose an instance
+//! is its maker says.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -58,14 +59,17 @@ fn turn_all(homes: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         homes => homes?,
     };
+    let mut outcome = Ok(());
     for home in homes {
-        match turn(&home?.path()) {
+        match home.and_then(|home| turn(&home.path())) {
             // Its guest has just ended.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            turned => turned?,
+            // The others are turned all the same.
+            Err(error) => outcome = Err(error),
+            Ok(()) => {}
         }
     }
-    Ok(())
+    outcome
 }
 
 /// Begins a log anew that is too long. QEMU goes on with the file that it has, so what is in
@@ -75,8 +79,10 @@ fn turn(home: &Path) -> io::Result<()> {
     if fs::metadata(&log)?.len() <= LONGEST {
         return Ok(());
     }
-    write(&home.join(EARLIER), &end_of(&log, LONGEST)?)?;
-    File::options().write(true).open(&log)?.set_len(0)
+    let kept = end_of(&log, LONGEST).and_then(|end| write(&home.join(EARLIER), &end));
+    // Above all on a disk that is full.
+    File::options().write(true).open(&log)?.set_len(0)?;
+    kept
 }
 
 /// What the guest of a domain has said last, at most so many bytes.
@@ -110,18 +116,18 @@ pub(crate) fn keep(dirs: &Dirs, domain: &str, vmi: &VirtualMachineInstance) -> i
     }
     let kept = kept(dirs);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&kept)?;
-    write(&kept.join(format!("{uid}.log")), &said)
+    write(&kept.join(name(domain, &uid)), &said)
 }
 
 /// What the guest of this VM said at its last start here.
 ///
 /// # Errors
 /// There was none, or no disk.
-pub(crate) fn said_before(dirs: &Dirs, owner: &str) -> io::Result<Vec<u8>> {
+pub(crate) fn said_before(dirs: &Dirs, domain: &str, owner: &str) -> io::Result<Vec<u8>> {
     if !is_plain(owner) {
         return Err(io::ErrorKind::NotFound.into());
     }
-    end_of(&kept(dirs).join(format!("{owner}.log")), LONGEST)
+    end_of(&kept(dirs).join(name(domain, owner)), LONGEST)
 }
 
 /// Removes logs of guests that ended long ago, and the oldest where there are too many.
@@ -178,6 +184,10 @@ fn uid(vmi: &VirtualMachineInstance) -> Option<String> {
 fn is_plain(uid: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     (1..=64).contains(&uid.len()) && uid.bytes().all(plain)
+}
+
+fn name(domain: &str, owner: &str) -> String {
+    format!("{domain}.{owner}.log")
 }
 
 fn kept(dirs: &Dirs) -> PathBuf {
@@ -265,7 +275,7 @@ mod tests {
         keep(&dirs, "default_web", &vmi(Some("../vm-2"))).unwrap();
         let kept: Vec<_> =
             fs::read_dir(kept(&dirs)).unwrap().map(|log| log.unwrap().path()).collect();
-        assert_eq!(kept, [scratch.path().join("consoles/vm-1.log")]);
+        assert_eq!(kept, [scratch.path().join("consoles/default_web.vm-1.log")]);
         assert_eq!(fs::read(&kept[0]).unwrap(), b"panic");
     }
 

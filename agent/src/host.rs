@@ -6,6 +6,7 @@ mod hotplug;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -172,10 +173,15 @@ impl Host {
             self.dirs.of_domain(&domain),
         ];
         let (sockets, images) = (self.sockets(&domain), self.dirs.unpacked());
+        let display = self.display(&domain);
         let let_in = tokio::task::spawn_blocking(move || {
             let images = images.exists().then_some(images);
             dirs.into_iter().chain(images).try_for_each(|dir| runner.admit(&dir))?;
-            runner.make(&sockets)
+            match std::fs::DirBuilder::new().mode(0o700).create(&sockets) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => runner.admit(&sockets)?,
+            }
+            runner.make(&display)
         });
         let let_in = let_in.await.map_err(io::Error::from).flatten();
         let_in.map_err(|error| {
@@ -262,6 +268,7 @@ impl Host {
             let domain = home.file_name().to_string_lossy().into_owned();
             if !living.contains(&domain) {
                 tracing::info!(domain, "Removing the files of a VM that is gone");
+                let _ = tokio::fs::remove_dir_all(self.sockets(&domain)).await;
                 volumes::remove(&domain, &self.dirs).await?;
             }
         }
@@ -272,10 +279,18 @@ impl Host {
 
     /// The socket of a guest: `serial` or `vnc`.
     pub(crate) fn socket(&self, domain: &str, kind: &str) -> PathBuf {
-        self.sockets(domain).join(kind)
+        match kind {
+            "vnc" => self.display(domain).join(kind),
+            _ => self.sockets(domain).join(kind),
+        }
     }
 
-    /// The directory of a guest's sockets.
+    /// The directory in which QEMU makes a socket by itself: what is found there is its word.
+    fn display(&self, domain: &str) -> PathBuf {
+        self.sockets(domain).join("q")
+    }
+
+    /// The directory of a guest's sockets: root's, as those that libvirt makes.
     fn sockets(&self, domain: &str) -> PathBuf {
         self.run_dir.join(domain)
     }

@@ -32,18 +32,20 @@ use crate::world::World;
 
 /// Has the instance of a VM ask for what the template has come to ask for, as far as that can
 /// be while it runs. One that moves is left as it is until it has.
-pub fn judge(world: &World, decision: &mut Decision) {
-    let Some(vm) = world.machines.get(&decision.vm) else { return };
-    let Some(instance) = world.instances.get(&decision.vm) else { return };
+pub fn judge(world: &mut World, decision: &mut Decision) {
+    let Some(vm) = world.machines.get(&decision.vm).cloned() else { return };
+    let Some(instance) = world.instances.get(&decision.vm).cloned() else { return };
     let is_steady = instance.phase() == InstancePhase::Running
         && instance.metadata.deletion_timestamp.is_none()
         && instance.migration().is_none();
-    if !is_steady || !machine::owns(vm, instance) || decision.inscription.is_some() {
+    if !is_steady || !machine::owns(&vm, &instance) || decision.inscription.is_some() {
         return;
     }
-    let spec = updated(instance, vm);
+    // With its instancetype and preference; what these are may not be known now.
+    let Ok(vm) = world.effective(&vm) else { return };
+    let spec = updated(&instance, &vm);
     if spec != instance.spec {
-        let mut want = VirtualMachineInstance::clone(instance);
+        let mut want = VirtualMachineInstance::clone(&instance);
         want.spec = spec;
         decision.inscription = Some(Inscription::Updated(Box::new(want)));
     }
@@ -113,12 +115,24 @@ fn update_volumes(
     template: &VirtualMachineInstanceSpec,
     alone: &BTreeSet<&str>,
 ) {
+    let of = |disks: &[Disk], name: &str| disks.iter().find(|disk| disk.name == name).cloned();
+    // Nothing goes that could not: a guest does not lose what its template still has because
+    // that is written otherwise now, nor what no bus lets go.
     let goes = |volume: &Volume| {
-        volume.is_hotpluggable()
-            && !alone.contains(volume.name.as_str())
-            && !template.volumes.contains(volume)
+        let leaves = of(&spec.domain.devices.disks, &volume.name);
+        let leaves = leaves.is_none_or(|disk| can_come(&disk) || disk.cdrom.is_some());
+        let stays = template.volumes.iter().find(|one| one.name == volume.name);
+        let replaced = stays.is_none_or(|other| {
+            let comes = of(&template.domain.devices.disks, &other.name);
+            let comes = comes.is_some_and(|disk| can_come(&disk) || disk.cdrom.is_some());
+            other != volume && other.is_hotpluggable() && comes
+        });
+        volume.is_hotpluggable() && !alone.contains(volume.name.as_str()) && leaves && replaced
     };
-    let goes: Vec<Volume> = spec.volumes.extract_if(.., |volume| goes(volume)).collect();
+    let names: BTreeSet<String> =
+        spec.volumes.iter().filter(|one| goes(one)).map(|one| one.name.clone()).collect();
+    let goes: Vec<Volume> =
+        spec.volumes.extract_if(.., |volume| names.contains(&volume.name)).collect();
     let wanted = &template.domain.devices.disks;
     let disks = &mut spec.domain.devices.disks;
     // A drive stays when its medium goes.

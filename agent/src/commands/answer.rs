@@ -203,12 +203,17 @@ impl Desk {
             let said = format!("the guest has no {line} socket on this node");
             return Err(No(StatusCode::BAD_REQUEST, said));
         }
+        // Of the others libvirt is who listens, in a directory of root's.
+        let of = match verb {
+            Verb::Vnc => Some(self.host.hypervisor.runner().await?.uid),
+            _ => None,
+        };
         let turn = self.lines.ask(&socket);
         let client = hyper::upgrade::on(&mut request);
         tokio::spawn(async move {
             let joined = async {
                 if let Ok(client) = client.await {
-                    turn.join(TokioIo::new(client)).await;
+                    turn.join(TokioIo::new(client), of).await;
                 }
             };
             stop.run_until_cancelled(joined).await;

@@ -2,6 +2,7 @@
 //! comes second has the first one leave (as KubeVirt), and is served once that has left.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -47,10 +48,17 @@ impl Lines {
 
 impl Turn {
     /// Joins the client and the line until one of them ends, or another client comes.
-    pub(super) async fn join(&self, mut client: impl AsyncRead + AsyncWrite + Unpin) {
+    ///
+    /// `of`: the user who must listen there, where he has made the socket himself. A QEMU that
+    /// its guest has taken over may put a link in its place, and root follows it anywhere.
+    pub(super) async fn join(
+        &self,
+        mut client: impl AsyncRead + AsyncWrite + Unpin,
+        of: Option<u32>,
+    ) {
         let joined = async {
             let _on = self.on.lock().await;
-            match UnixStream::connect(&self.socket).await {
+            match connect(&self.socket, of).await {
                 Ok(mut line) => {
                     // Either may vanish at any time, and the other then learns it.
                     let _ = copy_bidirectional(&mut client, &mut line).await;
@@ -60,6 +68,15 @@ impl Turn {
         };
         self.leave.run_until_cancelled(joined).await;
     }
+}
+
+async fn connect(socket: &Path, of: Option<u32>) -> io::Result<UnixStream> {
+    let line = UnixStream::connect(socket).await?;
+    if of.is_some_and(|of| line.peer_cred().is_ok_and(|peer| peer.uid() == of)) || of.is_none() {
+        return Ok(line);
+    }
+    tracing::warn!(socket = %socket.display(), "Somebody else than QEMU listens at a guest's display");
+    Err(io::ErrorKind::PermissionDenied.into())
 }
 
 impl Drop for Turn {
@@ -83,7 +100,7 @@ mod tests {
     async fn join(lines: &Arc<Lines>, socket: &Path) -> (DuplexStream, JoinHandle<()>) {
         let (ours, theirs) = duplex(64);
         let turn = lines.ask(socket);
-        (ours, tokio::spawn(async move { turn.join(theirs).await }))
+        (ours, tokio::spawn(async move { turn.join(theirs, None).await }))
     }
 
     async fn heard(stream: &mut (impl AsyncRead + Unpin), text: &str) {
@@ -122,5 +139,16 @@ mod tests {
         ended.await.unwrap();
         assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
         assert!(lines.0.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_line_at_which_somebody_else_listens_is_not_joined() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("vnc");
+        let _listener = UnixListener::bind(&socket).unwrap();
+        let own = nix::unistd::Uid::current().as_raw();
+        connect(&socket, Some(own)).await.unwrap();
+        let error = connect(&socket, Some(own + 1)).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
     }
 }

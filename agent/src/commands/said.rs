@@ -45,7 +45,7 @@ pub(super) fn answer(dirs: &Dirs, asked: &Asked) -> io::Result<Value> {
     let is_its =
         volumes::uid_of(&dirs.of_domain(&domain)).or_else(nothing)? == asked.uid.as_bytes();
     let now = if is_its { consoles::said(dirs, &domain, MOST).or_else(nothing)? } else { vec![] };
-    let before = consoles::said_before(dirs, &asked.owner).or_else(nothing)?;
+    let before = consoles::said_before(dirs, &domain, &asked.owner).or_else(nothing)?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ok(json!({ "said": text(&now), "saidBefore": text(&before) }))
 }
@@ -74,7 +74,7 @@ mod tests {
         std::fs::create_dir_all(scratch.path().join("consoles")).unwrap();
         std::fs::write(home.join("vmi-uid"), "u1").unwrap();
         std::fs::write(home.join("console.log"), b"login: \xff").unwrap();
-        std::fs::write(scratch.path().join("consoles/vm.log"), "panic").unwrap();
+        std::fs::write(scratch.path().join("consoles/shop_till.vm.log"), "panic").unwrap();
         let all = json!({ "said": "login: \u{fffd}", "saidBefore": "panic" });
         assert_eq!(answer(&dirs, &asked("u1", "vm")).unwrap(), all);
         let another = answer(&dirs, &asked("u2", "other")).unwrap();

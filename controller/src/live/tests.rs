@@ -74,6 +74,29 @@ fn what_cannot_come_or_go_asks_for_a_restart_and_is_left() {
 }
 
 #[test]
+fn a_guest_loses_no_disk_because_its_template_says_it_otherwise() {
+    let (disk0, volume0) = root();
+    let has = vm(&[disk0.clone(), disk("data", "scsi")], &[volume0.clone(), claim("data", "c1")]);
+    let guest = instance(&has);
+    let fixed = json!({"name": "data", "persistentVolumeClaim": {"claimName": "c1"}});
+    let bus = json!({"name": "data", "disk": {}});
+    for (disk, volume) in [
+        (disk("data", "scsi"), fixed),
+        (disk("data", "sata"), claim("data", "c2")),
+        (bus, claim("data", "c2")),
+    ] {
+        let after = vm(&[disk0.clone(), disk.clone()], &[volume0.clone(), volume]);
+        assert_eq!(updated(&guest, &after), guest.spec, "{disk}");
+        assert!(!is_met(&guest, &after), "{disk}");
+    }
+    // Nothing is unplugged from a bus that lets nothing go.
+    let sata = vm(&[disk0.clone(), disk("data", "sata")], &[volume0.clone(), claim("data", "c1")]);
+    let (guest, without) = (instance(&sata), vm(&[disk0], &[volume0]));
+    assert_eq!(updated(&guest, &without), guest.spec);
+    assert!(!is_met(&guest, &without));
+}
+
+#[test]
 fn a_medium_comes_into_its_drive_and_goes_from_it() {
     let (disk0, volume0) = root();
     let drive = json!({"name": "cd", "cdrom": {"bus": "sata"}});
