@@ -91,6 +91,11 @@ enum Write {
         volume: String,
         uid: String,
     },
+    /// A claim that goes with a DataVolume which is gone.
+    RemoveClaim {
+        claim: VmKey,
+        uid: String,
+    },
     /// Labels and annotations of a claim; null takes one away.
     Note {
         claim: VmKey,
@@ -222,6 +227,13 @@ async fn perform(client: &Client, desk: &Desk, write: &Write) -> Result<(), kube
             let of = DeleteParams::default().preconditions(preconditions);
             Api::<PersistentVolume>::all(client.clone()).delete(volume, &of).await?;
             info!(volume, "A volume that is nobody's goes");
+        }
+        Write::RemoveClaim { claim, uid } => {
+            let preconditions = Preconditions { uid: Some(uid.clone()), resource_version: None };
+            let of = DeleteParams::default().preconditions(preconditions);
+            let api = namespaced::<PersistentVolumeClaim>(client, Some(claim.namespace.clone()));
+            api.delete(&claim.name, &of).await?;
+            info!(claim = claim.name, "The claim of an earlier DataVolume goes");
         }
         Write::Note { claim, uid, version, labels, annotations } => {
             let metadata = json!({ "uid": uid, "resourceVersion": version,

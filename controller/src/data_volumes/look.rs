@@ -74,6 +74,12 @@ fn of_data_volume(
         Some(claim) if is_of_another(claim) => {
             let message = format!("PVC {} of an earlier DataVolume is being deleted", key.name);
             hitch = Some(Hitch::Waits(message));
+            // A garbage collector does that too, in its own time, which for kinds that are
+            // new to it is long.
+            if !is_going {
+                let uid = claim.uid().unwrap_or_default();
+                writes.push(Write::RemoveClaim { claim: key.clone(), uid });
+            }
         }
         Some(_) => {
             let message =
