@@ -162,11 +162,11 @@ fn conditions_and_fields_of_others_are_kept() {
 
 #[test]
 fn fields_that_do_nothing_are_named() {
-    let asking = vmi(|vmi| vmi["spec"]["livenessProbe"] = json!({ "guestAgentPing": {} }));
+    let asking = vmi(|vmi| vmi["spec"]["domain"]["devices"]["gpus"] = json!([{ "name": "g" }]));
     let patch = written(&asking, &RUNNING).unwrap();
     let conditions = patch["status"]["conditions"].as_array().unwrap();
     let named = conditions.iter().find(|one| one["type"] == FIELDS_WITHOUT_EFFECT).unwrap();
-    assert!(named["message"].as_str().unwrap().contains("spec.livenessProbe"), "{named}");
+    assert!(named["message"].as_str().unwrap().contains("spec.domain.devices.gpus"), "{named}");
 }
 
 /// One that moves from n1 to n2.
