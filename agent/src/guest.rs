@@ -8,9 +8,9 @@
 //! ```
 //!
 //! There is an agent in a guest or there is none, and whether there is shows only when it is
-//! asked: often after the start, then less and less ([`rounds`]). Everything that it says
+//! asked: often after the start, then less and less (`rounds`). Everything that it says
 //! was written by the guest, so it is cut to size ([`words`]), is shown beside what we know
-//! ourselves and never in its place ([`show`]), and decides nothing.
+//! ourselves and never in its place (`show`), and decides nothing.
 //!
 //! What is not known yet (a new agent of the node, a guest that has just come) leaves what the
 //! object says as it is: the old words are true until there are new ones.

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A task of its own, beside the rounds: what is filled has to do with no address, and takes
-//! minutes. Each look compares all that is known with what should be ([`look`]), and carries out
+//! minutes. Each look compares all that is known with what should be (`look`), and carries out
 //! what is missing, each write for the version that was read. Nothing is remembered but what
 //! was told to people.
 //!

@@ -1,6 +1,6 @@
 //! The words of QEMU's guest agent (`qga/qapi-schema.json`), and its answers cut to size. Pure.
 //!
-//! An answer is whatever the guest writes. So it is no longer than [`LONGEST`], a list has as
+//! An answer is whatever the guest writes. So it is no longer than `LONGEST`, a list has as
 //! many entries as there is room to show, a text is one line and short, an address is one,
 //! and what is none of it is an error or is left out.
 
