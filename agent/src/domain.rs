@@ -206,7 +206,7 @@ pub fn hot_disk(
     spec: &VirtualMachineInstanceSpec,
     disk: &Disk,
     file: &DiskFile,
-    taken: &BTreeSet<&str>,
+    taken: &mut BTreeSet<String>,
 ) -> Result<String, DomainError> {
     let topology = sizing::topology(&spec.domain)?;
     disks::hot(spec, disk, file, topology, taken).map(|element| element.to_string())

@@ -48,19 +48,21 @@ pub(super) fn elements(
     Ok(elements)
 }
 
-/// One disk for a guest that runs, under a name that none of `taken` is. The threads that serve
+/// One disk for a guest that runs, under a name that none of `taken` is, and that then is one of
+/// them. The threads that serve
 /// disks are dealt out when a guest starts: QEMU's own serves this one.
 pub(super) fn hot(
     spec: &VirtualMachineInstanceSpec,
     disk: &Disk,
     file: &DiskFile,
     topology: Topology,
-    taken: &BTreeSet<&str>,
+    taken: &mut BTreeSet<String>,
 ) -> Result<Element, DomainError> {
     let mut letters = Letters::default();
     let names = std::iter::repeat_with(|| letters.next(disk_bus(disk)));
-    let target = names.into_iter().find(|name| !taken.contains(name.as_str()));
+    let target = names.into_iter().find(|name| !taken.contains(name));
     let target = target.expect("names have no end");
+    taken.insert(target.clone());
     let multi_queue = spec.domain.devices.block_multi_queue.unwrap_or(false);
     let served = Served { queues: multi_queue.then(|| topology.vcpus()), thread: None };
     element(disk, file, &format!("disk {}", disk.name), target, served)

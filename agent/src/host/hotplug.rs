@@ -1,6 +1,6 @@
 //! Makes the hardware of a running guest what its object asks for, as far as that can be now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crds::affinity;
@@ -43,8 +43,10 @@ impl Host {
             if wanted.is_empty() {
                 break;
             }
+            let has = account.present.disks.iter();
+            let mut taken = has.map(|disk| disk.target.clone()).collect();
             for change in &wanted {
-                match self.alter(domain, vmi, &account.present, change).await {
+                match self.alter(domain, vmi, &mut taken, change).await {
                     Ok(()) => tracing::info!(change = %change, "A guest's hardware has changed"),
                     Err(Refused::Trouble(trouble)) => match change.about() {
                         About::Volume(name) => {
@@ -100,13 +102,12 @@ impl Host {
         &self,
         domain: &str,
         vmi: &VirtualMachineInstance,
-        present: &Present,
+        taken: &mut BTreeSet<String>,
         change: &Change,
     ) -> Result<(), Refused> {
         let alteration = match change {
             Change::Attach(disk, file) => {
-                let taken = present.disks.iter().map(|disk| disk.target.as_str());
-                let device = domain::hot_disk(&vmi.spec, disk, file, &taken.collect());
+                let device = domain::hot_disk(&vmi.spec, disk, file, taken);
                 Alteration::Attach(device.map_err(|error| Trouble::of("InvalidSpec", error))?)
             }
             Change::Detach(disk) => Alteration::Detach(disk.xml.clone()),

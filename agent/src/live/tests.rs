@@ -122,11 +122,16 @@ fn a_medium_is_put_into_its_drive_and_taken_out_and_the_drive_stays() {
 fn a_new_disk_has_a_name_that_no_other_has() {
     let vmi = with_data();
     let disk = &vmi.spec.domain.devices.disks[0];
-    let taken = ["sda", "vdb", "sdc"].into();
-    let xml = crate::domain::hot_disk(&vmi.spec, disk, &file("/c/disk.img"), &taken).unwrap();
+    let mut taken = ["sda", "vdb", "sdc"].map(str::to_owned).into();
+    let mut hot = || {
+        crate::domain::hot_disk(&vmi.spec, disk, &file("/c/disk.img"), &mut taken).unwrap()
+    };
+    let xml = hot();
     assert!(xml.contains("<target dev='sdb' bus='scsi'/>"), "{xml}");
     assert!(xml.contains("<alias name='ua-data'/>"), "{xml}");
     assert_eq!(domain(&xml).disk("data").unwrap().source, Some(PathBuf::from("/c/disk.img")));
+    let next = hot();
+    assert!(next.contains("<target dev='sdd' bus='scsi'/>"), "one that comes with it: {next}");
 }
 
 fn now() -> Time {
