@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Nothing is remembered of what was done: what is there libvirt says each time, and a device
-//! is known by the alias that it was given, which is the name in the spec behind `ua-`. So an agent
+//! is known by the alias that it was given, which is the name in the spec behind `ua-`, and, of a
+//! disk that may leave the guest, a mark: what a guest began with as its own is never taken from it. So an agent
 //! that is killed at any step finds what is left to do as if it had never begun. A guest may
 //! hold on to a device for as long as it likes; it is asked again and again.
 
@@ -31,6 +32,10 @@ use crate::volumes::DiskFile;
 
 /// How the name of a device in the spec becomes its alias.
 pub const ALIAS: &str = "ua-";
+
+/// How the alias of a disk ends that may leave the guest, or whose medium may: what it began with
+/// as its own it keeps, whatever becomes of its object.
+pub const MAY_GO: &str = "_may_go";
 
 /// The name of the device by which memory comes. Nothing in a spec has an underscore in its name.
 pub const PLUGGABLE: &str = "pluggable_memory";

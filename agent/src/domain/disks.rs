@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use crds::kubevirt::{Disk, DiskBus, DiskCache, VirtualMachineInstanceSpec};
+use crds::kubevirt::{Disk, DiskBus, DiskCache, VirtualMachineInstanceSpec, Volume};
 
 use super::io_threads::IoThreads;
 use super::sizing::Topology;
 use super::writer::Element;
 use super::{DomainError, disk_bus};
-use crate::live::ALIAS;
+use crate::live::{ALIAS, MAY_GO};
 use crate::volumes::{DiskFile, Format, Medium};
 
 /// Every disk of the spec, then every volume that no disk mentions, as KubeVirt
@@ -36,21 +36,26 @@ pub(super) fn elements(
         };
         let multi_queue = spec.domain.devices.block_multi_queue.unwrap_or(false);
         let queues = multi_queue.then(|| topology.vcpus());
-        let served = Served { queues, thread: deal.next(disk) };
+        let served = Served { queues, thread: deal.next(disk), may_go: may_go(spec, file) };
         elements.push(element(disk, file, &field, letters.next(disk_bus(disk)), served)?);
     }
     for file in files.iter().filter(|file| !names.contains(file.volume.as_str())) {
         let disk = Disk { name: file.volume.clone(), ..Disk::default() };
-        let served = Served::default();
+        let served = Served { may_go: may_go(spec, file), ..Served::default() };
         let target = letters.next(disk_bus(&disk));
         elements.push(element(&disk, file, "spec.volumes", target, served)?);
     }
     Ok(elements)
 }
 
+fn may_go(spec: &VirtualMachineInstanceSpec, file: &DiskFile) -> bool {
+    let volume = spec.volumes.iter().find(|volume| volume.name == file.volume);
+    volume.is_some_and(Volume::is_hotpluggable)
+}
+
 /// One disk for a guest that runs, under a name that none of `taken` is, and that then is one of
-/// them. The threads that serve
-/// disks are dealt out when a guest starts: QEMU's own serves this one.
+/// them. The threads that serve disks are dealt out when a guest starts: QEMU's own serves this
+/// one.
 pub(super) fn hot(
     spec: &VirtualMachineInstanceSpec,
     disk: &Disk,
@@ -64,7 +69,8 @@ pub(super) fn hot(
     let target = target.expect("names have no end");
     taken.insert(target.clone());
     let multi_queue = spec.domain.devices.block_multi_queue.unwrap_or(false);
-    let served = Served { queues: multi_queue.then(|| topology.vcpus()), thread: None };
+    let queues = multi_queue.then(|| topology.vcpus());
+    let served = Served { queues, thread: None, may_go: true };
     element(disk, file, &format!("disk {}", disk.name), target, served)
 }
 
@@ -95,7 +101,15 @@ fn empty_drive(disk: &Disk, field: &str, target: String) -> Result<Element, Doma
         .child(target)
         .children(disk.boot_order.map(|order| Element::new("boot").attr("order", order)))
         .child(Element::new("readonly"))
-        .child(Element::new("alias").attr("name", format!("{ALIAS}{}", disk.name))))
+        // What comes into it while the guest runs goes, too.
+        .child(alias(disk, true)))
+}
+
+/// By which the disk is known again, and whether it may leave a guest that runs: that is to be
+/// read from the domain alone, as the object may have lost it.
+fn alias(disk: &Disk, may_go: bool) -> Element {
+    let mark = if may_go { MAY_GO } else { "" };
+    Element::new("alias").attr("name", format!("{ALIAS}{}{mark}", disk.name))
 }
 
 /// A drive as libvirt describes it, with another medium in it, or none. All else stays as it is
@@ -159,7 +173,7 @@ fn element(
         .children(disk.boot_order.map(|order| Element::new("boot").attr("order", order)))
         .children(read_only.then(|| Element::new("readonly")))
         .children(shareable.then(|| Element::new("shareable")))
-        .child(Element::new("alias").attr("name", format!("{ALIAS}{}", disk.name))))
+        .child(alias(disk, served.may_go)))
 }
 
 /// By whom a disk is served.
@@ -169,6 +183,8 @@ struct Served {
     queues: Option<u32>,
     /// The thread.
     thread: Option<u32>,
+    /// Whether it may leave a guest that runs.
+    may_go: bool,
 }
 
 /// Whether the drive of a CD-ROM is open.

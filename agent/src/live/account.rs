@@ -98,7 +98,8 @@ fn say_volumes(
         told.push(one);
     }
     let goes = |disk: &&PresentDisk| {
-        disk.source.is_some() && vmi.spec.volumes.iter().all(|volume| volume.name != disk.name)
+        let is_there = disk.source.is_some() && disk.may_go;
+        is_there && vmi.spec.volumes.iter().all(|volume| volume.name != disk.name)
     };
     for disk in is.present.disks.iter().filter(goes) {
         let mut one = known(&disk.name);

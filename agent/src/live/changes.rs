@@ -116,8 +116,12 @@ fn interfaces(vmi: &VirtualMachineInstance, present: &Present) -> Vec<Change> {
     present.interfaces.iter().filter_map(change).collect()
 }
 
-/// What becomes of a disk that is there, if anything.
+/// What becomes of a disk that is there, if anything. What the guest began with and was to keep
+/// is not taken from it because its object has lost it.
 fn going(vmi: &VirtualMachineInstance, files: &Files, disk: &PresentDisk) -> Option<Change> {
+    if !disk.may_go {
+        return None;
+    }
     let Some(volume) = vmi.spec.volumes.iter().find(|volume| volume.name == disk.name) else {
         return match (disk.is_drive, &disk.source) {
             // The drive itself stays until the guest ends.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use roxmltree::{Document, Node};
 
-use super::{ALIAS, PLUGGABLE};
+use super::{ALIAS, MAY_GO, PLUGGABLE};
 
 /// What is there.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -56,6 +56,8 @@ pub struct PresentDisk {
     pub target: String,
     /// Whether it is a drive whose medium can be changed.
     pub is_drive: bool,
+    /// Whether it, or its medium, came to a guest that ran, or could have.
+    pub may_go: bool,
     /// As libvirt has it.
     pub xml: String,
 }
@@ -127,8 +129,11 @@ fn bytes(element: Node<'_, '_>) -> Option<u64> {
 fn disk(xml: &str, element: Node<'_, '_>) -> Option<PresentDisk> {
     let source = child(element, "source");
     let source = source.and_then(|one| one.attribute("file").or_else(|| one.attribute("dev")));
+    let alias = alias(element)?;
+    let name = alias.strip_suffix(MAY_GO);
     Some(PresentDisk {
-        name: alias(element)?.to_owned(),
+        name: name.unwrap_or(alias).to_owned(),
+        may_go: name.is_some(),
         source: source.map(PathBuf::from),
         target: child(element, "target")?.attribute("dev")?.to_owned(),
         is_drive: element.attribute("device") == Some("cdrom"),

@@ -43,12 +43,12 @@ fn domain(disks: &str) -> Present {
 
 const DATA: &str = "<disk type='file' device='disk'><driver name='qemu' type='raw'/>\
     <source file='/c/data/disk.img' index='2'/><backingStore/><target dev='sda' bus='scsi'/>\
-    <alias name='ua-data'/></disk>";
+    <alias name='ua-data_may_go'/></disk>";
 
 fn drive(medium: &str) -> String {
     format!(
         "<disk type='file' device='cdrom'><driver name='qemu' type='raw'/>{medium}\
-         <target dev='sdb' bus='sata'/><readonly/><alias name='ua-data'/></disk>"
+         <target dev='sdb' bus='sata'/><readonly/><alias name='ua-data_may_go'/></disk>"
     )
 }
 
@@ -75,6 +75,20 @@ fn what_differs_is_done_and_nothing_else() {
     assert_eq!(told(&with_data(), &there, &domain(DATA)), [""; 0]);
     assert_eq!(told(&without(), &Files::new(), &domain(DATA)), ["detach data"]);
     assert_eq!(told(&without(), &Files::new(), &domain("")), [""; 0]);
+}
+
+#[test]
+fn what_a_guest_began_with_it_keeps_though_its_object_loses_it() {
+    let bare = vmi(&json!([]), &json!([]));
+    assert_eq!(told(&bare, &Files::new(), &domain("")), [""; 0], "its root");
+    let own = DATA.replace("_may_go", "");
+    let drive = drive("<source file='/c/old/disk.img'/>").replace("_may_go", "");
+    for disk in [&own, &drive] {
+        assert_eq!(told(&without(), &Files::new(), &domain(disk)), [""; 0]);
+        let other = files("/c/other/disk.img");
+        assert_eq!(told(&with_data(), &other, &domain(disk)), [""; 0], "nor by another's name");
+    }
+    assert_eq!(told(&bare, &Files::new(), &domain(DATA)), ["detach data"]);
 }
 
 #[test]
@@ -110,7 +124,7 @@ fn a_medium_is_put_into_its_drive_and_taken_out_and_the_drive_stays() {
     let put = crate::domain::with_medium(&old, Some(&file("/c/it's/disk.img"))).unwrap();
     let drive = domain(&put).disk("data").cloned().unwrap();
     assert_eq!(drive.source, Some(PathBuf::from("/c/it's/disk.img")));
-    assert!(put.contains("<readonly/><alias name='ua-data'/>"), "{put}");
+    assert!(put.contains("<readonly/><alias name='ua-data_may_go'/>"), "{put}");
     let opened = put.replace("bus='sata'", "bus='sata' tray='open'");
     let shut = crate::domain::with_medium(&opened, None).unwrap();
     assert!(!shut.contains("tray"), "{shut}");
@@ -128,7 +142,7 @@ fn a_new_disk_has_a_name_that_no_other_has() {
     };
     let xml = hot();
     assert!(xml.contains("<target dev='sdb' bus='scsi'/>"), "{xml}");
-    assert!(xml.contains("<alias name='ua-data'/>"), "{xml}");
+    assert!(xml.contains("<alias name='ua-data_may_go'/>"), "{xml}");
     assert_eq!(domain(&xml).disk("data").unwrap().source, Some(PathBuf::from("/c/disk.img")));
     let next = hot();
     assert!(next.contains("<target dev='sdd' bus='scsi'/>"), "one that comes with it: {next}");

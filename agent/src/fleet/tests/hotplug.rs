@@ -42,7 +42,7 @@ fn is(world: &World, phase: &str) -> bool {
 }
 
 fn disks(world: &World) -> usize {
-    world.fake.xml(RUNNING).unwrap().matches("<alias name='ua-data'/>").count()
+    world.fake.xml(RUNNING).unwrap().matches("<alias name='ua-data_may_go'/>").count()
 }
 
 #[tokio::test(start_paused = true)]
