@@ -9,10 +9,11 @@
 //! ```
 //!
 //! Nothing is remembered of what was done: what is there libvirt says each time, and a device
-//! is known by the alias that it was given, which is the name in the spec behind `ua-`, and, of a
-//! disk that may leave the guest, a mark: what a guest began with as its own is never taken from it. So an agent
-//! that is killed at any step finds what is left to do as if it had never begun. A guest may
-//! hold on to a device for as long as it likes; it is asked again and again.
+//! is known by the alias that it was given, which is the name in the spec behind `ua-`, and of a
+//! disk that may leave the guest a mark: what a guest began with as its own is never taken from
+//! it. So an agent that is killed at any step finds what is left to do as if it had never begun.
+//! A guest may hold on to a device for as long as it likes; it is asked again and again, ever
+//! more seldom.
 
 mod account;
 mod changes;
@@ -71,6 +72,31 @@ impl Account {
         let waits = || Trouble::of("DeviceInUse", "the guest has not let go of a device yet");
         first.or_else(|| (!self.left.is_empty()).then(waits))
     }
+}
+
+/// What the guest has that its object does not say, or says otherwise: a disk that it holds on to,
+/// or one that is to give way to another. Only the domain tells what that lies on; `left`: the
+/// volumes with which something is to be done.
+#[must_use]
+pub fn stranger<'a>(
+    vmi: &VirtualMachineInstance,
+    present: &'a Present,
+    left: &BTreeSet<String>,
+) -> Option<&'a str> {
+    let is_strange = |disk: &&PresentDisk| {
+        let is_said = vmi.spec.volumes.iter().any(|volume| volume.name == disk.name);
+        disk.source.is_some() && (!is_said || left.contains(&disk.name))
+    };
+    present.disks.iter().find(is_strange).map(|disk| disk.name.as_str())
+}
+
+/// Said of one.
+#[must_use]
+pub fn strange(name: &str) -> String {
+    format!(
+        "cannot migrate VMI: its guest still has disk {name}, which its spec does not name or \
+         names otherwise: unmount it in the guest, or write it into the spec again"
+    )
 }
 
 /// Whether two versions of an object may ask for different hardware.

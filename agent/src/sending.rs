@@ -167,6 +167,8 @@ impl Order {
         if let Some(why) = other_image(&here, there.unwrap_or(&BTreeMap::new())) {
             return Err(why);
         }
+        // The object is what the target has made ready for; the guest may hold on to more.
+        self.host.has_no_stranger(&self.domain, vmi).await?;
         tracing::info!(domain = self.domain, to = journey.address, "Sending the guest");
         let mut sent = std::pin::pin!(self.host.hypervisor.migrate(&self.domain, journey));
         let mut watch = Patience::of(state.migration_configuration.as_ref());

@@ -12,7 +12,7 @@ use kube::{Api, Client, ResourceExt as _};
 use super::{Host, fetch, trouble};
 use crate::domain;
 use crate::hypervisor::{Alteration, HypervisorError};
-use crate::live::{About, Account, Change, Files, Present, changes};
+use crate::live::{self, About, Account, Change, Files, Present, changes};
 use crate::vm::Trouble;
 use crate::volumes::{self, DiskFile, Format, Objects};
 
@@ -65,11 +65,7 @@ impl Host {
             }
         }
         let left = changes(vmi, &files, &account.present);
-        let volumes = left.iter().filter_map(|change| match change.about() {
-            About::Volume(name) => Some(name.to_owned()),
-            _ => None,
-        });
-        account.left = volumes.collect();
+        account.left = volumes_left(&left);
         // What was done says nothing if it has no effect.
         let still = |about| left.iter().any(|change| change.about() == about);
         let waits = || Trouble::of("DeviceInUse", "the guest has not followed yet");
@@ -91,6 +87,28 @@ impl Host {
         // What the guest has it has, whatever became of the objects.
         troubles.retain(|name, _| left.contains(name) || present.disk(name).is_none());
         Ok(account)
+    }
+
+    /// Whether every disk that the guest has is one that `vmi` names, and lies where that says: a
+    /// guest that is sent takes no path of this node along that the other has not looked at.
+    ///
+    /// # Errors
+    /// Why it cannot be sent, for people.
+    pub async fn has_no_stranger(
+        &self,
+        domain: &str,
+        vmi: &VirtualMachineInstance,
+    ) -> Result<(), String> {
+        let present = self.present(domain).await.map_err(|error| error.to_string())?;
+        let mut account = Account::default();
+        let files = self.files(vmi, &mut account).await;
+        let of = |name: &String| present.disk(name).is_some_and(|disk| disk.source.is_some());
+        if let Some((name, trouble)) = account.troubles.iter().find(|(name, _)| of(name)) {
+            let why = &trouble.message;
+            return Err(format!("it cannot be told what volume {name} lies on: {why}"));
+        }
+        let left = volumes_left(&changes(vmi, &files, &present));
+        live::stranger(vmi, &present, &left).map_or(Ok(()), |name| Err(live::strange(name)))
     }
 
     async fn present(&self, domain: &str) -> Result<Present, HypervisorError> {
@@ -174,6 +192,15 @@ impl Host {
         let file = volumes::of_claim(vmi, volume, &self.dirs, &found.objects).await;
         file.map_err(|error| trouble(&error))
     }
+}
+
+/// The volumes that these changes are about.
+fn volumes_left(changes: &[Change]) -> BTreeSet<String> {
+    let volume = |change: &Change| match change.about() {
+        About::Volume(name) => Some(name.to_owned()),
+        _ => None,
+    };
+    changes.iter().filter_map(volume).collect()
 }
 
 /// Why a device was not changed.

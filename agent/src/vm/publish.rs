@@ -159,7 +159,9 @@ fn migratable(
                    start it with --migration-address";
         return no.because("MigrationNotConfigured", why);
     }
-    if let Some(why) = tied_disk(vmi, status) {
+    let has = here.account.as_ref();
+    let stranger = has.and_then(|has| live::stranger(vmi, &has.present, &has.left));
+    if let Some(why) = tied_disk(vmi, status).or_else(|| stranger.map(live::strange)) {
         return no.because("DisksNotLiveMigratable", why);
     }
     let cpu = vmi.spec.domain.cpu.as_ref().and_then(|cpu| cpu.model.as_deref());

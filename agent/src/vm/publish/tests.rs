@@ -303,4 +303,21 @@ fn whether_a_guest_can_move_is_said_with_the_reason_why_not() {
     assert_eq!(said(&vmi(|_| {}), &apart), (json!("False"), json!("MigrationNotConfigured")));
     let tied = vmi(|vmi| vmi["spec"]["domain"]["cpu"] = json!({ "model": "host-passthrough" }));
     assert_eq!(said(&tied, &n1()), (json!("False"), json!("CPUModeLiveMigratable")));
+    let has = |left: &[&str]| {
+        let xml = "<domain><devices><disk device='disk'><source file='/c/disk.img'/>\
+                   <target dev='sda'/><alias name='ua-data_may_go'/></disk></devices></domain>";
+        let left = left.iter().map(|one| (*one).to_owned()).collect();
+        let present = live::Present::read(xml).unwrap();
+        Here { account: Some(live::Account { present, left, ..Default::default() }), ..n1() }
+    };
+    let holds = (json!("False"), json!("DisksNotLiveMigratable"));
+    assert_eq!(said(&vmi(|_| {}), &has(&["data"])), holds, "the spec has lost it");
+    let named = vmi(|vmi| {
+        let claim = json!({ "claimName": "c", "hotpluggable": true });
+        vmi["spec"]["volumes"] = json!([{ "name": "data", "persistentVolumeClaim": claim }]);
+        vmi["status"]["volumeStatus"] = json!([{ "name": "data", "target": "",
+            "persistentVolumeClaimInfo": { "accessModes": ["ReadWriteMany"] } }]);
+    });
+    assert_eq!(said(&named, &has(&[])), (json!("True"), Value::Null));
+    assert_eq!(said(&named, &has(&["data"])), holds, "another is to come in its place");
 }
