@@ -22,11 +22,12 @@ mod present;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crds::kubevirt::{ClaimInfo, VirtualMachineInstance};
 
 pub use self::account::say;
-pub use self::changes::{About, Change, changes};
+pub use self::changes::{About, Change, changes, in_turn};
 pub use self::present::{Present, PresentDisk, PresentInterface, PresentMemory};
 use crate::vm::Trouble;
 use crate::volumes::DiskFile;
@@ -61,9 +62,25 @@ pub struct Account {
     pub claims: BTreeMap<String, ClaimInfo>,
     /// The volumes with which something is left to be done.
     pub left: BTreeSet<String>,
+    /// Whether the guest was asked to let go of something and has not.
+    pub ignored: bool,
 }
 
+/// Before what could not be done is tried again.
+const AGAIN: Duration = Duration::from_secs(10);
+/// And at most, where that costs a thread some seconds each time.
+const SELDOM: Duration = Duration::from_secs(240);
+
 impl Account {
+    /// When to try again, after so many attempts from which nothing has followed. Only a guest
+    /// that ignores what it is asked is asked ever more seldom: objects that are waited for
+    /// may come any moment.
+    #[must_use]
+    pub fn again(&self, in_vain: u32) -> Duration {
+        let times = if self.ignored { 1 << in_vain.min(8) } else { 1 };
+        (AGAIN * times).min(SELDOM)
+    }
+
     /// Why something is to be done again later, if it is.
     #[must_use]
     pub fn unsettled(&self) -> Option<Trouble> {

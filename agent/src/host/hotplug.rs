@@ -12,7 +12,7 @@ use kube::{Api, Client, ResourceExt as _};
 use super::{Host, fetch, trouble};
 use crate::domain;
 use crate::hypervisor::{Alteration, HypervisorError};
-use crate::live::{self, About, Account, Change, Files, Present, changes};
+use crate::live::{self, About, Account, Change, Files, Present, changes, in_turn};
 use crate::vm::Trouble;
 use crate::volumes::{self, DiskFile, Format, Objects};
 
@@ -25,7 +25,10 @@ const PASSES: usize = 2;
 
 impl Host {
     /// Brings the devices of a running domain to what `vmi` asks for, and says how far that
-    /// came. May be cut off anywhere and begun again.
+    /// came. May be cut off anywhere and begun again. `turn`: how often that was done before.
+    ///
+    /// A guest that ignores what it is asked is asked for no more then: the caller may have to
+    /// stop it, and libvirt waits for it in a thread that others need.
     ///
     /// # Errors
     /// The hypervisor cannot say what is there, or went away. What it refuses of one device is in
@@ -34,11 +37,12 @@ impl Host {
         &self,
         domain: &str,
         vmi: &VirtualMachineInstance,
+        turn: usize,
     ) -> Result<Account, HypervisorError> {
         let mut account = Account { present: self.present(domain).await?, ..Account::default() };
         let files = self.files(vmi, &mut account).await;
         for _ in 0..PASSES {
-            let mut wanted = changes(vmi, &files, &account.present);
+            let mut wanted = in_turn(changes(vmi, &files, &account.present), turn);
             wanted.retain(|change| trouble_with(&account, change.about()).is_none());
             if wanted.is_empty() {
                 break;
@@ -46,7 +50,18 @@ impl Host {
             let has = account.present.disks.iter();
             let mut taken = has.map(|disk| disk.target.clone()).collect();
             for change in &wanted {
-                match self.alter(domain, vmi, &mut taken, change).await {
+                if change.is_unplug() && account.ignored {
+                    continue;
+                }
+                let done = self.alter(domain, vmi, &mut taken, change).await;
+                if done.is_ok()
+                    && change.is_unplug()
+                    && change.is_ignored(&self.present(domain).await?)
+                {
+                    account.ignored = true;
+                    continue;
+                }
+                match done {
                     Ok(()) => tracing::info!(change = %change, "A guest's hardware has changed"),
                     Err(Refused::Trouble(trouble)) => match change.about() {
                         About::Volume(name) => {

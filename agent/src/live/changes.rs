@@ -39,6 +39,24 @@ pub enum About<'a> {
 }
 
 impl Change {
+    /// Whether the guest has to let go of something, for which libvirt waits some seconds.
+    #[must_use]
+    pub const fn is_unplug(&self) -> bool {
+        matches!(self, Self::Detach(_) | Self::Unplug(_))
+    }
+
+    /// Whether what is to go is still there.
+    #[must_use]
+    pub fn is_ignored(&self, present: &Present) -> bool {
+        match self {
+            Self::Detach(disk) => present.disk(&disk.name).is_some(),
+            Self::Unplug(interface) => {
+                present.interfaces.iter().any(|one| one.name == interface.name)
+            }
+            _ => false,
+        }
+    }
+
     /// What it is about.
     #[must_use]
     pub fn about(&self) -> About<'_> {
@@ -87,6 +105,17 @@ pub fn changes(vmi: &VirtualMachineInstance, files: &Files, present: &Present) -
     });
     let more = sizes(vmi, present).into_iter().chain(interfaces(vmi, present));
     goes.chain(comes).chain(more).collect()
+}
+
+/// The same with another one first of those that a guest may ignore, turn by turn: one that it
+/// never lets go keeps no other from being asked for.
+#[must_use]
+pub fn in_turn(changes: Vec<Change>, turn: usize) -> Vec<Change> {
+    let (mut all, rest): (Vec<_>, Vec<_>) = changes.into_iter().partition(Change::is_unplug);
+    let count = all.len().max(1);
+    all.rotate_left(turn % count);
+    all.extend(rest);
+    all
 }
 
 /// More processors, and memory as it is asked for. Neither does a spec that cannot be ask for, nor

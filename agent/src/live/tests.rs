@@ -148,6 +148,24 @@ fn a_new_disk_has_a_name_that_no_other_has() {
     assert!(next.contains("<target dev='sdd' bus='scsi'/>"), "one that comes with it: {next}");
 }
 
+#[test]
+fn a_guest_that_ignores_what_it_is_asked_is_asked_for_each_in_turn_and_ever_more_seldom() {
+    let more = DATA.replace("ua-data", "ua-more").replace("'sda'", "'sdb'");
+    let present = domain(&format!("{DATA}{more}"));
+    let wanted = || changes(&without(), &Files::new(), &present);
+    let first = |turn| in_turn(wanted(), turn).first().map(ToString::to_string).unwrap();
+    assert_eq!([0, 1, 2].map(first), ["detach data", "detach more", "detach data"]);
+    assert!(in_turn(Vec::new(), 1).is_empty());
+    let asked = &wanted()[0];
+    assert!(asked.is_unplug() && asked.is_ignored(&present) && !asked.is_ignored(&domain("")));
+
+    let mut account = Account { ignored: true, ..Account::default() };
+    let pauses = [0, 1, 4, 5, u32::MAX].map(|in_vain| account.again(in_vain).as_secs());
+    assert_eq!(pauses, [10, 20, 160, 240, 240]);
+    account.ignored = false;
+    assert_eq!(account.again(9).as_secs(), 10, "objects may come any moment");
+}
+
 fn now() -> Time {
     Time(k8s_openapi::jiff::Timestamp::from_second(1).unwrap())
 }

@@ -68,6 +68,10 @@ pub struct Driver {
     images: BTreeMap<String, String>,
     /// What hardware it has, as far as that was looked at.
     account: Option<live::Account>,
+    /// How often that was done.
+    turn: usize,
+    /// And how often since anything came of it or other hardware was asked for.
+    in_vain: u32,
 }
 
 /// What is being written to the object, if anything.
@@ -111,6 +115,8 @@ impl Driver {
             is_ours: false,
             images: BTreeMap::new(),
             account: None,
+            turn: 0,
+            in_vain: 0,
         }
     }
 
@@ -199,6 +205,7 @@ impl Driver {
         let stays = !ran && matches!(self.known.wish, Wish::Run { .. });
         if (differs || stays) && !events.contains(&Event::Wish) {
             events.push(Event::Hardware);
+            self.in_vain = 0;
         }
         self.ports = ports;
         self.subnets = subnets;
@@ -222,7 +229,11 @@ impl Driver {
         while let Some(event) = next.take() {
             let before = self.state.clone();
             let quiet = matches!(event, Event::Seen(_));
-            if let Event::Failed(trouble) = &event {
+            // What a guest ignores is said once.
+            let is_old = matches!(before, State::Adjusting { .. }) && self.in_vain > 1;
+            if let Event::Failed(trouble) = &event
+                && !is_old
+            {
                 tracing::warn!(
                     state = before.name(),
                     reason = trouble.reason,
@@ -416,10 +427,17 @@ impl Driver {
 
     async fn adjust(&mut self) -> Result<(), Failure> {
         let vmi = self.vmi()?;
-        let account = self.host.adjust(&self.domain, &vmi).await?;
+        self.turn = self.turn.wrapping_add(1);
+        let in_vain = std::mem::take(&mut self.in_vain);
+        let account = self.host.adjust(&self.domain, &vmi, self.turn).await?;
         let unsettled = account.unsettled();
+        let is_same = self.account.as_ref() == Some(&account);
+        let in_vain = if is_same { in_vain } else { 0 };
+        let again = account.again(in_vain);
         self.account = Some(account);
-        unsettled.map_or(Ok(()), |trouble| Err(trouble.into()))
+        let Some(trouble) = unsettled else { return Ok(()) };
+        self.in_vain = in_vain.saturating_add(1);
+        Err(Trouble { again: trouble.again.or(Some(again)), ..trouble }.into())
     }
 
     /// Everything that a guest needs here which comes from another node. The domain is

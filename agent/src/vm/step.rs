@@ -12,7 +12,8 @@ pub(super) const PRESS_AGAIN: Duration = Duration::from_secs(5);
 /// minute, and the thread that waits for them has other VMs to serve.
 const REFUSED_PAUSE: Duration = Duration::from_secs(8);
 
-/// Before what could not be done to a running guest's devices is tried again.
+/// Before what could not be done to a running guest's devices is tried again, where the trouble
+/// does not say.
 const ADJUST_AGAIN: Duration = Duration::from_secs(10);
 
 /// The longest time between two attempts at the same thing.
@@ -199,7 +200,10 @@ fn adjusting(paused: Option<PauseReason>, wish: Wish, event: Event) -> (State, V
     let report = Action::Report(Report::Running { paused });
     match event {
         Event::Done => (State::Running { paused }, vec![report]),
-        Event::Failed(_) => (State::Running { paused }, vec![report, Action::Wake(ADJUST_AGAIN)]),
+        Event::Failed(trouble) => {
+            let again = trouble.again.unwrap_or(ADJUST_AGAIN);
+            (State::Running { paused }, vec![report, Action::Wake(again)])
+        }
         Event::Lost => (State::Adjusting { paused }, vec![Action::Wake(pause(0))]),
         Event::Wish => adopt(),
         Event::Tick | Event::Hardware => adjust(paused, wish),
