@@ -103,6 +103,8 @@ pub struct Decision {
     pub trouble: Option<Trouble>,
     /// What is to be written on the instance.
     pub inscription: Option<Inscription>,
+    /// Its guest is to have more than its node has room for.
+    pub cramped: bool,
     /// What is to be written of the moves of its instance.
     pub moves: migration::Outcome,
     /// What is to be done for it to leave a node that is to be left.
@@ -134,6 +136,7 @@ impl Decision {
             bereft: false,
             trouble: None,
             inscription: None,
+            cramped: false,
             moves: migration::Outcome::default(),
             evacuation: evacuation::Plan::default(),
             keep: None,

@@ -26,25 +26,38 @@ use kube::ResourceExt as _;
 pub use sizes::{complete, refusal};
 
 use crate::decide::{Decision, Inscription};
-use crate::machine;
 use crate::objects::instance_spec;
+use crate::placement::Amount;
 use crate::world::World;
+use crate::{machine, migration};
 
 /// Has the instance of a VM ask for what the template has come to ask for, as far as that can
-/// be while it runs. One that moves is left as it is until it has.
+/// be while it runs. One that moves is left as it is until it has, and none takes more of its
+/// node than that has left.
 pub fn judge(world: &mut World, decision: &mut Decision) {
     let Some(vm) = world.machines.get(&decision.vm).cloned() else { return };
     let Some(instance) = world.instances.get(&decision.vm).cloned() else { return };
-    let is_steady = instance.phase() == InstancePhase::Running
-        && instance.metadata.deletion_timestamp.is_none()
-        && instance.migration().is_none();
-    if !is_steady || !machine::owns(&vm, &instance) || decision.inscription.is_some() {
+    let runs = instance.phase() == InstancePhase::Running
+        && instance.metadata.deletion_timestamp.is_none();
+    if !runs || !machine::owns(&vm, &instance) {
         return;
     }
     // With its instancetype and preference; what these are may not be known now.
     let Ok(vm) = world.effective(&vm) else { return };
-    let spec = updated(&instance, &vm);
-    if spec != instance.spec {
+    let mut spec = updated(&instance, &vm);
+    let takes = Amount::of_guest(&spec.domain);
+    let more = takes.without(Amount::of_guest(&instance.spec.domain));
+    let node = migration::chassis(&instance).0.unwrap_or_default();
+    if !world.has_room(node, more) {
+        sizes::withhold(&mut spec.domain, &instance.spec.domain);
+        decision.cramped = true;
+        world.wait_for_room(decision.vm.clone());
+    }
+    let is_steady = instance.migration().is_none() && decision.inscription.is_none();
+    if is_steady && spec != instance.spec {
+        if !decision.cramped {
+            world.expect_more(node, more);
+        }
         let mut want = VirtualMachineInstance::clone(&instance);
         want.spec = spec;
         decision.inscription = Some(Inscription::Updated(Box::new(want)));
@@ -66,6 +79,10 @@ pub fn updated(
     update_links(&mut spec, &template);
     spec
 }
+
+/// What the VM says while its node has no room for what the template asks for.
+pub const NO_ROOM: &str = "the node has no room for the memory or the CPU sockets of the template \
+    spec: they come once it has, or with a restart elsewhere";
 
 /// What the VM says while the guest lacks something of the template: why, if that is known.
 #[must_use]

@@ -167,17 +167,18 @@ pub fn status(
     trouble: Option<&Trouble>,
     now: Timestamp,
 ) -> VirtualMachineStatus {
-    status_of(vm, Some(vm), instance, trouble, now)
+    status_of(vm, Some(vm), instance, trouble, false, now)
 }
 
 /// The same of one that refers to an instancetype or a preference: `made_of` is the VM with
-/// these put in, if that can be told.
+/// these put in, if that can be told. `cramped`: the guest is to have more than its node has.
 #[must_use]
 pub fn status_of(
     vm: &VirtualMachine,
     made_of: Option<&VirtualMachine>,
     instance: Option<&VirtualMachineInstance>,
     trouble: Option<&Trouble>,
+    cramped: bool,
     now: Timestamp,
 ) -> VirtualMachineStatus {
     let mut status = vm.status.clone().unwrap_or_default();
@@ -193,10 +194,10 @@ pub fn status_of(
     status.instancetype_ref = status.instancetype_ref.filter(|_| vm.spec.instancetype.is_some());
     status.preference_ref = status.preference_ref.filter(|_| vm.spec.preference.is_some());
     let is_outdated = |(one, vm): &(&VirtualMachineInstance, &VirtualMachine)| {
-        !one.phase().is_final() && !objects::is_made_of(one, vm)
+        !one.phase().is_final() && (cramped || !objects::is_made_of(one, vm))
     };
     let outdated = instance.zip(made_of).filter(is_outdated);
-    let restart = outdated.map(|(instance, vm)| restart_required(instance, vm));
+    let restart = outdated.map(|(instance, vm)| restart_required(instance, vm, cramped));
     status.conditions = conditions(vm, instance, trouble, restart.into_iter().chain(failure), now);
     status.printable_status = printable(vm, instance, trouble, &status);
     status
@@ -321,9 +322,14 @@ pub fn waiting_status(
 }
 
 /// What the instance was not made of, as upstream (`vm.go`, `setRestartRequired`).
-fn restart_required(instance: &VirtualMachineInstance, vm: &VirtualMachine) -> Condition {
+fn restart_required(
+    instance: &VirtualMachineInstance,
+    vm: &VirtualMachine,
+    cramped: bool,
+) -> Condition {
     let mut condition = Condition::new("RestartRequired", ConditionStatus::True);
-    condition.message = Some(live::restart_message(instance, vm).to_owned());
+    let message = if cramped { live::NO_ROOM } else { live::restart_message(instance, vm) };
+    condition.message = Some(message.to_owned());
     condition
 }
 

@@ -142,6 +142,12 @@ fn allocatable(node: &Node) -> Option<Amount> {
     Some(has)
 }
 
+/// What a node has left of which so much is taken; none of one that does not say what it has.
+#[must_use]
+pub fn room(node: &Node, taken: Amount) -> Option<Amount> {
+    Some(allocatable(node)?.without(taken))
+}
+
 fn is_served(node: &Node) -> bool {
     node.labels().get(SCHEDULABLE_LABEL).map(String::as_str) == Some("true")
 }
@@ -176,8 +182,7 @@ fn of_taint(key: &str, value: Option<&str>) -> (String, String) {
 }
 
 fn no_room(wish: &Wish, scene: &Scene<'_>, node: &Node) -> Option<Refusal> {
-    let has = allocatable(node)?;
-    let room = has.without((scene.taken)(node.metadata.name.as_deref()?));
+    let room = room(node, (scene.taken)(node.metadata.name.as_deref()?))?;
     let lacks: Vec<_> = wish.amount.lacks(room).collect();
     (!lacks.is_empty()).then(|| Refusal {
         detail: lacks.join(", "),

@@ -137,9 +137,8 @@ fn a_new_disk_has_a_name_that_no_other_has() {
     let vmi = with_data();
     let disk = &vmi.spec.domain.devices.disks[0];
     let mut taken = ["sda", "vdb", "sdc"].map(str::to_owned).into();
-    let mut hot = || {
-        crate::domain::hot_disk(&vmi.spec, disk, &file("/c/disk.img"), &mut taken).unwrap()
-    };
+    let mut hot =
+        || crate::domain::hot_disk(&vmi.spec, disk, &file("/c/disk.img"), &mut taken).unwrap();
     let xml = hot();
     assert!(xml.contains("<target dev='sdb' bus='scsi'/>"), "{xml}");
     assert!(xml.contains("<alias name='ua-data_may_go'/>"), "{xml}");

@@ -6,6 +6,7 @@
 //! | has more sockets, up to `maxSockets` | they come |
 //! | has fewer | `RestartRequired`: no guest gives one back |
 //! | has other `memory.guest`, from what it began with up to `maxGuest` | it comes and goes |
+//! | has more of either than its node has room for | `RestartRequired`, until there is room |
 //!
 //! Where a template names no `maxSockets` or `maxGuest`, there is room for four times of what
 //! it begins with.
@@ -80,6 +81,16 @@ pub(super) fn update(domain: &mut DomainSpec, template: &DomainSpec, start: Opti
         && then.is_multiple_of(BLOCK);
     if fits {
         memory.guest = Some(wants);
+    }
+}
+
+/// Leaves what the guest has where it was to have more.
+pub(super) fn withhold(domain: &mut DomainSpec, has: &DomainSpec) {
+    // Sockets do not become fewer.
+    domain.cpu.clone_from(&has.cpu);
+    let bytes = |domain: &DomainSpec| domain.memory.as_ref()?.guest.as_ref()?.units().ok();
+    if bytes(domain) > bytes(has) {
+        domain.memory.clone_from(&has.memory);
     }
 }
 

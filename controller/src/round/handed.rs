@@ -129,6 +129,7 @@ impl Rounds {
             made_of.as_deref(),
             instance.map(|one| &**one),
             decision.trouble.as_ref(),
+            decision.cramped,
             now,
         );
         if vm.status.as_ref() == Some(&status) {

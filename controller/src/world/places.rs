@@ -14,7 +14,7 @@ use crate::agenda::Booking;
 use crate::ledger::VmKey;
 use crate::migration;
 use crate::placement::pods::{Pod, Pods};
-use crate::placement::{Amount, Guest, Labels, Terms, affinity};
+use crate::placement::{self, Amount, Guest, Labels, Terms, affinity};
 use crate::shelf::{Change, Seen};
 
 /// What VMs take of one node.
@@ -55,6 +55,20 @@ impl World {
             |of: &HashMap<String, Load>| of.get(node).map(|load| load.amount).unwrap_or_default();
         let guests = amount(&self.places.load).and(amount(&self.places.expected));
         guests.and(self.places.pods.on(node))
+    }
+
+    /// Whether guests of `node` can have so much more of it.
+    #[must_use]
+    pub fn has_room(&self, node: &str, more: Amount) -> bool {
+        let room = self.nodes.get(&node.to_owned());
+        let room = room.and_then(|has| placement::room(has, self.taken(node)));
+        room.is_none_or(|room| more.lacks(room).next().is_none())
+    }
+
+    /// Counts what a guest that is there takes more until the next round, which sees it.
+    pub fn expect_more(&mut self, node: &str, more: Amount) {
+        let load = self.places.expected.entry(node.to_owned()).or_default();
+        load.amount = load.amount.and(more);
     }
 
     /// Counts an instance there until the next round, which sees it.

@@ -98,6 +98,35 @@ fn who_found_no_room_is_looked_at_when_a_vm_or_a_pod_leaves_a_node() {
 }
 
 #[test]
+fn a_guest_grows_only_as_far_as_its_node_has_room() {
+    let mut world = with_nodes(&json!({"status": {"allocatable": {"cpu": "4", "memory": "3Gi"}}}));
+    put(&mut world, asking("a", &sized("1Gi")));
+    started(&mut world, "a");
+    let mut runs = world.instances.get(&key("a")).unwrap().as_ref().clone();
+    runs.status.get_or_insert_default().phase = Some(crds::kubevirt::InstancePhase::Running);
+    runs.metadata.resource_version = Some("99".to_owned());
+    world.put_instance(runs);
+    let mut wants = |version: u32, memory: &str| {
+        let mut vm = asking("a", &sized(memory));
+        vm.metadata.resource_version = Some(version.to_string());
+        put(&mut world, vm.clone());
+        let decision = decided(&mut world, "a");
+        let instance = world.instances.get(&key("a")).unwrap();
+        let (cramped, instance) = (decision.cramped, Some(&**instance));
+        let status = crate::machine::status_of(&vm, Some(&vm), instance, None, cramped, now());
+        let asks = status.conditions.iter().any(|one| one.r#type == "RestartRequired");
+        let given = match decision.inscription {
+            Some(Inscription::Updated(want)) => want.spec.domain.memory.unwrap().guest,
+            _ => None,
+        };
+        (given, asks)
+    };
+    assert_eq!(wants(101, "2Gi"), (Some("2Gi".into()), false));
+    assert_eq!(wants(102, "4Gi"), (None, true));
+    assert_eq!(wants(103, "1Gi"), (None, false));
+}
+
+#[test]
 fn a_guest_that_has_ended_takes_no_room() {
     let mut world = with_nodes(&json!({}));
     put(&mut world, asking("a", &sized("700Mi")));
