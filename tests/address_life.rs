@@ -265,8 +265,9 @@ pub(super) fn alone_on(subnet: Option<&str>, name: &str, address: Option<&str>) 
 /// The same as a replica set makes it.
 fn of_a_set(name: &str) -> Value {
     let mut instance = alone(name, None);
+    // Of a kind that nobody serves: whose owner is known to be gone, collectors take away.
     instance["metadata"]["ownerReferences"] = json!([{
-        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstanceReplicaSet",
+        "apiVersion": "pool.kubevirt.io/v1alpha1", "kind": "VirtualMachinePool",
         "name": "life-set", "uid": "5e7f0c1a-0000-4000-8000-000000000001", "controller": true,
     }]);
     instance

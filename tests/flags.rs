@@ -148,7 +148,7 @@ pub(super) async fn without_keep_vm_ip_an_instance_alone_keeps_its_place_until_i
     let names = ["lone", "of-a-set"];
     let mut set = alone_on(None, "of-a-set", None);
     set["metadata"]["ownerReferences"] = json!([{
-        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstanceReplicaSet",
+        "apiVersion": "pool.kubevirt.io/v1alpha1", "kind": "VirtualMachinePool",
         "name": "fleeting", "uid": "5e7f0c1a-0000-4000-8000-000000000002", "controller": true,
     }]);
     world.cluster.create(VMI, alone_on(None, "lone", None)).await?;
