@@ -22,6 +22,7 @@ pub(crate) mod show;
 pub mod words;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crds::kubevirt::{GuestOsInfo, Probe, VirtualMachineInstance};
 use tokio::sync::{mpsc, watch};
@@ -169,9 +170,9 @@ async fn attend(host: Host, domain: String, tell: Arc<watch::Sender<Told>>) {
     let born = Instant::now();
     let mut rounds = Rounds::default();
     loop {
-        let begun = Instant::now();
-        let (heard, said) = ask(&host, &domain, rounds.is_long()).await;
-        let pause = rounds.learn(heard, born.elapsed(), begun.elapsed());
+        let mut round = Round { host: &host, domain: &domain, took: Duration::ZERO };
+        let (heard, said) = round.go(rounds.is_long()).await;
+        let pause = rounds.learn(heard, born.elapsed(), round.took);
         let agent = match rounds.connected() {
             None => None,
             Some(false) => Some(Agent::Absent),
@@ -195,31 +196,48 @@ fn took_in(known: &mut Option<Agent>, said: Option<Agent>) -> bool {
     news
 }
 
-/// One round; `long`: also what seldom changes.
-async fn ask(host: &Host, domain: &str, long: bool) -> (Heard, Facts) {
-    let mut facts = Facts::default();
-    let ask = |words: &'static str| {
-        host.hypervisor.ask_guest(domain, words, words::PATIENCE, Lane::Round)
-    };
-    let heard = match ask(words::INTERFACES).await {
-        Ok(answer) => {
-            facts.nics = words::nics(&answer).ok();
-            Heard::Answer
+/// One round of questions.
+struct Round<'a> {
+    host: &'a Host,
+    domain: &'a str,
+    /// How long the guest has taken for them.
+    took: Duration,
+}
+
+impl Round<'_> {
+    /// Asks; `long`: also what seldom changes.
+    async fn go(&mut self, long: bool) -> (Heard, Facts) {
+        let mut facts = Facts::default();
+        let heard = match self.ask(words::INTERFACES).await {
+            Ok(answer) => {
+                facts.nics = words::nics(&answer).ok();
+                Heard::Answer
+            }
+            // While its file systems stand still an agent refuses nearly everything.
+            Err(GuestError::Refused(_)) => {
+                let status = self.ask(words::FREEZE_STATUS).await;
+                facts.frozen = status.is_ok_and(|answer| words::is_frozen(&answer));
+                Heard::Answer
+            }
+            Err(GuestError::Silent) => Heard::Nothing,
+            Err(GuestError::Unfit(_) | GuestError::Still | GuestError::Hypervisor(_)) => {
+                Heard::Unknown
+            }
+        };
+        if heard == Heard::Answer && long && !facts.frozen {
+            let answer = self.ask(words::OS).await;
+            facts.os = answer.ok().and_then(|answer| words::os(&answer).ok());
         }
-        // While its file systems stand still an agent refuses nearly everything.
-        Err(GuestError::Refused(_)) => {
-            let status = ask(words::FREEZE_STATUS).await;
-            facts.frozen = status.is_ok_and(|answer| words::is_frozen(&answer));
-            Heard::Answer
-        }
-        Err(GuestError::Silent) => Heard::Nothing,
-        Err(GuestError::Unfit(_) | GuestError::Still | GuestError::Hypervisor(_)) => Heard::Unknown,
-    };
-    if heard == Heard::Answer && long && !facts.frozen {
-        let answer = ask(words::OS).await;
-        facts.os = answer.ok().and_then(|answer| words::os(&answer).ok());
+        (heard, facts)
     }
-    (heard, facts)
+
+    async fn ask(&mut self, words: &str) -> Result<String, GuestError> {
+        let hypervisor = &self.host.hypervisor;
+        let asked = hypervisor.ask_guest_timed(self.domain, words, words::PATIENCE, Lane::Round);
+        let (answer, took) = asked.await;
+        self.took += took;
+        answer
+    }
 }
 
 #[cfg(test)]

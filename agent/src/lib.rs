@@ -42,6 +42,7 @@ pub mod metrics;
 #[cfg(test)]
 mod netns;
 pub mod node;
+pub mod places;
 pub mod ports;
 mod probe;
 mod processors;

@@ -21,6 +21,7 @@ use crate::guest::lists::{self, Question};
 use crate::guest::{freeze, words};
 use crate::host::Host;
 use crate::hypervisor::{DomainState, GuestError, HypervisorError, PauseReason};
+use crate::places::Places;
 use crate::reach;
 
 /// How long a guest may take for all that it is asked: a controller waits for 30 s.
@@ -40,6 +41,8 @@ pub(super) struct Desk {
     lines: Arc<Lines>,
     /// Places for forwarded ports.
     forwards: Arc<Semaphore>,
+    /// Who asks a guest's agent something.
+    questions: Places,
 }
 
 /// A verb.
@@ -133,9 +136,20 @@ impl From<GuestError> for No {
     }
 }
 
+/// One guest is asked one thing at a time, so that many who ask it hold up no other guest.
+fn asked_already() -> No {
+    let said = "the guest agent is being asked by somebody else: try again in a few seconds";
+    No(StatusCode::CONFLICT, said.to_owned())
+}
+
 impl Desk {
     pub(super) fn new(host: Host) -> Self {
-        Self { host, lines: Arc::default(), forwards: Arc::new(Semaphore::new(FORWARDS)) }
+        Self {
+            host,
+            lines: Arc::default(),
+            forwards: Arc::new(Semaphore::new(FORWARDS)),
+            questions: Places::of(1),
+        }
     }
 
     /// The answer; a stream goes on after it until `stop`.
@@ -174,6 +188,7 @@ impl Desk {
         info!(namespace, name, ?verb, "A controller asks");
         let (domain, state) = self.guest(namespace, name, uid).await?;
         if let Verb::Ask(question) = verb {
+            let _place = self.questions.now(&domain).ok_or_else(asked_already)?;
             let asked = lists::answer(&self.host.hypervisor, &domain, question);
             let told = timeout(ANSWER, asked).await.map_err(|_| GuestError::Silent)??;
             return Ok(reply(StatusCode::OK, told.to_string()));

@@ -37,7 +37,7 @@ pub async fn freeze(hypervisor: &Hypervisor, domain: &str) -> Result<(), GuestEr
 /// # Errors
 /// See [`GuestError`]. May be repeated.
 pub async fn thaw(hypervisor: &Hypervisor, domain: &str) -> Result<(), GuestError> {
-    hypervisor.ask_guest(domain, words::THAW, PATIENCE, Lane::Now).await.map(drop)
+    hypervisor.ask_guest(domain, words::THAW, PATIENCE, Lane::Thaw).await.map(drop)
 }
 
 /// When the file systems of a guest are to go on, if that is said.

@@ -3,7 +3,7 @@
 //! Most nodes have guests without one, which is libvirt's answer at once; so the cost is a
 //! call, and it is asked rarely: each eighth of the time that the guest runs, once a minute
 //! at least. One that answers is asked every twenty seconds. One that takes the time which it
-//! has and says nothing is given a twentieth of a thread at most.
+//! has, whether it then answers or not, is given a twentieth of a thread at most.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ const MISSES: u32 = 2;
 const AGAIN: Duration = Duration::from_secs(3);
 /// After what says nothing about it: a libvirtd that is away, a guest that stands still.
 const LATER: Duration = Duration::from_secs(5);
-/// How many times as long as it was waited for a silent one is left alone.
+/// How many times as long as it was waited for it is left alone.
 const REST: u32 = 20;
 
 /// What came back.
@@ -56,7 +56,7 @@ impl Rounds {
     }
 
     /// Takes in the outcome of a round, and says how long to wait for the next one. The guest
-    /// has been looked after for `age`, and the round `took` so long.
+    /// has been looked after for `age`, and it `took` so long of the round itself.
     pub(super) fn learn(&mut self, heard: Heard, age: Duration, took: Duration) -> Duration {
         match heard {
             Heard::Unknown => LATER,
@@ -65,7 +65,7 @@ impl Rounds {
                 self.connected = Some(true);
                 self.misses = 0;
                 self.answers = self.answers.saturating_add(1);
-                pause.copied().unwrap_or(PERIOD)
+                pause.copied().unwrap_or(PERIOD).max(took * REST)
             }
             Heard::Nothing => {
                 self.answers = 0;
@@ -110,6 +110,7 @@ mod tests {
         let mut rounds = Rounds::default();
         rounds.learn(Heard::Nothing, NO_TIME, seconds(5));
         assert_eq!(rounds.learn(Heard::Nothing, NO_TIME, seconds(5)), seconds(100));
+        assert_eq!(rounds.learn(Heard::Answer, NO_TIME, seconds(4)), seconds(80));
     }
 
     #[test]

@@ -9,13 +9,17 @@ use std::time::Duration;
 use super::{Hypervisor, HypervisorError};
 
 /// How urgent it is. Each kind has threads of its own: guests that do not answer hold up
-/// no others but of that kind.
+/// no others but of that kind, and each of them has one call of a kind at a time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Lane {
     /// All guests are asked in turn.
     Round,
+    /// Whether they are well.
+    Probe,
     /// Somebody waits for it.
     Now,
+    /// File systems are to go on, which nobody's questions may hold up.
+    Thaw,
 }
 
 /// Why there is no answer.
@@ -52,9 +56,20 @@ impl Hypervisor {
         patience: Duration,
         lane: Lane,
     ) -> Result<String, GuestError> {
+        self.ask_guest_timed(domain, words, patience, lane).await.0
+    }
+
+    /// The same, and how long the guest took: without the time that others took before it.
+    pub async fn ask_guest_timed(
+        &self,
+        domain: &str,
+        words: &str,
+        patience: Duration,
+        lane: Lane,
+    ) -> (Result<String, GuestError>, Duration) {
         match self {
             Self::Libvirt(libvirt) => libvirt.ask_guest(domain, words, patience, lane).await,
-            Self::Fake(fake) => fake.ask_guest(domain, words).await,
+            Self::Fake(fake) => (fake.ask_guest(domain, words).await, Duration::ZERO),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!   define start shutdown destroy undefine ──► queue ──► worker × 4 ─┐
 //!   list ────────────────────────────────────► queue ──► reader ─────┼─► libvirtd
-//!   what guests are asked ───────────► 2 queues ──► worker × 3 each ─┤
+//!   what guests are asked ───────────► 4 queues ──► 2 or 3 of each ──┤
 //!   migrate ───────────────────────────────► a thread of its own ────┘
 //! ```
 //!

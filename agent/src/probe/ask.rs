@@ -65,7 +65,7 @@ pub(crate) async fn ask(host: &Host, domain: &str, plan: &Plan) -> Outcome {
 }
 
 async fn say(host: &Host, domain: &str, words: &str) -> Result<String, GuestError> {
-    host.hypervisor.ask_guest(domain, words, words::PATIENCE, Lane::Now).await
+    host.hypervisor.ask_guest(domain, words, words::PATIENCE, Lane::Probe).await
 }
 
 fn of_guest(answer: Result<(), GuestError>) -> Outcome {
