@@ -22,6 +22,7 @@ use crate::kept;
 use crate::leases::{Defaults, Port};
 use crate::live::Account;
 use crate::metrics::Metrics;
+use crate::places::Places;
 use crate::ports::{DetachError, Ports};
 use crate::vm::Trouble;
 use crate::volumes::{self, Dirs, DiskFile, Format, Kernel, VolumeError};
@@ -51,6 +52,8 @@ pub struct Host {
     pub defaults: Defaults,
     /// Rung by those who changed something, heard by who lists domains.
     pub look: Arc<Notify>,
+    /// Whose turn it is to have a guest's file systems stand still or go on, by domain.
+    pub freezes: Places,
 }
 
 /// What a node tells of itself.

@@ -28,6 +28,7 @@ use crate::imports::Bench;
 use crate::leases::Defaults;
 use crate::metrics::Metrics;
 use crate::node::{About, Capacity};
+use crate::places::Places;
 use crate::ports::{Ports, Wires};
 use crate::tap::Taps;
 use crate::volumes::{Dirs, Images, Settings};
@@ -140,6 +141,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         pki: migration_pki.map(|dir| dir.display().to_string()),
         defaults: Defaults { lease: dhcp_lease_time, domain: cluster_domain },
         look: Arc::default(),
+        freezes: Places::of(1),
     };
     let consoles = consoles::tend(host.dirs.clone(), stop.clone());
     let bench = Bench {

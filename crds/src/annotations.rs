@@ -41,8 +41,11 @@ pub const DHCP_V4_OPTIONS: &str = "dhcp-v4-options";
 /// DHCPv6 options of one port, in place of its subnet's `dhcpV6Options`.
 pub const DHCP_V6_OPTIONS: &str = "dhcp-v6-options";
 /// On an instance: when its guest's file systems go on, whoever has had them stand still
-/// (RFC 3339). The controller writes it before, the guest's agent removes it afterwards.
+/// (RFC 3339, or [`UNFREEZE_NEVER`]). The controller writes it before, the agent of the guest's
+/// node removes it afterwards; without it no guest is frozen.
 pub const UNFREEZE_AT: &str = "berth.io/unfreeze-at";
+/// When somebody says so and no sooner.
+pub const UNFREEZE_NEVER: &str = "never";
 /// Mbit/s that a port may hear. No effect yet.
 pub const INGRESS_RATE: &str = "ingress_rate";
 /// Mbit/s that a port may send. No effect yet.

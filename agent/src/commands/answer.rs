@@ -11,14 +11,16 @@ use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::TokioIo;
 use tokio::io::{DuplexStream, copy_bidirectional};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinError;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::lines::Lines;
 use super::said;
+use crate::guest::freeze::{self, FreezeError, Whose};
 use crate::guest::lists::{self, Question};
-use crate::guest::{freeze, words};
+use crate::guest::words;
 use crate::host::Host;
 use crate::hypervisor::{DomainState, GuestError, HypervisorError, PauseReason};
 use crate::places::Places;
@@ -43,6 +45,8 @@ pub(super) struct Desk {
     forwards: Arc<Semaphore>,
     /// Who asks a guest's agent something.
     questions: Places,
+    /// Who has its file systems stand still, and who has them go on.
+    stands: Places,
 }
 
 /// A verb.
@@ -123,6 +127,16 @@ impl From<HypervisorError> for No {
     }
 }
 
+impl From<FreezeError> for No {
+    fn from(error: FreezeError) -> Self {
+        match error {
+            FreezeError::NoTime => Self(StatusCode::CONFLICT, error.to_string()),
+            FreezeError::Api(_) => Self(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+            FreezeError::Guest(error) => error.into(),
+        }
+    }
+}
+
 impl From<GuestError> for No {
     fn from(error: GuestError) -> Self {
         match error {
@@ -149,6 +163,7 @@ impl Desk {
             lines: Arc::default(),
             forwards: Arc::new(Semaphore::new(FORWARDS)),
             questions: Places::of(1),
+            stands: Places::of(1),
         }
     }
 
@@ -192,6 +207,11 @@ impl Desk {
             let asked = lists::answer(&self.host.hypervisor, &domain, question);
             let told = timeout(ANSWER, asked).await.map_err(|_| GuestError::Silent)??;
             return Ok(reply(StatusCode::OK, told.to_string()));
+        }
+        if matches!(verb, Verb::Freeze | Verb::Unfreeze) {
+            let [namespace, name, uid] = [namespace, name, uid].map(str::to_owned);
+            self.stand(Whose { domain, namespace, name, uid }, verb == Verb::Freeze).await?;
+            return Ok(reply(StatusCode::OK, String::new()));
         }
         if let Verb::Forward(port) = verb {
             let (guest, place) = self.forward(&domain, port).await?;
@@ -274,6 +294,27 @@ impl Desk {
         runs.map(|one| (one.domain, one.state)).ok_or_else(gone)
     }
 
+    /// Has a guest's file systems stand still or go on, to the end: also when nobody waits
+    /// for it any more.
+    async fn stand(&self, whose: Whose, still: bool) -> Result<(), No> {
+        let place = self.stands.now(&format!("{} {still}", whose.domain));
+        let place = place.ok_or_else(asked_already)?;
+        let host = self.host.clone();
+        let task = tokio::spawn(async move {
+            let _place = place;
+            let done = if still {
+                freeze::freeze(&host, &whose).await
+            } else {
+                freeze::thaw(&host, &whose).await.map_err(FreezeError::from)
+            };
+            host.look_again();
+            done
+        });
+        let failed =
+            |error: JoinError| No(StatusCode::INTERNAL_SERVER_ERROR, format!("it failed: {error}"));
+        Ok(task.await.map_err(failed)??)
+    }
+
     async fn act(&self, domain: &str, state: DomainState, verb: Verb) -> Result<(), No> {
         let hypervisor = &self.host.hypervisor;
         match verb {
@@ -291,9 +332,12 @@ impl Desk {
             Verb::Unpause => hypervisor.resume(domain).await?,
             Verb::SoftReboot => hypervisor.reboot(domain).await?,
             Verb::Reset => hypervisor.reset(domain).await?,
-            Verb::Freeze => freeze::freeze(hypervisor, domain).await?,
-            Verb::Unfreeze => freeze::thaw(hypervisor, domain).await?,
-            Verb::Console | Verb::Vnc | Verb::Ask(_) | Verb::Forward(_) => {}
+            Verb::Freeze
+            | Verb::Unfreeze
+            | Verb::Console
+            | Verb::Vnc
+            | Verb::Ask(_)
+            | Verb::Forward(_) => {}
         }
         self.host.look_again();
         Ok(())

@@ -28,6 +28,7 @@ use crate::hypervisor::fake::Verb;
 use crate::hypervisor::{Fake, Hypervisor};
 use crate::leases::Defaults;
 use crate::metrics::Metrics;
+use crate::places::Places;
 use crate::ports::Ports;
 use crate::volumes::{Dirs, Images, Settings};
 
@@ -86,6 +87,7 @@ impl Node {
             pki: None,
             defaults: Defaults::default(),
             look: Arc::default(),
+            freezes: Places::of(1),
         };
         let address = if unix {
             Address::Unix(dir.path().join("commands.sock"))

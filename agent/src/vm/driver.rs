@@ -28,7 +28,7 @@ use tokio::time::Instant;
 
 use super::publish::Refusal;
 use super::{Action, Event, Input, Known, Report, State, Trouble, Wish, publish, step, wish_of};
-use crate::guest::{Care, News, Subject};
+use crate::guest::{Care, News, Subject, freeze};
 use crate::host::{Here, Host};
 use crate::hypervisor::HypervisorError;
 use crate::leases::{self, Defaults, LeaseError, Port, Subnets};
@@ -309,8 +309,7 @@ impl Driver {
             Action::Resume => {
                 fine_if_gone(self.host.hypervisor.resume(&self.domain).await).map_err(Failure::from)
             }
-            Action::Press => fine_if_gone(self.host.hypervisor.shutdown(&self.domain).await)
-                .map_err(Failure::from),
+            Action::Press => self.press().await,
             Action::Destroy => fine_if_gone(self.host.hypervisor.destroy(&self.domain).await)
                 .map_err(Failure::from),
             Action::Clean => self.clean().await,
@@ -414,6 +413,14 @@ impl Driver {
                 Err(error.into())
             }
         }
+    }
+
+    /// Presses the power button of a guest that can write out what it has in memory.
+    async fn press(&mut self) -> Result<(), Failure> {
+        if let Some(vmi) = &self.vmi {
+            freeze::thaw_for_the_end(&self.host, &self.domain, vmi).await;
+        }
+        Ok(fine_if_gone(self.host.hypervisor.shutdown(&self.domain).await)?)
     }
 
     async fn attach(&mut self) -> Result<(), Failure> {

@@ -133,9 +133,6 @@ impl Desk {
                 }
                 let command = here.command(&found, what);
                 node::put(&self.client, &self.own, node, &command).await?;
-                if *what == What::Unfreeze {
-                    here.note_thaw(&found, None).await?;
-                }
                 Ok(empty(StatusCode::OK))
             }
             What::Console | What::Vnc | What::PortForward { .. } => {
@@ -200,12 +197,25 @@ impl Here<'_> {
         found: &VirtualMachineInstance,
         time: Option<Duration>,
     ) -> Result<(), Refusal> {
-        let patch = freeze::patch(time, &found.uid().unwrap_or_default(), Timestamp::now());
-        let api: Api<VirtualMachineInstance> = Api::namespaced(self.client.clone(), self.namespace);
-        let params =
-            PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        api.patch(self.name, &params, &Patch::Merge(patch)).await.map_err(Refusal::internal)?;
-        Ok(())
+        let mut seen = Cow::Borrowed(found);
+        for _ in 0..ATTEMPTS {
+            let patch = freeze::patch(&seen, time, Timestamp::now());
+            if patch.is_none() {
+                return Ok(());
+            }
+            let plan = Plan { instance: patch, ..Plan::default() };
+            match self.write(plan, false).await {
+                Ok(()) => return Ok(()),
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => return Err(Refusal::internal(error)),
+            }
+            seen = Cow::Owned(self.instance().await?);
+            if seen.uid() != found.uid() {
+                break;
+            }
+        }
+        let why = "it is being changed by others; please try again";
+        Err(Refusal::conflict(Kind::Instance, self.name, why))
     }
 
     async fn machine(&self) -> Result<VirtualMachine, Refusal> {

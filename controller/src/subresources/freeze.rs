@@ -2,13 +2,15 @@
 //! Pure.
 //!
 //! What is not said is five minutes, `0s` is for ever. When the time is over stands on the
-//! instance before the guest is asked ([`crds::annotations::UNFREEZE_AT`]), and its agent
-//! keeps it.
+//! instance before the guest is asked ([`crds::annotations::UNFREEZE_AT`]), and the agent of
+//! its node keeps it, and takes it off.
 
 use std::time::Duration;
 
-use crds::annotations::UNFREEZE_AT;
+use crds::annotations::{UNFREEZE_AT, UNFREEZE_NEVER};
+use crds::kubevirt::VirtualMachineInstance;
 use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -45,12 +47,26 @@ pub(super) fn read(body: &[u8]) -> Result<Option<Duration>, Refusal> {
     Ok((!time.is_zero()).then_some(time))
 }
 
-/// The patch of an instance whose guest is to be frozen for so long from now on.
-pub(super) fn patch(time: Option<Duration>, uid: &str, now: Timestamp) -> Value {
-    let until = time.and_then(|time| SignedDuration::try_from(time).ok());
-    let until = until.and_then(|time| now.checked_add(time).ok());
+/// The patch of an instance whose guest is to be frozen for so long from now on; `None`: it
+/// says that already. An earlier time holds: its guest may stand still for somebody else.
+pub(super) fn patch(
+    found: &VirtualMachineInstance,
+    time: Option<Duration>,
+    now: Timestamp,
+) -> Option<Value> {
+    let said = found.annotations().get(UNFREEZE_AT).map(String::as_str);
+    let stands = said.and_then(|said| said.parse::<Timestamp>().ok());
+    let wanted = time.and_then(|time| SignedDuration::try_from(time).ok());
+    let wanted = wanted.and_then(|time| now.checked_add(time).ok());
+    let until = stands.into_iter().chain(wanted).min();
     let until = until.map(|at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
-    json!({ "metadata": { "uid": uid, "annotations": { UNFREEZE_AT: until } } })
+    let until = until.as_deref().unwrap_or(UNFREEZE_NEVER);
+    (said != Some(until)).then(|| {
+        json!({ "metadata": {
+            "uid": found.uid(), "resourceVersion": found.resource_version(),
+            "annotations": { UNFREEZE_AT: until },
+        } })
+    })
 }
 
 /// What Go's `time.ParseDuration` reads, but for signs.
@@ -122,10 +138,26 @@ mod tests {
     }
 
     #[test]
-    fn when_the_time_is_over_stands_on_the_instance() {
+    fn when_the_time_is_over_stands_on_the_instance_and_is_never_put_off() {
         let now = Timestamp::from_second(100).unwrap();
-        let at = |time| patch(time, "u1", now)["metadata"]["annotations"][UNFREEZE_AT].clone();
-        assert_eq!(at(seconds(20)), json!("1970-01-01T00:02:00Z"));
-        assert_eq!(at(None), Value::Null, "an earlier one counts no more");
+        let at = |said: Option<&str>, time| {
+            let found = json!({
+                "metadata": { "name": "till", "uid": "u1", "resourceVersion": "7",
+                    "annotations": said.map(|said| json!({ UNFREEZE_AT: said })) },
+                "spec": { "domain": { "devices": {} } },
+            });
+            let patch = patch(&serde_json::from_value(found).unwrap(), time, now)?;
+            assert_eq!(patch["metadata"]["resourceVersion"], "7", "of what was looked at");
+            Some(patch["metadata"]["annotations"][UNFREEZE_AT].as_str()?.to_owned())
+        };
+        let soon = "1970-01-01T00:02:00Z";
+        assert_eq!(at(None, seconds(20)).as_deref(), Some(soon));
+        assert_eq!(at(None, None).as_deref(), Some(UNFREEZE_NEVER));
+        assert_eq!(at(Some("1970-01-01T00:03:00Z"), seconds(20)).as_deref(), Some(soon));
+        assert_eq!(at(Some(UNFREEZE_NEVER), seconds(20)).as_deref(), Some(soon));
+        assert_eq!(at(Some(soon), seconds(60)), None, "it may stand still until then already");
+        assert_eq!(at(Some(soon), None), None);
+        let over = "1970-01-01T00:01:00Z";
+        assert_eq!(at(Some(over), seconds(60)), None, "its agent has it go on first");
     }
 }

@@ -21,6 +21,7 @@ use crate::hypervisor::fake::Verb;
 use crate::hypervisor::{Fake, Hypervisor, Observed};
 use crate::leases::Defaults;
 use crate::metrics::Metrics;
+use crate::places::Places;
 use crate::ports::{Ports, Wires};
 use crate::volumes::{Dirs, Images, Settings};
 use crate::watch::Watched;
@@ -118,6 +119,7 @@ impl World {
             pki: None,
             defaults: Defaults::default(),
             look: Arc::default(),
+            freezes: Places::of(1),
         };
         let fleet = Fleet::new(host, Watched::start(&client, self.node));
         *self.agent.lock() = Some(tokio::spawn(fleet.run(CancellationToken::new())));
