@@ -93,21 +93,39 @@ pub struct Subject<'a> {
     pub vmi: &'a Arc<VirtualMachineInstance>,
 }
 
+/// What the state of a VM means for who looks after its guest.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Stage {
+    /// It begins, if it has not yet; `still`: the guest stands still.
+    Runs {
+        still: bool,
+    },
+    /// It goes on, if it has begun: the guest runs, and something of it is being changed.
+    GoesOn,
+    Over,
+}
+
+const fn stage(state: &State) -> Stage {
+    match state {
+        State::Running { paused } => Stage::Runs { still: paused.is_some() },
+        State::Attaching { .. } | State::Adjusting { .. } => Stage::GoesOn,
+        _ => Stage::Over,
+    }
+}
+
 impl Care {
     /// Begins when the guest runs, and ends when it does not any more. While its network
     /// or its devices are looked after it goes on.
     pub fn look(&mut self, subject: Subject<'_>, state: &State) {
-        match (state, &mut self.0) {
-            (State::Running { .. }, None) => self.0 = Some(Running::begin(subject)),
-            (State::Running { paused }, Some(running)) => {
+        match (stage(state), &mut self.0) {
+            (Stage::Runs { .. }, None) => self.0 = Some(Running::begin(subject)),
+            (Stage::Runs { still }, Some(running)) => {
                 running.see(subject.vmi);
-                running.still.send_replace(paused.is_some());
+                running.still.send_replace(still);
             }
-            (State::Attaching { .. } | State::Adjusting { .. }, Some(running)) => {
-                running.see(subject.vmi);
-            }
-            (State::Attaching { .. } | State::Adjusting { .. }, None) => {}
-            (_, care) => *care = None,
+            (Stage::GoesOn, Some(running)) => running.see(subject.vmi),
+            (Stage::GoesOn, None) => {}
+            (Stage::Over, care) => *care = None,
         }
     }
 
@@ -243,6 +261,23 @@ impl Round<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hypervisor::PauseReason;
+
+    #[test]
+    fn a_guest_is_looked_after_also_while_its_devices_change() {
+        let paused = Some(PauseReason::User);
+        for (state, expected) in [
+            (State::Attaching { attempt: 0 }, Stage::GoesOn),
+            (State::Adjusting { paused: None }, Stage::GoesOn),
+            (State::Adjusting { paused }, Stage::GoesOn),
+            (State::Running { paused: None }, Stage::Runs { still: false }),
+            (State::Running { paused }, Stage::Runs { still: true }),
+            (State::Stopping { left: Duration::ZERO }, Stage::Over),
+            (State::Ended, Stage::Over),
+        ] {
+            assert_eq!(stage(&state), expected, "{}", state.name());
+        }
+    }
 
     #[test]
     fn what_was_not_said_this_time_is_as_it_was() {
