@@ -47,6 +47,8 @@ pub struct Wires {
 #[derive(Clone, Debug)]
 struct Served {
     tap: String,
+    /// Which of its guest's it is; the last one until the API has said so.
+    place: usize,
     record: Record,
 }
 
@@ -78,7 +80,7 @@ impl Ports {
             match kept {
                 Kept::Record(record) => {
                     let tap = net::names::tap(&name);
-                    self.answer(name, tap, *record);
+                    self.answer(name, Served { tap, place: usize::MAX, record: *record });
                     count += 1;
                 }
                 Kept::Unread { domain } => drop(self.unread.lock().insert(name, domain)),
@@ -96,10 +98,10 @@ impl Ports {
         let stale: Vec<_> = self
             .names_where(|name, served| served.record.domain == domain && !wanted.contains(name));
         self.forget(stale).await?;
-        for port in ports {
+        for (place, port) in ports.iter().enumerate() {
             let record = Record { domain: domain.to_owned(), binding: port.binding.clone() };
             self.bindings.put(&port.name, &record).await?;
-            self.answer(port.name.clone(), port.tap.clone(), record);
+            self.answer(port.name.clone(), Served { tap: port.tap.clone(), place, record });
         }
         Ok(())
     }
@@ -193,7 +195,7 @@ impl Ports {
         let served = self.served.lock();
         served
             .iter()
-            .map(|(name, Served { tap, record })| {
+            .map(|(name, Served { tap, record, .. })| {
                 let (v4, v6) = acks.get(name).copied().unwrap_or_default();
                 let binding = &record.binding;
                 Line {
@@ -208,28 +210,23 @@ impl Ports {
             .collect()
     }
 
-    /// The ways to a domain's guest, the first network's first. None where nothing is wired.
+    /// The ways to a domain's guest, its first interface's first, without those that have no
+    /// address. None where nothing is wired.
     #[must_use]
     pub fn ways(&self, domain: &str) -> Vec<Way> {
         if self.wires.is_none() {
             return Vec::new();
         }
         let served = self.served.lock();
-        let of_domain = served.values().filter(|one| one.record.domain == domain);
-        of_domain
-            .map(|Served { tap, record }| {
-                let binding = &record.binding;
-                Way { tap: tap.clone(), mac: binding.mac, addresses: addresses(binding) }
-            })
-            .collect()
+        ways(served.values().filter(|one| one.record.domain == domain))
     }
 
-    fn answer(&self, name: String, tap: String, record: Record) {
+    fn answer(&self, name: String, served: Served) {
         if let Some(wires) = &self.wires {
-            wires.dhcp.set_port(&name, &tap, record.binding.clone());
+            wires.dhcp.set_port(&name, &served.tap, served.record.binding.clone());
         }
         self.unread.lock().remove(&name);
-        self.served.lock().insert(name, Served { tap, record });
+        self.served.lock().insert(name, served);
     }
 
     fn names_where(&self, which: impl Fn(&str, &Served) -> bool) -> Vec<String> {
@@ -251,6 +248,17 @@ impl Ports {
         }
         Ok(())
     }
+}
+
+fn ways<'a>(served: impl Iterator<Item = &'a Served>) -> Vec<Way> {
+    let mut served: Vec<_> = served.collect();
+    served.sort_by_key(|one| one.place);
+    let ways = served.into_iter().map(|Served { tap, record, .. }| Way {
+        tap: tap.clone(),
+        mac: record.binding.mac,
+        addresses: addresses(&record.binding),
+    });
+    ways.filter(|way| !way.addresses.is_empty()).collect()
 }
 
 /// What a guest is told that it has, IPv4 first.

@@ -10,7 +10,7 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::TokioIo;
 use tokio::io::{DuplexStream, copy_bidirectional};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::JoinError;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -23,14 +23,16 @@ use crate::guest::lists::{self, Question};
 use crate::guest::words;
 use crate::host::Host;
 use crate::hypervisor::{DomainState, GuestError, HypervisorError, PauseReason};
-use crate::places::Places;
-use crate::reach;
+use crate::places::{Place, Places};
+use crate::reach::{self, ReachError};
 
 /// How long a guest may take for all that it is asked: a controller waits for 30 s.
 const ANSWER: Duration = Duration::from_secs(25);
 
 /// How many ports of guests are forwarded at once.
 const FORWARDS: usize = 128;
+/// And how many of one guest.
+const FORWARDS_EACH: usize = 16;
 /// How long one address of a guest may take to answer.
 const DIAL: Duration = Duration::from_secs(10);
 
@@ -41,8 +43,9 @@ pub(super) type Answer = Response<Full<Bytes>>;
 pub(super) struct Desk {
     host: Host,
     lines: Arc<Lines>,
-    /// Places for forwarded ports.
+    /// Places for forwarded ports, and those of each guest.
     forwards: Arc<Semaphore>,
+    forwards_each: Places,
     /// Who asks a guest's agent something.
     questions: Places,
     /// Who has its file systems stand still, and who has them go on.
@@ -162,6 +165,7 @@ impl Desk {
             host,
             lines: Arc::default(),
             forwards: Arc::new(Semaphore::new(FORWARDS)),
+            forwards_each: Places::of(FORWARDS_EACH),
             questions: Places::of(1),
             stands: Places::of(1),
         }
@@ -256,23 +260,30 @@ impl Desk {
         Ok(upgraded())
     }
 
-    /// A connection to a port of the guest, and a place among all that there are.
-    async fn forward(
-        &self,
-        domain: &str,
-        port: u16,
-    ) -> Result<(DuplexStream, OwnedSemaphorePermit), No> {
+    /// A connection to a port of the guest, and a place among all that there are: by the first
+    /// of its networks that it has a tap in.
+    async fn forward(&self, domain: &str, port: u16) -> Result<(DuplexStream, [Place; 2]), No> {
+        let of_guest = self.forwards_each.now(domain).ok_or_else(|| {
+            let said = format!("{FORWARDS_EACH} ports of the guest are forwarded already");
+            No(StatusCode::SERVICE_UNAVAILABLE, said)
+        })?;
         let place = Arc::clone(&self.forwards).try_acquire_owned().map_err(|_| {
             let said = format!("{FORWARDS} ports of guests are forwarded on this node already");
             No(StatusCode::SERVICE_UNAVAILABLE, said)
         })?;
-        let way = self.host.ports.ways(domain).into_iter().next().ok_or_else(|| {
-            No(StatusCode::BAD_REQUEST, "no network interfaces are present".to_owned())
-        })?;
-        let guest = reach::connect(&way, port, DIAL).await.map_err(|error| {
-            No(StatusCode::INTERNAL_SERVER_ERROR, format!("dialing VM: {error}"))
-        })?;
-        Ok((guest, place))
+        let none = "no network interfaces are present".to_owned();
+        let mut no = No(StatusCode::BAD_REQUEST, none);
+        for way in self.host.ports.ways(domain) {
+            let error = match reach::connect(&way, port, DIAL).await {
+                Ok(guest) => return Ok((guest, [of_guest, place])),
+                Err(error) => error,
+            };
+            no = No(StatusCode::INTERNAL_SERVER_ERROR, format!("dialing VM: {error}"));
+            if !matches!(error, ReachError::Tap(_)) {
+                break;
+            }
+        }
+        Err(no)
     }
 
     /// The domain of an instance that has a guest here, and what it is doing.

@@ -114,6 +114,28 @@ fn changed(
 }
 
 #[test]
+fn the_way_to_a_guest_is_by_its_first_interface_that_has_an_address() {
+    let served = |name: &str, place: usize, address: Option<[u8; 4]>| {
+        let mut binding = port(name).binding;
+        let v4 = |address: [u8; 4]| V4::new(address.into(), 24, [169, 254, 0, 254].into(), 3600);
+        binding.v4 = address.map(v4);
+        Served {
+            tap: name.to_owned(),
+            place,
+            record: Record { domain: "default_web".to_owned(), binding },
+        }
+    };
+    let all = [
+        served("a", 2, Some([10, 0, 0, 1])),
+        served("b", 1, Some([10, 0, 0, 2])),
+        served("c", 0, None),
+        served("d", usize::MAX, Some([10, 0, 0, 3])),
+    ];
+    let taps: Vec<_> = ways(all.iter()).into_iter().map(|way| way.tap).collect();
+    assert_eq!(taps, ["b", "a", "d"]);
+}
+
+#[test]
 fn a_thousand_leases_change_nothing_in_the_directory_of_the_bindings() {
     netns::apart(|| async {
         let mut web = port("web");
