@@ -94,8 +94,13 @@ pub(super) async fn a_replica_set_has_as_many_instances_as_it_is_scaled_to(
     world.cluster.merge(VMI, freed, away).await?;
     let killed = world.kill(Part::Controller)?;
     world.back(killed).await?;
+    eventually("both to be replaced", SOON, async || {
+        let now = members(world, "herd").await?;
+        ensure!(now.len() == 4 && !now.contains(gone) && !now.contains(freed), "{now:?}");
+        Ok(())
+    })
+    .await?;
     let now = has(world, "herd", 4).await?;
-    ensure!(!now.contains(gone) && !now.contains(freed), "{now:?}");
     let free = world.cluster.get(VMI, freed).await?;
     ensure!(free["metadata"]["ownerReferences"].as_array().is_none_or(Vec::is_empty), "{free}");
 

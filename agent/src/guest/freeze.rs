@@ -110,7 +110,9 @@ async fn go_on(hypervisor: &Hypervisor, domain: &str) -> Result<(), GuestError> 
     }
     match is_frozen(hypervisor, domain).await {
         Ok(false) => Ok(()),
-        Ok(true) => thawed.and(Err(GuestError::Refused("it still stands still".to_owned()))),
+        Ok(true) => {
+            thawed.and_then(|()| Err(GuestError::Refused("it still stands still".to_owned())))
+        }
         // It does not tell.
         Err(_) => thawed,
     }
