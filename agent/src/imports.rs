@@ -155,11 +155,7 @@ impl Work {
             if !self.running.contains_key(&uid) {
                 let (bench, places) = (self.bench.clone(), Arc::clone(&self.places));
                 let claim = claim.clone();
-                let task = self.tasks.spawn(async move {
-                    if let Ok(_place) = places.acquire().await {
-                        job::run(bench, claim).await;
-                    }
-                });
+                let task = self.tasks.spawn(job::run(bench, claim, places));
                 self.running.insert(uid, task);
             }
         }

@@ -62,14 +62,20 @@ pub enum ReachError {
 }
 
 /// Connects to a port of the guest: to its first address, and to the next one where that
-/// does not answer, for at most `limit` each.
+/// does not answer, for at most `limit` each. A guest may take `linger` to end its side once the
+/// stream is dropped or shut down.
 ///
 /// # Errors
 /// Of the first address.
-pub async fn connect(way: &Way, port: u16, limit: Duration) -> Result<DuplexStream, ReachError> {
+pub async fn connect(
+    way: &Way,
+    port: u16,
+    limit: Duration,
+    linger: Duration,
+) -> Result<DuplexStream, ReachError> {
     let mut first = None;
     for address in &way.addresses {
-        match stack::connect(way, *address, port, limit).await {
+        match stack::connect(way, *address, port, limit, linger).await {
             Ok(stream) => return Ok(stream),
             Err(error) => {
                 first.get_or_insert(error);

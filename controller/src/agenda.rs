@@ -14,6 +14,8 @@ pub struct Booking {
     pub node: String,
     /// What it takes there.
     pub amount: Amount,
+    /// Whether it asks something of others that are near.
+    pub asks: bool,
 }
 
 /// A write under way.

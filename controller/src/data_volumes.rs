@@ -40,7 +40,7 @@ use tracing::{info, warn};
 
 use self::known::Known;
 use crate::ledger::VmKey;
-use crate::storage::Selection;
+use crate::storage::{Selection, is_owned_by};
 use crate::warning::{self, Warning};
 use crate::world::Event;
 
@@ -151,7 +151,7 @@ async fn carry_out(client: &Client, desk: &Desk, writes: Vec<Write>) -> Failed {
             Ok(Ok(())) => continue,
             Ok(Err(error)) => error,
             Err(_) => {
-                warn!(?write, "A write about a claim was not answered");
+                warn!("A write about a claim was not answered");
                 failed.any = true;
                 continue;
             }
@@ -232,6 +232,14 @@ async fn perform(client: &Client, desk: &Desk, write: &Write) -> Result<(), kube
             let preconditions = Preconditions { uid: Some(uid.clone()), resource_version: None };
             let of = DeleteParams::default().preconditions(preconditions);
             let api = namespaced::<PersistentVolumeClaim>(client, Some(claim.namespace.clone()));
+            // What is seen may be late: the claim may be that of the DataVolume that is here now.
+            let owner = namespaced::<DataVolume>(client, Some(claim.namespace.clone()));
+            if let Some(owner) = owner.get_opt(&claim.name).await?
+                && let Some(claim) = api.get_opt(&claim.name).await?
+                && is_owned_by(&claim, owner.metadata.uid.as_ref())
+            {
+                return Ok(());
+            }
             api.delete(&claim.name, &of).await?;
             info!(claim = claim.name, "The claim of an earlier DataVolume goes");
         }

@@ -37,7 +37,7 @@ use neighbours::{Neighbours, Newcomer, OfNamespaces};
 pub use refusal::Refusal;
 use refusal::told;
 use spread::Counts;
-pub use wish::{Wish, affinity};
+pub use wish::{Wish, affinity, has_terms};
 
 /// What there is.
 pub struct Scene<'a> {

@@ -35,6 +35,8 @@ const FORWARDS: usize = 128;
 const FORWARDS_EACH: usize = 16;
 /// How long one address of a guest may take to answer.
 const DIAL: Duration = Duration::from_secs(10);
+/// How long a guest may take to end its side of a forwarded port, once its user has.
+const LINGER: Duration = Duration::from_secs(60);
 
 pub(super) type Answer = Response<Full<Bytes>>;
 
@@ -274,7 +276,7 @@ impl Desk {
         let none = "no network interfaces are present".to_owned();
         let mut no = No(StatusCode::BAD_REQUEST, none);
         for way in self.host.ports.ways(domain) {
-            let error = match reach::connect(&way, port, DIAL).await {
+            let error = match reach::connect(&way, port, DIAL, LINGER).await {
                 Ok(guest) => return Ok((guest, [of_guest, place])),
                 Err(error) => error,
             };

@@ -104,7 +104,8 @@ pub(crate) async fn thaw_for_the_end(host: &Host, domain: &str, vmi: &VirtualMac
 
 /// Has them go on, and looks whether they do: that it refuses does not say that they do.
 async fn go_on(hypervisor: &Hypervisor, domain: &str) -> Result<(), GuestError> {
-    let thawed = hypervisor.ask_guest(domain, words::THAW, PATIENCE, Lane::Thaw).await.map(drop);
+    let thawed =
+        hypervisor.ask_guest(domain, words::THAW, words::PATIENCE, Lane::Thaw).await.map(drop);
     if !matches!(thawed, Ok(()) | Err(GuestError::Refused(_))) {
         return thawed;
     }

@@ -241,6 +241,12 @@ async fn connect(server: &Server) -> Result<TcpStream, Fault> {
     Err(Fault::Passing(format!("{} cannot be reached: {last}", server.host)))
 }
 
+/// Where clouds tell a machine of itself in IPv6: Amazon's and Google's.
+const CLOUDS: [Ipv6Addr; 2] = [
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+];
+
 /// Whether an address means the same to everybody: not the node itself, and not what clouds
 /// tell a machine on its own link.
 fn is_for_all(address: IpAddr) -> bool {
@@ -250,18 +256,26 @@ fn is_for_all(address: IpAddr) -> bool {
             || one.is_link_local()
             || one.is_multicast()
             || one.is_broadcast()
-            || one.octets()[0] == 0)
+            || one.octets()[0] == 0
+            || one == Ipv4Addr::new(100, 100, 100, 200))
     };
     let v6 = |one: Ipv6Addr| {
         !(one.is_loopback()
             || one.is_unspecified()
             || one.is_unicast_link_local()
-            || one.is_multicast())
+            || one.is_multicast()
+            || CLOUDS.contains(&one))
     };
     match address {
         IpAddr::V4(one) => v4(one),
         // `::ffff:127.0.0.1`, and `::127.0.0.1` of old.
-        IpAddr::V6(one) => v6(one) && one.to_ipv4().is_none_or(v4),
+        IpAddr::V6(one) => {
+            // And `64:ff9b::7f00:1`, by way of a translator (RFC 6052).
+            let octets = one.octets();
+            let translated = octets.starts_with(&[0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0]);
+            let within = Ipv4Addr::new(octets[12], octets[13], octets[14], octets[15]);
+            v6(one) && one.to_ipv4().is_none_or(v4) && (!translated || v4(within))
+        }
     }
 }
 

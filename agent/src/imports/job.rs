@@ -1,6 +1,7 @@
 //! One claim from its first byte to `Succeeded`, begun anew until it is.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crds::cdi::notes::IMPORTER;
@@ -8,6 +9,7 @@ use crds::kubevirt::{NODE_NAME_LABEL, VirtualMachineInstance};
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Secret};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
+use tokio::sync::Semaphore;
 
 use super::fault::Fault;
 use super::order::{self, Http, Source};
@@ -24,7 +26,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 const OVERHEAD: u64 = 64 << 20;
 
 /// Fills a claim. Dropping it leaves nothing that would be taken for finished.
-pub(super) async fn run(bench: Bench, claim: PersistentVolumeClaim) {
+pub(super) async fn run(bench: Bench, claim: PersistentVolumeClaim, places: Arc<Semaphore>) {
     let name = format!("{}/{}", claim.namespace().unwrap_or_default(), claim.name_any());
     let told = Told::of(&bench.client, &claim);
     let mut restarts = order::restarts(&claim);
@@ -39,7 +41,12 @@ pub(super) async fn run(bench: Bench, claim: PersistentVolumeClaim) {
                 continue;
             }
         };
-        let said = match attempt(&bench, &now, &told).await {
+        // A place is taken for as long as something is done: who waits or rests has none.
+        let outcome = match places.acquire().await {
+            Ok(_place) => attempt(&bench, &now, &told).await,
+            Err(_) => return,
+        };
+        let said = match outcome {
             Ok(()) => {
                 tracing::info!(claim = name, "A claim is filled");
                 return;
@@ -289,7 +296,12 @@ pub(super) async fn user(
     let all = api.list(&here).await.map_err(Fault::passing("the VMs cannot be listed"))?;
     let uses = |vm: &&VirtualMachineInstance| {
         let names = vm.spec.volumes.iter().filter_map(|volume| volume.claim());
-        !vm.phase().is_final() && names.into_iter().any(|(name, _)| name == claim)
+        let names = names.map(|(name, _)| name.to_owned());
+        // Also what a guest still holds that is to go.
+        let held = vm.status.iter().flat_map(|status| &status.volume_status);
+        let held = held.filter_map(|one| one.persistent_volume_claim_info.as_ref());
+        let held = held.filter_map(|info| info.claim_name.clone());
+        !vm.phase().is_final() && names.chain(held).any(|name| name == claim)
     };
     Ok(all.items.iter().find(uses).map(ResourceExt::name_any))
 }

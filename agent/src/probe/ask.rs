@@ -27,45 +27,70 @@ use crate::reach::{self, ReachError};
 /// How often a command in the guest is asked whether it has ended.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Asks, and waits no longer than the plan says.
+/// How long a connection stays once it has been answered: there is one each second at most.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Asks, and gives the guest no longer than the plan says.
 pub(crate) async fn ask(host: &Host, domain: &str, plan: &Plan) -> Outcome {
-    let asked = async {
-        match &plan.how {
-            How::Ping => of_guest(say(host, domain, words::PING).await.map(drop)),
-            How::Exec(command) => exec(host, domain, command).await,
-            How::Tcp(port) => match open(host, domain, *port, plan.timeout).await {
-                Ok(_) => Outcome::Good,
-                Err(outcome) => outcome,
-            },
-            How::Http { port, path, tls, headers } => {
-                let stream = match open(host, domain, *port, plan.timeout).await {
-                    Ok(stream) => stream,
-                    Err(outcome) => return outcome,
-                };
-                let status = if *tls {
-                    match encrypted(stream).await {
-                        Ok(stream) => get(stream, path, headers).await,
-                        Err(error) => Err(error),
-                    }
-                } else {
-                    get(stream, path, headers).await
-                };
-                match status {
-                    Ok(200..=399) => Outcome::Good,
-                    Ok(status) => {
-                        Outcome::Bad(format!("HTTP probe failed with statuscode: {status}"))
-                    }
-                    Err(_) => Outcome::Bad("the answer is not HTTP".to_owned()),
-                }
-            }
+    let mut agent = Agent { host, domain, left: plan.timeout };
+    match &plan.how {
+        How::Ping => of_guest(agent.say(words::PING).await.map(drop)),
+        How::Exec(command) => exec(&mut agent, command).await,
+        How::Tcp(_) | How::Http { .. } => {
+            let silent = || Outcome::Bad(format!("no answer within {} s", plan.timeout.as_secs()));
+            timeout(plan.timeout, ask_port(host, domain, plan)).await.unwrap_or_else(|_| silent())
         }
-    };
-    let silent = || Outcome::Bad(format!("no answer within {} s", plan.timeout.as_secs()));
-    timeout(plan.timeout, asked).await.unwrap_or_else(|_| silent())
+    }
 }
 
-async fn say(host: &Host, domain: &str, words: &str) -> Result<String, GuestError> {
-    host.hypervisor.ask_guest(domain, words, words::PATIENCE, Lane::Probe).await
+/// Asks one of its ports.
+async fn ask_port(host: &Host, domain: &str, plan: &Plan) -> Outcome {
+    let (port, page) = match &plan.how {
+        How::Tcp(port) => (*port, None),
+        How::Http { port, path, tls, headers } => (*port, Some((path, *tls, headers))),
+        How::Ping | How::Exec(_) => return Outcome::Unknown,
+    };
+    let stream = match open(host, domain, port, plan.timeout).await {
+        Ok(stream) => stream,
+        Err(outcome) => return outcome,
+    };
+    let Some((path, tls, headers)) = page else { return Outcome::Good };
+    let status = if tls {
+        match encrypted(stream).await {
+            Ok(stream) => get(stream, path, headers).await,
+            Err(error) => Err(error),
+        }
+    } else {
+        get(stream, path, headers).await
+    };
+    match status {
+        Ok(200..=399) => Outcome::Good,
+        Ok(status) => Outcome::Bad(format!("HTTP probe failed with statuscode: {status}")),
+        Err(_) => Outcome::Bad("the answer is not HTTP".to_owned()),
+    }
+}
+
+/// The agent in a guest, and the time that it has left. What other guests take before it is
+/// its turn is not counted: nobody is ended because his neighbours are silent.
+struct Agent<'a> {
+    host: &'a Host,
+    domain: &'a str,
+    left: Duration,
+}
+
+impl Agent<'_> {
+    async fn say(&mut self, words: &str) -> Result<String, GuestError> {
+        // libvirt counts in seconds.
+        let patience = self.left.clamp(Duration::from_secs(1), words::PATIENCE);
+        let asked = self.host.hypervisor.ask_guest_timed(self.domain, words, patience, Lane::Probe);
+        let (answer, took) = asked.await;
+        self.spend(took);
+        if self.left.is_zero() && answer.is_ok() { Err(GuestError::Silent) } else { answer }
+    }
+
+    fn spend(&mut self, time: Duration) {
+        self.left = self.left.saturating_sub(time);
+    }
 }
 
 fn of_guest(answer: Result<(), GuestError>) -> Outcome {
@@ -80,7 +105,7 @@ fn of_guest(answer: Result<(), GuestError>) -> Outcome {
 }
 
 /// Runs a command in the guest until it has ended.
-async fn exec(host: &Host, domain: &str, command: &[String]) -> Outcome {
+async fn exec(agent: &mut Agent<'_>, command: &[String]) -> Outcome {
     #[derive(Deserialize)]
     struct Begun {
         pid: i64,
@@ -95,12 +120,12 @@ async fn exec(host: &Host, domain: &str, command: &[String]) -> Outcome {
     let Some((program, arguments)) = command.split_first() else { return Outcome::Unknown };
     let begin =
         json!({ "execute": "guest-exec", "arguments": { "path": program, "arg": arguments } });
-    let begun = say(host, domain, &begin.to_string()).await;
+    let begun = agent.say(&begin.to_string()).await;
     let begun: Begun = match begun.and_then(|answer| words::returned(&answer)) {
         Ok(begun) => begun,
         // While its file systems stand still it runs nothing, which is not its fault.
         Err(GuestError::Refused(why)) => {
-            let status = say(host, domain, words::FREEZE_STATUS).await;
+            let status = agent.say(words::FREEZE_STATUS).await;
             if status.is_ok_and(|status| words::is_frozen(&status)) {
                 return Outcome::Unknown;
             }
@@ -111,9 +136,12 @@ async fn exec(host: &Host, domain: &str, command: &[String]) -> Outcome {
     let look =
         json!({ "execute": "guest-exec-status", "arguments": { "pid": begun.pid } }).to_string();
     loop {
-        let status = say(host, domain, &look).await;
+        let status = agent.say(&look).await;
         match status.and_then(|answer| words::returned::<Status>(&answer)) {
-            Ok(Status { exited: false, .. }) => tokio::time::sleep(LOOK).await,
+            Ok(Status { exited: false, .. }) => {
+                tokio::time::sleep(LOOK).await;
+                agent.spend(LOOK);
+            }
             Ok(Status { exitcode: 0, signal: None, .. }) => return Outcome::Good,
             Ok(Status { exitcode, .. }) => {
                 return Outcome::Bad(format!("command terminated with exit code {exitcode}"));
@@ -133,7 +161,7 @@ async fn open(
     let way = host.ports.ways(domain).into_iter().next().ok_or(Outcome::Unknown)?;
     // Of two addresses the second one has its share.
     let limit = limit / u32::try_from(way.addresses.len().max(1)).unwrap_or(1);
-    reach::connect(&way, port, limit).await.map_err(|error| match error {
+    reach::connect(&way, port, limit, LINGER).await.map_err(|error| match error {
         ReachError::Refused(..) => Outcome::Bad(format!("port {port} refuses connections")),
         ReachError::Silent(..) => Outcome::Bad(format!("port {port} does not answer")),
         ReachError::NoAddress | ReachError::Tap(_) => Outcome::Unknown,

@@ -26,8 +26,8 @@ const PIECE: usize = 16 << 10;
 const PATIENCE: Span = Span::from_secs(60);
 /// One that says nothing is asked so often whether it is there.
 const KEEP_ALIVE: Span = Span::from_secs(20);
-/// How long a guest may take to end its side, once its user has gone.
-const LINGER: Duration = Duration::from_secs(60);
+/// The longest time in which nothing is looked at.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// Our ports: each connection has another one.
 const PORTS: std::ops::Range<u16> = 32768..60999;
@@ -39,6 +39,7 @@ pub(super) async fn connect(
     address: IpAddr,
     port: u16,
     limit: Duration,
+    linger: Duration,
 ) -> Result<DuplexStream, ReachError> {
     let own = own_port();
     let unusable = |error: io::Error| ReachError::Tap(error.to_string());
@@ -47,7 +48,7 @@ pub(super) async fn connect(
     let (opened, open) = oneshot::channel();
     let connection = Connection::begin(wire, address, port, own, far);
     let connection = connection.ok_or(ReachError::Refused(address, port))?;
-    let task = tokio::spawn(connection.run(opened));
+    let task = tokio::spawn(connection.run(opened, linger));
     match tokio::time::timeout(limit, open).await {
         Ok(Ok(())) => Ok(near),
         Ok(Err(_)) => Err(ReachError::Refused(address, port)),
@@ -56,6 +57,11 @@ pub(super) async fn connect(
             Err(ReachError::Silent(address, port))
         }
     }
+}
+
+/// How long to wait for anything at most.
+fn look_within(end: Option<tokio::time::Instant>) -> Duration {
+    end.map_or(LOOK, |end| end.saturating_duration_since(tokio::time::Instant::now()))
 }
 
 /// A port that no connection of this process has used for long; a new process begins
@@ -120,8 +126,9 @@ impl Connection {
         self.sockets.get_mut(self.handle)
     }
 
-    /// Until it has ended; `opened` hears when it is there, or is dropped.
-    async fn run(mut self, opened: oneshot::Sender<()>) {
+    /// Until it has ended; `opened` hears when it is there, or is dropped. The guest has
+    /// `patience` to end its side once its user has.
+    async fn run(mut self, opened: oneshot::Sender<()>, patience: Duration) {
         let mut opened = Some(opened);
         let mut piece = vec![0; PIECE];
         let mut linger: Option<tokio::time::Instant> = None;
@@ -150,10 +157,10 @@ impl Connection {
                 if said_all || !socket.may_send() { 0 } else { room.min(PIECE) }
             };
             let pause = self.interface.poll_delay(now, &self.sockets);
-            let pause = pause.map_or(LINGER, |span| Duration::from_micros(span.total_micros()));
+            let pause = pause.map_or(LOOK, |span| Duration::from_micros(span.total_micros()));
             tokio::select! {
                 heard = self.wire.listen() => if heard.is_err() { return },
-                () = tokio::time::sleep(pause.min(LINGER)) => {}
+                () = tokio::time::sleep(pause.min(look_within(linger))) => {}
                 read = self.from_user.read(&mut piece[..room]), if room > 0 => match read {
                     Ok(length @ 1..) => {
                         // There is room for it.
@@ -162,7 +169,7 @@ impl Connection {
                     Ok(0) | Err(_) => {
                         self.said_all = true;
                         self.socket().close();
-                        linger = Some(tokio::time::Instant::now() + LINGER);
+                        linger = Some(tokio::time::Instant::now() + patience);
                     }
                 },
                 written = self.to_user.write(&self.waiting), if !self.waiting.is_empty() => {
@@ -174,7 +181,7 @@ impl Connection {
             }
             // A guest that still talks to a user who still listens may go on.
             if linger.is_some() && !self.waiting.is_empty() {
-                linger = Some(tokio::time::Instant::now() + LINGER);
+                linger = Some(tokio::time::Instant::now() + patience);
             }
         }
     }

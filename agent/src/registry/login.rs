@@ -68,13 +68,14 @@ pub(super) async fn answer(
         Challenge::Basic => login.map(basic).transpose(),
         Challenge::Bearer { realm, service, scope } => {
             let url = token_url(realm, service.as_deref(), scope.as_deref(), repository);
+            // A registry may send us anywhere: not to what listens without TLS beside us.
+            if !http.is_private(&url) {
+                let realm = net::shown(realm);
+                let why = format!("{realm:?} is not asked for a token: it has no TLS");
+                return Err(RegistryError::Denied(why));
+            }
             let mut headers = HeaderMap::new();
             if let Some(login) = login {
-                if !http.is_private(&url) {
-                    let realm = net::shown(realm);
-                    let why = format!("a login is not sent to {realm:?}, which has no TLS");
-                    return Err(RegistryError::Denied(why));
-                }
                 headers.insert(AUTHORIZATION, basic(login)?);
             }
             let answer = http.get(&url, &headers).await?;

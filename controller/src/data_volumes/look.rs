@@ -67,7 +67,13 @@ fn of_data_volume(
     match claim {
         Some(claim) if is_ours(data_volume, claim) => {
             seen = Some(claim);
-            if !is_going {
+            // Nor is one that was filled, and has lost the note that says so.
+            let is_done = status::phase(data_volume) == "Succeeded" && !status::is_filled(claim);
+            if is_done {
+                let message = "its claim does not say any more that it is filled: it is not \
+                               filled again, since what is in it may be in use";
+                hitch = Some(Hitch::Wrong(message.to_owned()));
+            } else if !is_going {
                 hitch = order(known, key, claim, &mut writes);
             }
         }

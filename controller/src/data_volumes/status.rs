@@ -92,6 +92,8 @@ fn next(sight: &Sight<'_>, old: &str) -> &'static str {
         (_, "Failed") | ("Lost", _) => "Failed",
         ("Bound", "Pending") => pick("ImportScheduled", "CloneScheduled"),
         ("Bound", "Running") => pick("ImportInProgress", "CloneInProgress"),
+        // What it said once is not taken back because the claim has lost a note.
+        ("Bound", "") if old == "Succeeded" => "Succeeded",
         ("Bound", _) => "PVCBound",
         _ if sight.waits_for_consumer && note(claim, SELECTED_NODE).is_empty() => {
             "WaitForFirstConsumer"

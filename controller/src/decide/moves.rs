@@ -11,7 +11,7 @@ use super::{Decision, seat};
 use crate::agenda::Booking;
 use crate::evacuation::{self, Plan};
 use crate::migration::{self, View};
-use crate::placement::Amount;
+use crate::placement::{Amount, has_terms};
 use crate::world::{World, node_of};
 
 /// Completes the decision with what is to be written of the moves of the VM's instance.
@@ -57,7 +57,8 @@ pub(super) fn judge(world: &mut World, decision: &mut Decision, now: Timestamp) 
     let begun = moves.instance.as_deref().filter(|_| moves.admitted);
     if let Some(target) = begun.and_then(|one| migration::chassis(one).1) {
         let amount = begun.map(|one| Amount::of_guest(&one.spec.domain)).unwrap_or_default();
-        let booking = Booking { node: target.to_owned(), amount };
+        let asks = begun.is_some_and(|one| has_terms(&one.spec));
+        let booking = Booking { node: target.to_owned(), amount, asks };
         world.expect_on(&decision.vm, &booking);
     }
     decision.again_at = decision.again_at.into_iter().chain(moves.again_at).min();

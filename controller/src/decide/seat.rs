@@ -11,7 +11,7 @@ use crate::agenda::Booking;
 use crate::ledger::VmKey;
 use crate::lost;
 use crate::machine::{self, Trouble};
-use crate::placement::{self, Labels, Refusal, Scene, Wish};
+use crate::placement::{self, Labels, Refusal, Scene, Wish, has_terms};
 use crate::storage::Ground;
 use crate::world::{World, node_of};
 
@@ -37,7 +37,7 @@ pub(super) fn find(
         let message = format!("IP {} does not fit its type: correct or delete it", request.port);
         return Err(Trouble { reason: machine::ADDRESS_NOT_AVAILABLE, message });
     }
-    Ok(Booking { node, amount: wish.amount })
+    Ok(Booking { node, amount: wish.amount, asks: has_terms(spec) })
 }
 
 /// The node that an instance may move to. `added` are labels that it must carry besides.

@@ -130,6 +130,12 @@ pub fn affinity(spec: &VirtualMachineInstanceSpec) -> Result<Option<Affinity>, S
     written(spec, "affinity")
 }
 
+/// Whether it has one, without reading it.
+#[must_use]
+pub fn has_terms(spec: &VirtualMachineInstanceSpec) -> bool {
+    spec.rest.contains_key("affinity")
+}
+
 fn written<T: DeserializeOwned>(
     spec: &VirtualMachineInstanceSpec,
     field: &str,

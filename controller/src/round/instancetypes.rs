@@ -5,7 +5,7 @@
 use crds::kubevirt::VirtualMachine;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::ResourceExt as _;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::json;
 use tracing::{info, warn};
 
@@ -32,14 +32,24 @@ impl Rounds {
             status["printableStatus"] = json!(crds::kubevirt::PrintableStatus::default());
         }
         let meta = json!({"uid": machine.uid(), "resourceVersion": machine.resource_version()});
+        let uid = machine.uid();
         let client = self.edge.client.clone();
         let revisions: Api<ControllerRevision> = Api::namespaced(client.clone(), &vm.namespace);
         for revision in keep.revisions {
             self.edge.metrics.api_writes.inc();
             let made = match revisions.create(&PostParams::default(), &revision).await {
-                // By an earlier attempt: its name says of which object, uid and generation.
+                // By an earlier attempt: its name says of which object, uid and generation. Or of
+                // a VM that had this name before: that one is about to be collected.
                 Err(kube::Error::Api(status)) if status.code == 409 => {
-                    revisions.get(&revision.name_any()).await?
+                    let found = revisions.get(&revision.name_any()).await?;
+                    let owners = found.metadata.owner_references.iter().flatten();
+                    if owners.into_iter().all(|owner| Some(&owner.uid) != uid.as_ref()) {
+                        let that = Preconditions { uid: found.uid(), ..Preconditions::default() };
+                        let params = DeleteParams::default().preconditions(that);
+                        revisions.delete(&found.name_any(), &params).await?;
+                        return Err(kube::Error::Api(status));
+                    }
+                    found
                 }
                 made => made?,
             };

@@ -33,6 +33,8 @@ pub(super) struct Places {
     expected: HashMap<String, Load>,
     /// The same, one by one.
     expected_guests: Vec<(VmKey, String)>,
+    /// Those of them that ask something of others: few, and looked at for each place.
+    expected_asking: Vec<(VmKey, String)>,
     pods: Pods,
     /// Instances that ask something of others.
     asking: HashMap<VmKey, Arc<Terms>>,
@@ -84,7 +86,7 @@ impl World {
     /// Guests that are somewhere or about to be, without `but`: all, or those that ask
     /// something of others.
     pub fn guests(&self, but: &VmKey, all: bool) -> Vec<Guest<'_>> {
-        let Places { asking, expected_guests, .. } = &self.places;
+        let Places { asking, expected_guests, expected_asking, .. } = &self.places;
         let here = |key: &VmKey| all || asking.contains_key(key);
         let known: Box<dyn Iterator<Item = (&VmKey, &Arc<VirtualMachineInstance>)>> = if all {
             Box::new(self.instances.iter())
@@ -101,7 +103,8 @@ impl World {
                 terms: terms.clone(),
             })
         });
-        let to_come = expected_guests.iter().filter(|(key, _)| key != but);
+        let to_come = if all { expected_guests } else { expected_asking };
+        let to_come = to_come.iter().filter(|(key, _)| key != but);
         let to_come = to_come.filter_map(|(key, node)| self.to_come(key, node));
         known.chain(to_come.filter(|guest| all || guest.terms.is_some())).collect()
     }
@@ -127,6 +130,7 @@ impl World {
         let Self { places, agenda, .. } = self;
         places.expected.clear();
         places.expected_guests.clear();
+        places.expected_asking.clear();
         agenda.bookings().for_each(|(key, booking)| places.expect(key, booking));
     }
 
@@ -163,7 +167,8 @@ impl World {
         }
         self.places.asking.remove(key);
         if let Some(is) = is {
-            let booking = |node| Booking { node, amount: Amount::of_guest(&is.spec.domain) };
+            let amount = Amount::of_guest(&is.spec.domain);
+            let booking = |node| Booking { node, amount, asks: false };
             now.iter().for_each(|node| count_on(&mut self.places.load, &booking(node.clone())));
             let terms = terms_of(key, is.labels(), &is.spec).filter(|_| !now.is_empty());
             self.places.asking.extend(terms.map(|terms| (key.clone(), terms)));
@@ -181,7 +186,11 @@ impl World {
 impl Places {
     fn expect(&mut self, key: &VmKey, booking: &Booking) {
         count_on(&mut self.expected, booking);
-        self.expected_guests.push((key.clone(), booking.node.clone()));
+        let guest = (key.clone(), booking.node.clone());
+        if booking.asks {
+            self.expected_asking.push(guest.clone());
+        }
+        self.expected_guests.push(guest);
     }
 }
 

@@ -122,6 +122,12 @@ impl Probe {
         if !matches!(scheme, "" | "HTTP" | "HTTPS") {
             return Some(format!("{field}.httpGet.scheme must be HTTP or HTTPS"));
         }
+        let path = http.and_then(|http| http.path.as_deref()).unwrap_or_default();
+        if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Some(format!(
+                "{field}.httpGet.path must be without blanks: write %20 and the like"
+            ));
+        }
         let numbers = [
             ("initialDelaySeconds", self.initial_delay_seconds),
             ("timeoutSeconds", self.timeout_seconds),
@@ -175,6 +181,7 @@ mod tests {
             (json!({ "exec": {} }), "exec.command"),
             (json!({ "httpGet": { "port": "web" } }), "httpGet.port"),
             (json!({ "httpGet": { "port": 80, "scheme": "ftp" } }), "httpGet.scheme"),
+            (json!({ "httpGet": { "port": 80, "path": "/a b" } }), "httpGet.path"),
             (json!({ "tcpSocket": { "port": 0 } }), "tcpSocket.port"),
             (json!({ "guestAgentPing": {}, "periodSeconds": -1 }), "periodSeconds"),
         ] {

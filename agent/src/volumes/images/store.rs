@@ -153,7 +153,10 @@ impl Store {
         let mut entries = self.entries()?;
         let mut held: u64 = entries.iter().map(|entry| entry.bytes).sum();
         if held.saturating_add(bytes) > limit {
-            let in_use = in_use(&self.root)?;
+            // These first: who lets go of a disk meanwhile has a layer on it by now.
+            let pinned: BTreeSet<String> = self.pins.lock().keys().cloned().collect();
+            let mut in_use = in_use(&self.root)?;
+            in_use.extend(pinned);
             entries.sort_by_key(|entry| (entry.is_disk, entry.used));
             for entry in entries {
                 if held.saturating_add(bytes) <= limit {
