@@ -102,7 +102,8 @@ impl Registry {
         Ok(given.filter(|status| *status < 300).collect())
     }
 
-    /// Pushes an image of an OCI layout under another name.
+    /// Pushes an image of an OCI layout under another name, and as another image: what a node
+    /// has of the layout's it need not pull.
     ///
     /// # Errors
     /// When the layout is not there, or the registry refuses it.
@@ -124,14 +125,15 @@ impl Registry {
             |one: &&Value| one["annotations"]["org.opencontainers.image.ref.name"] == image;
         let found = all.iter().find(is_meant).context("no such image")?;
         let json = blob(&found["digest"])?;
-        let manifest: Value = serde_json::from_slice(&json)?;
+        let mut manifest: Value = serde_json::from_slice(&json)?;
+        manifest["annotations"]["org.opencontainers.image.title"] = json!(repository);
         let layers = manifest["layers"].as_array().context("no layers")?;
         for part in layers.iter().chain([&manifest["config"]]) {
             self.push_blob(repository, &part["digest"], &blob(&part["digest"])?)?;
         }
         let path = format!("/v2/{repository}/manifests/{tag}");
         let kind = found["mediaType"].as_str().context("no media type")?;
-        let (status, _) = self.ask("PUT", &path, kind, &json)?;
+        let (status, _) = self.ask("PUT", &path, kind, &serde_json::to_vec(&manifest)?)?;
         ensure!(status == 201, "the manifest: {status}");
         Ok(())
     }
