@@ -34,24 +34,31 @@ pub(super) async fn what_each_example_shows_is_found_in_its_guest(
     let wait = ["wait", "subnet/examples", "--for=condition=Ready", "--timeout=30s"];
     world.cluster.kubectl_ok(&wait).await?;
     for some in files.chunks(AT_ONCE) {
-        for file in some {
-            kubectl(world, "apply", file).await?;
-        }
+        let words: Vec<&str> = some.iter().flat_map(|file| ["-f", path(file)]).collect();
+        world.cluster.kubectl_ok(&[&["apply"], &words[..]].concat()).await?;
         let shown = join_all(some.iter().map(|file| shown(world, file))).await;
         let wrong = shown.into_iter().filter_map(Result::err).map(|error| format!("{error:#}"));
         let wrong: Vec<_> = wrong.collect();
         ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
-        for file in some {
-            kubectl(world, "delete", file).await?;
-        }
+        // The next need not wait for them.
+        world.cluster.kubectl_ok(&[&["delete", "--wait=false"], &words[..]].concat()).await?;
     }
+    eventually("all guests to be gone", LIMIT, async || {
+        let left = world.cluster.list(VMI).await?.len();
+        ensure!(left == 0, "{left} are left");
+        Ok(())
+    })
+    .await?;
     kubectl(world, "delete", &network).await
 }
 
 async fn kubectl(world: &World, verb: &str, file: &Path) -> anyhow::Result<()> {
-    let path = file.to_str().context("no UTF-8")?;
-    world.cluster.kubectl_ok(&[verb, "-f", path]).await.with_context(|| path.to_owned())?;
+    world.cluster.kubectl_ok(&[verb, "-f", path(file)]).await?;
     Ok(())
+}
+
+fn path(file: &Path) -> &str {
+    file.to_str().expect("names of our own")
 }
 
 /// Waits until every guest of a file has said that all is well.

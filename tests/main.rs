@@ -74,11 +74,6 @@ fn main() -> std::io::Result<ExitCode> {
         peer_faults::every_fault_of_a_peer_has_the_tests_that_its_line_names,
     );
     suite.group("review", Flavour::Embedded, review_stories());
-    suite.group(
-        "examples",
-        Choice { flavour: Flavour::Embedded, guests: true, reviews: true },
-        stories![examples: what_each_example_shows_is_found_in_its_guest],
-    );
     for flavour in [Flavour::Embedded, Flavour::Real] {
         if flavour == Flavour::Real {
             suite.lane();
@@ -127,6 +122,12 @@ fn main() -> std::io::Result<ExitCode> {
             stories![bad_input: what_gets_past_is_told_on_its_object_and_harms_no_other],
         );
     }
+    suite.lane();
+    suite.group(
+        "examples",
+        Choice { flavour: Flavour::Embedded, guests: true, reviews: true },
+        stories![examples: what_each_example_shows_is_found_in_its_guest],
+    );
     Ok(suite.run())
 }
 
