@@ -74,6 +74,15 @@ fn main() -> std::io::Result<ExitCode> {
         peer_faults::every_fault_of_a_peer_has_the_tests_that_its_line_names,
     );
     suite.group("review", Flavour::Embedded, review_stories());
+    suite.group(
+        "examples",
+        Choice { flavour: Flavour::Embedded, guests: true, reviews: true },
+        stories![
+            examples:
+                what_the_examples_up_to_h_show_is_found_in_their_guests,
+                what_the_examples_from_i_on_show_is_found_in_their_guests;
+        ],
+    );
     for flavour in [Flavour::Embedded, Flavour::Real] {
         if flavour == Flavour::Real {
             suite.lane();
@@ -122,12 +131,6 @@ fn main() -> std::io::Result<ExitCode> {
             stories![bad_input: what_gets_past_is_told_on_its_object_and_harms_no_other],
         );
     }
-    suite.lane();
-    suite.group(
-        "examples",
-        Choice { flavour: Flavour::Embedded, guests: true, reviews: true },
-        stories![examples: what_each_example_shows_is_found_in_its_guest],
-    );
     Ok(suite.run())
 }
 

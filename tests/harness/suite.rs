@@ -3,7 +3,6 @@
 //! ```text
 //!   lane embedded:  review ─► api ─► fake ─► fight ─► flags ─► lab …   one after another
 //!   lane real:      api ─► fake ─► …                                   beside it
-//!   lane examples:  …                                                  beside both
 //! ```
 //!
 //! A world (an API, a lab) costs seconds to start. The first scenario that needs one
@@ -25,7 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
 
 /// How long one scenario may take before it counts as failed: some boot six guests by
-/// software emulation, while the other lanes do the same.
+/// software emulation, while the other lane does the same.
 const SCENARIO_LIMIT: Duration = Duration::from_secs(480);
 
 /// Between a failure and what its world has to say about it.
