@@ -2,9 +2,11 @@
 //! and a watch that counts.
 
 use std::collections::HashMap;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use futures::future::LocalBoxFuture;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 use kube::ResourceExt as _;
@@ -163,4 +165,24 @@ pub fn cpu_seconds(world: &World, process: &str) -> anyhow::Result<f64> {
     let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u32>);
     let ticks: u32 = ticks.collect::<Result<Vec<_>, _>>()?.into_iter().sum();
     Ok(f64::from(ticks) / TICKS)
+}
+
+/// Carries out all measurements, or the one of the name that the variable has; one that fails
+/// is told, and the others go on.
+pub async fn each(
+    variable: &str,
+    measurements: impl IntoIterator<Item = (&str, LocalBoxFuture<'_, anyhow::Result<()>>)>,
+) -> ExitCode {
+    let mut status = ExitCode::SUCCESS;
+    let only = std::env::var(variable).ok();
+    for (name, measuring) in measurements {
+        if only.as_ref().is_some_and(|only| only != name) {
+            continue;
+        }
+        if let Err(error) = measuring.await {
+            eprintln!("{name}: {error:#}");
+            status = ExitCode::FAILURE;
+        }
+    }
+    status
 }

@@ -22,7 +22,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use benches::bed::{LIMIT, Objects, all, count, cpu_seconds, create, make_subnet, mib, watch};
+use benches::bed::{
+    self, LIMIT, Objects, all, count, cpu_seconds, create, make_subnet, mib, watch,
+};
 use benches::{Figure, median};
 use futures::FutureExt as _;
 use kube::core::DynamicObject;
@@ -52,23 +54,13 @@ const ALONE: usize = 10;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let mut status = ExitCode::SUCCESS;
-    let only = std::env::var("BERTH_LIFECYCLE_ONLY").ok();
-    for (name, measuring) in [
+    let all = [
         ("control", control().boxed_local()),
         ("real", real().boxed_local()),
         ("writes", writes().boxed_local()),
         ("memory", memory().boxed_local()),
-    ] {
-        if only.as_ref().is_some_and(|only| only != name) {
-            continue;
-        }
-        if let Err(error) = measuring.await {
-            eprintln!("{name}: {error:#}");
-            status = ExitCode::FAILURE;
-        }
-    }
-    status
+    ];
+    bed::each("BERTH_LIFECYCLE_ONLY", all).await
 }
 
 /// The real API where it can be had.

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, ensure};
-use benches::bed::{LIMIT, count, create, make_subnet, mib, watch};
+use benches::bed::{self, LIMIT, count, create, make_subnet, mib, watch};
 use benches::{Figure, median};
 use futures::FutureExt as _;
 use jiff::Timestamp;
@@ -40,23 +40,13 @@ const STARTS: usize = 5;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let mut status = ExitCode::SUCCESS;
-    let only = std::env::var("BERTH_SYSTEM_ONLY").ok();
-    for (name, measuring) in [
+    let all = [
         ("ports_1000_embedded", ports(Flavour::Embedded).boxed_local()),
         ("ports_1000_kube", ports(Flavour::Real).boxed_local()),
         ("vm_create_to_running", single_starts().boxed_local()),
         ("rss_agent_500_ports", served_ports().boxed_local()),
-    ] {
-        if only.as_ref().is_some_and(|only| only != name) {
-            continue;
-        }
-        if let Err(error) = measuring.await {
-            eprintln!("{name}: {error:#}");
-            status = ExitCode::FAILURE;
-        }
-    }
-    status
+    ];
+    bed::each("BERTH_SYSTEM_ONLY", all).await
 }
 
 async fn ports(flavour: Flavour) -> anyhow::Result<()> {

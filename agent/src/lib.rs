@@ -50,6 +50,7 @@ pub mod reach;
 pub mod registry;
 mod run;
 pub mod sending;
+mod sparse;
 pub mod tap;
 pub mod vm;
 pub mod volumes;

@@ -1,7 +1,7 @@
 //! From what a server sends to a file: checked, unpacked, with holes for zeroes. Blocks.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read, Seek as _, SeekFrom, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
@@ -9,11 +9,7 @@ use std::thread::JoinHandle;
 use ring::digest;
 
 use super::fault::Fault;
-
-/// How much is copied at a time; as much of zeroes becomes a hole.
-const CHUNK: usize = 64 << 10;
-
-static ZEROES: [u8; CHUNK] = [0; CHUNK];
+use crate::sparse;
 
 /// What unpacking xz may use of memory.
 const XZ_MEMORY: &str = "--memlimit-decompress=268435456";
@@ -46,7 +42,7 @@ pub(super) fn write(
 }
 
 fn unpacked<R: Read + Send>(hashed: &mut Hashed<R>, to: &Path, limit: u64) -> Result<(), Fault> {
-    let mut buffered = BufReader::with_capacity(CHUNK, hashed);
+    let mut buffered = BufReader::with_capacity(sparse::CHUNK, hashed);
     let head = buffered.fill_buf()?;
     let wrong = |error: io::Error| match error.kind() {
         io::ErrorKind::ConnectionAborted | io::ErrorKind::StorageFull => Fault::from(error),
@@ -132,26 +128,10 @@ fn copied(
     limit: u64,
     wrong: impl Fn(io::Error) -> Fault,
 ) -> Result<(), Fault> {
-    let mut file = File::options().write(true).create_new(true).open(to)?;
-    let mut chunk = vec![0; CHUNK];
-    let mut length = 0_u64;
-    loop {
-        let filled = filled(from, &mut chunk).map_err(&wrong)?;
-        if filled == 0 {
-            file.set_len(length)?;
-            return Ok(());
-        }
-        let next = length + u64::try_from(filled).unwrap_or(u64::MAX);
-        if next > limit {
-            return Err(too_large(next, limit));
-        }
-        if chunk[..filled] == ZEROES[..filled] {
-            file.seek(SeekFrom::Start(next))?;
-        } else {
-            file.write_all(&chunk[..filled])?;
-        }
-        length = next;
-    }
+    let file = File::options().write(true).create_new(true).open(to)?;
+    sparse::copy(from, file, wrong, |piece| {
+        if piece.end > limit { Err(too_large(piece.end, limit)) } else { Ok(()) }
+    })
 }
 
 /// In CDI's words (`pkg/image/validate.go`).
@@ -160,20 +140,6 @@ pub(super) fn too_large(size: u64, room: u64) -> Fault {
         "Virtual image size {size} is larger than the reported available storage {room}. \
          A larger PVC is required."
     ))
-}
-
-/// Reads until the buffer is full or nothing is left.
-fn filled(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match from.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 /// What is hashed as it is read.
@@ -240,6 +206,8 @@ impl Sum {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use std::io::Cursor;
 
     use super::*;

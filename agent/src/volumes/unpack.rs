@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader, Read, Seek as _, SeekFrom, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -18,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 use super::layout::{Image, Layout};
 use super::{Format, VolumeError, qcow2};
 use crate::registry::Digest;
+use crate::sparse;
 
 /// Where container disks have their file.
 const DISK_DIRECTORY: &str = "disk";
@@ -28,11 +29,6 @@ const MAX_BETWEEN: u64 = 1 << 20;
 /// How many files that may be the disk are looked at; all but one of them must be hidden by
 /// a later layer.
 const MAX_CANDIDATES: usize = 16;
-
-/// How much is copied at a time; as much of zeroes becomes a hole.
-const CHUNK: usize = 64 << 10;
-
-static ZEROES: [u8; CHUNK] = [0; CHUNK];
 
 /// An unpacked disk; never written to again.
 #[derive(Clone, Debug)]
@@ -286,7 +282,7 @@ fn normal(path: &Path) -> String {
 /// Decompresses what is compressed, told by its first bytes: media types are
 /// not always right.
 fn decompressed<'a>(blob: &'a mut Hashed<'_>) -> io::Result<Box<dyn Read + 'a>> {
-    let mut buffered = BufReader::with_capacity(CHUNK, blob);
+    let mut buffered = BufReader::with_capacity(sparse::CHUNK, blob);
     let head = buffered.fill_buf()?;
     if head.starts_with(&[0x1f, 0x8b]) {
         Ok(Box::new(flate2::bufread::MultiGzDecoder::new(buffered)))
@@ -301,37 +297,15 @@ fn decompressed<'a>(blob: &'a mut Hashed<'_>) -> io::Result<Box<dyn Read + 'a>> 
 
 /// Writes a new file, leaving holes for zeroes.
 fn copy_sparse(from: &mut impl Read, to: &Path, limits: &Limits<'_>) -> io::Result<()> {
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(to)?;
-    let mut chunk = vec![0; CHUNK];
-    let mut length = 0;
-    loop {
-        let filled = fill(from, &mut chunk)?;
-        if filled == 0 {
-            return file.set_len(length);
-        }
-        let bytes = u64::try_from(filled).expect("a chunk is small");
-        if chunk[..filled] == ZEROES[..filled] {
-            file.seek(SeekFrom::Start(length + bytes))?;
-        } else {
-            (limits.take)(bytes)?;
-            file.write_all(&chunk[..filled])?;
-        }
-        length += bytes;
-    }
-}
-
-/// Reads until the buffer is full or nothing is left.
-fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match from.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
+    let file = File::options().write(true).create_new(true).mode(0o600).open(to)?;
+    sparse::copy(
+        from,
+        file,
+        |error| error,
+        |piece| {
+            if piece.is_hole { Ok(()) } else { (limits.take)(piece.bytes) }
+        },
+    )
 }
 
 /// A file whose bytes are hashed as they are read, for as long as somebody waits for them.
