@@ -34,7 +34,7 @@ use tracing::Instrument as _;
 use crate::host::Host;
 use crate::hypervisor::{DomainState, Observed};
 use crate::vm::driver::Driver;
-use crate::vm::{Input, Seen, has_parted, publish, wish_of};
+use crate::vm::{Input, Rest, Seen, has_parted, publish, wish_of};
 use crate::watch::Watched;
 
 /// How often domains are listed when nothing else asks for it.
@@ -75,10 +75,17 @@ pub struct Fleet {
     absent: HashSet<String>,
     /// Objects that the API said are another node's, by uid.
     elsewhere: HashMap<String, Arc<VirtualMachineInstance>>,
-    inquiries: JoinSet<(String, Result<Presence, kube::Error>)>,
-    /// Uids being asked for.
-    asked: HashSet<String>,
+    inquiries: JoinSet<Answer>,
+    /// Uids being asked for, each by the number of its inquiry: an answer to an earlier one,
+    /// from before the object was in our list, says nothing any more.
+    asked: HashMap<String, u64>,
+    /// How many inquiries there were.
+    inquired: u64,
+    /// Of whom there was one: the next may wait.
+    inquired_of: HashSet<String>,
     swept: Option<Instant>,
+    /// How often conflicts of addresses had come and gone when drivers were last told.
+    conflicts: u64,
 }
 
 /// One VM's driver.
@@ -88,6 +95,8 @@ struct Vm {
     /// `None` once it has ended; the entry stays while the object does, and until a list
     /// is there that was begun after the end.
     input: Option<watch::Sender<Input>>,
+    /// Whether it is told of lists only if they say something new.
+    rest: Rest,
     /// When it ended.
     ended: Option<Instant>,
 }
@@ -106,6 +115,9 @@ enum Presence {
     /// It does, though not in our list: its label names another node.
     Elsewhere(Box<VirtualMachineInstance>),
 }
+
+/// What came of an inquiry: which it was, and of whom.
+type Answer = (u64, String, Result<Presence, kube::Error>);
 
 /// A list of domains, to be looked up in.
 struct Domains<'a> {
@@ -146,8 +158,11 @@ impl Fleet {
             absent: HashSet::new(),
             elsewhere: HashMap::new(),
             inquiries: JoinSet::new(),
-            asked: HashSet::new(),
+            asked: HashMap::new(),
+            inquired: 0,
+            inquired_of: HashSet::new(),
             swept: None,
+            conflicts: 0,
         }
     }
 
@@ -236,7 +251,15 @@ impl Fleet {
             matters && !objects.contains(uid)
         });
 
+        self.asked.retain(|uid, _| !objects.contains(uid));
+        self.inquired_of.retain(|uid| {
+            !objects.contains(uid) && (self.vms.contains_key(uid) || seen.get(uid).is_some())
+        });
+
         for (uid, vmi) in &objects.valid {
+            if self.vms.get(uid).is_some_and(|vm| vm.input.is_some()) {
+                continue;
+            }
             let domain = net::names::domain(&vmi.namespace().unwrap_or_default(), &vmi.name_any());
             self.ensure(uid, &domain, Some(vmi), at, &seen);
         }
@@ -289,10 +312,11 @@ impl Fleet {
     fn spawn(&mut self, uid: &str, domain: &str, input: Input) {
         let (sender, receiver) = watch::channel(input);
         let span = tracing::info_span!("vm", domain, uid);
-        let driver = Driver::new(self.host.clone(), domain.to_owned(), receiver);
+        let rest = Rest::default();
+        let driver = Driver::new(self.host.clone(), domain.to_owned(), receiver, rest.clone());
         let task = self.tasks.spawn(driver.run().instrument(span));
         self.driven.insert(task.id(), uid.to_owned());
-        let vm = Vm { domain: domain.to_owned(), input: Some(sender), ended: None };
+        let vm = Vm { domain: domain.to_owned(), input: Some(sender), rest, ended: None };
         self.vms.insert(uid.to_owned(), vm);
         self.driven_as.entry(domain.to_owned()).or_default().insert(uid.to_owned());
     }
@@ -306,11 +330,14 @@ impl Fleet {
     /// Gives every driver the newest of what concerns it.
     fn tell(&mut self, objects: &crate::watch::Vmis, at: Instant, seen: &Domains<'_>) {
         let subnets = self.watched.subnets();
+        let before = std::mem::replace(&mut self.conflicts, self.host.ports.conflicts());
+        let conflicts = before != self.conflicts;
         let uids: Vec<_> = self.vms.keys().cloned().collect();
         for uid in uids {
             let vmi = objects.valid.get(&uid).cloned();
             let gone = vmi.is_none() && !objects.contains(&uid) && self.is_gone(&uid);
-            let Some(input) = self.vms.get(&uid).and_then(|vm| vm.input.as_ref()) else { continue };
+            let Some(vm) = self.vms.get(&uid) else { continue };
+            let Some(input) = &vm.input else { continue };
             let state = seen.get(&uid).map(|one| one.state);
             let news = Input {
                 vmi: if vmi.is_some() || gone {
@@ -322,8 +349,9 @@ impl Fleet {
                 subnets: Arc::clone(&subnets),
                 seen: Some(Seen { at, state }),
             };
+            let any_list = conflicts || !vm.rest.holds();
             input.send_if_modified(|input| {
-                let changed = !input.is_same(&news);
+                let changed = !input.is_same(&news, any_list);
                 *input = news;
                 changed
             });
@@ -345,11 +373,19 @@ impl Fleet {
         if self.absent.contains(uid) {
             return true;
         }
-        if self.asked.insert(uid.to_owned()) {
+        if !self.asked.contains_key(uid) {
+            self.inquired += 1;
+            let number = self.inquired;
+            self.asked.insert(uid.to_owned(), number);
             let api: Api<VirtualMachineInstance> =
                 Api::namespaced(self.host.client.clone(), namespace);
             let (uid, name) = (uid.to_owned(), name.to_owned());
+            let again = !self.inquired_of.insert(uid.clone());
             self.inquiries.spawn(async move {
+                if again {
+                    // Before and not after: what is answered is to be news.
+                    tokio::time::sleep(LIST_PERIOD).await;
+                }
                 let found = publish::read(&api, &name).await;
                 let presence = found.map(|vmi| match vmi {
                     Some(vmi) if vmi.uid().as_ref() == Some(&uid) => {
@@ -357,18 +393,17 @@ impl Fleet {
                     }
                     _ => Presence::Absent,
                 });
-                if !matches!(presence, Ok(Presence::Absent)) {
-                    // Asked again in a later round; not at once.
-                    tokio::time::sleep(LIST_PERIOD).await;
-                }
-                (uid, presence)
+                (number, uid, presence)
             });
         }
         false
     }
 
-    fn answered(&mut self, answer: Result<(String, Result<Presence, kube::Error>), JoinError>) {
-        let Ok((uid, presence)) = answer else { return };
+    fn answered(&mut self, answer: Result<Answer, JoinError>) {
+        let Ok((number, uid, presence)) = answer else { return };
+        if self.asked.get(&uid) != Some(&number) {
+            return;
+        }
         self.asked.remove(&uid);
         match presence {
             Ok(Presence::Absent) => {

@@ -175,6 +175,12 @@ impl Ports {
         Ok(())
     }
 
+    /// How often what [`note_conflicts`](Self::note_conflicts) says of any port changed.
+    #[must_use]
+    pub fn conflicts(&self) -> u64 {
+        self.wires.as_ref().map_or(0, |wires| wires.dhcp.conflicts())
+    }
+
     /// Says of each port whether its guest finds its address in use by somebody else.
     pub fn note_conflicts(&self, ports: &mut [Port]) {
         let Some(wires) = &self.wires else { return };

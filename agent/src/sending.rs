@@ -120,9 +120,7 @@ impl Order {
     async fn carry_out(self, vmi: VirtualMachineInstance) {
         let (api, name) = self.object(&vmi);
         let failed = if is_resumed(&vmi) {
-            self.follow().await;
-            "the agent of the source node was restarted, and the guest was not sent again"
-                .to_owned()
+            self.follow(&vmi).await
         } else {
             let start = |vmi: &mut VirtualMachineInstance| say_begun(vmi, &now());
             // Without that word nothing is done: it may have been called off meanwhile.
@@ -234,19 +232,38 @@ impl Order {
         })
     }
 
-    /// Waits until nothing is being sent any more that an earlier agent began to send.
-    async fn follow(&self) {
+    /// Waits until nothing is being sent any more that an earlier agent began to send; why
+    /// the guest is here still, if it is.
+    async fn follow(&self, vmi: &VirtualMachineInstance) -> String {
+        let state = vmi.migration();
+        let mut patience = Patience::of(state.and_then(|one| one.migration_configuration.as_ref()));
+        // It has as much time as if nobody had been restarted.
+        if let Some(started) = state.and_then(|state| state.start_timestamp.as_ref()) {
+            let gone = now().0.duration_since(started.0);
+            patience.began_before(Duration::try_from(gone).unwrap_or_default());
+        }
+        let mut ends: Option<String> = None;
         loop {
             match self.host.hypervisor.job(&self.domain).await {
-                Ok(Some(_)) if self.abort.is_cancelled() => {
-                    let _ = self.host.hypervisor.abort(&self.domain).await;
+                Ok(Some(job)) => {
+                    if ends.is_none() && self.abort.is_cancelled() {
+                        ends = Some(CALLED_OFF.to_owned());
+                    }
+                    ends = ends.or_else(|| patience.verdict(job, Instant::now()));
+                    if ends.is_some() {
+                        let _ = self.host.hypervisor.abort(&self.domain).await;
+                    }
                 }
-                Ok(None) | Err(HypervisorError::NotFound(_)) => return,
+                Ok(None) | Err(HypervisorError::NotFound(_)) => break,
                 // A busy libvirt does not answer in time; what it does goes on.
-                Ok(Some(_)) | Err(_) => {}
+                Err(_) => {}
             }
             tokio::time::sleep(GLANCE).await;
         }
+        ends.unwrap_or_else(|| {
+            "the agent of the source node was restarted, and the guest was not sent again"
+                .to_owned()
+        })
     }
 
     /// Where the guest is, once libvirt can say so or does not for long.
@@ -359,6 +376,11 @@ impl Patience {
         Self { per_gib, progress, begun: now, total: 0, least: u64::MAX, since: now }
     }
 
+    /// The sending has gone on for so long already; no longer than any clock can tell.
+    fn began_before(&mut self, elapsed: Duration) {
+        self.begun = self.begun.checked_sub(elapsed).unwrap_or(self.begun);
+    }
+
     /// Why it is to be called off, if so.
     fn verdict(&mut self, job: Job, now: Instant) -> Option<String> {
         // First the disks are sent, and then the memory, which is counted anew.
@@ -421,6 +443,17 @@ mod tests {
         assert_eq!((patience.per_gib, patience.progress), (usual, usual));
         assert_eq!(bandwidth(&none), None);
         assert_eq!(bandwidth(&terms(r#"{"bandwidthPerMigration": "nonsense"}"#)), None);
+    }
+
+    #[test]
+    fn a_restart_of_the_agent_gives_a_guest_no_more_time() {
+        let mut patience = Patience::of(None);
+        let now = patience.begun;
+        let job = |remaining| Job { total: 1 << 30, remaining };
+        patience.began_before(Duration::from_secs(100));
+        assert_eq!(patience.verdict(job(9), now + Duration::from_secs(50)), None);
+        let late = patience.verdict(job(8), now + Duration::from_secs(51)).unwrap();
+        assert!(late.contains("for each GiB"), "{late}");
     }
 
     #[test]

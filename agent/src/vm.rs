@@ -48,6 +48,7 @@ pub mod driver;
 mod input;
 mod migration;
 pub mod publish;
+mod rest;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -55,6 +56,7 @@ mod tests;
 use std::time::Duration;
 
 pub use self::input::{Input, Known, Seen, has_parted, place_of, wish_of};
+pub use self::rest::Rest;
 pub use self::step::step;
 use crate::hypervisor::{DomainState, PauseReason};
 

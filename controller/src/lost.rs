@@ -85,6 +85,24 @@ pub fn is_bereft(world: &World, instance: &VirtualMachineInstance) -> bool {
     waits_for_agent && is_lost(world, name) && target.is_none_or(|target| is_lost(world, target))
 }
 
+/// Why a node takes part in nothing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Absence {
+    /// Nothing is heard of its agent. What is there may run.
+    Silent,
+    /// It is no more, and nothing is there.
+    Lost,
+}
+
+/// Whether the node of this name is away, by all that is seen.
+#[must_use]
+pub fn absence(world: &World, name: &str) -> Option<Absence> {
+    if is_lost(world, name) {
+        return Some(Absence::Lost);
+    }
+    silence(world, name).map(|_| Absence::Silent)
+}
+
 fn is_lost(world: &World, name: &str) -> bool {
     let name = name.to_owned();
     match (world.nodes.get(&name), world.nodes.meta(&name)) {
@@ -103,7 +121,16 @@ pub fn ended(instance: &VirtualMachineInstance, now: Timestamp) -> VirtualMachin
     if ended.phase().is_final() {
         return ended;
     }
-    let node = node_of(instance).unwrap_or_default();
+    ended_with(ended, node_of(instance).unwrap_or_default(), now)
+}
+
+/// This instance with its guest lost on that node. Its agent, if it has one, ends what is left.
+#[must_use]
+pub fn ended_with(
+    mut ended: VirtualMachineInstance,
+    node: &str,
+    now: Timestamp,
+) -> VirtualMachineInstance {
     let message = format!(
         "the guest is lost with node {node}, which was deleted or has the taint {OUT_OF_SERVICE}"
     );

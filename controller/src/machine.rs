@@ -30,6 +30,10 @@ use kube::ResourceExt as _;
 use crate::request::{self, Asker};
 use crate::{dhcp, flaw, live, objects};
 
+mod passing;
+
+pub use passing::unseen_for;
+
 /// What to do next for a VM.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Step {

@@ -19,16 +19,21 @@
 //! says nothing about the next, and one whose controller was away is found as it is.
 //!
 //! Once the guest is being sent only the agents know what becomes of it. So from then on
-//! the controller ends nothing: it asks the source's agent to call it off.
+//! the controller ends nothing: it asks the source's agent to call it off. Unless one of the
+//! two nodes is gone for good: then it speaks in that one's place ([`orphaned`]).
 
 mod limits;
+mod orphaned;
 mod step;
 mod terms;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use crds::kubevirt::{MigrationPhase, VirtualMachineInstance, VirtualMachineInstanceMigration};
 use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt as _;
 
 pub use limits::Slots;
 pub use step::{Outcome, View, step};
@@ -53,14 +58,33 @@ const LINGERS: SignedDuration = SignedDuration::from_secs(3);
 /// The node that the guest of an instance has just left, and until when its ports are
 /// bound there first, as on the way: were they the new node's alone at once, the old one
 /// would give them up before it knows whither frames for them go now, and lose those.
+///
+/// The time counts from when a controller has said of the migration that it is over, and no
+/// clock of a node plays a part.
 #[must_use]
-pub fn left(instance: &VirtualMachineInstance, now: Timestamp) -> Option<(&str, Timestamp)> {
+pub fn left<'a>(
+    instance: &'a VirtualMachineInstance,
+    migrations: &[Arc<VirtualMachineInstanceMigration>],
+    now: Timestamp,
+) -> Option<(&'a str, Timestamp)> {
     let state = instance.status.as_ref()?.migration_state.as_deref()?;
-    let end = state.end_timestamp.as_ref().filter(|_| state.completed)?.0;
     let node = state.source_node.as_deref().filter(|node| Some(*node) != node_of(instance))?;
-    // Of an agent whose clock is ahead the end may be to come.
-    let until = end.checked_add(LINGERS).ok()?.min(now.checked_add(LINGERS).ok()?);
-    (state.target_node.as_deref() == node_of(instance) && now < until).then_some((node, until))
+    let has_come = state.completed && state.target_node.as_deref() == node_of(instance);
+    let its = |one: &&Arc<VirtualMachineInstanceMigration>| one.uid() == state.migration_uid;
+    let migration = migrations.iter().find(its).filter(|_| has_come)?;
+    let longest = now.checked_add(LINGERS).ok()?;
+    let until = match succeeded_at(migration) {
+        Some(told) => told.checked_add(LINGERS).ok()?.min(longest),
+        None => longest,
+    };
+    (now < until).then_some((node, until))
+}
+
+/// When a controller has said so.
+fn succeeded_at(migration: &VirtualMachineInstanceMigration) -> Option<Timestamp> {
+    let transitions = &migration.status.as_ref()?.phase_transition_timestamps;
+    let last = transitions.iter().rev().find(|one| one.phase == MigrationPhase::Succeeded)?;
+    Some(last.phase_transition_timestamp.0)
 }
 
 /// The step that a migration is at.

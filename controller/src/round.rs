@@ -69,9 +69,6 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// Delay before everything is compared after OVN refused a plan.
 const REPAIR_AFTER: Duration = Duration::from_millis(500);
-/// A start that takes no longer than this shows only its end in the VM's
-/// status, which saves a write for each.
-const STARTING_UNSEEN: jiff::SignedDuration = jiff::SignedDuration::from_secs(3);
 /// Subnet and Vpc statuses follow their facts at most this often.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 

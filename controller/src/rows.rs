@@ -205,6 +205,11 @@ fn guards(router_side: &str) -> BTreeSet<AclWant> {
     drops.into_iter().chain([routed]).collect()
 }
 
+/// A name that no chassis has: Kubernetes names begin with a letter or a digit. A port that
+/// asks for none may be bound by whichever node has an interface of its name, and one that
+/// comes back with a guest that nobody wants any more would.
+const NOWHERE: &str = "-";
+
 /// A VM's port: what it may receive and send is its own addresses, and what it is
 /// let beyond them. A node's sends what comes from outside, too.
 #[must_use]
@@ -221,9 +226,10 @@ pub fn port(port: &Port) -> Desired {
     }
     let Leave { unguarded, further, hears_unknown, carries: _ } = &port.leave;
     let chassis: Vec<&String> = port.left.iter().chain(&port.node).chain(&port.target).collect();
+    let nowhere = [&NOWHERE.to_owned()];
     let mut want =
         PortWant::vm(&port.subnet, &port.vm.namespace, &port.vm.name, port.mac, &port.addresses)
-            .on_chassis(&chassis)
+            .on_chassis(if chassis.is_empty() { &nowhere } else { &chassis })
             .allowing(further)
             .allowing(port.behind.iter().map(|behind| behind.prefix.to_string()));
     want.routes = port.behind.iter().map(Behind::route).collect();

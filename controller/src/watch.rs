@@ -46,8 +46,9 @@ pub fn all(
     follow_if_served(client, tasks, &events, data_volume, Some(no_data_volumes));
     follow(client, tasks, &events, |seen| Event::Storage(News::Claim(seen)));
     follow(client, tasks, &events, |seen| Event::Storage(News::Volume(seen)));
-    // What they take of nodes; nothing waits for it.
-    follow_if_served(client, tasks, &events, Event::Pod, Some(|| Event::NoPods));
+    // What they take of nodes: nothing, as far as may be known, where they may not be read.
+    let pods = Feed::new(client).even_if_forbidden();
+    follow_feed(client, pods, tasks, &events, Event::Pod, Some(|| Event::NoPods));
     kinds(client, tasks, &events);
     follow_if_served(client, tasks, &events, Event::Set, Some(|| Event::NoSets));
     follow(client, tasks, &events, |seen| Event::Storage(News::Class(seen)));
@@ -125,8 +126,21 @@ fn follow_if_served<K>(
     K: Resource + Clone + DeserializeOwned + Send + 'static,
     K::DynamicType: Default,
 {
+    follow_feed(client, Feed::new(client), tasks, events, wrap, absent);
+}
+
+fn follow_feed<K>(
+    client: &Client,
+    mut feed: Feed<K>,
+    tasks: &mut JoinSet<()>,
+    events: &Events,
+    wrap: fn(Seen<K>) -> Event,
+    absent: Option<fn() -> Event>,
+) where
+    K: Resource + Clone + DeserializeOwned + Send + 'static,
+    K::DynamicType: Default,
+{
     let misfits = Misfits::of::<K>(client, tasks);
-    let mut feed = Feed::new(client);
     let events = events.clone();
     tasks.spawn(async move {
         loop {

@@ -262,6 +262,7 @@ impl World {
             && self.migrations.is_synced()
             && self.nodes.is_synced()
             && self.storage.is_known()
+            && self.places.pods_are_known()
             && self.blocks_synced
     }
 
@@ -356,13 +357,13 @@ impl World {
                 self.kinds.take_waiting().into_iter().for_each(|key| self.agenda.mark(key));
             }
             Event::Block(seen) => self.block_seen(seen),
-            // Nothing waits for them: they may not be read, or be nobody's.
             Event::Pod(seen) => self.pods_seen(&seen),
+            Event::NoPods => self.places.pods_cannot_be_listed(),
             Event::Set(seen) => self.sets_seen(seen),
             Event::Kind(news) => {
                 self.kinds.apply(news).into_iter().for_each(|key| self.agenda.mark(key));
             }
-            Event::NoPods | Event::NoSets => {}
+            Event::NoSets => {}
         }
     }
 
@@ -427,10 +428,18 @@ impl World {
         waiting.into_iter().for_each(|key| self.agenda.mark(key));
     }
 
-    /// Has those looked at whose node is one of these and by all that is seen no more.
+    /// Has those looked at whose node is one of these and by all that is seen no more, or
+    /// the other node of whose move is.
     fn look_at_bereft(&mut self, nodes: impl Fn(&str) -> bool) {
+        let moves = |one: &VirtualMachineInstance| {
+            let target = one.migration().and_then(|state| state.target_node.as_deref());
+            target.is_some_and(|target| nodes(target) && lost::absence(self, target).is_some())
+                || node_of(one).is_some_and(|node| {
+                    target.is_some() && nodes(node) && lost::absence(self, node).is_some()
+                })
+        };
         let on_them = |one: &VirtualMachineInstance| {
-            node_of(one).is_some_and(&nodes) && lost::is_bereft(self, one)
+            node_of(one).is_some_and(&nodes) && lost::is_bereft(self, one) || moves(one)
         };
         let guests = self.instances.iter().filter(|(_, instance)| on_them(instance));
         let guests: Vec<_> = guests.map(|(key, _)| key.clone()).collect();

@@ -81,6 +81,8 @@ struct State {
     changed: BTreeSet<String>,
     /// One for each of `wanted`.
     reports: BTreeMap<String, PortReport>,
+    /// How often a conflict came or went.
+    conflicts: u64,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -167,6 +169,13 @@ impl Server {
     #[must_use]
     pub fn port(&self, name: &str) -> Option<PortReport> {
         self.shared.lock().reports.get(name).cloned()
+    }
+
+    /// How often a [`conflict`](PortReport::conflict) of any port came or went: as long as
+    /// that is the same, none has.
+    #[must_use]
+    pub fn conflicts(&self) -> u64 {
+        self.shared.lock().conflicts
     }
 
     /// Returns as soon as whatever the port's guest sends is heard: its interface is there,

@@ -243,6 +243,7 @@ impl Shelf {
             migrations: all.iter().map(|id| Arc::new(self.migration(*id).clone())).collect(),
             instance: seen.as_ref(),
             refusal: &|_| None,
+            absence: &|_| None,
             target: &other,
             terms: &migration::Terms::default(),
             now: if late { LATE } else { NOW }.parse().expect("a time"),

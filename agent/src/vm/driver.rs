@@ -27,7 +27,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::publish::Refusal;
-use super::{Action, Event, Input, Known, Report, State, Trouble, Wish, publish, step, wish_of};
+use super::{
+    Action, Event, Input, Known, Report, Rest, State, Trouble, Wish, publish, step, wish_of,
+};
 use crate::guest::{Care, News, Subject, freeze};
 use crate::host::{Here, Host};
 use crate::hypervisor::HypervisorError;
@@ -55,6 +57,9 @@ pub struct Driver {
     disks: Vec<DiskFile>,
     /// When the last action ended, or something else was asked for; if either was.
     acted: Option<Instant>,
+    /// When the last list that was taken in was begun.
+    listed: Option<Instant>,
+    rest: Rest,
     /// When to send `Tick`.
     wake: Option<Instant>,
     /// When the VM was first seen here.
@@ -87,7 +92,7 @@ impl std::fmt::Debug for Reporting {
 impl Driver {
     /// A driver that knows nothing yet about the VM.
     #[must_use]
-    pub fn new(host: Host, domain: String, mut input: watch::Receiver<Input>) -> Self {
+    pub fn new(host: Host, domain: String, mut input: watch::Receiver<Input>, rest: Rest) -> Self {
         let first = input.borrow_and_update().clone();
         // What is known already is news to us: `run` looks before it waits.
         input.mark_changed();
@@ -107,6 +112,8 @@ impl Driver {
             disks: Vec::new(),
             // Without a list to begin with, an earlier driver may have acted just now.
             acted: first.seen.is_none().then_some(now),
+            listed: None,
+            rest,
             wake: None,
             born: now,
             report: Reporting::default(),
@@ -128,8 +135,22 @@ impl Driver {
             for event in events {
                 self.happen(event).await;
             }
+            self.rest.set(self.is_at_rest());
         }
         tracing::info!("Nothing of the VM is left on this node");
+    }
+
+    /// Whether it goes on as it is until somebody wants something or its domain changes.
+    fn is_at_rest(&self) -> bool {
+        matches!((&self.state, self.known.wish), (State::Running { .. }, Wish::Run { .. }))
+            && self.listed > self.acted
+    }
+
+    /// What was listed before says nothing any more.
+    fn has_acted(&mut self) {
+        self.acted = Some(Instant::now());
+        self.rest.set(false);
+        self.host.look_again();
     }
 
     /// Waits for what happens next; `None` when the fleet is gone.
@@ -190,14 +211,14 @@ impl Driver {
             self.host.ports.note_conflicts(ports);
         }
         let network = ports != self.ports;
+        self.listed = seen.map(|seen| seen.at);
         let counts = seen.filter(|seen| self.acted.is_none_or(|acted| seen.at > acted));
         let counts = counts.map(|seen| seen.state);
         let begun = self.sending.begun();
         let ran = matches!(self.known.wish, Wish::Run { .. });
         let mut events = self.known.learn(vmi.as_deref(), &self.host.node, begun, network, counts);
         if events.iter().any(|event| !matches!(event, Event::Seen(_))) {
-            self.acted = Some(Instant::now());
-            self.host.look_again();
+            self.has_acted();
         }
         let both = vmi.as_ref().zip(self.vmi.as_ref()).filter(|_| !same);
         let differs = both.is_some_and(|(new, old)| live::differ(new, old));
@@ -316,8 +337,7 @@ impl Driver {
             Action::Undefine => fine_if_gone(self.host.hypervisor.undefine(&self.domain).await)
                 .map_err(Failure::from),
         };
-        self.acted = Some(Instant::now());
-        self.host.look_again();
+        self.has_acted();
         Some(match outcome {
             Ok(()) => Event::Done,
             Err(Failure::Lost) => Event::Lost,

@@ -35,15 +35,18 @@ pub struct Seen {
 }
 
 impl Input {
-    /// Whether both are the same objects and the same list.
+    /// Whether both are the same objects, and say the same of the domain; `list`: in the same list.
     #[must_use]
-    pub fn is_same(&self, other: &Self) -> bool {
+    pub fn is_same(&self, other: &Self, list: bool) -> bool {
         let vmi = match (&self.vmi, &other.vmi) {
             (Some(one), Some(two)) => Arc::ptr_eq(one, two),
             (one, two) => one.is_none() && two.is_none(),
         };
-        let at = |input: &Self| input.seen.map(|seen| seen.at);
-        vmi && Arc::ptr_eq(&self.subnets, &other.subnets) && at(self) == at(other)
+        let at = |input: &Self| input.seen.map(|seen| seen.at).filter(|_| list);
+        let state = |input: &Self| input.seen.map(|seen| seen.state);
+        vmi && Arc::ptr_eq(&self.subnets, &other.subnets)
+            && at(self) == at(other)
+            && state(self) == state(other)
     }
 }
 
@@ -142,13 +145,18 @@ pub fn place_of(vmi: &VirtualMachineInstance) -> Option<&str> {
     label.or_else(status).map(String::as_str)
 }
 
-/// Whether the object is another node's by its last move, which this node took part in: it
-/// gave its guest away, or was to have it and did not get it.
+/// Whether the object is another node's by its last move: its guest went there, from
+/// wherever, and what is here was left behind by that move or by one before it; or it was
+/// to come here and did not. A node that somebody wrote on the object is no sign of that.
 #[must_use]
 pub fn has_parted(vmi: &VirtualMachineInstance, node: &str) -> bool {
     let state = vmi.status.as_ref().and_then(|status| status.migration_state.as_ref());
     let Some(state) = state else { return false };
     let (source, target) = (state.source_node.as_deref(), state.target_node.as_deref());
-    let (before, now) = if state.completed { (source, target) } else { (target, source) };
-    before == Some(node) && now == place_of(vmi)
+    let now = place_of(vmi).filter(|now| *now != node);
+    if state.completed {
+        now.is_some() && target == now
+    } else {
+        now.is_some() && target == Some(node) && source == now
+    }
 }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::{Decision, seat};
 use crate::agenda::Booking;
 use crate::evacuation::{self, Plan};
+use crate::lost;
 use crate::migration::{self, View};
 use crate::placement::{Amount, has_terms};
 use crate::world::{World, node_of};
@@ -21,7 +22,7 @@ pub(super) fn judge(world: &mut World, decision: &mut Decision, now: Timestamp) 
     decision.evacuation = evacuation(world, instance.as_deref(), &migrations, now);
     let again_at = decision.evacuation.again_at;
     decision.again_at = decision.again_at.into_iter().chain(again_at).min();
-    let left = instance.as_deref().and_then(|one| migration::left(one, now));
+    let left = instance.as_deref().and_then(|one| migration::left(one, &migrations, now));
     if let Some((node, until)) = left {
         decision.again_at = decision.again_at.into_iter().chain([until]).min();
         for port in decision.ports.iter_mut().filter(|port| port.node.is_some()) {
@@ -36,6 +37,7 @@ pub(super) fn judge(world: &mut World, decision: &mut Decision, now: Timestamp) 
         migrations,
         instance: instance.as_deref(),
         refusal: &|node| world.slots().refusal(node, &world.terms),
+        absence: &|node| lost::absence(world, node),
         terms: &world.terms,
         target: &|instance, migration| {
             let added = migration.spec.added_node_selector.as_ref();

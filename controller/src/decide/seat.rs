@@ -60,8 +60,10 @@ pub(super) fn target(
         })
     };
     let mut wish = Wish::of(&vm.namespace, instance.labels().clone(), &instance.spec)?;
-    wish.selector
-        .extend(added.into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())));
+    // It narrows down what the VM itself asks for, and takes the place of nothing.
+    for (key, value) in added.into_iter().flatten() {
+        wish.selector.entry(key.clone()).or_insert_with(|| value.clone());
+    }
     choose(world, vm, &wish, &refuse)
 }
 

@@ -86,6 +86,7 @@ pub(crate) fn listed(subnets: Vec<Subnet>) -> World {
     world.apply(Event::Storage(News::NoDataVolumes));
     world.apply(Event::Storage(News::NoImporter));
     world.apply(Event::Storage(News::Class(Seen::all(vec![]))));
+    world.apply(Event::NoPods);
     world.apply(Event::Block(Seen::all(vec![])));
     assert!(world.is_complete());
     world
@@ -93,7 +94,8 @@ pub(crate) fn listed(subnets: Vec<Subnet>) -> World {
 
 #[test]
 fn nothing_may_be_decided_before_every_kind_has_been_listed() {
-    let kinds: [fn() -> Event; 17] = [
+    let kinds: [fn() -> Event; 18] = [
+        || Event::NoPods,
         || Event::Storage(News::Claim(Seen::all(vec![]))),
         || Event::Storage(News::Volume(Seen::all(vec![]))),
         || Event::Storage(News::NoDataVolumes),

@@ -13,7 +13,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 
-use super::{Terms, is_leaving, phase};
+use super::{Terms, is_leaving, orphaned, phase};
+use crate::lost::Absence;
 use crate::machine::{Trouble, UNSCHEDULABLE};
 use crate::world::node_of;
 
@@ -43,6 +44,8 @@ pub struct View<'a> {
     pub refusal: &'a dyn Fn(&str) -> Option<String>,
     /// A node for the instance, other than its own.
     pub target: &'a dyn Fn(&VirtualMachineInstance, &Migration) -> Result<String, String>,
+    /// Whether a node takes no part in anything.
+    pub absence: &'a dyn Fn(&str) -> Option<Absence>,
     /// How it is to be moved.
     pub terms: &'a Terms,
     /// The time.
@@ -253,7 +256,14 @@ impl Next<'_> {
         if let Some(why) = self.reason_to_end(state) {
             let instance = self.view.instance.map(|one| call_off(one, &why, self.view.now));
             outcome.instance = instance.flatten();
-        } else if !state.has_started() {
+        }
+        if let (Some(instance), None) = (self.view.instance, &outcome.instance)
+            && state.has_started()
+        {
+            let lost = |node: &str| (self.view.absence)(node) == Some(Absence::Lost);
+            outcome.instance = orphaned::told(instance, state, &lost, self.view.now).map(Box::new);
+        }
+        if !state.has_started() {
             self.again_after(outcome, self.since() + PREPARING);
         }
         Fate::At(if state.has_started() {
@@ -280,6 +290,13 @@ impl Next<'_> {
             && self.view.now.duration_since(self.since()) >= PREPARING
             && phase(self.migration) > MigrationPhase::Scheduling;
         let target = state.target_node.as_deref().unwrap_or_default();
+        // Nothing was sent: rather elsewhere, and soon.
+        if let Some(absence) = (self.view.absence)(target).filter(|_| !state.has_started()) {
+            return Some(match absence {
+                Absence::Silent => format!("nothing is heard of the agent of {target}"),
+                Absence::Lost => format!("{target} is gone, or out of service"),
+            });
+        }
         let source = state.source_node.as_deref().unwrap_or_default();
         late.then(|| match state.target_node_address {
             None => format!(

@@ -1,13 +1,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crds::kubevirt::{Condition, MIGRATION_FINALIZER, MIGRATION_TARGET_LABEL, MigrationState};
+use crds::kubevirt::{
+    Condition, InstancePhase, MIGRATION_FINALIZER, MIGRATION_TARGET_LABEL, MigrationState,
+};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 use serde_json::json;
 
 use super::*;
+use crate::lost::Absence;
 
 /// An instance and its migrations, as the API has them.
 struct Api {
@@ -16,6 +19,7 @@ struct Api {
     now: Timestamp,
     full: bool,
     nodes: Result<String, String>,
+    away: BTreeMap<String, Absence>,
 }
 
 fn running() -> VirtualMachineInstance {
@@ -37,6 +41,7 @@ impl Api {
             now: "2026-01-01T00:00:00Z".parse().unwrap(),
             full: false,
             nodes: Ok("n2".to_owned()),
+            away: BTreeMap::new(),
         }
     }
 
@@ -72,6 +77,7 @@ impl Api {
             migrations: self.migrations.values().cloned().map(Arc::new).collect(),
             instance: self.instance.as_ref(),
             refusal: &move |_| full.then(|| "5 migrations are under way".to_owned()),
+            absence: &|node| self.away.get(node).copied(),
             target: &|_, _| self.nodes.clone(),
             terms: &Terms::default(),
             now: self.now,
@@ -541,4 +547,97 @@ fn of_migrations_that_are_over_the_newest_five_are_kept() {
     let outlived = api.step().outlived;
     let names: Vec<_> = outlived.iter().map(|one| one.name_any()).collect();
     assert_eq!(names, ["m1", "m2"]);
+}
+
+/// One that is being sent.
+fn under_way() -> Api {
+    let mut api = Api::with_one();
+    api.settle();
+    api.target_is_ready();
+    api.source_starts();
+    api.settle();
+    assert_eq!(api.phase("m1"), MigrationPhase::Running);
+    api
+}
+
+fn lose(api: &mut Api, node: &str) {
+    api.away.insert(node.to_owned(), Absence::Lost);
+    api.settle();
+}
+
+#[test]
+fn a_guest_whose_source_is_lost_while_it_is_sent_is_the_targets_to_tell_of() {
+    let mut api = under_way();
+    api.away.insert("n1".to_owned(), Absence::Silent);
+    api.settle();
+    assert!(!api.state().is_undecided(), "one that is cut off may be sending");
+    lose(&mut api, "n1");
+    assert!(api.state().is_undecided());
+    assert_eq!(api.phase("m1"), MigrationPhase::Running);
+    // It has come, or it has not.
+    let mut other = under_way();
+    lose(&mut other, "n1");
+    other.guest_arrives();
+    other.settle();
+    assert_eq!(other.phase("m1"), MigrationPhase::Succeeded);
+    api.source_fails();
+    api.settle();
+    assert_eq!((api.phase("m1"), api.chassis()), (MigrationPhase::Failed, ALONE));
+}
+
+#[test]
+fn a_guest_that_nobody_can_tell_to_have_come_to_a_lost_target_goes_on_at_its_source() {
+    let mut api = under_way();
+    lose(&mut api, "n2");
+    assert_eq!(api.phase("m1"), MigrationPhase::Running, "its source says what became of it");
+    api.state().source_state.get_or_insert_default().undecided = true;
+    let mut shared = under_way();
+    api.settle();
+    assert_eq!((api.phase("m1"), api.chassis()), (MigrationPhase::Failed, ALONE));
+    assert_eq!(api.instance.as_ref().unwrap().phase(), InstancePhase::Running);
+    // What it has written there, with disks that both write, its memory here knows nothing of.
+    shared.state().source_state.get_or_insert_default().undecided = true;
+    let claim = json!([{ "name": "root", "target": "",
+        "persistentVolumeClaimInfo": { "accessModes": ["ReadWriteMany"] } }]);
+    let status = shared.instance.as_mut().unwrap().status.as_mut().unwrap();
+    status.volume_status = serde_json::from_value(claim).unwrap();
+    lose(&mut shared, "n2");
+    assert_eq!(shared.phase("m1"), MigrationPhase::Failed);
+    let ended = shared.instance.as_ref().unwrap();
+    assert_eq!(ended.phase(), InstancePhase::Failed);
+    assert_eq!(ended.status.as_ref().unwrap().reason.as_deref(), Some("NodeLost"));
+}
+
+#[test]
+fn a_target_that_is_away_before_anything_is_sent_costs_no_time() {
+    for away in [Absence::Silent, Absence::Lost] {
+        let mut api = Api::with_one();
+        api.settle();
+        api.away.insert("n2".to_owned(), away);
+        api.settle();
+        assert_eq!((api.phase("m1"), api.chassis()), (MigrationPhase::Failed, ALONE));
+        assert!(api.said("m1", "Failure").contains("n2"), "{}", api.said("m1", "Failure"));
+    }
+}
+
+#[test]
+fn how_long_ports_stay_where_a_guest_has_left_is_nothing_that_clocks_of_nodes_say() {
+    for skew in [-600, 600] {
+        let mut api = under_way();
+        api.guest_arrives();
+        let end = api.now + SignedDuration::from_secs(skew);
+        let state = api.instance.as_mut().unwrap().status.as_mut().unwrap();
+        state.migration_state.as_mut().unwrap().end_timestamp = Some(Time(end));
+        let lingers = |api: &Api, seconds| {
+            let now = api.now + SignedDuration::from_secs(seconds);
+            let migrations: Vec<_> = api.migrations.values().cloned().map(Arc::new).collect();
+            left(api.instance.as_ref().unwrap(), &migrations, now).map(|(node, _)| node.to_owned())
+        };
+        assert_eq!(lingers(&api, 0).as_deref(), Some("n1"), "nobody has said it yet");
+        api.settle();
+        assert_eq!(lingers(&api, 2).as_deref(), Some("n1"), "{skew}");
+        assert_eq!(lingers(&api, 3), None, "{skew}");
+        api.migrations.clear();
+        assert_eq!(lingers(&api, 0), None);
+    }
 }

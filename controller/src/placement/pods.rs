@@ -112,14 +112,26 @@ impl Pod {
 pub struct Pods {
     shares: HashMap<VmKey, (String, Amount)>,
     taken: HashMap<String, Amount>,
+    known: bool,
 }
 
 impl Pods {
+    /// Whether they were listed, or cannot be: before that a full node looks as if it were free.
+    #[must_use]
+    pub const fn is_known(&self) -> bool {
+        self.known
+    }
+
+    /// They are not served, or may not be read: they count as nothing.
+    pub const fn cannot_be_listed(&mut self) {
+        self.known = true;
+    }
+
     /// Takes in what a watch saw; says whether something has become free.
     pub fn apply(&mut self, seen: &Seen<Pod>) -> bool {
         match seen {
             Seen::All { objects, .. } => {
-                let before = std::mem::take(self);
+                let before = std::mem::replace(self, Self { known: true, ..Self::default() });
                 for pod in objects {
                     self.put(vm_key_of(&pod.metadata), pod.share());
                 }
@@ -185,6 +197,7 @@ mod tests {
     #[test]
     fn a_pod_takes_its_requests_of_its_node_until_it_has_ended() {
         let mut pods = Pods::default();
+        assert!(!pods.is_known());
         assert!(!pods.apply(&pod("p", Value::Null, "Pending", "1")));
         assert!(!pods.apply(&pod("p", json!("n1"), "Running", "1")));
         let taken = pods.on("n1");
@@ -196,5 +209,6 @@ mod tests {
         assert_eq!(pods.on("n1").milli, 560);
         assert!(pods.apply(&Seen::all(vec![])));
         assert_eq!(pods.on("n1"), Amount::default());
+        assert!(pods.is_known());
     }
 }

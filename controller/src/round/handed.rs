@@ -3,16 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::kubevirt::{
-    InstancePhase, PrintableStatus, VirtualMachine, VirtualMachineInstance, VirtualMachineStatus,
-};
+use crds::kubevirt::{InstancePhase, VirtualMachine, VirtualMachineInstance, VirtualMachineStatus};
 use jiff::{SignedDuration, Timestamp};
 use kube::{Resource as _, ResourceExt as _};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::Rounds;
 use super::late::{Answer, Write, Written};
-use super::{Rounds, STARTING_UNSEEN};
 use crate::decide::{Decision, Inscription};
 use crate::instancetypes::Unready;
 use crate::ledger::VmKey;
@@ -135,11 +133,8 @@ impl Rounds {
         if vm.status.as_ref() == Some(&status) {
             return Say::Nothing;
         }
-        let begun = instance.and_then(|instance| instance.creation_timestamp());
-        if status.printable_status == PrintableStatus::Starting
-            && let Some(left) = begun.map(|begun| STARTING_UNSEEN - now.duration_since(begun.0))
-            && left.is_positive()
-        {
+        let instance = instance.map(|one| &**one);
+        if let Some(left) = machine::unseen_for(vm, &status, instance, now) {
             return Say::After(left);
         }
         let about = || vm.object_ref(&());

@@ -86,9 +86,12 @@ pub(super) struct Feed<K: Clone> {
     failures: u32,
     /// The API is not asked again before.
     pause: Option<Duration>,
+    /// Whether that it may not be read is told like that it is not served.
+    forbidden_counts: bool,
 }
 
-/// That the API does not serve a kind: its definition is not installed.
+/// That the API does not serve a kind: its definition is not installed. Or, where that
+/// [counts](Feed::even_if_forbidden), that it may not be read.
 #[derive(Debug, Error)]
 #[error("the API serves no {0}")]
 pub(super) struct NotServed(String);
@@ -109,13 +112,20 @@ where
             doubts: 0,
             failures: 0,
             pause: None,
+            forbidden_counts: false,
         }
+    }
+
+    /// Of a kind that may as well not be served where it may not be read.
+    pub(super) const fn even_if_forbidden(mut self) -> Self {
+        self.forbidden_counts = true;
+        self
     }
 
     /// The next that there is to tell, however long that takes.
     ///
     /// # Errors
-    /// When the API says that there is no such kind. It may be asked on.
+    /// When the API says that there is no such kind. It may be asked again.
     pub(super) async fn next(&mut self) -> Result<Seen<K>, NotServed> {
         loop {
             if let Some(pause) = self.pause.take() {
@@ -137,6 +147,9 @@ where
                     }
                     if is_forbidden(&error) {
                         warn!(kind = self.kind, %error, "A kind may not be read; it is asked for again: allow get, list and watch of it");
+                        if self.forbidden_counts {
+                            return Err(NotServed(self.kind.clone()));
+                        }
                     } else {
                         warn!(kind = self.kind, %error, "A watch was interrupted; it goes on");
                     }

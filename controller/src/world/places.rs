@@ -184,6 +184,14 @@ impl World {
 }
 
 impl Places {
+    pub(super) const fn pods_are_known(&self) -> bool {
+        self.pods.is_known()
+    }
+
+    pub(super) const fn pods_cannot_be_listed(&mut self) {
+        self.pods.cannot_be_listed();
+    }
+
     fn expect(&mut self, key: &VmKey, booking: &Booking) {
         count_on(&mut self.expected, booking);
         let guest = (key.clone(), booking.node.clone());

@@ -9,7 +9,7 @@ use tracing::{debug, info, warn};
 
 use super::port::{Port, recheck_after};
 use super::segment::{Attached, Segment};
-use super::{PortReport, Shared, Wanted};
+use super::{PortReport, Shared, State, Wanted};
 use crate::answer::{Answer, Ignored, Kind, Sent};
 use crate::limit::{Limit, REST, TURN, rests};
 use crate::metrics::Metrics;
@@ -384,8 +384,13 @@ impl Task {
 
     fn report(&self, token: u64, change: impl FnOnce(&mut PortReport)) {
         let Some(port) = self.ports.get(&token) else { return };
-        if let Some(report) = self.shared.lock().reports.get_mut(&port.name) {
-            change(report);
+        let mut state = self.shared.lock();
+        let State { reports, conflicts, .. } = &mut *state;
+        let Some(report) = reports.get_mut(&port.name) else { return };
+        let was_in_conflict = report.conflict.is_some();
+        change(report);
+        if report.conflict.is_some() != was_in_conflict {
+            *conflicts += 1;
         }
     }
 

@@ -69,3 +69,26 @@ fn a_target_is_asked_once_its_source_does_not_know() {
     assert_eq!(wish_of(Some(&undecided), "n2"), Wish::Tell);
     assert_eq!(wish_of(Some(&undecided), "n1"), Wish::Leave);
 }
+
+#[test]
+fn what_earlier_moves_left_behind_has_parted_and_what_was_only_written_otherwise_has_not() {
+    let at = |state: Value, node: &str| {
+        let mut vmi = moving(state);
+        vmi.metadata
+            .labels
+            .get_or_insert_default()
+            .insert("kubevirt.io/nodeName".into(), node.into());
+        vmi
+    };
+    let moved = at(json!({ "completed": true }), "n2");
+    assert!(has_parted(&moved, "n1"));
+    assert!(!has_parted(&moved, "n2"));
+    // By a move before the last one, which a node that was cut off has not seen.
+    assert!(has_parted(&moved, "n0"));
+    let failed = at(json!({ "failed": true }), "n1");
+    assert!(has_parted(&failed, "n2"), "it was to come here");
+    assert!(!has_parted(&failed, "n0"));
+    for node in ["n1", "n0"] {
+        assert!(!has_parted(&at(json!({ "completed": true }), "n3"), node), "somebody wrote n3");
+    }
+}

@@ -262,6 +262,33 @@ fn without_keep_vm_ip_a_guest_that_moves_has_one_port_and_its_address() {
 }
 
 #[test]
+fn what_a_migration_asks_of_its_target_takes_the_place_of_nothing_that_the_vm_asks_for() {
+    let mut world = world();
+    let node = |name: &str, rack: &str| {
+        let node = json!({ "metadata": { "name": name,
+            "labels": { "kubevirt.io/schedulable": "true", "rack": rack, "disk": "ssd" },
+            "annotations": { "berth.io/migration-address": "192.0.2.1" } } });
+        serde_json::from_value(node).unwrap()
+    };
+    world.apply(Event::Node(Seen::all(vec![node("n1", "a"), node("n2", "a"), node("n3", "b")])));
+    let mut spec = vm("web", "u1", "Always", None);
+    spec.spec.template.spec.node_selector = Some([("rack".to_owned(), "a".to_owned())].into());
+    put(&mut world, spec);
+    let started = started(&mut world, "web");
+    runs(&mut world, "web");
+    let instance = world.instances.get(&key("web")).unwrap().clone();
+    let target = |added: &[(&str, &str)]| {
+        let added = added.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        crate::decide::seat::target(&world, &key("web"), &instance, Some(&added.collect()))
+    };
+    let source = started.ports[0].node.clone().unwrap();
+    let other = if source == "n1" { "n2" } else { "n1" };
+    assert_eq!(target(&[("disk", "ssd")]).as_deref(), Ok(other));
+    assert_eq!(target(&[("rack", "b")]).as_deref(), Ok(other));
+    assert!(target(&[("disk", "none")]).unwrap_err().contains("selector"));
+}
+
+#[test]
 fn a_node_is_a_target_only_if_its_agent_takes_part_and_all_selectors_fit() {
     let mut world = world();
     put(&mut world, vm("web", "u1", "Always", None));
