@@ -54,6 +54,43 @@ async fn has(world: &World, name: &str, count: usize) -> anyhow::Result<BTreeSet
     .await
 }
 
+/// A Service that selects the members of a set.
+fn service(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"selector": {"herd": name}, "ports": [{"port": 80, "targetPort": 8080}]},
+    })
+}
+
+/// Waits until these instances, and no others, are the endpoints of the Service.
+async fn are_endpoints(
+    world: &World,
+    service: &str,
+    members: &BTreeSet<String>,
+) -> anyhow::Result<()> {
+    let label = format!("kubernetes.io/service-name={service}");
+    eventually(&format!("the endpoints of {service} to be {members:?}"), SOON, async || {
+        let listed = ["get", "endpointslices", "-l", &label, "-o", "json"];
+        let listed: Value = serde_json::from_str(&world.cluster.kubectl_ok(&listed).await?)?;
+        let slices = listed["items"].as_array().context("no list")?;
+        let endpoints = slices.iter().flat_map(|slice| slice["endpoints"].as_array());
+        let mut told = BTreeSet::new();
+        for endpoint in endpoints.flatten() {
+            let name = endpoint["targetRef"]["name"].as_str().context("no name")?;
+            let instance = world.cluster.get(VMI, name).await?;
+            let address = &instance["status"]["interfaces"][0]["ipAddress"];
+            same("its address", &endpoint["addresses"][0], address)?;
+            same("whether it is ready", &endpoint["conditions"]["ready"], &json!(true))?;
+            told.insert(name.to_owned());
+        }
+        let ports = slices.iter().map(|slice| &slice["ports"][0]["port"]);
+        ensure!(ports.into_iter().all(|port| *port == json!(8080)), "{listed}");
+        same("the endpoints", &told, members)
+    })
+    .await
+}
+
 pub(super) async fn a_replica_set_has_as_many_instances_as_it_is_scaled_to(
     world: &mut World,
 ) -> anyhow::Result<()> {
@@ -61,6 +98,8 @@ pub(super) async fn a_replica_set_has_as_many_instances_as_it_is_scaled_to(
     let yaml = set("herd", 2).to_string();
     world.cluster.kubectl_with(&["apply", "-f", "-"], &yaml).await?;
     let first = has(world, "herd", 2).await?;
+    world.cluster.kubectl_with(&["apply", "-f", "-"], &service("herd").to_string()).await?;
+    are_endpoints(world, "herd", &first).await?;
     ensure!(first.iter().all(|name| name.starts_with("herd") && name.len() == 9), "{first:?}");
     let mut addresses = BTreeSet::new();
     for name in &first {
@@ -101,6 +140,7 @@ pub(super) async fn a_replica_set_has_as_many_instances_as_it_is_scaled_to(
     })
     .await?;
     let now = has(world, "herd", 4).await?;
+    are_endpoints(world, "herd", &now).await?;
     let free = world.cluster.get(VMI, freed).await?;
     ensure!(free["metadata"]["ownerReferences"].as_array().is_none_or(Vec::is_empty), "{free}");
 
@@ -125,5 +165,7 @@ pub(super) async fn a_replica_set_has_as_many_instances_as_it_is_scaled_to(
     for name in now.iter().chain(&last).chain([freed]) {
         cluster.gone(VMI, name, SOON).await?;
     }
+    are_endpoints(world, "herd", &BTreeSet::new()).await?;
+    cluster.kubectl_ok(&["delete", "service", "herd"]).await?;
     Ok(())
 }

@@ -25,6 +25,7 @@ pub mod decide;
 pub mod defaults;
 pub mod dhcp;
 pub mod egress;
+pub mod endpoints;
 pub mod evacuation;
 pub mod expression;
 pub mod family;

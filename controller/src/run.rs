@@ -18,10 +18,11 @@ use tracing::info;
 use crate::args::Args;
 use crate::data_volumes::Desk;
 use crate::decide::Policy;
+use crate::endpoints::Directory;
 use crate::metrics::Metrics;
 use crate::round::{Edge, Rounds};
 use crate::world::World;
-use crate::{data_volumes, defaults, subresources, watch, webhook};
+use crate::{data_volumes, defaults, endpoints, subresources, watch, webhook};
 
 /// How long events gather before a round, so that a burst is one round.
 const GATHER: Duration = Duration::from_millis(3);
@@ -79,8 +80,10 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     subresources::start(subresources, secret, &client, &mut tasks).await?;
     let facts = webhook::start(webhook, &ranges, &client, &mut tasks).await?;
     let desk = Arc::<Desk>::default();
-    let mut events = watch::all(&client, &mut tasks, facts.as_ref(), &desk);
+    let directory = Arc::<Directory>::default();
+    let mut events = watch::all(&client, &mut tasks, facts.as_ref(), &desk, &directory);
     tasks.spawn(data_volumes::run(client.clone(), Arc::clone(&desk)));
+    tasks.spawn(endpoints::run(client.clone(), directory));
     let policy = Policy { keep_vm_ip };
     let edge = Edge { client, ovn: ovn.clone(), metrics, policy, join: ranges.node_switch_cidr };
     let mut world = World::new(ip_quarantine);

@@ -18,6 +18,7 @@ use tracing::warn;
 
 use crate::admission::Facts;
 use crate::data_volumes::Desk;
+use crate::endpoints::Directory;
 use crate::instancetypes::News as Kind;
 use crate::shelf::Seen;
 use crate::storage::News;
@@ -29,16 +30,19 @@ use misfit::Misfits;
 const QUEUE: usize = 4096;
 
 /// Follows every kind; ends with the returned set of tasks. The facts, if somebody wants
-/// them, are told first, and then who fills claims: they wait for no round.
+/// them, are told first, and then who fills claims and who tells Services of guests: they
+/// wait for no round.
 pub fn all(
     client: &Client,
     tasks: &mut JoinSet<()>,
     facts: Option<&Arc<Facts>>,
     desk: &Arc<Desk>,
+    directory: &Arc<Directory>,
 ) -> mpsc::Receiver<Event> {
     let (sender, receiver) = mpsc::channel(QUEUE);
     tasks.spawn(pulse::follow(client.clone(), sender.clone()));
-    let events = Events { sender, facts: facts.cloned(), desk: Arc::clone(desk) };
+    let (desk, directory) = (Arc::clone(desk), Arc::clone(directory));
+    let events = Events { sender, facts: facts.cloned(), desk, directory };
     // Older installations do not have its definition: there are none then.
     follow_if_served(client, tasks, &events, Event::Claim, Some(|| Event::NoClaims));
     let no_data_volumes = || Event::Storage(News::NoDataVolumes);
@@ -105,6 +109,7 @@ struct Events {
     sender: mpsc::Sender<Event>,
     facts: Option<Arc<Facts>>,
     desk: Arc<Desk>,
+    directory: Arc<Directory>,
 }
 
 fn follow<K>(client: &Client, tasks: &mut JoinSet<()>, events: &Events, wrap: fn(Seen<K>) -> Event)
@@ -159,6 +164,7 @@ fn follow_feed<K>(
                 facts.apply(&event);
             }
             events.desk.apply(&event);
+            events.directory.apply(&event);
             if events.sender.send(event).await.is_err() {
                 return;
             }
