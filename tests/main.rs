@@ -272,6 +272,7 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             a_killed_controller_is_found_again;
         node_loss:
             a_vm_on_a_lost_node_keeps_its_place_and_starts_elsewhere_once_it_is_out_of_service,
+            a_port_without_a_node_is_bound_by_nobody_who_has_its_name,
             a_silent_node_is_given_no_vm_and_gives_up_its_own_once_it_is_deleted,
             a_node_deleted_under_a_living_agent_comes_back_and_its_guests_run_on;
         counters:

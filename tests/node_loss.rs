@@ -129,6 +129,70 @@ pub(super) async fn a_vm_on_a_lost_node_keeps_its_place_and_starts_elsewhere_onc
     delete(world, &["stranded", "stranded-pinned"]).await
 }
 
+/// A guest that is left over on a node which comes back may not speak with the address of a
+/// VM that is stopped, or is about to start elsewhere.
+pub(super) async fn a_port_without_a_node_is_bound_by_nobody_who_has_its_name(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    make_subnets(&world.cluster).await?;
+    world.cluster.create(VM, Vm::named("left").on(NET).without_grace().object()).await?;
+    world.running("left").await?;
+    world.cluster.merge(VM, "left", json!({"spec": {"runStrategy": "Halted"}})).await?;
+    eventually("it to be stopped", SOON, async || {
+        let vm = world.cluster.get(VM, "left").await?;
+        same("its status", &vm["status"]["printableStatus"], "Stopped")
+    })
+    .await?;
+    // A port that asks for no chassis shows that the node has looked at both.
+    let other = ["ls-add", "stray", "--", "lsp-add", "stray", "stray-port"];
+    world.northbound().write(&other).await?;
+    let node = world.lab().layout().node(2);
+    let port = port_of("left");
+    let ours = format!("external_ids:iface-id={port}");
+    let switch = async |words: &[&str]| {
+        let db = format!("--db={}", node.ovsdb());
+        let all = [&["ovs-vsctl", "--timeout=10", &db][..], words].concat();
+        world.lab().exec(2, &all).await
+    };
+    let internal = "type=internal";
+    switch(&[
+        "add-port",
+        "br-int",
+        "left0",
+        "--",
+        "set",
+        "Interface",
+        "left0",
+        internal,
+        &ours,
+        "--",
+        "add-port",
+        "br-int",
+        "stray0",
+        "--",
+        "set",
+        "Interface",
+        "stray0",
+        internal,
+        "external_ids:iface-id=stray-port",
+    ])
+    .await?;
+    let bound = async |name: &str| -> anyhow::Result<bool> {
+        let rows = world.southbound().rows("Port_Binding", "logical_port,chassis").await?;
+        let row = rows.iter().find(|row| row["logical_port"] == name).context("no such port")?;
+        Ok(row["chassis"][0] == "uuid")
+    };
+    eventually("the other port to be bound", SOON, async || {
+        ensure!(bound("stray-port").await?, "it is not");
+        Ok(())
+    })
+    .await?;
+    ensure!(!bound(&port).await?, "the port of a VM without a node is bound");
+    switch(&["del-port", "left0", "--", "del-port", "stray0"]).await?;
+    world.northbound().write(&["ls-del", "stray"]).await?;
+    delete(world, &["left"]).await
+}
+
 pub(super) async fn a_silent_node_is_given_no_vm_and_gives_up_its_own_once_it_is_deleted(
     world: &mut World,
 ) -> anyhow::Result<()> {

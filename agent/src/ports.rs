@@ -117,6 +117,13 @@ impl Ports {
         }
     }
 
+    /// Says to the network that a guest which has come from another node is here.
+    pub fn announce(&self, ports: &[Port]) {
+        if let Some(wires) = &self.wires {
+            wires.taps.announce(ports);
+        }
+    }
+
     /// Makes the taps of a domain that comes from another node, joins them to OVS, and
     /// waits until OVN has put them in place and DHCP hears what comes from them: the
     /// first that the guest asks here is answered.

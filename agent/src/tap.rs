@@ -14,12 +14,14 @@
 //! that is gone. So each removal counts `next_cfg` up, and no row is added before
 //! `cur_cfg` says that ovs-vswitchd has acted on all removals.
 
+mod announce;
 mod arrival;
 mod gateway;
 #[cfg(test)]
 pub(crate) mod tests;
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ovn::ovsdb::{
@@ -44,6 +46,8 @@ pub struct Taps {
     links: rtnetlink::Handle,
     ovsdb: Client,
     bridge: String,
+    /// Where Open vSwitch has its sockets, if it is spoken to by one.
+    directory: Option<PathBuf>,
 }
 
 /// Why a port is not on the network. Each is worth another try.
@@ -84,6 +88,10 @@ impl Taps {
         let (connection, links, _) = rtnetlink::new_connection()?;
         // Ends when the last handle is dropped.
         tokio::spawn(connection);
+        let directory = match &remote {
+            Remote::Unix(path) => path.parent().map(Path::to_owned),
+            _ => None,
+        };
         let columns = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let ovsdb = Client::spawn(Config {
             remotes: vec![remote],
@@ -99,7 +107,7 @@ impl Taps {
             ],
             leader_only: false,
         });
-        Ok(Self { links, ovsdb, bridge })
+        Ok(Self { links, ovsdb, bridge, directory })
     }
 
     /// Whether frames with partial checksums survive in the bridge's datapath:

@@ -7,6 +7,7 @@ use dhcp::Binding;
 use tempfile::TempDir;
 
 use super::*;
+use crate::netns;
 
 const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
 
@@ -49,6 +50,24 @@ impl Switch {
         switch
     }
 
+    /// ovs-vswitchd, which carries out what the database says.
+    fn daemon(&self) -> Daemon {
+        let path = |name: &str| self.dir.path().join(name).display().to_string();
+        let child = Command::new("ovs-vswitchd")
+            .arg(format!("unix:{}", path("db.sock")))
+            .args([format!("--unixctl={}", path("vctl")), format!("--pidfile={}", path("vpid"))])
+            .env("OVS_RUNDIR", self.dir.path())
+            .stderr(Stdio::null())
+            .spawn();
+        Daemon(child.unwrap())
+    }
+
+    /// Runs ovs-ofctl on br-int; what it prints.
+    fn ofctl(&self, verb: &str, words: &[&str]) -> String {
+        let bridge = format!("unix:{}", self.dir.path().join("br-int.mgmt").display());
+        run("ovs-ofctl", &[&["--names", verb, &bridge], words].concat())
+    }
+
     pub(crate) fn vsctl(&self, words: &[&str]) -> String {
         let db = format!("--db=unix:{}", self.dir.path().join("db.sock").display());
         run("ovs-vsctl", &[&[db.as_str(), "--no-wait"], words].concat())
@@ -76,6 +95,16 @@ impl Drop for Switch {
     fn drop(&mut self) {
         let _ = self.server.kill();
         let _ = self.server.wait();
+    }
+}
+
+/// A process that ends with this.
+struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -210,4 +239,47 @@ async fn the_port_of_the_node_is_plugged_in_once_kept_right_and_removed_alone() 
     switch.taps.unplug_gateway().await.unwrap();
     assert!(switch.ports().is_empty());
     switch.taps.unplug_gateway().await.unwrap();
+}
+
+/// Open vSwitch takes it for the guest's own word: OVN opens a port by it.
+#[test]
+fn a_guest_that_has_come_is_announced_as_if_it_spoke_itself() {
+    netns::apart(|| async {
+        let switch = Switch::start().await;
+        let _daemon = switch.daemon();
+        let mut web = port("web");
+        web.addresses = vec!["10.0.0.5".parse().unwrap(), "fd00::5".parse().unwrap()];
+        run("ip", &["tuntap", "add", &web.tap, "mode", "tap"]);
+        switch.taps.attach("default_web", std::slice::from_ref(&web)).await.unwrap();
+        let has = |name: &str| {
+            let socket = switch.dir.path().join("br-int.mgmt");
+            socket.exists() && switch.ofctl("show", &[]).contains(name)
+        };
+        eventually("the tap is a port of the switch", || has(&web.tap)).await;
+        for said in [
+            "dl_type=0x8035,dl_dst=ff:ff:ff:ff:ff:ff",
+            "arp,arp_spa=10.0.0.5,arp_tpa=10.0.0.5",
+            "icmp6,icmp_type=136,nd_target=fd00::5,nd_tll=02:00:00:00:00:05",
+        ] {
+            let flow = format!("priority=9,in_port={},{said},actions=drop", web.tap);
+            switch.ofctl("add-flow", &[&flow]);
+        }
+        switch.taps.announce(std::slice::from_ref(&web));
+        let heard = || {
+            let flows = switch.ofctl("dump-flows", &[]);
+            let said: Vec<_> = flows.lines().filter(|flow| flow.contains("priority=9")).collect();
+            said.len() == 3 && said.iter().all(|flow| !flow.contains("n_packets=0,"))
+        };
+        eventually("each frame is heard", heard).await;
+    });
+}
+
+async fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let holds = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(30), holds).await;
+    waited.unwrap_or_else(|_| panic!("never: {what}"));
 }

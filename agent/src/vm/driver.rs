@@ -449,6 +449,12 @@ impl Driver {
         let attached = self.host.ports.attach(&self.domain, ports).await;
         self.serve().await?;
         attached.map_err(|error| Trouble::of("NetworkNotReady", error))?;
+        // Once for each move: what the object says of it is over with the next report.
+        let here = Some(&self.host.node);
+        let moves = self.vmi.as_ref().and_then(|vmi| vmi.migration());
+        if moves.is_some_and(|state| state.target_node.as_ref() == here) {
+            self.host.ports.announce(self.ports.as_deref().unwrap_or_default());
+        }
         Ok(())
     }
 
