@@ -189,7 +189,7 @@ async fn attend(host: Host, domain: String, tell: Arc<watch::Sender<Told>>) {
     let mut rounds = Rounds::default();
     loop {
         let mut round = Round { host: &host, domain: &domain, took: Duration::ZERO };
-        let (heard, said) = round.go(rounds.is_long()).await;
+        let (heard, said) = Box::pin(round.go(rounds.is_long())).await;
         let pause = rounds.learn(heard, born.elapsed(), round.took);
         let agent = match rounds.connected() {
             None => None,

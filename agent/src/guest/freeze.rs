@@ -158,7 +158,8 @@ pub(super) async fn keep_time(
             },
             () = due => {}
         }
-        match time_is_over(&host, &domain, &vmi).await {
+        // Apart: a guest's task waits nearly always, and there are thousands.
+        match Box::pin(time_is_over(&host, &domain, &vmi)).await {
             Ok(()) => {
                 pause = RETRY;
                 tokio::time::sleep(RETRY).await;

@@ -267,7 +267,8 @@ impl Driver {
             self.look_after();
             self.moved(&before, quiet);
             for action in actions {
-                next = self.carry_out(action).await;
+                // Apart: what an action takes is several times what a driver that waits does.
+                next = Box::pin(self.carry_out(action)).await;
             }
         }
     }
