@@ -3,12 +3,14 @@
 //! An object that cannot be read as its type is kept by its metadata: its VM
 //! runs on as it is, and hides no other.
 
+mod guests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crds::kubeovn::Subnet;
 use crds::kubevirt::{MIGRATION_TARGET_LABEL, NODE_NAME_LABEL, VirtualMachineInstance};
-use futures::StreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::Node;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, Store};
@@ -17,6 +19,7 @@ use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use self::guests::{Guest, Guests, Known};
 use crate::leases::Subnets;
 
 /// The subnet that nodes have an address of.
@@ -27,9 +30,9 @@ type Guarded<K> = DeserializeGuard<K>;
 /// The objects as last seen. Dropping it ends the watches.
 #[derive(Debug)]
 pub struct Watched {
-    vmis: Store<Guarded<VirtualMachineInstance>>,
+    vmis: Arc<Guests>,
     /// Those whose guests come here.
-    coming: Store<Guarded<VirtualMachineInstance>>,
+    coming: Arc<Guests>,
     subnets: Store<Guarded<Subnet>>,
     changes: watch::Receiver<u64>,
     current: Current,
@@ -39,8 +42,9 @@ pub struct Watched {
 /// The objects as drivers get them, made anew only where one changed.
 #[derive(Debug, Default)]
 struct Current {
-    /// By uid.
-    vmis: BTreeMap<String, Arc<VirtualMachineInstance>>,
+    /// What the two lists had when `vmis` was made of them.
+    seen: (u64, u64),
+    vmis: Arc<Vmis>,
     /// Name and version of each subnet, in order.
     versions: Vec<(String, String)>,
     subnets: Arc<Subnets>,
@@ -63,10 +67,12 @@ impl Watched {
         let mut watches = JoinSet::new();
 
         let mut labelled = |label: &str| {
-            let (vmis, writer) = reflector::store();
+            let vmis = Arc::<Guests>::default();
             let api: Api<Guarded<VirtualMachineInstance>> = Api::all(client.clone());
             let mine = watcher::Config::default().labels(&format!("{label}={node}"));
-            let stream = watcher(api, mine).default_backoff().reflect(writer);
+            let into = Arc::clone(&vmis);
+            let stream =
+                watcher(api, mine).default_backoff().map_ok(move |event| into.take_in(event));
             watches.spawn(follow(stream, changed.clone(), "virtualmachineinstances"));
             vmis
         };
@@ -83,9 +89,9 @@ impl Watched {
 
     /// Waits until all objects have been seen once.
     pub async fn synced(&self) {
+        self.vmis.listed().await;
+        self.coming.listed().await;
         // An error says that the watch has ended, which only dropping us does.
-        let _ = self.vmis.wait_until_ready().await;
-        let _ = self.coming.wait_until_ready().await;
         let _ = self.subnets.wait_until_ready().await;
     }
 
@@ -98,31 +104,14 @@ impl Watched {
 
     /// This node's VMIs as they are now; the same `Arc` for each that did not change.
     #[must_use]
-    pub fn vmis(&mut self) -> Vmis {
-        let mut vmis = Vmis::default();
-        // One that has just arrived is in both for a moment: the newer one counts.
-        let both = self.vmis.state().into_iter().chain(self.coming.state());
-        for guarded in both {
-            let uid = guarded.uid().unwrap_or_default();
-            let known = vmis.valid.get(&uid).and_then(|one| version(&**one));
-            if known.is_some_and(|known| version(&*guarded) <= Some(known)) {
-                continue;
-            }
-            match &guarded.0 {
-                Ok(vmi) => {
-                    let known = self.current.vmis.get(&uid);
-                    let same = known.filter(|one| one.resource_version() == vmi.resource_version());
-                    let vmi = same.map_or_else(|| Arc::new(vmi.clone()), Arc::clone);
-                    vmis.valid.insert(uid, vmi);
-                }
-                Err(_) => {
-                    let namespace = guarded.namespace().unwrap_or_default();
-                    vmis.invalid.insert(uid, net::names::domain(&namespace, &guarded.name_any()));
-                }
-            }
+    pub fn vmis(&mut self) -> Arc<Vmis> {
+        let (here, coming) = (self.vmis.known.lock(), self.coming.known.lock());
+        let seen = (here.changes, coming.changes);
+        if seen != self.current.seen {
+            self.current.seen = seen;
+            self.current.vmis = Arc::new(Vmis::of(&here, &coming));
         }
-        self.current.vmis.clone_from(&vmis.valid);
-        vmis
+        Arc::clone(&self.current.vmis)
     }
 
     /// All subnets as they are now; the same `Arc` while none changes.
@@ -207,6 +196,31 @@ impl Signposts {
 }
 
 impl Vmis {
+    /// Those of both lists. One that has just arrived is in both for a moment: the newer one
+    /// counts.
+    fn of(here: &Known, coming: &Known) -> Self {
+        let mut vmis = Self::default();
+        for (uid, one) in &here.guests {
+            let other = coming.guests.get(uid).filter(|other| other.version() > one.version());
+            vmis.put(uid, other.unwrap_or(one));
+        }
+        for (uid, one) in &coming.guests {
+            if !here.guests.contains_key(uid) {
+                vmis.put(uid, one);
+            }
+        }
+        vmis
+    }
+
+    fn put(&mut self, uid: &str, one: &Guest) {
+        match one {
+            Guest::Read(vmi) => drop(self.valid.insert(uid.to_owned(), Arc::clone(vmi))),
+            Guest::Unreadable { domain, .. } => {
+                self.invalid.insert(uid.to_owned(), domain.clone());
+            }
+        }
+    }
+
     /// Whether there is an object of this uid, readable or not.
     #[must_use]
     pub fn contains(&self, uid: &str) -> bool {
@@ -241,8 +255,8 @@ where
 }
 
 /// Keeps a store current, and says that it changed.
-pub(crate) async fn follow<K>(
-    stream: impl futures::Stream<Item = watcher::Result<watcher::Event<K>>>,
+pub(crate) async fn follow<T>(
+    stream: impl futures::Stream<Item = watcher::Result<T>>,
     changed: watch::Sender<u64>,
     kind: &'static str,
 ) {

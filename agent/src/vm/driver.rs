@@ -360,7 +360,7 @@ impl Driver {
                 account: self.account.clone(),
                 ..self.host.here()
             },
-            VirtualMachineInstance::clone(&vmi),
+            vmi,
             self.ports.clone().unwrap_or_default(),
             report,
         );

@@ -9,6 +9,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crds::condition::{ADDRESS_IN_USE, FIELDS_WITHOUT_EFFECT, INVALID_DHCP_OPTIONS};
@@ -21,6 +22,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::{End, Report, Trouble, place_of};
 use crate::domain;
@@ -409,6 +411,10 @@ pub fn is_still_meant(vmi: &VirtualMachineInstance, node: &str, during: Option<&
     place_of(vmi).is_none_or(|place| place == node) || under_way(vmi) == during
 }
 
+/// So many objects are written at once. When a node with a thousand VMs starts them all, each
+/// connection beyond these would cost memory for as long as it is kept, and win nothing.
+static WRITES: Semaphore = Semaphore::const_new(32);
+
 /// Writes the report until the object says it, or until there is no object.
 ///
 /// May be dropped at any time and begun again: what was written is seen then.
@@ -416,7 +422,7 @@ pub async fn publish(
     client: Client,
     metrics: Metrics,
     here: Here,
-    mut vmi: VirtualMachineInstance,
+    mut vmi: Arc<VirtualMachineInstance>,
     ports: Vec<Port>,
     report: Report,
 ) {
@@ -426,6 +432,7 @@ pub async fn publish(
     let during = under_way(&vmi).map(str::to_owned);
     let mut pause = PAUSES.0;
     loop {
+        let turn = WRITES.acquire().await;
         let now = Time(k8s_openapi::jiff::Timestamp::now());
         let Some(patch) = patch(&vmi, &report, &here, &ports, &now) else { return };
         match write(&api, &name, &patch).await {
@@ -437,12 +444,16 @@ pub async fn publish(
             }
             Err(Refusal::NoObject) => return,
             Err(Refusal::Other(error)) => {
+                drop(turn);
                 metrics.not_written();
                 tracing::warn!(%error, "The state of a VM is not written yet");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(PAUSES.1);
             }
-            Err(Refusal::Conflict) => tokio::time::sleep(AFTER_CONFLICT).await,
+            Err(Refusal::Conflict) => {
+                drop(turn);
+                tokio::time::sleep(AFTER_CONFLICT).await;
+            }
         }
         // Whatever came in between: another version, or an answer that got lost.
         match read(&api, &name).await {
@@ -450,7 +461,7 @@ pub async fn publish(
                 if !is_still_meant(&now, &here.node, during.as_deref()) {
                     return;
                 }
-                vmi = now;
+                vmi = Arc::new(now);
             }
             Ok(_) => return,
             Err(error) => {
