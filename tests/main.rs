@@ -102,7 +102,14 @@ fn main() -> std::io::Result<ExitCode> {
         suite.group(&format!("fight_{}", flavour.name()), flavour, fight_stories());
         suite.group(&format!("flags_{}", flavour.name()), flavour, flag_stories());
         let choice = Choice { flavour, guests: true, reviews: false };
-        suite.group(&format!("lab_{}", flavour.name()), choice, lab_stories());
+        let mut lab = lab_stories();
+        if flavour == Flavour::Embedded {
+            lab.extend(stories![
+                node_loss:
+                    a_guest_left_over_on_a_lost_node_is_not_heard_and_ends_when_the_node_is_back;
+            ]);
+        }
+        suite.group(&format!("lab_{}", flavour.name()), choice, lab);
         suite.group(
             &format!("virtctl_{}", flavour.name()),
             flavour,

@@ -14,6 +14,7 @@ use crate::address_life::{
     alone, another_runs, both_places, make_subnets, runs_alone, with_two_nics,
 };
 use crate::admission::says;
+use crate::port_lifecycle::{SUBNET_NAME, web_and_db};
 
 const SOON: Duration = Duration::from_secs(30);
 /// A lease is valid for 40 s, and looked at each 5 s.
@@ -191,6 +192,54 @@ pub(super) async fn a_port_without_a_node_is_bound_by_nobody_who_has_its_name(
     switch(&["del-port", "left0", "--", "del-port", "stray0"]).await?;
     world.northbound().write(&["ls-del", "stray"]).await?;
     delete(world, &["left"]).await
+}
+
+/// With real guests: the one that is left over runs on, unheard, until its node is back.
+pub(super) async fn a_guest_left_over_on_a_lost_node_is_not_heard_and_ends_when_the_node_is_back(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    web_and_db(world).await?;
+    let web = world.place("web").await?;
+    let vm = Vm::named("returning").on(SUBNET_NAME).pinned_to("n2").without_grace();
+    world.cluster.create(VM, vm.object()).await?;
+    let uid = world.running("returning").await?["metadata"]["uid"].clone();
+    let place = world.place("returning").await?;
+    let mut left_over = world.guest("returning").await?;
+    let greet = format!("ping -c 3 -W 1 {} >/dev/null && echo heard || echo unheard", web.v4);
+    eventually("the guest to be heard", SOON, async || {
+        same("what it says", left_over.run(&greet).await?.trim(), "heard")
+    })
+    .await?;
+    let anywhere = json!({"spec": {"template": {"spec": {"nodeSelector": null}}}});
+    world.cluster.merge(VM, "returning", anywhere).await?;
+
+    let agent = agent_of_n2(world);
+    world.lab().stop(&agent).await?;
+    let taint = format!("{OUT_OF_SERVICE}=nodeshutdown:NoExecute");
+    world.cluster.kubectl_ok(&["taint", "nodes", "n2", &taint]).await?;
+    let instance = another_runs(world, "returning", &uid).await?;
+    same("its node", &instance["status"]["nodeName"], "n1")?;
+    same("its place", world.place("returning").await?, place.clone())?;
+    let node = world.lab().layout().node(2);
+    let domain = net::names::domain("default", "returning");
+    ensure!(world.domains(&node).await?.contains(&domain), "nobody has ended the old one");
+    world.ping("returning", &web.v4).await?;
+    same("what the old one hears", left_over.run(&greet).await?.trim(), "unheard")?;
+    world.ping("web", &place.v4).await?;
+
+    world.lab().start(&agent).await?;
+    eventually("the old one to be ended", SOON, async || {
+        ensure!(!world.domains(&node).await?.contains(&domain), "it is there");
+        let tap = net::names::tap(&port_of("returning"));
+        ensure!(!world.links(&node).await?.contains(&tap), "its tap is there");
+        Ok(())
+    })
+    .await?;
+    let now = world.running("returning").await?;
+    same("the instance", &now["metadata"]["uid"], &instance["metadata"]["uid"])?;
+    world.ping("web", &place.v4).await?;
+    world.cluster.kubectl_ok(&["taint", "nodes", "n2", &format!("{OUT_OF_SERVICE}-")]).await?;
+    delete(world, &["returning"]).await
 }
 
 pub(super) async fn a_silent_node_is_given_no_vm_and_gives_up_its_own_once_it_is_deleted(
