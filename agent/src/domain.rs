@@ -14,13 +14,12 @@
 //! `interfaceid`, and after each restart of libvirtd writes that uuid over the
 //! port name that OVN binds by.
 //!
-//! What users write and nothing here acts on is listed by [`ignored`].
+//! What users write and nothing here acts on is listed by [`crds::kubevirt::ignored`].
 
 mod altered;
 mod devices;
 mod disks;
 mod firmware;
-mod ignored;
 mod interfaces;
 mod io_threads;
 mod sizing;
@@ -29,11 +28,12 @@ mod writer;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use crds::kubevirt::{Disk, DomainSpec, VirtualMachineInstance, VirtualMachineInstanceSpec};
+use crds::kubevirt::{
+    Disk, DomainSpec, VirtualMachineInstance, VirtualMachineInstanceSpec, faults,
+};
 use net::MacAddr;
 
 pub use self::firmware::firmware_uuid;
-pub use self::ignored::ignored;
 use self::writer::Element;
 use crate::hypervisor::METADATA_NAMESPACE;
 use crate::volumes::{DiskFile, Kernel};
@@ -96,20 +96,15 @@ pub enum DomainError {
     /// The object lacks what the API server always sets.
     #[error("the instance has no {0}")]
     Metadata(&'static str),
-    #[error(
-        "no memory requested, at least one of 'spec.domain.memory.guest', \
-         'spec.domain.memory.hugepages.size' or 'spec.domain.resources.requests.memory' must be set"
-    )]
-    NoMemory,
+    /// What admission refuses, where it is asked.
+    #[error("{0}")]
+    Spec(String),
     /// A value that is none of those possible.
     #[error("{field} is not supported: {value} (allowed values: {allowed})")]
     NotSupported { field: String, value: String, allowed: &'static str },
     /// A name that refers to nothing.
     #[error("{field} '{name}' not found.")]
     Dangling { field: String, name: String },
-    /// A probe that cannot be.
-    #[error("{0}")]
-    Probe(String),
     /// Anything else; the rule says how the field's value breaks it.
     #[error("{field} {rule}")]
     Invalid { field: String, rule: String },
@@ -135,19 +130,8 @@ impl DomainError {
 /// # Errors
 /// When the VMI asks for what cannot be; see [`DomainError`].
 pub fn xml(vmi: &VirtualMachineInstance, place: &Place) -> Result<String, DomainError> {
-    if let Some(other) =
-        vmi.spec.architecture.as_deref().filter(|name| !matches!(*name, "" | "amd64"))
-    {
-        return Err(DomainError::NotSupported {
-            field: "spec.architecture".into(),
-            value: other.to_owned(),
-            allowed: "amd64",
-        });
-    }
-    for (field, probe) in vmi.spec.probes() {
-        if let Some(flaw) = probe.flaw(&format!("spec.{field}")) {
-            return Err(DomainError::Probe(flaw));
-        }
+    if let Some(cause) = faults::of_guest(&vmi.spec, "spec").into_iter().next() {
+        return Err(DomainError::Spec(cause.told()));
     }
     let spec = &vmi.spec.domain;
     let namespace = vmi.metadata.namespace.as_deref().ok_or(DomainError::Metadata("namespace"))?;
@@ -161,7 +145,7 @@ pub fn xml(vmi: &VirtualMachineInstance, place: &Place) -> Result<String, Domain
         .attr("namespace", namespace)
         .attr("name", name);
     let hardware = [
-        devices::controllers(spec, threads)?,
+        devices::controllers(spec, threads),
         disks::elements(&vmi.spec, &place.disks, topology, threads)?,
         interfaces::elements(spec, place, topology)?,
         devices::console(spec, place)?,
@@ -186,7 +170,7 @@ pub fn xml(vmi: &VirtualMachineInstance, place: &Place) -> Result<String, Domain
         .child(sizing::vcpus(topology))
         .children(threads.element())
         .child(firmware::sysinfo(spec))
-        .child(firmware::os(spec, place)?)
+        .child(firmware::os(spec, place))
         .child(firmware::features(spec, place.emulation))
         .child(sizing::cpu(spec, place.emulation, topology)?)
         .child(firmware::clock(spec, place.emulation)?)
@@ -208,6 +192,9 @@ pub fn hot_disk(
     file: &DiskFile,
     taken: &mut BTreeSet<String>,
 ) -> Result<String, DomainError> {
+    if let Some(cause) = faults::of_disk(disk, &format!("disk {}", disk.name)).into_iter().next() {
+        return Err(DomainError::Spec(cause.told()));
+    }
     let topology = sizing::topology(&spec.domain)?;
     disks::hot(spec, disk, file, topology, taken).map(|element| element.to_string())
 }

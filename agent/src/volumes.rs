@@ -39,7 +39,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use crds::kubevirt::{ContainerDisk, EmptyDisk, HostDisk, VirtualMachineInstance, Volume};
+use crds::kubevirt::{ContainerDisk, EmptyDisk, HostDisk, VirtualMachineInstance, Volume, faults};
 
 use self::claims::Backing;
 pub use self::error::VolumeError;
@@ -140,7 +140,7 @@ pub async fn prepare(
     dirs: &Dirs,
     objects: &Objects,
 ) -> Result<Vec<DiskFile>, VolumeError> {
-    check_names(&vmi.spec.volumes)?;
+    check(&vmi.spec.volumes)?;
     let missing = |what: &str| VolumeError::invalid("metadata", format!("has no {what}"));
     let name = vmi.metadata.name.as_deref().ok_or_else(|| missing("name"))?;
     let namespace = vmi.metadata.namespace.as_deref().ok_or_else(|| missing("namespace"))?;
@@ -169,7 +169,7 @@ pub async fn of_claim(
     dirs: &Dirs,
     objects: &Objects,
 ) -> Result<DiskFile, VolumeError> {
-    check_names(&vmi.spec.volumes)?;
+    check(&vmi.spec.volumes)?;
     // Nothing is made there.
     let home = dirs.state.join("vms");
     let work = Work { vmi, dirs, home: &home, objects };
@@ -265,23 +265,12 @@ async fn remove_all(path: &Path) -> Result<(), VolumeError> {
     }
 }
 
-/// Names become file names, so they must be what Kubernetes allows.
-fn check_names(volumes: &[Volume]) -> Result<(), VolumeError> {
-    let mut names = BTreeSet::new();
-    for (at, volume) in volumes.iter().enumerate() {
-        let field = format!("spec.volumes[{at}].name");
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        let name = &volume.name;
-        if name.is_empty() || name.len() > 63 || !name.chars().all(plain) {
-            let rule = "must be a DNS label: at most 63 of the characters a-z 0-9 -";
-            return Err(VolumeError::invalid(field, rule));
-        }
-        if !names.insert(name) {
-            let rule = format!("and another volume must not have the same Name '{name}'.");
-            return Err(VolumeError::invalid(field, rule));
-        }
-    }
-    Ok(())
+/// What admission refuses of volumes, where it is asked: among it their names, which become file
+/// names.
+fn check(volumes: &[Volume]) -> Result<(), VolumeError> {
+    let causes = faults::of_volumes(volumes, "spec.volumes");
+    let first = causes.into_iter().next();
+    first.map_or(Ok(()), |cause| Err(VolumeError::Spec(cause.told())))
 }
 
 /// Makes the directory the VMI's own: kept if it is, emptied if it was another's.
@@ -396,9 +385,6 @@ impl Work<'_> {
     ) -> Result<DiskFile, VolumeError> {
         let field = |of: &str| format!("{field}.hostDisk.{of}");
         let path = PathBuf::from(&disk.path);
-        if disk.path.is_empty() {
-            return Err(VolumeError::invalid(field("path"), "is required for hostDisk volume"));
-        }
         if !path.is_absolute() || path.components().any(|part| part.as_os_str() == "..") {
             let rule = "must be an absolute path without '..'";
             return Err(VolumeError::invalid(field("path"), rule));
@@ -563,20 +549,7 @@ fn capacity(disk: &HostDisk, field: &impl Fn(&str) -> String) -> Result<Option<u
             let rule = "is required where type is 'DiskOrCreate'";
             Err(VolumeError::invalid(field("capacity"), rule))
         }
-        ("DiskOrCreate", bytes) => Ok(bytes),
-        ("Disk", None) => Ok(None),
-        ("Disk", Some(_)) => {
-            let rule =
-                format!("is allowed to pass only with {} equal to 'DiskOrCreate'", field("type"));
-            Err(VolumeError::invalid(field("capacity"), rule))
-        }
-        (other, _) => {
-            let rule = format!(
-                "has invalid value '{}', allowed are 'Disk' or 'DiskOrCreate'",
-                net::shown(other)
-            );
-            Err(VolumeError::invalid(field("type"), rule))
-        }
+        (_, bytes) => Ok(bytes),
     }
 }
 

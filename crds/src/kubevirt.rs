@@ -16,6 +16,8 @@ mod access;
 mod condition;
 mod devices;
 mod domain;
+pub mod faults;
+mod ignored;
 mod instance;
 pub mod migration;
 mod networks;
@@ -44,6 +46,7 @@ pub use domain::{
     Bios, Bootloader, Cpu, CpuFeature, DomainSpec, Efi, Firmware, Hugepages, KernelBoot,
     KernelBootContainer, Machine, Memory, Resources,
 };
+pub use ignored::ignored;
 pub use instance::{
     ClaimInfo, CpuTopology, GuestOsInfo, InstanceInterface, InstancePhase, MemoryStatus,
     PhaseTransition, VirtualMachineInstance, VirtualMachineInstanceSpec,

@@ -11,6 +11,7 @@
 
 pub mod affinity;
 pub mod annotations;
+pub mod cause;
 pub mod cdi;
 pub mod cni;
 pub mod commands;

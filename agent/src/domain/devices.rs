@@ -1,6 +1,5 @@
 //! Everything else in the machine: controllers, console, display, small devices.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use crds::kubevirt::{DiskBus, DomainSpec};
@@ -16,13 +15,8 @@ const VIDEO: &str = "vga, bochs, cirrus, ramfb, virtio";
 /// Places for devices that come while the guest runs; KubeVirt leaves no fewer than three.
 const SPARE_PORTS: usize = 4;
 
-/// USB and SCSI controllers where something needs one, or may come to need it; and, since both disks
-/// and interfaces take part in it, the check of the boot order.
-pub(super) fn controllers(
-    spec: &DomainSpec,
-    threads: IoThreads,
-) -> Result<Vec<Element>, DomainError> {
-    check_boot_order(spec)?;
+/// USB and SCSI controllers where something needs one, or may come to need it.
+pub(super) fn controllers(spec: &DomainSpec, threads: IoThreads) -> Vec<Element> {
     let devices = &spec.devices;
     let has = |bus| devices.disks.iter().any(|disk| disk_bus(disk) == bus);
     let usb_input = devices.inputs.iter().any(|input| input.bus.as_deref() != Some("virtio"));
@@ -33,7 +27,7 @@ pub(super) fn controllers(
     // Disks that come later are mostly there.
     let scsi = (has(DiskBus::Scsi) || takes_more(spec))
         .then(|| controller("scsi").attr("index", 0).attr("model", "virtio-scsi").children(driver));
-    Ok([controller("usb").attr("model", usb)].into_iter().chain(scsi).collect())
+    [controller("usb").attr("model", usb)].into_iter().chain(scsi).collect()
 }
 
 fn takes_more(spec: &DomainSpec) -> bool {
@@ -67,28 +61,6 @@ fn takes_port(device: &Element) -> bool {
         "input" => device.value("bus") == Some("virtio"),
         _ => false,
     }
-}
-
-fn check_boot_order(spec: &DomainSpec) -> Result<(), DomainError> {
-    let disks = spec.devices.disks.iter().enumerate();
-    let disks = disks.map(|(at, disk)| (format!("disks[{at}]"), disk.boot_order));
-    let interfaces = spec.devices.interfaces.iter().enumerate();
-    let interfaces =
-        interfaces.map(|(at, interface)| (format!("interfaces[{at}]"), interface.boot_order));
-    let mut taken = BTreeMap::new();
-    for (device, order) in disks.chain(interfaces) {
-        let Some(order) = order else { continue };
-        let field = format!("spec.domain.devices.{device}.bootOrder");
-        if order == 0 {
-            let rule = "must have a boot order > 0, if supplied";
-            return Err(DomainError::invalid(field, rule));
-        }
-        if let Some(other) = taken.insert(order, device) {
-            let rule = format!("{order} is already set for {other}");
-            return Err(DomainError::invalid(field, rule));
-        }
-    }
-    Ok(())
 }
 
 /// `serial0` as a unix socket with a log, and the channel for a guest agent.

@@ -26,10 +26,7 @@ pub(super) fn elements(
     let mut elements = Vec::new();
     for (at, disk) in disks.iter().enumerate() {
         let field = format!("spec.domain.devices.disks[{at}]");
-        if !names.insert(disk.name.as_str()) {
-            let rule = format!("and another disk must not have the same Name '{}'.", disk.name);
-            return Err(DomainError::invalid(field, rule));
-        }
+        names.insert(disk.name.as_str());
         let Some(file) = files.iter().find(|file| file.volume == disk.name) else {
             elements.push(empty_drive(disk, &field, letters.next(disk_bus(disk)))?);
             continue;
@@ -152,7 +149,7 @@ fn element(
         .attr("name", "qemu")
         .attr("type", file.format.name())
         .attr("cache", cache)
-        .attr("error_policy", error_policy(disk, field)?)
+        .attr("error_policy", error_policy(disk))
         .maybe_attr("io", io(disk, file, cache))
         .attr("discard", "unmap")
         .maybe_attr("queues", served.queues.filter(|_| bus == DiskBus::Virtio))
@@ -168,8 +165,8 @@ fn element(
         .child(driver)
         .child(Element::new("source").attr(source, file.path.display()))
         .child(target)
-        .children(block_size(disk, field)?)
-        .children(serial(disk, field)?)
+        .children(block_size(disk))
+        .children(serial(disk))
         .children(disk.boot_order.map(|order| Element::new("boot").attr("order", order)))
         .children(read_only.then(|| Element::new("readonly")))
         .children(shareable.then(|| Element::new("shareable")))
@@ -201,30 +198,10 @@ fn tray<'a>(disk: &'a Disk, field: &str) -> Result<Option<&'a str>, DomainError>
 }
 
 /// `<blockio>`, with the sizes that are written.
-fn block_size(disk: &Disk, field: &str) -> Result<Option<Element>, DomainError> {
-    let Some(size) = disk.block_size.as_ref().and_then(|size| size.custom.as_ref()) else {
-        return Ok(None);
-    };
-    let field = |of: &str| format!("{field}.blockSize.custom.{of}");
-    for (name, bytes) in [("logical", size.logical), ("physical", size.physical)] {
-        if !bytes.is_power_of_two() || !(512..=2_097_152).contains(&bytes) {
-            let rule =
-                format!("is {bytes}: provided size must be a power of 2 between 512 and 2097152");
-            return Err(DomainError::invalid(field(name), rule));
-        }
-    }
-    if size.logical > size.physical {
-        let rule = format!(
-            "size {} must be the same or less than the physical size of {}",
-            size.logical, size.physical
-        );
-        return Err(DomainError::invalid(field("logical"), rule));
-    }
-    Ok(Some(
-        Element::new("blockio")
-            .attr("logical_block_size", size.logical)
-            .attr("physical_block_size", size.physical),
-    ))
+fn block_size(disk: &Disk) -> Option<Element> {
+    let size = disk.block_size.as_ref()?.custom.as_ref()?;
+    let element = Element::new("blockio").attr("logical_block_size", size.logical);
+    Some(element.attr("physical_block_size", size.physical))
 }
 
 /// libvirt's device, and whether the guest may only read.
@@ -243,21 +220,17 @@ fn kind(
             Err(DomainError::invalid(field, rule))
         }
         (_, None, None) => Ok(("disk", read_only)),
-        (None, Some(_), None) if bus == DiskBus::Virtio => {
-            Err(DomainError::invalid(field, "Bus type virtio is invalid for CD-ROM device"))
-        }
-        (None, Some(_), None) => Ok(("cdrom", true)),
-        (None, None, Some(_)) if file.medium != Medium::Device => {
+        (_, Some(_), _) => Ok(("cdrom", true)),
+        (_, None, Some(_)) if file.medium != Medium::Device => {
             let rule = "is a lun, which needs a block device of the host: make it a disk";
             Err(DomainError::invalid(field, rule))
         }
-        (None, None, Some(_)) if bus != DiskBus::Scsi => {
+        (_, None, Some(_)) if bus != DiskBus::Scsi => {
             let rule =
                 format!("is a lun, which bus {} does not have: set the bus to scsi", name(bus));
             Err(DomainError::invalid(field, rule))
         }
-        (None, None, Some(_)) => Ok(("lun", read_only)),
-        _ => Err(DomainError::invalid(field, "can only have a single target type defined")),
+        (_, None, Some(_)) => Ok(("lun", read_only)),
     }
 }
 
@@ -299,27 +272,13 @@ fn io<'a>(disk: &'a Disk, file: &DiskFile, cache: &str) -> Option<&'a str> {
     }
 }
 
-fn error_policy<'a>(disk: &'a Disk, field: &str) -> Result<&'a str, DomainError> {
-    match disk.error_policy.as_deref().unwrap_or("stop") {
-        policy @ ("stop" | "ignore" | "report" | "enospace") => Ok(policy),
-        other => Err(DomainError::NotSupported {
-            field: format!("{field}.errorPolicy"),
-            value: other.to_owned(),
-            allowed: "stop, ignore, report, enospace",
-        }),
-    }
+fn error_policy(disk: &Disk) -> &str {
+    disk.error_policy.as_deref().filter(|policy| !policy.is_empty()).unwrap_or("stop")
 }
 
-fn serial(disk: &Disk, field: &str) -> Result<Option<Element>, DomainError> {
-    let Some(serial) = disk.serial.as_deref().filter(|serial| !serial.is_empty()) else {
-        return Ok(None);
-    };
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_.+-".contains(c);
-    if serial.len() > 256 || !serial.chars().all(plain) {
-        let rule = "must be made up of at most 256 of the characters A-Z a-z 0-9 _ . + -";
-        return Err(DomainError::invalid(format!("{field}.serial"), rule));
-    }
-    Ok(Some(Element::text("serial", serial)))
+fn serial(disk: &Disk) -> Option<Element> {
+    let serial = disk.serial.as_deref().filter(|serial| !serial.is_empty());
+    serial.map(|serial| Element::text("serial", serial))
 }
 
 fn name(bus: DiskBus) -> &'static str {

@@ -84,32 +84,15 @@ pub(super) fn sysinfo(spec: &DomainSpec) -> Element {
 }
 
 /// `<os>`: machine type and firmware.
-pub(super) fn os(spec: &DomainSpec, place: &Place) -> Result<Element, DomainError> {
+pub(super) fn os(spec: &DomainSpec, place: &Place) -> Element {
     let machine = spec.machine.as_ref().and_then(|machine| machine.r#type.as_deref());
     let machine = machine.filter(|machine| !machine.is_empty()).unwrap_or("q35");
-    if machine != "q35" && !machine.starts_with("pc-q35") {
-        return Err(DomainError::NotSupported {
-            field: "spec.domain.machine.type".into(),
-            value: machine.to_owned(),
-            allowed: "q35*, pc-q35*",
-        });
-    }
     let kind = Element::text("type", "hvm").attr("arch", "x86_64").attr("machine", machine);
     let loader = spec.firmware.as_ref().and_then(|firmware| firmware.bootloader.clone());
     let loader = loader.unwrap_or_default();
-    let field = "spec.domain.firmware.bootloader";
     let os = match (loader.bios, loader.efi) {
-        (Some(_), Some(_)) => {
-            let rule = "has both EFI and BIOS configured, but they are mutually exclusive.";
-            return Err(DomainError::invalid(field, rule));
-        }
         (_, Some(efi)) => {
             let secure = efi.secure_boot.unwrap_or(true);
-            if secure && !is_enabled(spec.features.as_ref(), "smm") {
-                let rule = "has EFI SecureBoot enabled. SecureBoot requires SMM, \
-                            which is currently disabled.";
-                return Err(DomainError::invalid(field, rule));
-            }
             let enabled = if secure { "yes" } else { "no" };
             let feature =
                 Element::new("feature").attr("enabled", enabled).attr("name", "secure-boot");
@@ -128,11 +111,10 @@ pub(super) fn os(spec: &DomainSpec, place: &Place) -> Result<Element, DomainErro
     };
     let kernel_boot = spec.firmware.as_ref().and_then(|firmware| firmware.kernel_boot.as_ref());
     let args = kernel_boot.and_then(|boot| boot.kernel_args.as_deref());
-    Ok(os
-        .children(path("kernel", &place.kernel.kernel))
+    os.children(path("kernel", &place.kernel.kernel))
         .children(path("initrd", &place.kernel.initrd))
         .children(args.map(|args| Element::text("cmdline", args)))
-        .child(Element::new("smbios").attr("mode", "sysinfo")))
+        .child(Element::new("smbios").attr("mode", "sysinfo"))
 }
 
 /// What a reboot from inside does.

@@ -7,8 +7,6 @@ use super::writer::Element;
 use super::{DomainError, Emulation, Place, Port};
 use crate::live::ALIAS;
 
-const MODELS: &str = "e1000, e1000e, igb, ne2k_pci, pcnet, rtl8139, virtio";
-
 /// How many queues a tap can have.
 const MAX_QUEUES: u32 = 256;
 
@@ -36,10 +34,9 @@ pub(super) fn elements(
         let at = interfaces.iter().position(|interface| interface.name == port.network);
         let default = Interface::default();
         let interface = at.map_or(&default, |at| &interfaces[at]);
-        let field = format!("spec.domain.devices.interfaces[{}]", at.unwrap_or(0));
-        element(interface, port, place, queues, &field)
+        element(interface, port, place, queues)
     };
-    place.ports.iter().map(element).collect()
+    Ok(place.ports.iter().map(element).collect())
 }
 
 /// How many queues each tap has, if more than one.
@@ -49,30 +46,14 @@ pub(super) fn queues(spec: &DomainSpec, emulation: Emulation, topology: Topology
         .then(|| topology.vcpus().min(MAX_QUEUES))
 }
 
-fn element(
-    interface: &Interface,
-    port: &Port,
-    place: &Place,
-    queues: Option<u32>,
-    field: &str,
-) -> Result<Element, DomainError> {
-    let model = match interface.model.as_deref().unwrap_or("virtio") {
-        "" => "virtio",
-        model if MODELS.split(", ").any(|known| known == model) => model,
-        other => {
-            return Err(DomainError::NotSupported {
-                field: format!("{field}.model"),
-                value: other.to_owned(),
-                allowed: MODELS,
-            });
-        }
-    };
+fn element(interface: &Interface, port: &Port, place: &Place, queues: Option<u32>) -> Element {
+    let model = interface.model.as_deref().filter(|model| !model.is_empty()).unwrap_or("virtio");
     let boot = interface.boot_order.map(|order| Element::new("boot").attr("order", order));
     // Without its boot ROM the firmware does not wait for a network nobody boots from.
     let rom = boot.is_none().then(|| Element::new("rom").attr("enabled", "no"));
     let down = interface.state.as_deref() == Some("down");
     let driver = (model == "virtio").then(|| driver(place, queues));
-    Ok(Element::new("interface")
+    Element::new("interface")
         .attr("type", "ethernet")
         .child(Element::new("mac").attr("address", port.mac))
         .child(Element::new("target").attr("dev", &port.tap))
@@ -83,7 +64,7 @@ fn element(
         .children(interface.acpi_index.map(|index| Element::new("acpi").attr("index", index)))
         .children(down.then(|| Element::new("link").attr("state", "down")))
         .children(rom)
-        .child(Element::new("alias").attr("name", format!("{ALIAS}{}", port.network))))
+        .child(Element::new("alias").attr("name", format!("{ALIAS}{}", port.network)))
 }
 
 /// `<driver>`, when anything differs from libvirt's defaults.

@@ -1,6 +1,6 @@
 //! How much the guest gets: memory, processors and their model.
 
-use crds::kubevirt::{Cpu, DomainSpec, Quantity};
+use crds::kubevirt::{Cpu, DomainSpec, Quantity, faults};
 
 use super::writer::Element;
 use super::{DomainError, Emulation, quantity};
@@ -8,13 +8,6 @@ use crate::live::{ALIAS, PLUGGABLE};
 
 /// What libvirt and QEMU's q35 take without further options.
 const MAX_VCPUS: u64 = 255;
-
-/// KubeVirt's lower limit, 1M.
-const MIN_MEMORY: u64 = 1_000_000;
-
-const GUEST: &str = "spec.domain.memory.guest";
-const REQUEST: &str = "spec.domain.resources.requests.memory";
-const LIMIT: &str = "spec.domain.resources.limits.memory";
 
 /// Sockets, cores per socket, threads per core.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -56,11 +49,7 @@ pub(super) fn topology(spec: &DomainSpec) -> Result<Topology, DomainError> {
     };
     let [sockets, cores, threads] =
         [sockets, cores.unwrap_or(1), threads.unwrap_or(1)].map(|count| count.max(1));
-    let max_sockets = max_sockets.filter(|most| *most > 0).unwrap_or(sockets);
-    if sockets > max_sockets {
-        let rule = "Number of sockets in CPU topology is greater than the maximum sockets allowed";
-        return Err(DomainError::invalid("spec.domain.cpu.sockets", rule));
-    }
+    let max_sockets = max_sockets.unwrap_or(sockets).max(sockets);
     let vcpus = u64::from(max_sockets).saturating_mul(cores.into()).saturating_mul(threads.into());
     if vcpus > MAX_VCPUS {
         let rule = format!("makes {vcpus} vCPUs, more than {MAX_VCPUS}");
@@ -166,30 +155,9 @@ pub(super) fn pluggable(spec: &DomainSpec) -> Result<Option<Element>, DomainErro
 /// What the guest sees: `memory.guest`, or else the request, or else the limit,
 /// or else one huge page.
 pub(super) fn guest_bytes(spec: &DomainSpec) -> Result<u64, DomainError> {
-    let resources = spec.resources.clone().unwrap_or_default();
-    let memory = spec.memory.clone().unwrap_or_default();
-    let page = memory.hugepages.and_then(|pages| pages.page_size);
-    let limit = resources.limits.get("memory").cloned();
-    let (field, value) = memory
-        .guest
-        .map(|guest| (GUEST, guest))
-        .or_else(|| resources.requests.get("memory").cloned().map(|asked| (REQUEST, asked)))
-        .or_else(|| limit.clone().map(|limit| (LIMIT, limit)))
-        .or_else(|| page.map(|size| (GUEST, Quantity::Text(size))))
-        .ok_or(DomainError::NoMemory)?;
-    let bytes = quantity(field, &value)?;
-    if bytes < MIN_MEMORY {
-        let rule = format!("'{value}': must be greater than or equal to 1M.");
-        return Err(DomainError::invalid(field, rule));
-    }
-    if let Some(limit) = limit
-        && bytes > quantity(LIMIT, &limit)?
-    {
-        let rule =
-            format!("'{value}' must be equal to or less than the memory limit {LIMIT} '{limit}'");
-        return Err(DomainError::invalid(field, rule));
-    }
-    Ok(bytes)
+    let none = || faults::no_memory(spec, "spec").map_or_else(String::new, |cause| cause.told());
+    let (field, value) = spec.guest_memory().ok_or_else(|| DomainError::Spec(none()))?;
+    quantity(&format!("spec.domain.{field}"), &value)
 }
 
 /// `<vcpu>`.
@@ -238,22 +206,13 @@ pub(super) fn cpu(
             .attr("unit", "KiB");
         Element::new("numa").child(cell)
     });
-    Ok(element.child(counts).children(features(&cpu)?).children(numa))
+    Ok(element.child(counts).children(features(&cpu)).children(numa))
 }
 
-fn features(cpu: &Cpu) -> Result<Vec<Element>, DomainError> {
-    let feature = |(at, feature): (usize, &crds::kubevirt::CpuFeature)| {
+fn features(cpu: &Cpu) -> impl Iterator<Item = Element> {
+    cpu.features.iter().map(|feature| {
         let policy = feature.policy.as_deref().filter(|policy| !policy.is_empty());
-        match policy.unwrap_or("require") {
-            policy @ ("force" | "require" | "optional" | "disable" | "forbid") => {
-                Ok(Element::new("feature").attr("policy", policy).attr("name", &feature.name))
-            }
-            other => Err(DomainError::NotSupported {
-                field: format!("spec.domain.cpu.features[{at}].policy"),
-                value: other.to_owned(),
-                allowed: "force, require, optional, disable, forbid",
-            }),
-        }
-    };
-    cpu.features.iter().enumerate().map(feature).collect()
+        let policy = policy.unwrap_or("require");
+        Element::new("feature").attr("policy", policy).attr("name", &feature.name)
+    })
 }

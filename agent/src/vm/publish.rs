@@ -16,7 +16,7 @@ use crds::condition::{ADDRESS_IN_USE, FIELDS_WITHOUT_EFFECT, INVALID_DHCP_OPTION
 use crds::kubevirt::{
     Condition, ConditionStatus, INSTANCE_FINALIZER, InstanceInterface, InstancePhase,
     MIGRATION_TARGET_LABEL, MigrationState, NODE_NAME_LABEL, PhaseTransition, TargetState,
-    VirtualMachineInstance, VirtualMachineInstanceStatus,
+    VirtualMachineInstance, VirtualMachineInstanceStatus, ignored,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams};
@@ -25,7 +25,6 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use super::{End, Report, Trouble, place_of};
-use crate::domain;
 use crate::guest::show;
 use crate::host::Here;
 use crate::hypervisor::PauseReason;
@@ -302,7 +301,7 @@ fn apply(
 
 /// What the user wrote and did not get.
 fn say_ignored(conditions: &mut Vec<Condition>, vmi: &VirtualMachineInstance, now: &Time) {
-    let fields = domain::ignored(vmi);
+    let fields = ignored(&vmi.spec, "spec");
     if fields.is_empty() {
         conditions.retain(|one| one.r#type != FIELDS_WITHOUT_EFFECT);
     } else {

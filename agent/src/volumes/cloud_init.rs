@@ -17,9 +17,6 @@ use super::objects::Objects;
 use super::{VolumeError, ssh_keys};
 use crate::domain::{firmware_uuid, hostname};
 
-/// What may be written into the spec itself, in bytes, as in KubeVirt.
-const INLINE_LIMIT: usize = 2048;
-
 /// The two layouts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Kind {
@@ -55,7 +52,6 @@ pub(super) fn files(
 ) -> Result<Vec<File>, VolumeError> {
     let user = Data {
         what: "userdata",
-        hint: "UserDataSecretRef",
         text: source.user_data.as_deref(),
         base64: source.user_data_base64.as_deref(),
         secret: source.secret_ref.as_ref(),
@@ -63,17 +59,12 @@ pub(super) fn files(
     };
     let network = Data {
         what: "networkdata",
-        hint: "NetworkDataSecretRef",
         text: source.network_data.as_deref(),
         base64: source.network_data_base64.as_deref(),
         secret: source.network_data_secret_ref.as_ref(),
         keys: ["networkdata", "networkData"],
     };
     let (user, network) = (user.read(field, objects)?, network.read(field, objects)?);
-    if user.is_none() && network.is_none() {
-        let rule = "must have one userdatasource or one networkdatasource set.";
-        return Err(VolumeError::invalid(field, rule));
-    }
     let [meta_file, user_file, network_file] = match kind {
         Kind::NoCloud => ["meta-data", "user-data", "network-config"],
         Kind::ConfigDrive => [
@@ -116,11 +107,9 @@ fn metadata(vmi: &VirtualMachineInstance, kind: Kind, keys: &[String]) -> Value 
     metadata
 }
 
-/// The three ways to give one piece of data.
+/// The three ways to give one piece of data, of which the spec has one at most.
 struct Data<'a> {
     what: &'static str,
-    /// What to use for more than fits.
-    hint: &'static str,
     text: Option<&'a str>,
     base64: Option<&'a str>,
     secret: Option<&'a NameReference>,
@@ -131,29 +120,15 @@ impl Data<'_> {
     fn read(&self, field: &str, objects: &Objects) -> Result<Option<Vec<u8>>, VolumeError> {
         let text = self.text.filter(|text| !text.is_empty());
         let base64 = self.base64.filter(|text| !text.is_empty());
-        let inline = match (text, base64, self.secret) {
-            (None, None, None) => return Ok(None),
-            (None, None, Some(secret)) => {
-                return objects.value(secret, self.keys, field).map(Some);
-            }
-            (Some(text), None, None) => text.as_bytes().to_vec(),
-            (None, Some(text), None) => {
+        match (text, base64, self.secret) {
+            (Some(text), ..) => Ok(Some(text.as_bytes().to_vec())),
+            (None, Some(text), _) => {
                 let compact: String = text.split_whitespace().collect();
                 let rule = |_| VolumeError::invalid(field, format!("{} is not base64", self.what));
-                STANDARD.decode(compact).map_err(rule)?
+                STANDARD.decode(compact).map(Some).map_err(rule)
             }
-            _ => {
-                let rule = format!("must have only one {}source set.", self.what);
-                return Err(VolumeError::invalid(field, rule));
-            }
-        };
-        if inline.len() > INLINE_LIMIT {
-            let rule = format!(
-                "{} exceeds {INLINE_LIMIT} byte limit. Should use {} for larger data.",
-                self.what, self.hint
-            );
-            return Err(VolumeError::invalid(field, rule));
+            (None, None, Some(secret)) => objects.value(secret, self.keys, field).map(Some),
+            (None, None, None) => Ok(None),
         }
-        Ok(Some(inline))
     }
 }

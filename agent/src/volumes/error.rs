@@ -15,6 +15,9 @@ pub enum VolumeError {
     /// The spec must change; the rule says how.
     #[error("{field} {rule}")]
     Invalid { field: String, rule: String },
+    /// The same, in the words of admission.
+    #[error("{0}")]
+    Spec(String),
     /// The kind of volume is not one of ours.
     #[error("{field}: {kind} is not supported; supported are {SUPPORTED}")]
     NotSupported { field: String, kind: String },
@@ -61,6 +64,7 @@ impl VolumeError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Invalid { .. }
+            | Self::Spec(_)
             | Self::NotSupported { .. }
             | Self::InvalidImage { .. }
             | Self::BadImage { .. } => false,
@@ -86,6 +90,7 @@ impl VolumeError {
             Self::Mount { .. } => "FailedMount",
             Self::ClaimNotFound(_) => "FailedPvcNotFound",
             Self::Invalid { .. }
+            | Self::Spec(_)
             | Self::NotSupported { .. }
             | Self::Secret { .. }
             | Self::Program { .. }

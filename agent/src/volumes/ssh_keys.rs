@@ -53,10 +53,10 @@ fn by(credential: &AccessCredential, kind: Kind) -> Option<&SshPublicKey> {
 mod tests {
     use std::collections::BTreeMap;
 
+    use crds::kubevirt::ignored;
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::domain::ignored;
 
     fn vmi(credentials: Value) -> VirtualMachineInstance {
         serde_json::from_value(json!({
@@ -117,7 +117,7 @@ mod tests {
         let path = "spec.accessCredentials";
         let method = "sshPublicKey.propagationMethod";
         assert_eq!(
-            ignored(&vmi),
+            ignored(&vmi.spec, "spec"),
             [
                 format!("{path}[1].{method}.configDrive"),
                 format!("{path}[2].{method}.qemuGuestAgent"),

@@ -398,7 +398,8 @@ async fn a_volume_name_cannot_lead_out_of_the_directory() {
     let node = Node::new();
     let volume = json!({ "name": "../../web", "emptyDisk": { "capacity": "1Mi" } });
     let refused = node.refusal(volume).await.to_string();
-    assert!(refused.starts_with("spec.volumes[0].name must be a DNS label"), "{refused}");
+    let words = "spec.volumes[0].name: a lowercase RFC 1123 label must consist of";
+    assert!(refused.starts_with(words), "{refused}");
 }
 
 /// A ConfigMap, Secret or what else has named values.

@@ -49,6 +49,29 @@ pub struct DomainSpec {
     pub rest: Rest,
 }
 
+impl DomainSpec {
+    /// How much memory the guest gets, and the field below this one that says so: `memory.guest`,
+    /// or else the request, or else the limit, or else one huge page.
+    #[must_use]
+    pub fn guest_memory(&self) -> Option<(&'static str, Quantity)> {
+        let memory = self.memory.as_ref();
+        let guest = memory.and_then(|memory| memory.guest.clone());
+        // None of it is as good as nothing said.
+        let said = |list: &BTreeMap<String, Quantity>| {
+            list.get("memory").filter(|amount| amount.units() != Ok(0)).cloned()
+        };
+        let resources = self.resources.as_ref();
+        let request = || resources.and_then(|all| said(&all.requests));
+        let limit = || resources.and_then(|all| said(&all.limits));
+        let page = || memory?.hugepages.as_ref()?.page_size.clone().map(Quantity::Text);
+        guest
+            .map(|guest| ("memory.guest", guest))
+            .or_else(|| Some(("resources.requests.memory", request()?)))
+            .or_else(|| Some(("resources.limits.memory", limit()?)))
+            .or_else(|| Some(("memory.hugepages.pageSize", page()?)))
+    }
+}
+
 /// Processors.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -1,23 +1,24 @@
-//! What a VMI asks for and does not get, so that it can be told.
+//! What the spec of an instance asks for and does not get, so that it can be told: when it is
+//! written, and on the instance.
 
-use crds::kubevirt::{Rest, VirtualMachineInstance, Volume};
+use serde_json::Value;
 
-/// The paths of fields that are set and have no effect on the domain, sorted.
+use super::{Rest, VirtualMachineInstanceSpec, Volume};
+
+/// The paths of fields that are set and have no effect, sorted; `path` is that of the spec.
 ///
-/// Fields that only say where a VM runs or how it is reached are not the
-/// domain's business and do not appear. Wrong values of fields that do have an
-/// effect are errors of [`super::xml`] instead.
+/// Fields that only say where a VM runs are no part of its hardware and do not appear. Wrong
+/// values of fields that do have an effect are [`faults`](super::faults) instead.
 #[must_use]
-pub fn ignored(vmi: &VirtualMachineInstance) -> Vec<String> {
+pub fn ignored(spec: &VirtualMachineInstanceSpec, path: &str) -> Vec<String> {
     let mut fields = Fields::default();
-    let spec = &vmi.spec;
-    fields.unknown("spec", &spec.rest, &ELSEWHERE);
-    credentials(&mut fields, vmi);
-    probes(&mut fields, vmi);
-    hardware(&mut fields, vmi);
-    devices(&mut fields, vmi);
+    fields.unknown(path, &spec.rest, &ELSEWHERE);
+    credentials(&mut fields, spec, path);
+    probes(&mut fields, spec, path);
+    hardware(&mut fields, spec, &format!("{path}.domain"));
+    devices(&mut fields, spec, &format!("{path}.domain.devices"));
     for (at, volume) in spec.volumes.iter().enumerate() {
-        let path = format!("spec.volumes[{at}]");
+        let path = format!("{path}.volumes[{at}]");
         for (name, rest) in rests(volume) {
             fields.unknown(&format!("{path}.{name}"), rest, &[]);
         }
@@ -27,12 +28,12 @@ pub fn ignored(vmi: &VirtualMachineInstance) -> Vec<String> {
 }
 
 /// Of `accessCredentials`, what no drive takes to the guest.
-fn credentials(fields: &mut Fields, vmi: &VirtualMachineInstance) {
-    let volumes = &vmi.spec.volumes;
+fn credentials(fields: &mut Fields, spec: &VirtualMachineInstanceSpec, path: &str) {
+    let volumes = &spec.volumes;
     let no_cloud = volumes.iter().any(|volume| volume.cloud_init_no_cloud.is_some());
     let config_drive = volumes.iter().any(|volume| volume.cloud_init_config_drive.is_some());
-    for (at, credential) in vmi.spec.access_credentials.iter().enumerate() {
-        let path = format!("spec.accessCredentials[{at}]");
+    for (at, credential) in spec.access_credentials.iter().enumerate() {
+        let path = format!("{path}.accessCredentials[{at}]");
         fields.unknown(&path, &credential.rest, &[]);
         let Some(keys) = &credential.ssh_public_key else { continue };
         let method = &keys.propagation_method;
@@ -71,21 +72,30 @@ fn rests(volume: &Volume) -> Vec<(&'static str, &Rest)> {
     .collect()
 }
 
-/// Fields of the spec that others act on, or that describe a pod nobody makes.
-const ELSEWHERE: [&str; 8] = [
-    "affinity",
-    "dnsConfig",
-    "dnsPolicy",
-    "resourceClaims",
-    "serviceAccountName",
-    "tolerations",
-    "topologySpreadConstraints",
-    "utilityVolumes",
+/// Fields of the spec that no type names and that placement goes by.
+const ELSEWHERE: [&str; 3] = ["affinity", "tolerations", "topologySpreadConstraints"];
+
+/// Of `features.hyperv`, what there is.
+const HYPERV: [&str; 14] = [
+    "relaxed",
+    "vapic",
+    "spinlocks",
+    "vpindex",
+    "runtime",
+    "synic",
+    "synictimer",
+    "reset",
+    "vendorid",
+    "frequencies",
+    "reenlightenment",
+    "tlbflush",
+    "ipi",
+    "evmcs",
 ];
 
-fn probes(fields: &mut Fields, vmi: &VirtualMachineInstance) {
-    for (name, probe) in vmi.spec.probes() {
-        let path = format!("spec.{name}");
+fn probes(fields: &mut Fields, spec: &VirtualMachineInstanceSpec, path: &str) {
+    for (name, probe) in spec.probes() {
+        let path = format!("{path}.{name}");
         fields.unknown(&path, &probe.rest, &[]);
         let kinds = [
             ("exec", probe.exec.as_ref().map(|one| &one.rest)),
@@ -100,26 +110,26 @@ fn probes(fields: &mut Fields, vmi: &VirtualMachineInstance) {
     }
 }
 
-/// `spec.domain` without its devices.
-fn hardware(fields: &mut Fields, vmi: &VirtualMachineInstance) {
-    let domain = &vmi.spec.domain;
-    fields.unknown("spec.domain", &domain.rest, &[]);
+/// `domain` without its devices.
+fn hardware(fields: &mut Fields, spec: &VirtualMachineInstanceSpec, path: &str) {
+    let domain = &spec.domain;
+    fields.unknown(path, &domain.rest, &[]);
     let pool = domain.io_threads_policy.as_deref() == Some("supplementalPool");
-    fields.when("spec.domain.ioThreadsPolicy", pool);
+    fields.when(&format!("{path}.ioThreadsPolicy"), pool);
     if let Some(cpu) = &domain.cpu {
-        fields.unknown("spec.domain.cpu", &cpu.rest, &[]);
+        fields.unknown(&format!("{path}.cpu"), &cpu.rest, &[]);
     }
     if let Some(memory) = &domain.memory {
-        fields.unknown("spec.domain.memory", &memory.rest, &[]);
+        fields.unknown(&format!("{path}.memory"), &memory.rest, &[]);
     }
     if let Some(resources) = &domain.resources {
-        fields.unknown("spec.domain.resources", &resources.rest, &[]);
+        fields.unknown(&format!("{path}.resources"), &resources.rest, &[]);
     }
     if let Some(firmware) = &domain.firmware {
-        fields.unknown("spec.domain.firmware", &firmware.rest, &[]);
+        fields.unknown(&format!("{path}.firmware"), &firmware.rest, &[]);
         if let Some(boot) = &firmware.kernel_boot {
-            let path = "spec.domain.firmware.kernelBoot";
-            fields.unknown(path, &boot.rest, &[]);
+            let path = format!("{path}.firmware.kernelBoot");
+            fields.unknown(&path, &boot.rest, &[]);
             if let Some(container) = &boot.container {
                 fields.unknown(&format!("{path}.container"), &container.rest, &[]);
             }
@@ -127,15 +137,33 @@ fn hardware(fields: &mut Fields, vmi: &VirtualMachineInstance) {
     }
     if let Some(features) = &domain.features {
         let known = ["acpi", "apic", "hyperv", "hypervPassthrough", "kvm", "pvspinlock", "smm"];
-        fields.unknown("spec.domain.features", &features.0, &known);
+        let path = format!("{path}.features");
+        fields.unknown(&path, &features.0, &known);
+        hyperv(fields, &features.0, &format!("{path}.hyperv"));
     }
 }
 
-fn devices(fields: &mut Fields, vmi: &VirtualMachineInstance) {
-    let devices = &vmi.spec.domain.devices;
-    let path = "spec.domain.devices";
+/// What a guest that looks for Hyper-V finds: all or nothing of each.
+fn hyperv(fields: &mut Fields, features: &Rest, path: &str) {
+    let Some(Value::Object(all)) = features.get("hyperv") else { return };
+    for (name, said) in all.iter().filter(|(_, said)| !is_empty(said)) {
+        let path = format!("{path}.{name}");
+        fields.when(&path, !HYPERV.contains(&name.as_str()));
+        if name == "tlbflush" {
+            let parts = ["direct", "extended"].into_iter();
+            let set = parts.filter(|part| said.get(*part).is_some_and(|part| !is_empty(part)));
+            fields.0.extend(set.map(|part| format!("{path}.{part}")));
+        }
+    }
+}
+
+fn devices(fields: &mut Fields, spec: &VirtualMachineInstanceSpec, path: &str) {
+    const LOG: &str = "logSerialConsole";
+    let devices = &spec.domain.devices;
+    fields.unknown(path, &devices.rest, &[LOG]);
     // The console is always logged.
-    fields.unknown(path, &devices.rest, &["logSerialConsole"]);
+    let unlogged = devices.rest.get(LOG) == Some(&Value::Bool(false));
+    fields.when(&format!("{path}.{LOG}"), unlogged);
     for (at, disk) in devices.disks.iter().enumerate() {
         let path = format!("{path}.disks[{at}]");
         fields.unknown(&path, &disk.rest, &[]);
@@ -146,7 +174,7 @@ fn devices(fields: &mut Fields, vmi: &VirtualMachineInstance) {
             let custom = custom.unwrap_or(&nothing);
             fields.unknown(&format!("{path}.blockSize.custom"), custom, &[]);
         }
-        let stays = vmi.spec.volumes.iter().any(|one| one.name == disk.name && one.is_kept());
+        let stays = spec.volumes.iter().any(|one| one.name == disk.name && one.is_kept());
         fields.when(&format!("{path}.shareable"), disk.shareable.unwrap_or(false) && !stays);
         for (name, device) in [("disk", &disk.disk), ("cdrom", &disk.cdrom), ("lun", &disk.lun)] {
             if let Some(device) = device {
@@ -192,12 +220,49 @@ impl Fields {
 
 /// Whether a value is there for form's sake only: `null`, `false`, `[]`, `""`.
 /// `{}` is not: many of KubeVirt's fields are switched on by it.
-fn is_empty(value: &serde_json::Value) -> bool {
-    use serde_json::Value;
+fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
         Value::Array(items) => items.is_empty(),
         Value::String(text) => text.is_empty(),
         Value::Bool(true) | Value::Number(_) | Value::Object(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_describes_a_pod_or_half_a_feature_is_told_where_it_is_written() {
+        let spec = json!({
+            "dnsConfig": {"nameservers": ["10.0.0.1"]}, "dnsPolicy": "None",
+            "serviceAccountName": "robot", "utilityVolumes": [{"name": "a"}],
+            "resourceClaims": [], "priorityClassName": "high", "schedulerName": "",
+            "tolerations": [{"operator": "Exists"}],
+            "domain": {
+                "features": {"hyperv": {"relaxed": {}, "xmm": {}, "tlbflush": {"direct": {}}}},
+                "devices": {"logSerialConsole": false},
+            },
+        });
+        let spec: VirtualMachineInstanceSpec = serde_json::from_value(spec).unwrap();
+        let told = ignored(&spec, "spec.template.spec");
+        let told: Vec<_> =
+            told.iter().map(|one| one.strip_prefix("spec.template.spec.").unwrap()).collect();
+        assert_eq!(
+            told,
+            [
+                "dnsConfig",
+                "dnsPolicy",
+                "domain.devices.logSerialConsole",
+                "domain.features.hyperv.tlbflush.direct",
+                "domain.features.hyperv.xmm",
+                "priorityClassName",
+                "serviceAccountName",
+                "utilityVolumes",
+            ]
+        );
     }
 }
