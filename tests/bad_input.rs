@@ -317,5 +317,57 @@ pub(super) async fn an_api_that_reviews_refuses_what_one_that_does_not_takes(
     strict.merge(SUBNET, "good", json!({"metadata": {"labels": {"a": "b"}}})).await?;
     let kept = strict.get(SUBNET, "good").await?;
     ensure!(kept["spec"]["cidrBlock"] == "10.0.0.0/24", "{kept}");
+    each_field_of_a_guest_that_cannot_be_is_told(&strict).await?;
+    the_spec_of_an_instance_is_changed_by_its_vm_alone(&strict).await
+}
+
+/// As KubeVirt's webhook answers: by code, and field by field.
+async fn each_field_of_a_guest_that_cannot_be_is_told(strict: &Cluster) -> anyhow::Result<()> {
+    let mut vm = Vm::named("odd").on("good").object();
+    let spec = &mut vm["spec"]["template"]["spec"];
+    spec["hostname"] = "Odd".into();
+    spec["domain"]["devices"]["interfaces"][0]["slirp"] = json!({});
+    spec["volumes"][0]["emptyDisk"] = json!({"capacity": "1Gi"});
+    let error = strict.create(VM, vm).await.err().context("it was taken")?;
+    let Some(kube::Error::Api(status)) = error.downcast_ref() else { return Err(error) };
+    same("the code", (status.code, status.reason.as_str()), (422, "Invalid"))?;
+    let path = "spec.template.spec";
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let told = causes.map(|one| (one.field.as_str(), one.message.as_str()));
+    let told: Vec<_> = told.filter(|(field, _)| !field.ends_with("hostname")).collect();
+    let want = [
+        (
+            format!("{path}.domain.devices.interfaces[0].slirp"),
+            "Slirp interface support has been discontinued since v1.3".to_owned(),
+        ),
+        (
+            format!("{path}.volumes[0]"),
+            format!("{path}.volumes[0] must have exactly one source type set"),
+        ),
+    ];
+    let want: Vec<_> = want.iter().map(|(field, text)| (field.as_str(), text.as_str())).collect();
+    same("the causes", told, want)?;
+    let hostname = format!("{path}.hostname does not conform to the kubernetes DNS_LABEL rules");
+    ensure!(status.message.contains(&hostname), "{}", status.message);
+    ensure!(strict.find(VM, "odd").await?.is_none(), "it was stored");
     Ok(())
+}
+
+async fn the_spec_of_an_instance_is_changed_by_its_vm_alone(
+    strict: &Cluster,
+) -> anyhow::Result<()> {
+    let vm = Vm::named("alone").on("good").object();
+    let alone = json!({
+        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
+        "metadata": {"name": "alone", "namespace": "default",
+            "annotations": vm["spec"]["template"]["metadata"]["annotations"]},
+        "spec": vm["spec"]["template"]["spec"],
+    });
+    strict.create(VMI, alone).await?;
+    let memory = json!({"spec": {"domain": {"memory": {"guest": "256Mi"}}}});
+    let changed = strict.merge(VMI, "alone", memory).await;
+    refused("an edit", changed, &["update of VMI object is restricted"])?;
+    strict.merge(VMI, "alone", json!({"metadata": {"labels": {"a": "b"}}})).await?;
+    let kept = strict.get(VMI, "alone").await?;
+    same("the memory", kept["spec"]["domain"]["memory"]["guest"].as_str(), Some("128Mi"))
 }

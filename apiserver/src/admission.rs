@@ -4,6 +4,29 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::Cause;
+
+/// Why an object is not stored: answered with 422, as upstream answers for a webhook that says
+/// which fields are wrong.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Refused {
+    /// All of it in one line, for people.
+    pub message: String,
+    /// Field by field: what kubectl shows.
+    pub causes: Vec<Cause>,
+}
+
+/// A write, as it would be stored.
+#[derive(Clone, Copy, Debug)]
+pub struct Proposal<'a> {
+    /// What is there, if anything is.
+    pub old: Option<&'a Value>,
+    /// What is to be.
+    pub new: &'a Value,
+    /// Whose fields these become: the writer's `fieldManager`, or what its user agent is called.
+    pub manager: &'a str,
+}
+
 /// Looks at objects before they are stored.
 ///
 /// It is asked, and told, on the thread that makes every change, so an answer takes
@@ -14,13 +37,12 @@ pub trait Admission: fmt::Debug + Send + Sync {
     /// others cost nothing.
     fn looks_at(&self, group: &str, plural: &str) -> bool;
 
-    /// Whether `new` may be stored, over `old` if there is one; then what the author is
-    /// warned of. Also asked of writes to a status or to metadata alone, and of dry runs.
+    /// Whether this may be stored; then what the author is warned of. Also asked of writes to a
+    /// status or to metadata alone, and of dry runs.
     ///
     /// # Errors
     /// What the author is told.
-    fn review(&self, plural: &str, old: Option<&Value>, new: &Value)
-    -> Result<Vec<String>, String>;
+    fn review(&self, plural: &str, proposal: Proposal<'_>) -> Result<Vec<String>, Refused>;
 
     /// Whether `object` may be deleted by whoever asks for it; then what that one is warned
     /// of. Asked once, when the deletion begins.
@@ -53,7 +75,7 @@ impl Admission for AdmitAll {
         false
     }
 
-    fn review(&self, _: &str, _: Option<&Value>, _: &Value) -> Result<Vec<String>, String> {
+    fn review(&self, _: &str, _: Proposal<'_>) -> Result<Vec<String>, Refused> {
         Ok(Vec::new())
     }
 }

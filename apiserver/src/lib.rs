@@ -96,6 +96,7 @@ mod tls;
 mod watch;
 mod write;
 
-pub use admission::{Admission, AdmitAll};
+pub use admission::{Admission, AdmitAll, Proposal, Refused};
 pub use args::Args;
 pub use run::{run, run_with};
+pub use status::Cause;

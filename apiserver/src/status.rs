@@ -8,6 +8,8 @@
 
 use serde_json::{Value, json};
 
+use crate::admission::Refused;
+
 /// A refused request: what goes over the wire instead of the object.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{reason}: {message}")]
@@ -20,10 +22,13 @@ pub(crate) struct ApiError {
 
 /// One field that is wrong, with the reason names of upstream's `field.Error`.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Cause {
-    pub(crate) reason: &'static str,
-    pub(crate) field: String,
-    pub(crate) message: String,
+pub struct Cause {
+    /// For programs: `FieldValueInvalid` …
+    pub reason: &'static str,
+    /// The path of the field.
+    pub field: String,
+    /// For people.
+    pub message: String,
 }
 
 impl Cause {
@@ -176,6 +181,16 @@ impl ApiError {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
         };
+        Self::unfit((group, kind, name), &list, causes)
+    }
+
+    /// The object is refused by whoever runs the server.
+    pub(crate) fn refused(of: (&str, &str, &str), refused: &Refused) -> Self {
+        Self::unfit(of, &refused.message, &refused.causes)
+    }
+
+    /// `of`: group, kind and name.
+    fn unfit((group, kind, name): (&str, &str, &str), why: &str, causes: &[Cause]) -> Self {
         let qualified = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
         let mut details = json!({"kind": kind});
         for (field, value) in [("name", name), ("group", group)] {
@@ -184,7 +199,7 @@ impl ApiError {
             }
         }
         details["causes"] = causes.iter().map(Cause::json).collect();
-        let message = format!("{qualified} \"{name}\" is invalid: {list}");
+        let message = format!("{qualified} \"{name}\" is invalid: {why}");
         Self { details: Some(details), ..Self::new(422, "Invalid", message) }
     }
 

@@ -39,7 +39,7 @@ use self::disk::Disk;
 pub(crate) use self::disk::DiskError;
 pub(crate) use self::log::{Event, EventKind};
 use self::log::{Log, TooOld};
-pub(crate) use self::writer::Warnings;
+pub(crate) use self::writer::Author;
 pub(crate) use self::writer::{Change, Outcome, View};
 use self::writer::{Mutation, Writer, tell};
 use crate::status::ApiError;
@@ -262,13 +262,13 @@ impl Store {
     where
         F: FnOnce(&View<'_>, Option<Value>) -> Result<Change, ApiError> + Send + 'static,
     {
-        self.mutate_for(Warnings::default(), key, mode, decide).await
+        self.mutate_for(Author::default(), key, mode, decide).await
     }
 
-    /// The same for somebody who is told of what is left in `warnings`.
+    /// The same for somebody, who is told of what is left in the warnings.
     pub(crate) async fn mutate_for<F>(
         &self,
-        warnings: Warnings,
+        author: Author,
         key: Key,
         mode: Mode,
         decide: F,
@@ -277,7 +277,7 @@ impl Store {
         F: FnOnce(&View<'_>, Option<Value>) -> Result<Change, ApiError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let mutation = Mutation { key, mode, decide: Box::new(decide), warnings, reply };
+        let mutation = Mutation { key, mode, decide: Box::new(decide), author, reply };
         self.queue.send(mutation).await.map_err(|_| ApiError::unavailable())?;
         answer.await.map_err(|_| ApiError::unavailable())?
     }

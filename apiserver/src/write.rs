@@ -27,7 +27,7 @@ use crate::managed::{self, Operation};
 use crate::object;
 use crate::registry::{self, Resource, Strategy, namespaces};
 use crate::status::{ApiError, Cause};
-use crate::store::{Change, Key, View};
+use crate::store::{Author, Change, Key, View};
 
 pub(crate) use self::metadata::{FOREGROUND, ORPHAN};
 
@@ -52,6 +52,13 @@ pub(crate) struct Writing {
     pub(crate) is_patch: bool,
     /// Texts for `Warning` headers, shared with the task that answers.
     pub(crate) warnings: Arc<Mutex<Vec<String>>>,
+}
+
+impl Writing {
+    /// Who writes.
+    pub(crate) fn author(&self) -> Author {
+        Author { manager: self.manager.clone(), warnings: self.warnings.clone() }
+    }
 }
 
 /// Which part of an object is written.

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use controller::admission::{self, Facts};
+use apiserver::{Proposal, Refused};
+use controller::admission::{self, Facts, Write};
 use controller::reserved::RangeArgs;
+use crds::cause::{self, Cause};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -54,13 +56,9 @@ impl apiserver::Admission for Own {
         admission::looks_at(group, plural)
     }
 
-    fn review(
-        &self,
-        plural: &str,
-        old: Option<&Value>,
-        new: &Value,
-    ) -> Result<Vec<String>, String> {
-        admission::review(&self.facts, plural, old, new)
+    fn review(&self, plural: &str, proposal: Proposal<'_>) -> Result<Vec<String>, Refused> {
+        let Proposal { old, new, manager } = proposal;
+        admission::review(&self.facts, plural, Write { old, new, by: manager }).map_err(refused)
     }
 
     fn leaves(&self, plural: &str, object: &Value) -> Result<Vec<String>, String> {
@@ -78,4 +76,13 @@ impl apiserver::Admission for Own {
     fn removed(&self, plural: &str, json: &[u8]) {
         self.facts.removed(plural, json);
     }
+}
+
+/// As the server tells it.
+fn refused(causes: Vec<Cause>) -> Refused {
+    let message = cause::message(&causes);
+    let causes = causes.into_iter().take(cause::TOLD).map(|Cause { reason, message, field }| {
+        apiserver::Cause { reason: reason.name(), field, message }
+    });
+    Refused { message, causes: causes.collect() }
 }

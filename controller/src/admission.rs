@@ -29,13 +29,15 @@ mod templates;
 
 use std::collections::HashSet;
 
+use crds::cause::Cause;
 use crds::cni::IpamClaim;
 use crds::kubeovn::{FixedField, Ip, IpPool, Subnet, Vip, Vpc, fixed_fields};
-use crds::kubevirt::{VirtualMachine, VirtualMachineInstance};
+use crds::kubevirt::{VirtualMachine, VirtualMachineInstance, faults};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::flaw::{Flaw, told};
+use crate::MANAGER;
+use crate::flaw::Flaw;
 
 pub use facts::Facts;
 use facts::Index;
@@ -66,6 +68,8 @@ struct Findings {
     refusal: Option<String>,
     /// Entries and fields of it that cannot.
     flaws: Vec<Flaw>,
+    /// The same of what upstream looks at, in its words and with its reasons.
+    faults: Vec<Cause>,
     /// What is not there yet.
     waits: Vec<String>,
 }
@@ -80,17 +84,23 @@ impl Findings {
     }
 }
 
-/// Whether `new` may be written, over `old` if there is one; then what its author is to
-/// be warned of.
+/// What somebody writes.
+#[derive(Clone, Copy, Debug)]
+pub struct Write<'a> {
+    /// What is there, if anything is.
+    pub old: Option<&'a Value>,
+    /// What is to be.
+    pub new: &'a Value,
+    /// The writer's field manager: by that we know ourselves.
+    pub by: &'a str,
+}
+
+/// Whether this may be written; then what its author is to be warned of.
 ///
 /// # Errors
 /// The fields, their values, and what to write instead.
-pub fn review(
-    facts: &Facts,
-    plural: &str,
-    old: Option<&Value>,
-    new: &Value,
-) -> Result<Vec<String>, String> {
+pub fn review(facts: &Facts, plural: &str, write: Write<'_>) -> Result<Vec<String>, Vec<Cause>> {
+    let Write { old, new, by } = write;
     let leaves = new["metadata"].get("deletionTimestamp").is_some();
     if leaves || old.is_some_and(|old| old.get("spec") == new.get("spec")) {
         return Ok(Vec::new());
@@ -103,19 +113,42 @@ pub fn review(
         "ips" => {
             let warnings = judge(old, new, |ip: &Ip| addresses::reservation(index, ip))?;
             let edits = edited(old, new, |old, new| addresses::edits(index, old, new));
-            told(&edits).map_or(Ok(warnings), Err)
+            refused(&edits).map_or(Ok(warnings), Err)
         }
         "ipamclaims" => {
             let warnings = judge(old, new, |claim: &IpamClaim| claims::judged(index, claim))?;
-            told(&edited(old, new, claims::edits)).map_or(Ok(warnings), Err)
+            refused(&edited(old, new, claims::edits)).map_or(Ok(warnings), Err)
         }
         "virtualmachines" => judge(old, new, |vm: &VirtualMachine| machine::vm(index, vm)),
-        "virtualmachineinstances" if old.is_none() => {
-            judge(old, new, |one: &VirtualMachineInstance| machine::instance(index, one))
-        }
+        "virtualmachineinstances" => match old {
+            None => judge(old, new, |one: &VirtualMachineInstance| machine::instance(index, one)),
+            Some(_) if by == MANAGER => Ok(Vec::new()),
+            // What its guest has follows from it, and from whoever asked us for a change.
+            Some(_) => Err(vec![Cause::not_supported("spec", faults::RESTRICTED)]),
+        },
         "virtualmachineinstancereplicasets" => judge(old, new, machine::replica_set),
         _ => Ok(Vec::new()),
     })
+}
+
+fn refused(flaws: &[Flaw]) -> Option<Vec<Cause>> {
+    let causes: Vec<Cause> = flaws.iter().map(|flaw| cause(flaw.to_string(), false)).collect();
+    (!causes.is_empty()).then_some(causes)
+}
+
+/// What a reconciler says, and the field that it speaks of. `of_template`: the annotations are
+/// those of a template.
+fn cause(text: String, of_template: bool) -> Cause {
+    let path = |text: &str| {
+        text.split([' ', ':', ',']).next().unwrap_or_default().trim_end_matches('.').to_owned()
+    };
+    let metadata = if of_template { "spec.template.metadata" } else { "metadata" };
+    let field = match text.strip_prefix("annotation ") {
+        Some(rest) => format!("{metadata}.annotations[{}]", path(rest)),
+        None if text.starts_with("spec.") => path(&text),
+        None => "spec".to_owned(),
+    };
+    Cause::invalid(field, text)
 }
 
 /// Whether `old` may be deleted; then what whoever does it is to be warned of.
@@ -145,22 +178,34 @@ fn deleted<K: DeserializeOwned>(
 }
 
 /// Refuses what is wrong with `new` and was not with `old`. What does not fit its type
-/// is the schema's to refuse.
+/// is the schema's to refuse, where there is one.
 fn judge<K: DeserializeOwned>(
     old: Option<&Value>,
     new: &Value,
     find: impl Fn(&K) -> Findings,
-) -> Result<Vec<String>, String> {
+) -> Result<Vec<String>, Vec<Cause>> {
     let typed = |object: &Value| K::deserialize(object).ok();
-    let Some(object) = typed(new) else { return Ok(Vec::new()) };
-    let Findings { refusal, mut flaws, waits } = find(&object);
+    let kind = new["kind"].as_str().unwrap_or_default();
+    let of_template = matches!(kind, "VirtualMachine" | "VirtualMachineInstanceReplicaSet");
+    let Some(object) = typed(new) else {
+        let causes = match old.map(typed) {
+            Some(None) => Vec::new(),
+            _ => faults::of_misfit(&new["spec"], of_template),
+        };
+        return if causes.is_empty() { Ok(Vec::new()) } else { Err(causes) };
+    };
+    let Findings { refusal, mut flaws, faults: mut wrong, waits } = find(&object);
     let known = old.and_then(typed).map(|old| find(&old)).unwrap_or_default();
     let known_flaws: HashSet<_> = known.flaws.iter().collect();
     flaws.retain(|flaw| !known_flaws.contains(flaw));
     flaws.extend(old.into_iter().flat_map(|old| changed(old, new)));
-    let refusal = refusal.filter(|_| known.refusal.is_none());
-    let wrong: Vec<String> = refusal.into_iter().chain(told(&flaws)).collect();
-    if wrong.is_empty() { Ok(waits) } else { Err(wrong.join("; ")) }
+    let known_faults: HashSet<_> = known.faults.iter().collect();
+    wrong.retain(|fault| !known_faults.contains(fault));
+    // What an object shows by itself is said first: the other is often the same in other words.
+    let refusal = refusal.filter(|_| known.refusal.is_none() && wrong.is_empty());
+    let texts = refusal.into_iter().chain(flaws.iter().map(ToString::to_string));
+    wrong.extend(texts.map(|text| cause(text, of_template)));
+    if wrong.is_empty() { Ok(waits) } else { Err(wrong) }
 }
 
 /// What is wrong with the step from `old` to `new`.

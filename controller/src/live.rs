@@ -23,7 +23,7 @@ use crds::kubevirt::{
 };
 use kube::ResourceExt as _;
 
-pub use sizes::{complete, refusal};
+pub use sizes::complete;
 
 use crate::decide::{Decision, Inscription};
 use crate::objects::instance_spec;

@@ -16,7 +16,7 @@ use crate::patch::Patch;
 use crate::path::ResourcePath;
 use crate::registry::{Resource, Strategy};
 use crate::status::{ApiError, Cause};
-use crate::store::{Key, Mode, Outcome, Warnings};
+use crate::store::{Author, Key, Mode, Outcome};
 use crate::write::{self, Deleting, Part, Propagation, Writing};
 
 /// Tries at a name that is not taken, for `generateName`.
@@ -109,7 +109,7 @@ impl Write<'_> {
             let result = self
                 .server
                 .store
-                .mutate_for(writing.warnings.clone(), key, mode, move |view, current| {
+                .mutate_for(writing.author(), key, mode, move |view, current| {
                     let current = current.as_ref();
                     write::create(&resource, view, current, body, &with, Operation::Update)
                 })
@@ -148,8 +148,11 @@ impl Write<'_> {
             }
             None => Err(ApiError::not_found(resource.subject(&name))),
         };
-        let (store, warnings) = (&self.server.store, writing.warnings.clone());
-        let outcome = store.mutate_for(warnings, self.key(self.name()), mode, decide).await?;
+        let outcome = self
+            .server
+            .store
+            .mutate_for(writing.author(), self.key(self.name()), mode, decide)
+            .await?;
         self.written(outcome, &writing)
     }
 
@@ -184,8 +187,11 @@ impl Write<'_> {
             settle_identity(&resource, namespace.as_deref(), Some(&name), &mut proposed)?;
             write::update(&resource, view, &current, proposed, part, &with, Operation::Update)
         };
-        let (store, warnings) = (&self.server.store, writing.warnings.clone());
-        let outcome = store.mutate_for(warnings, self.key(self.name()), mode, decide).await?;
+        let outcome = self
+            .server
+            .store
+            .mutate_for(writing.author(), self.key(self.name()), mode, decide)
+            .await?;
         self.written(outcome, &writing)
     }
 
@@ -218,8 +224,11 @@ impl Write<'_> {
             let part = Part::Main;
             write::update(&resource, view, &current, proposed, part, &with, Operation::Update)
         };
-        let (store, warnings) = (&self.server.store, writing.warnings.clone());
-        let outcome = store.mutate_for(warnings, self.key(self.name()), mode, decide).await?;
+        let outcome = self
+            .server
+            .store
+            .mutate_for(writing.author(), self.key(self.name()), mode, decide)
+            .await?;
         let (Outcome::Created(stored)
         | Outcome::Updated(stored)
         | Outcome::Removed(stored)
@@ -240,13 +249,13 @@ impl Write<'_> {
         let (deleting, mode) = self.deleting()?;
         let writing = Writing::default();
         let key = self.key(self.name());
-        let outcome = self.delete_one(&writing.warnings, key, deleting, mode).await?;
+        let outcome = self.delete_one(writing.author(), key, deleting, mode).await?;
         self.deleted(outcome, &writing)
     }
 
     async fn delete_one(
         &self,
-        warnings: &Warnings,
+        author: Author,
         key: Key,
         deleting: Deleting,
         mode: Mode,
@@ -257,7 +266,7 @@ impl Write<'_> {
             let current = current.ok_or_else(|| ApiError::not_found(resource.subject(&name)))?;
             write::delete(&resource, current, &deleting)
         };
-        self.server.store.mutate_for(warnings.clone(), key, mode, decide).await
+        self.server.store.mutate_for(author, key, mode, decide).await
     }
 
     /// Deletes what the selectors match; answers with the list of it.
@@ -266,7 +275,7 @@ impl Write<'_> {
         let selector = self.call.selector()?;
         let namespace = self.path.namespace.as_deref();
         let (objects, version) = self.server.store.list(&self.resource.collection, namespace, None);
-        let warnings = Warnings::default();
+        let author = Author::default();
         let mut deletions = vec![];
         let mut items = vec![];
         for stored in objects {
@@ -275,7 +284,7 @@ impl Write<'_> {
             if selector.matches(&view) {
                 let namespace = object::namespace(&object);
                 let key = Key::new(&self.resource.collection, namespace, object::name(&object));
-                deletions.push(self.delete_one(&warnings, key, deleting.clone(), mode));
+                deletions.push(self.delete_one(author.clone(), key, deleting.clone(), mode));
                 items.push(view);
             }
         }
@@ -291,7 +300,7 @@ impl Write<'_> {
             "metadata": {"resourceVersion": version.to_string()},
             "items": items,
         }))
-        .with_warnings(&warnings.lock()))
+        .with_warnings(&author.warnings.lock()))
     }
 
     /// `DeleteOptions`, from the body and from the query.

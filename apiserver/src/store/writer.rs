@@ -18,7 +18,7 @@ use tracing::error;
 use super::disk::{Commit, Disk};
 use super::{Event, EventKind, Key, Mode, Observer, State, Stored};
 use crate::status::{ApiError, Subject};
-use crate::{Admission, object};
+use crate::{Admission, Proposal, object};
 
 /// Changes written with one `fsync`.
 const BATCH: usize = 512;
@@ -44,8 +44,14 @@ pub(crate) enum Outcome {
     Kept(Option<Arc<Stored>>),
 }
 
-/// Texts that are added to while a change is decided.
-pub(crate) type Warnings = Arc<Mutex<Vec<String>>>;
+/// Who asks for a change.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Author {
+    /// Whose fields these become; nobody's where the server itself asks.
+    pub(crate) manager: String,
+    /// What the author is warned of.
+    pub(crate) warnings: Arc<Mutex<Vec<String>>>,
+}
 
 type Decide = Box<dyn FnOnce(&View<'_>, Option<Value>) -> Result<Change, ApiError> + Send>;
 
@@ -54,8 +60,7 @@ pub(super) struct Mutation {
     pub(super) key: Key,
     pub(super) mode: Mode,
     pub(super) decide: Decide,
-    /// What the caller's author is warned of.
-    pub(super) warnings: Warnings,
+    pub(super) author: Author,
     pub(super) reply: oneshot::Sender<Result<Outcome, ApiError>>,
 }
 
@@ -121,8 +126,8 @@ impl Writer {
             let mut answers: Vec<Answer> = vec![];
             let mut next = Some(first);
             while let Some(mutation) = next {
-                let Mutation { key, mode, decide, warnings, reply } = mutation;
-                let outcome = self.decide(&mut draft, key, mode, decide, &warnings);
+                let Mutation { key, mode, decide, author, reply } = mutation;
+                let outcome = self.decide(&mut draft, key, mode, decide, &author);
                 answers.push((reply, outcome));
                 next = (answers.len() < BATCH).then(|| self.requests.try_recv().ok()).flatten();
             }
@@ -146,7 +151,7 @@ impl Writer {
         key: Key,
         mode: Mode,
         decide: Decide,
-        warnings: &Warnings,
+        author: &Author,
     ) -> Result<Outcome, ApiError> {
         let state = self.state.read();
         let view = View { committed: &state, pending: &draft.pending };
@@ -164,9 +169,9 @@ impl Writer {
         let warned = match (removed, current.as_deref()) {
             (true, Some(current)) => self.leaves(&key, current)?,
             (true, None) => vec![],
-            (false, current) => self.review(&key, current, &value)?,
+            (false, current) => self.review(&key, current, &value, &author.manager)?,
         };
-        warnings.lock().extend(warned);
+        author.warnings.lock().extend(warned);
         if mode == Mode::DryRun {
             let version = current.as_ref().map_or(0, |stored| stored.version);
             let object = Arc::new(Stored { version, json: bytes_of(&value) });
@@ -181,6 +186,7 @@ impl Writer {
         key: &Key,
         current: Option<&Stored>,
         new: &Value,
+        manager: &str,
     ) -> Result<Vec<String>, ApiError> {
         let (group, plural) = key.collection.parts();
         if !self.admission.looks_at(group, plural) {
@@ -190,9 +196,14 @@ impl Writer {
         match old {
             // A finalizer holds it.
             Some(old) if object::is_deleting(new) && !object::is_deleting(&old) => {
-                self.answer(key, || self.admission.leaves(plural, &old))
+                self.answer_leaving(key, &old)
             }
-            old => self.answer(key, || self.admission.review(plural, old.as_ref(), new)),
+            old => {
+                let proposal = Proposal { old: old.as_ref(), new, manager };
+                let kind = new["kind"].as_str().unwrap_or(plural);
+                let refusal = |refused| ApiError::refused((group, kind, &key.name), &refused);
+                answer(|| self.admission.review(plural, proposal), refusal)
+            }
         }
     }
 
@@ -206,22 +217,14 @@ impl Writer {
         if object::is_deleting(&object) {
             return Ok(vec![]);
         }
-        self.answer(key, || self.admission.leaves(plural, &object))
+        self.answer_leaving(key, &object)
     }
 
-    fn answer(
-        &self,
-        key: &Key,
-        ask: impl FnOnce() -> Result<Vec<String>, String>,
-    ) -> Result<Vec<String>, ApiError> {
+    fn answer_leaving(&self, key: &Key, object: &Value) -> Result<Vec<String>, ApiError> {
         let (group, plural) = key.collection.parts();
-        match std::panic::catch_unwind(AssertUnwindSafe(ask)) {
-            Ok(Ok(warnings)) => Ok(warnings),
-            Ok(Err(why)) => {
-                Err(ApiError::forbidden(Subject { group, plural, name: &key.name }, &why))
-            }
-            Err(_) => Err(ApiError::internal("the object could not be reviewed")),
-        }
+        let subject = Subject { group, plural, name: &key.name };
+        let refusal = |why: String| ApiError::forbidden(subject, &why);
+        answer(|| self.admission.leaves(plural, object), refusal)
     }
 
     /// Makes the draft durable, then visible.
@@ -250,6 +253,16 @@ impl Writer {
         self.announce.send_replace(draft.version);
         Ok(())
     }
+}
+
+/// What whoever runs the server says.
+fn answer<E>(
+    ask: impl FnOnce() -> Result<Vec<String>, E>,
+    refusal: impl FnOnce(E) -> ApiError,
+) -> Result<Vec<String>, ApiError> {
+    std::panic::catch_unwind(AssertUnwindSafe(ask))
+        .map_err(|_| ApiError::internal("the object could not be reviewed"))?
+        .map_err(refusal)
 }
 
 /// Tells whoever runs the server of an object, if it wants to know.

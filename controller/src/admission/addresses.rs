@@ -58,7 +58,7 @@ pub(super) fn vip(index: &Index, vip: &Vip) -> Findings {
         })
     });
     let (refusal, waits) = Taken::sorted(taken.chain(of_mac));
-    Findings { refusal, flaws, waits }
+    Findings { refusal, flaws, waits, ..Findings::default() }
 }
 
 fn told(field: &str, value: &str, why: String) -> String {

@@ -1,9 +1,9 @@
 //! VMs, and instances made by hand.
 
 use crds::annotations::{self, AAPS};
+use crds::cause::Cause;
 use crds::kubevirt::{
-    VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceReplicaSet,
-    VirtualMachineInstanceSpec,
+    VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceReplicaSet, faults,
 };
 use kube::ResourceExt as _;
 use net::names;
@@ -14,44 +14,44 @@ use crate::decide::is_made_by_hand;
 use crate::dhcp;
 use crate::flaw::Flaw;
 use crate::ledger::VmKey;
-use crate::live;
 use crate::notices;
 use crate::port_names;
 use crate::replica_sets;
 use crate::request::{self, Asker, Lender, Request, requests};
+use crate::storage::Storage;
 use crate::vips;
 
 pub(super) fn vm(index: &Index, vm: &VirtualMachine) -> Findings {
-    match vm.spec.strategy().map_err(str::to_owned).and_then(|_| templates::check(vm)) {
-        Err(why) => Findings::refused(why),
-        Ok(()) if let Some(why) = live::refusal(&vm.spec.template.spec.domain) => {
-            Findings::refused(why)
-        }
-        Ok(()) => {
-            let mut found = asked(index, Asker::from(vm), vm.metadata.uid.as_deref());
-            let (refusal, waits) = index.kinds.judge(vm);
-            found.refusal = found.refusal.or(refusal);
-            let wrong = probes(&vm.spec.template.spec, "spec.template.spec");
-            found.refusal = found.refusal.or(wrong);
-            found.waits.extend(waits);
-            placing::judge(&mut found, "spec.template.", &vm.spec.template.spec);
-            found
-        }
-    }
+    const PATH: &str = "spec.template.spec";
+    let mut found = asked(index, Asker::from(vm), vm.metadata.uid.as_deref());
+    let (refusal, waits) = index.kinds.judge(vm);
+    found.refusal = found.refusal.or(refusal);
+    found.waits.extend(waits);
+    // With what it refers to, as far as that is known: that may say what the template does not.
+    let refers = vm.spec.instancetype.is_some() || vm.spec.preference.is_some();
+    let whole = refers.then(|| index.kinds.expanded(vm, &Storage::default()).ok()).flatten();
+    let template = &whole.as_ref().unwrap_or(vm).spec.template.spec;
+    found.faults = faults::of_spec(template, PATH);
+    let strategy = vm.spec.strategy().err().map(|why| Cause::invalid("spec.running", why));
+    let disks = templates::check(vm).err();
+    let disks = disks.map(|why| Cause::invalid("spec.dataVolumeTemplates", why));
+    found.faults.extend(strategy.into_iter().chain(disks));
+    placing::judge(&mut found, "spec.template.", &vm.spec.template.spec);
+    found
 }
 
 /// Whether its instances can have their places is said when they are made.
 pub(super) fn replica_set(set: &VirtualMachineInstanceReplicaSet) -> Findings {
-    let mut found = replica_sets::wrong(set).map_or_else(Findings::default, Findings::refused);
-    if let Some(template) = &set.spec.template {
-        placing::judge(&mut found, "spec.template.", &template.spec);
-    }
+    let mut found = Findings::default();
+    let wrong = replica_sets::wrong(set);
+    let Some(template) = &set.spec.template else {
+        found.faults.extend(wrong.map(|why| Cause::required("spec.template", why)));
+        return found;
+    };
+    found.faults = faults::of_spec(&template.spec, "spec.template.spec");
+    found.faults.extend(wrong.map(|why| Cause::invalid("spec.selector", why)));
+    placing::judge(&mut found, "spec.template.", &template.spec);
     found
-}
-
-/// What of the probes cannot be.
-fn probes(spec: &VirtualMachineInstanceSpec, path: &str) -> Option<String> {
-    spec.probes().find_map(|(field, probe)| probe.flaw(&format!("{path}.{field}")))
 }
 
 /// What guests are to be told and cannot be.
@@ -64,13 +64,11 @@ pub(super) fn instance(index: &Index, instance: &VirtualMachineInstance) -> Find
     if !is_made_by_hand(instance) {
         return Findings::default();
     }
-    if let Some(why) = probes(&instance.spec, "spec") {
-        return Findings::refused(why);
-    }
     let (name, namespace) = (instance.name_any(), instance.namespace().unwrap_or_default());
     let annotations = instance.annotations();
     let asker = Asker { name: &name, namespace: &namespace, annotations, spec: &instance.spec };
     let mut found = asked(index, asker, instance.metadata.uid.as_deref());
+    found.faults = faults::of_instance(&instance.spec, "spec");
     found.waits.extend(notices::of_instance(instance));
     placing::judge(&mut found, "", &instance.spec);
     found

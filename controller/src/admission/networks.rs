@@ -48,7 +48,7 @@ pub(super) fn subnet(index: &Index, subnet: &Subnet) -> Findings {
     let other = other.map(|other| binding::second_default(other).to_string());
     let elsewhere = network::excluded_elsewhere(&subnet.spec).map(|flaw| flaw.to_string());
     let waits = waits.into_iter().chain(moves(index, &network)).chain(other).chain(elsewhere);
-    Findings { refusal, flaws, waits: waits.collect() }
+    Findings { refusal, flaws, waits: waits.collect(), ..Findings::default() }
 }
 
 /// What becomes of the guests when the gateway is another than it is.

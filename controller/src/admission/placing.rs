@@ -1,21 +1,22 @@
 //! What a spec asks of nodes, and cannot or does not get.
 
-use crds::kubevirt::VirtualMachineInstanceSpec;
+use crds::kubevirt::{VirtualMachineInstanceSpec, ignored};
 
 use super::Findings;
 use crate::placement::{Labels, Wish};
 
-/// What nobody here goes by, though a pod's would count.
-const WITHOUT_EFFECT: [&str; 2] = ["priorityClassName", "schedulerName"];
+/// So many fields without effect are told in full.
+const TOLD: usize = 10;
 
 /// Adds what is wrong with a spec that is found at `path`.
 pub(super) fn judge(found: &mut Findings, path: &str, spec: &VirtualMachineInstanceSpec) {
     if let Err(why) = Wish::of("", Labels::new(), spec) {
         found.refusal.get_or_insert_with(|| format!("{path}{why}"));
     }
-    let set = |field: &&str| {
-        spec.rest.get(*field).and_then(|value| value.as_str()).is_some_and(|text| !text.is_empty())
-    };
-    let told = WITHOUT_EFFECT.into_iter().filter(set);
-    found.waits.extend(told.map(|field| format!("{path}spec.{field} is kept but has no effect")));
+    let unheard = ignored(spec, &format!("{path}spec"));
+    let told = unheard.iter().take(TOLD).map(|field| format!("{field} is kept but has no effect"));
+    found.waits.extend(told);
+    if let Some(more) = unheard.len().checked_sub(TOLD).filter(|more| *more > 0) {
+        found.waits.push(format!("and {more} more fields have no effect"));
+    }
 }

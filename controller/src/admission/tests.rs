@@ -1,10 +1,21 @@
+use crds::cause::{self, Reason};
 use serde_json::{Value, json};
 
 use super::*;
 
 /// By itself, beside nothing.
 fn review(plural: &str, old: Option<&Value>, new: &Value) -> Result<Vec<String>, String> {
-    super::review(&Facts::default(), plural, old, new)
+    beside(&Facts::default(), plural, old, new)
+}
+
+fn beside(
+    facts: &Facts,
+    plural: &str,
+    old: Option<&Value>,
+    new: &Value,
+) -> Result<Vec<String>, String> {
+    let write = Write { old, new, by: "kubectl" };
+    super::review(facts, plural, write).map_err(|causes| cause::message(&causes))
 }
 
 fn object(kind: &str, spec: Value) -> Value {
@@ -134,17 +145,17 @@ fn what_has_no_effect_as_written_is_warned_of_and_let_in() {
 
     let facts = Facts::default();
     let vpc = object("Vpc", json!({"namespaces": ["red"]}));
-    assert_eq!(super::review(&facts, "vpcs", None, &vpc), Ok(vec![]), "it may be to come");
+    assert_eq!(beside(&facts, "vpcs", None, &vpc), Ok(vec![]), "it may be to come");
     let mut subnet = subnet_of(json!({"vpc": "one", "cidrBlock": "10.0.0.0/24"}));
     subnet["metadata"] = json!({"name": "lan", "resourceVersion": "1"});
     facts.stored("subnets", subnet.to_string().as_bytes());
-    let warnings = super::review(&facts, "vpcs", None, &vpc).unwrap();
+    let warnings = beside(&facts, "vpcs", None, &vpc).unwrap();
     let begins = r#"spec.namespaces[0] is "red": no Subnet of this vpc"#;
     assert!(warnings.iter().any(|one| one.starts_with(begins)), "{warnings:?}");
     subnet["metadata"]["resourceVersion"] = "2".into();
     subnet["spec"]["default"] = true.into();
     facts.stored("subnets", subnet.to_string().as_bytes());
-    assert_eq!(super::review(&facts, "vpcs", None, &vpc), Ok(vec![]));
+    assert_eq!(beside(&facts, "vpcs", None, &vpc), Ok(vec![]));
 }
 
 #[test]
@@ -175,4 +186,109 @@ fn faults_are_mended_one_by_one_and_new_ones_refused() {
         object("Vpc", json!({"staticRoutes": [bad, {"cidr": "y", "nextHopIP": "10.0.0.1"}]}));
     let said = review("vpcs", Some(&old), &more).unwrap_err();
     assert!(said.contains("staticRoutes[1].cidr") && !said.contains("[0]"), "{said}");
+}
+
+fn machine(spec: Value) -> Value {
+    let metadata = json!({"name": "web", "namespace": "default"});
+    let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": spec});
+    json!({"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": metadata,
+        "spec": {"runStrategy": "Always", "template": template}})
+}
+
+fn set(spec: Value) -> Value {
+    let mut set = machine(spec);
+    set["kind"] = "VirtualMachineInstanceReplicaSet".into();
+    set["spec"]["selector"] = json!({"matchLabels": {"app": "web"}});
+    set
+}
+
+fn instance(spec: Value) -> Value {
+    json!({"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
+        "metadata": {"name": "web", "namespace": "default"}, "spec": spec})
+}
+
+fn causes(plural: &str, old: Option<&Value>, new: &Value, by: &str) -> Vec<Cause> {
+    let reviewed = super::review(&Facts::default(), plural, Write { old, new, by });
+    reviewed.err().unwrap_or_default()
+}
+
+/// The rules themselves are `crds`' to test: here that they are asked, and where.
+#[test]
+fn the_spec_of_an_instance_is_looked_at_wherever_it_is_written() {
+    let bad = || {
+        json!({"hostname": "Web", "domain": {"memory": {"guest": "64k"}, "devices": {}},
+            "volumes": [{"name": "a"}]})
+    };
+    let table = [
+        ("virtualmachines", machine(bad()), "spec.template.spec"),
+        ("virtualmachineinstancereplicasets", set(bad()), "spec.template.spec"),
+        ("virtualmachineinstances", instance(bad()), "spec"),
+    ];
+    for (plural, object, path) in table {
+        let found = causes(plural, None, &object, "kubectl");
+        let fields: Vec<_> = found.iter().map(|cause| cause.field.as_str()).collect();
+        let want = ["hostname", "domain.memory.guest", "volumes[0]"];
+        assert_eq!(fields, want.map(|field| format!("{path}.{field}")), "{plural}");
+    }
+    let bare = json!({"domain": {"devices": {}}});
+    let said = causes("virtualmachineinstances", None, &instance(bare.clone()), "kubectl");
+    assert!(said[0].message.starts_with("no memory requested"), "{said:?}");
+    // As upstream: that is said of the instance.
+    let said = causes("virtualmachines", None, &machine(bare), "kubectl");
+    assert!(said.iter().all(|one| !one.message.starts_with("no memory")), "{said:?}");
+}
+
+#[test]
+fn of_a_machine_with_faults_only_new_ones_are_refused() {
+    let with = |hostname: &str, strategy: &str| json!({"hostname": hostname, "startStrategy": strategy, "domain": {"devices": {}}});
+    let old = machine(with("Web", ""));
+    let again = causes("virtualmachines", Some(&old), &machine(with("Web", "Paused")), "kubectl");
+    assert!(again.iter().all(|one| !one.field.ends_with("hostname")), "{again:?}");
+    let more = causes("virtualmachines", Some(&old), &machine(with("Web", "Fast")), "kubectl");
+    assert_eq!(more[0].field, "spec.template.spec.startStrategy");
+}
+
+#[test]
+fn the_spec_of_an_instance_is_ours_to_change() {
+    let old = instance(json!({"domain": {"memory": {"guest": "1Gi"}, "devices": {}}}));
+    let mut new = old.clone();
+    new["metadata"]["labels"] = json!({"a": "b"});
+    assert_eq!(causes("virtualmachineinstances", Some(&old), &new, "kubectl"), []);
+    new["spec"]["domain"]["memory"]["guest"] = "2Gi".into();
+    let refused = causes("virtualmachineinstances", Some(&old), &new, "kubectl-edit");
+    let [cause] = &refused[..] else { panic!("{refused:?}") };
+    assert_eq!(cause.message, "update of VMI object is restricted");
+    assert_eq!(cause.reason, Reason::NotSupported);
+    assert_eq!(causes("virtualmachineinstances", Some(&old), &new, MANAGER), []);
+}
+
+#[test]
+fn fields_without_effect_are_warned_of_when_they_are_written() {
+    let spec = json!({"priorityClassName": "high", "dnsPolicy": "None",
+        "domain": {"memory": {"guest": "1Gi"}, "devices": {"logSerialConsole": false}}});
+    for (plural, object) in
+        [("virtualmachines", machine(spec.clone())), ("virtualmachineinstances", instance(spec))]
+    {
+        let told = placed(plural, &object);
+        for field in ["priorityClassName", "dnsPolicy", "domain.devices.logSerialConsole"] {
+            let words = format!("spec.{field} is kept but has no effect");
+            assert!(told.iter().any(|one| one.ends_with(&words)), "{plural} {field}: {told:?}");
+        }
+    }
+}
+
+/// What is warned of beside a subnet for all.
+fn placed(plural: &str, object: &Value) -> Vec<String> {
+    let facts = Facts::default();
+    let vpc = object_of("Vpc", "v", json!({}));
+    facts.stored("vpcs", vpc.to_string().as_bytes());
+    let subnet = json!({"vpc": "v", "cidrBlock": "10.0.0.0/24", "namespaces": ["default"]});
+    facts.stored("subnets", object_of("Subnet", "s", subnet).to_string().as_bytes());
+    beside(&facts, plural, None, object).unwrap()
+}
+
+fn object_of(kind: &str, name: &str, spec: Value) -> Value {
+    let mut object = object(kind, spec);
+    object["metadata"] = json!({"name": name, "resourceVersion": "1"});
+    object
 }

@@ -102,18 +102,6 @@ fn gets_queues(domain: &DomainSpec, sockets: u32) -> bool {
     domain.devices.network_interface_multiqueue == Some(true) && sockets.saturating_mul(each) <= 1
 }
 
-/// What of a template cannot be (KubeVirt's `vms-admitter.go`).
-#[must_use]
-pub fn refusal(domain: &DomainSpec) -> Option<&'static str> {
-    let cpu = domain.cpu.as_ref()?;
-    let most = cpu.max_sockets.filter(|most| *most > 0)?;
-    (cpu.sockets.unwrap_or(1) > most).then_some(TOO_MANY)
-}
-
-/// Said of more sockets than there may be.
-const TOO_MANY: &str =
-    "Number of sockets in CPU topology is greater than the maximum sockets allowed";
-
 /// Lets a difference in how far guests may grow be none where nobody has written it: it follows
 /// from what a guest begins with.
 pub(super) fn level(domain: &mut DomainSpec, template: &DomainSpec, written: &DomainSpec) {

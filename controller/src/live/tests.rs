@@ -1,3 +1,4 @@
+use crds::kubevirt::faults;
 use serde_json::{Value, json};
 
 use super::*;
@@ -175,7 +176,11 @@ fn memory_comes_and_goes_between_what_it_began_with_and_what_it_may_be() {
 
 #[test]
 fn more_sockets_than_there_may_be_are_refused() {
-    let of = |cpu: &Value| refusal(&sized(&json!({"cpu": cpu})).spec.template.spec.domain);
+    let of = |cpu: &Value| {
+        let vm = sized(&json!({"cpu": cpu}));
+        let causes = faults::of_spec(&vm.spec.template.spec, "spec.template.spec");
+        causes.into_iter().map(|cause| cause.message).find(|text| text.contains("sockets"))
+    };
     assert!(of(&json!({"sockets": 3, "maxSockets": 2})).unwrap().contains("maximum sockets"));
     assert_eq!(of(&json!({"sockets": 2, "maxSockets": 2})), None);
     assert_eq!(of(&json!({"sockets": 3})), None);

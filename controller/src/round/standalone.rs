@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use tracing::{info, warn};
 
 use super::{PARALLEL_WRITES, Rounds, is_not_found};
+use crate::MANAGER;
 use crate::decide::{Decision, Inscription};
 use crate::machine;
 use crate::warning::Warning;
@@ -41,7 +42,10 @@ impl Rounds {
         let writes = writes.into_iter().map(|(vm, patch, trouble)| async move {
             let api: Api<VirtualMachineInstance> = Api::namespaced(client.clone(), &vm.namespace);
             let patch = Patch::Merge(patch);
-            (api.patch(&vm.name, &PatchParams::default(), &patch).await, vm, trouble)
+            // By that admission knows who may change the spec of an instance.
+            let manager = Some(MANAGER.to_owned());
+            let params = PatchParams { field_manager: manager, ..PatchParams::default() };
+            (api.patch(&vm.name, &params, &patch).await, vm, trouble)
         });
         let outcomes: Vec<_> =
             futures::stream::iter(writes).buffer_unordered(PARALLEL_WRITES).collect().await;

@@ -1,10 +1,11 @@
 //! From an `AdmissionReview` to its answer. Pure.
 
+use crds::cause::{self, Cause};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::MANAGER;
-use crate::admission::{self, Facts};
+use crate::admission::{self, Facts, Write};
 
 #[derive(Deserialize)]
 struct Review {
@@ -47,25 +48,36 @@ pub(super) fn answer(facts: &Facts, request: &[u8]) -> Result<Vec<u8>, serde_jso
     let Asked { uid, resource: Resource { group, resource }, object, old_object, options } =
         request;
     // What we write ourselves may be newer than what is known here.
-    let is_ours = options.is_some_and(|options| options.field_manager == MANAGER);
+    let manager = options.map(|options| options.field_manager).unwrap_or_default();
+    let is_ours = manager == MANAGER;
     // Until all is listed nobody can say what is not there.
     let is_known = facts.is_complete() && admission::looks_at(&group, &resource);
     let reviewed = match (object, old_object) {
         _ if !is_known || is_ours => Ok(Vec::new()),
-        (Some(new), old) => admission::review(facts, &resource, old.as_ref(), &new),
-        (None, Some(old)) => admission::leaves(facts, &resource, &old),
+        (Some(new), old) => {
+            let write = Write { old: old.as_ref(), new: &new, by: &manager };
+            admission::review(facts, &resource, write).map_err(|causes| invalid(&causes))
+        }
+        (None, Some(old)) => admission::leaves(facts, &resource, &old)
+            .map_err(|why| json!({"code": 403, "reason": "Forbidden", "message": why})),
         (None, None) => Ok(Vec::new()),
     };
     let response = match reviewed {
         Ok(warnings) => json!({"uid": uid, "allowed": true, "warnings": warnings}),
-        Err(message) => {
-            let status = json!({"code": 403, "reason": "Forbidden", "message": message});
-            json!({"uid": uid, "allowed": false, "status": status})
-        }
+        Err(status) => json!({"uid": uid, "allowed": false, "status": status}),
     };
     serde_json::to_vec(&json!({
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response,
     }))
+}
+
+/// The status of a refusal, as KubeVirt's webhooks give it.
+fn invalid(causes: &[Cause]) -> Value {
+    let told = &causes[..causes.len().min(cause::TOLD)];
+    json!({
+        "code": 422, "reason": "Invalid", "message": cause::message(causes),
+        "details": {"causes": told},
+    })
 }
 
 #[cfg(test)]
@@ -112,6 +124,29 @@ mod tests {
         assert_eq!((&refused["uid"], &refused["allowed"]), (&json!("u"), &json!(false)));
         assert!(refused["status"]["message"].as_str().unwrap().contains("10.0.0.0/33"));
         assert_eq!(said(&facts, &of("10.0.0.0/24"))["allowed"], true);
+    }
+
+    #[test]
+    fn a_refusal_is_invalid_and_tells_each_field() {
+        let spec = json!({"hostname": "Web", "startStrategy": "Fast",
+            "domain": {"memory": {"guest": "1Gi"}, "devices": {"autoattachPodInterface": false}}});
+        let object = json!({"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine",
+            "metadata": {"name": "web", "namespace": "default"},
+            "spec": {"runStrategy": "Always", "template": {"spec": spec}}});
+        let resource =
+            json!({"group": "kubevirt.io", "version": "v1", "resource": "virtualmachines"});
+        let request = json!({"uid": "u", "resource": resource, "operation": "CREATE",
+            "object": object, "oldObject": null, "options": {"fieldManager": "kubectl-create"}});
+        let review = json!({"kind": "AdmissionReview", "request": request}).to_string();
+        let status = &said(&complete(), review.as_bytes())["status"];
+        assert_eq!((&status["code"], &status["reason"]), (&json!(422), &json!("Invalid")));
+        let causes = status["details"]["causes"].as_array().unwrap();
+        let fields: Vec<_> = causes.iter().map(|one| one["field"].as_str().unwrap()).collect();
+        assert_eq!(fields, ["spec.template.spec.hostname", "spec.template.spec.startStrategy"]);
+        assert_eq!(causes[1]["reason"], "FieldValueInvalid");
+        let text = "spec.template.spec.startStrategy is set with an unrecognized option: Fast";
+        assert_eq!(causes[1]["message"], text);
+        assert!(status["message"].as_str().unwrap().ends_with(&format!(", {text}")));
     }
 
     #[test]

@@ -137,10 +137,11 @@ fn configuration(at: &At, authority: &str) -> ValidatingWebhookConfiguration {
 
 fn rule((group, plural): (&str, &str)) -> RuleWithOperations {
     let operations = match plural {
-        // Its place is given once; afterwards it is the agent's to write.
-        "virtualmachineinstances" => vec!["CREATE"],
         // They wait for nobody.
-        "virtualmachines" | "virtualmachineinstancereplicasets" | "ippools" => {
+        "virtualmachines"
+        | "virtualmachineinstances"
+        | "virtualmachineinstancereplicasets"
+        | "ippools" => {
             vec!["CREATE", "UPDATE"]
         }
         _ => vec!["CREATE", "UPDATE", "DELETE"],
@@ -168,8 +169,9 @@ fn conditions() -> Vec<MatchCondition> {
         ),
         condition("stays", "object == null || !has(object.metadata.deletionTimestamp)"),
         condition(
-            "is-not-of-a-vm",
-            "request.resource.resource != 'virtualmachineinstances' || !has(object.metadata.ownerReferences)",
+            // Of such a one it is asked whether its spec may be another.
+            "is-not-made-for-a-vm",
+            "request.resource.resource != 'virtualmachineinstances' || oldObject != null || !has(object.metadata.ownerReferences)",
         ),
         condition(
             // Whose finalizer we took off before.

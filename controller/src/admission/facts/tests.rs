@@ -1,7 +1,17 @@
 use serde_json::{Value, json};
 
-use super::super::{leaves, review};
+use super::super::{Write, leaves};
 use super::*;
+
+fn review(
+    facts: &Facts,
+    plural: &str,
+    old: Option<&Value>,
+    new: &Value,
+) -> Result<Vec<String>, String> {
+    let reviewed = super::super::review(facts, plural, Write { old, new, by: "kubectl" });
+    reviewed.map_err(|causes| crds::cause::message(&causes))
+}
 
 fn object(plural: &str, name: &str, spec: Value) -> Value {
     let (version, kind) = match plural {
@@ -397,7 +407,11 @@ fn a_network_that_has_the_short_name_keeps_it_wherever_the_list_has_it() {
         json!({"berth.io/owner-uid": "u", "berth.io/network": "odd_one"});
     let mut web = machine("web", "u", false);
     let attached = |name: &str| json!({"name": name, "multus": {"networkName": "net2"}});
-    web["spec"]["template"]["spec"]["networks"] = json!([attached("even"), attached("odd_one")]);
+    let plugged = |name: &str| json!({"name": name, "bridge": {}});
+    web["spec"]["template"]["spec"] = json!({
+        "networks": [attached("even"), attached("odd_one")],
+        "domain": {"devices": {"interfaces": [plugged("even"), plugged("odd_one")]}},
+    });
     // A long name is made of the network's, which this is not fit for.
     refused(said(&facts, "virtualmachines", &web), &["odd_one"]);
     facts.stored("ips", ip.to_string().as_bytes());
@@ -451,6 +465,8 @@ fn a_claim_is_looked_at_as_the_vm_that_refers_to_it_needs_it() {
         let template = &mut vm["spec"]["template"];
         template["metadata"]["annotations"]["k8s.v1.cni.cncf.io/networks"] = list.into();
         template["spec"]["networks"] = json!([{"name": "a", "multus": {"networkName": "net2"}}]);
+        let interfaces = json!([{"name": "a", "bridge": {}}]);
+        template["spec"]["domain"]["devices"]["interfaces"] = interfaces;
         said(&facts, "virtualmachines", &vm)
     };
     warned(db(&[]), &["IPAMClaim \"c\"", "does not exist"]);
@@ -560,7 +576,8 @@ fn of_two_that_overlap_the_second_is_in_force_once_the_first_is_gone() {
 #[test]
 fn an_instance_made_by_hand_is_looked_at_and_one_of_a_vm_is_not() {
     let facts = facts();
-    let mut instance = object("virtualmachineinstances", "db", json!({"domain": {"devices": {}}}));
+    let spec = json!({"domain": {"memory": {"guest": "1Gi"}, "devices": {}}});
+    let mut instance = object("virtualmachineinstances", "db", spec);
     instance["metadata"]["annotations"] = json!({"ovn.kubernetes.io/logical_switch": "s",
         "ovn.kubernetes.io/ip_address": "10.0.0.5"});
     refused(said(&facts, "virtualmachineinstances", &instance), &["10.0.0.5", "web.default"]);
