@@ -10,7 +10,7 @@
 //! A Service is answered for by several: Kubernetes' controller makes slices of its pods, we
 //! make ours of its VMs, told apart by the label `endpointslice.kubernetes.io/managed-by`. A
 //! Service that selects no VM gets none of us. What is wanted is made anew from the objects
-//! each time ([`plan`](plan::plan)) and compared with what is there; two controllers name
+//! each time (`plan`) and compared with what is there; two controllers name
 //! the same slice the same.
 
 mod guest;

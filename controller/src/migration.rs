@@ -20,7 +20,7 @@
 //!
 //! Once the guest is being sent only the agents know what becomes of it. So from then on
 //! the controller ends nothing: it asks the source's agent to call it off. Unless one of the
-//! two nodes is gone for good: then it speaks in that one's place ([`orphaned`]).
+//! two nodes is gone for good: then it speaks in that one's place (`orphaned`).
 
 mod limits;
 mod orphaned;
