@@ -105,6 +105,8 @@ fn main() -> std::io::Result<ExitCode> {
         let mut lab = lab_stories();
         if flavour == Flavour::Embedded {
             lab.extend(stories![
+                migration:
+                    a_guest_that_takes_too_long_goes_on_as_its_policy_says;
                 node_loss:
                     a_guest_left_over_on_a_lost_node_is_not_heard_and_ends_when_the_node_is_back;
             ]);

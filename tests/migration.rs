@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use berth::lab::NodeLayout;
 use serde_json::{Value, json};
 use tests::guest::Guest;
-use tests::kinds::{MIGRATION, VM, VMI};
+use tests::kinds::{MIGRATION, MIGRATION_POLICY, VM, VMI};
 use tests::objects::Vm;
 use tests::world::{Part, Place, World, port_of};
 use tests::{eventually, same};
@@ -171,6 +171,70 @@ pub(super) async fn a_cordoned_node_is_left_by_the_guests_that_say_so_and_by_no_
     world.cluster.delete(MIGRATION, name).await?;
     world.cluster.delete(VM, VM_NAME).await?;
     world.cluster.gone(VMI, VM_NAME, SOON).await
+}
+
+/// One whose labels a policy selects is sent by that one's terms, and goes on where they end:
+/// at its target before all of its memory is there, or standing still.
+pub(super) async fn a_guest_that_takes_too_long_goes_on_as_its_policy_says(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    let _faults = UserFaults::allowed()?;
+    let place = rover(world).await?;
+    let boot = guest_says(world, "cat /proc/sys/kernel/random/boot_id").await?;
+    let label = json!({ "metadata": { "labels": { "speed": "slow" } } });
+    world.cluster.merge(VMI, VM_NAME, label).await?;
+    for (policy, allows, mode) in
+        [("after", "allowPostCopy", "PostCopy"), ("still", "allowWorkloadDisruption", "Paused")]
+    {
+        let selector = json!({ "virtualMachineInstanceSelector": { "speed": "slow" } });
+        let spec = json!({ "selectors": selector, "completionTimeoutPerGiB": 1,
+            "bandwidthPerMigration": "8Mi", allows: true });
+        let object = json!({ "apiVersion": "migrations.kubevirt.io/v1alpha1",
+            "kind": "MigrationPolicy", "metadata": { "name": policy }, "spec": spec });
+        world.cluster.create(MIGRATION_POLICY, object).await?;
+        let (source, target) = both_nodes(world).await?;
+        // By then the controller has seen the policy: what it says is on the instance.
+        ask(world, policy, VM_NAME).await?;
+        let moved = over(world, policy).await?;
+        let state = &moved["status"]["migrationState"];
+        same("its phase", moved["status"]["phase"].as_str(), Some("Succeeded"))
+            .with_context(|| moved["status"].to_string())?;
+        same("its policy", state["migrationPolicyName"].as_str(), Some(policy))?;
+        same("its terms", state["migrationConfiguration"][allows].as_bool(), Some(true))?;
+        same("how it was sent", state["mode"].as_str(), Some(mode))?;
+        stays(world, &place, &target, &source).await?;
+        let now = guest_says(world, "cat /proc/sys/kernel/random/boot_id").await?;
+        same("the boot of the guest", &now, &boot)?;
+        world.cluster.delete(MIGRATION, policy).await?;
+        world.cluster.delete(MIGRATION_POLICY, policy).await?;
+    }
+    world.cluster.delete(VM, VM_NAME).await?;
+    world.cluster.gone(VMI, VM_NAME, SOON).await
+}
+
+/// What QEMU needs of the kernel for post-copy, as libvirt's package has it on a host
+/// (`60-qemu-postcopy-migration.conf`), for as long as this is held.
+struct UserFaults(Option<String>);
+
+impl UserFaults {
+    const SWITCH: &str = "/proc/sys/vm/unprivileged_userfaultfd";
+
+    fn allowed() -> anyhow::Result<Self> {
+        let before = std::fs::read_to_string(Self::SWITCH).context("no userfaultfd here")?;
+        let off = before.trim() == "0";
+        if off {
+            std::fs::write(Self::SWITCH, "1").context("allowing userfaultfd")?;
+        }
+        Ok(Self(off.then_some(before)))
+    }
+}
+
+impl Drop for UserFaults {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            let _ = std::fs::write(Self::SWITCH, before);
+        }
+    }
 }
 
 /// The node that the guest is on, and the other.

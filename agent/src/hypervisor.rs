@@ -73,6 +73,10 @@ pub struct Journey {
     pub bandwidth: Option<u64>,
     /// Slow the guest down while it writes memory faster than that goes over.
     pub auto_converge: bool,
+    /// Whether it may be gone over to post-copy, see [`Hypervisor::post_copy`].
+    pub post_copy: bool,
+    /// Milliseconds for which the guest may stand still in the end, if not QEMU's own.
+    pub downtime: Option<u64>,
 }
 
 impl Journey {
@@ -173,9 +177,11 @@ pub enum PauseReason {
     User,
     /// A disk returned an error and its policy is to stop.
     IoError,
-    /// One side of a live migration.
+    /// One side of a live migration: also of one that runs here while the rest of its memory
+    /// is still on its way.
     Migration,
-    /// The migration broke after the switch-over: the guest is lost.
+    /// The migration broke after the switch-over: the guest is lost. Also of one that runs on
+    /// with what it has.
     PostCopyFailed,
     /// Start-up, snapshot, dump and what else passes by itself.
     Other,
@@ -342,6 +348,23 @@ impl Hypervisor {
     /// `Refused` when nothing is being sent.
     pub async fn abort(&self, domain: &str) -> Result<(), HypervisorError> {
         either!(self, abort(domain))
+    }
+
+    /// Has a domain that is being sent with [`Journey::post_copy`] go on at the target at once.
+    /// From then on the sending cannot be called off, and what breaks it off costs the guest.
+    ///
+    /// # Errors
+    /// `Refused` when its memory is not being sent, or not yet.
+    pub async fn post_copy(&self, domain: &str) -> Result<(), HypervisorError> {
+        either!(self, post_copy(domain))
+    }
+
+    /// For how many milliseconds a domain that is being sent may stand still in the end.
+    ///
+    /// # Errors
+    /// `Refused` when it does not run.
+    pub async fn allow_downtime(&self, domain: &str, most: u64) -> Result<(), HypervisorError> {
+        either!(self, allow_downtime(domain, most))
     }
 
     /// As whom its QEMU processes run. It does not change while libvirtd runs.

@@ -15,11 +15,16 @@
 //! followed to its end, as libvirt goes on by itself, and not sent again: what is at the
 //! target is then no copy any more that could be continued.
 //!
+//! A guest that takes longer than its terms say goes on at the target at once and has the rest
+//! of its memory sent after it (post-copy), or stands still until all was sent, or stays; which
+//! of these its terms say. Once it runs at the target nothing can be called off any more.
+//!
 //! That it worked is the target's to say. That it did not is said here, once libvirt
 //! says that the guest is here, and never while it may be there. Where libvirt does not
 //! know, the target is asked; what is decided here is in [`order`].
 
 pub mod order;
+mod patience;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -33,15 +38,18 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::order::{CALLED_OFF, Place, asked, changed, is_resumed, place, say_begun, say_undecided};
+use self::order::{
+    CALLED_OFF, Place, asked, changed, is_resumed, place, say_begun, say_mode, say_undecided,
+};
+use self::patience::{Mode, Patience, Verdict};
 use crate::host::Host;
 use crate::hypervisor::{HypervisorError, Job, Journey};
 use crate::vm::publish::{self, Refusal};
 
-/// KubeVirt's `completionTimeoutPerGiB` and `progressTimeout`, in seconds.
-const TIMEOUT: u64 = 150;
 /// How often progress is looked at, as KubeVirt does.
 const GLANCE: Duration = Duration::from_millis(400);
+/// The longest that QEMU lets a guest stand still, in milliseconds.
+const LONGEST_DOWNTIME: u64 = crds::kubevirt::migration_policy::LONGEST_DOWNTIME.unsigned_abs();
 /// How long libvirt may take to decide where a guest is that was sent.
 const DECISION: Duration = Duration::from_secs(5);
 /// How long to wait before libvirt or the API is asked again.
@@ -178,14 +186,14 @@ impl Order {
                     let why = |error: HypervisorError| ends.unwrap_or_else(|| error.to_string());
                     return outcome.map_err(why);
                 }
-                () = self.abort.cancelled(), if ends.is_none() => {
+                () = self.abort.cancelled(), if ends.is_none() && watch.mode != Mode::PostCopy => {
                     ends = Some(CALLED_OFF.to_owned());
                 }
                 _ = timer.tick() => {
                     if ends.is_none()
                         && let Ok(Some(job)) = self.host.hypervisor.job(&self.domain).await
                     {
-                        ends = watch.verdict(job, Instant::now());
+                        ends = self.judged(vmi, &mut watch, job).await;
                     }
                 }
             }
@@ -196,6 +204,60 @@ impl Order {
                 tokio::time::sleep(GLANCE).await;
             }
         }
+    }
+
+    /// Why what is being sent is to be called off, if so; or goes over to another way of sending.
+    async fn judged(
+        &self,
+        vmi: &VirtualMachineInstance,
+        patience: &mut Patience,
+        job: Job,
+    ) -> Option<String> {
+        match patience.verdict(job, Instant::now()) {
+            Verdict::GoesOn => None,
+            Verdict::Ends(why) => Some(why),
+            Verdict::Becomes(mode) => {
+                // First it is said: who finds the two halves of a guest is to know of it.
+                if !patience.is_told {
+                    patience.is_told = self.tell(vmi, mode).await;
+                }
+                if patience.is_told && self.go_over(mode).await {
+                    patience.is_now(mode);
+                }
+                None
+            }
+        }
+    }
+
+    /// Goes over to another way of sending; whether libvirt does. It does not while disks are
+    /// being sent, and is asked again.
+    async fn go_over(&self, mode: Mode) -> bool {
+        let hypervisor = &self.host.hypervisor;
+        let done = match mode {
+            Mode::PreCopy => return true,
+            Mode::PostCopy => hypervisor.post_copy(&self.domain).await,
+            Mode::Paused => hypervisor.allow_downtime(&self.domain, LONGEST_DOWNTIME).await,
+        };
+        match done {
+            Ok(()) => tracing::info!(domain = self.domain, ?mode, "A guest takes long to be sent"),
+            Err(ref error) => {
+                tracing::debug!(domain = self.domain, ?mode, %error, "A guest is sent as before");
+            }
+        }
+        done.is_ok()
+    }
+
+    /// Writes how the guest is about to be sent; whether it is still to be.
+    async fn tell(&self, vmi: &VirtualMachineInstance, mode: Mode) -> bool {
+        let (api, name) = self.object(vmi);
+        let Ok(Some(now)) = publish::read(&api, &name).await else { return false };
+        let is_ours = |state: &&MigrationState| state.migration_uid == self.migration;
+        let state = now.migration().filter(is_ours);
+        if state.is_some_and(|state| state.mode.as_deref() == Some(mode.name())) {
+            return true;
+        }
+        let say = |vmi: &mut VirtualMachineInstance| say_mode(vmi, mode.name());
+        now.uid() == vmi.uid() && self.write(&api, &name, now, say).await.is_some()
     }
 
     /// The object is written by people too: what it names goes into the definition of a
@@ -215,6 +277,7 @@ impl Order {
         if address.parse::<IpAddr>().is_err() {
             return Err(format!("the target says that it is at {address:?}, which is no address"));
         }
+        let terms = state.migration_configuration.as_ref();
         Ok(Journey {
             address,
             pki: self.host.pki.clone(),
@@ -223,12 +286,10 @@ impl Order {
                 moved(here.run_dir, there.run_dir)?,
             ],
             taps: self.taps.clone(),
-            bandwidth: state.migration_configuration.as_ref().and_then(bandwidth),
-            auto_converge: state
-                .migration_configuration
-                .as_ref()
-                .and_then(|terms| terms.allow_auto_converge)
-                .unwrap_or(false),
+            bandwidth: terms.and_then(bandwidth),
+            auto_converge: terms.and_then(|terms| terms.allow_auto_converge).unwrap_or(false),
+            post_copy: terms.and_then(|terms| terms.allow_post_copy).unwrap_or(false),
+            downtime: terms.and_then(downtime),
         })
     }
 
@@ -249,7 +310,9 @@ impl Order {
                     if ends.is_none() && self.abort.is_cancelled() {
                         ends = Some(CALLED_OFF.to_owned());
                     }
-                    ends = ends.or_else(|| patience.verdict(job, Instant::now()));
+                    if ends.is_none() {
+                        ends = self.judged(vmi, &mut patience, job).await;
+                    }
                     if ends.is_some() {
                         let _ = self.host.hypervisor.abort(&self.domain).await;
                     }
@@ -348,123 +411,31 @@ fn bandwidth(terms: &MigrationConfiguration) -> Option<u64> {
     (bytes > 0).then_some((bytes >> 20).max(1))
 }
 
+/// Milliseconds that the guest may stand still in the end; none where none that can be are
+/// written.
+fn downtime(terms: &MigrationConfiguration) -> Option<u64> {
+    let written = u64::try_from(terms.max_downtime_ms?).ok()?;
+    (1..=LONGEST_DOWNTIME).contains(&written).then_some(written)
+}
+
 fn now() -> Time {
     Time(k8s_openapi::jiff::Timestamp::now())
 }
 
-/// How long a guest may take to be sent, and go on without progress.
-#[derive(Debug)]
-struct Patience {
-    per_gib: Duration,
-    progress: Duration,
-    begun: Instant,
-    total: u64,
-    least: u64,
-    since: Instant,
-}
-
-impl Patience {
-    /// With KubeVirt's limits where none that can be are written.
-    fn of(terms: Option<&MigrationConfiguration>) -> Self {
-        let now = Instant::now();
-        let seconds = |written: Option<i64>| {
-            let written = written.and_then(|seconds| u64::try_from(seconds).ok());
-            Duration::from_secs(written.filter(|seconds| *seconds > 0).unwrap_or(TIMEOUT))
-        };
-        let per_gib = seconds(terms.and_then(|terms| terms.completion_timeout_per_gib));
-        let progress = seconds(terms.and_then(|terms| terms.progress_timeout));
-        Self { per_gib, progress, begun: now, total: 0, least: u64::MAX, since: now }
-    }
-
-    /// The sending has gone on for so long already; no longer than any clock can tell.
-    fn began_before(&mut self, elapsed: Duration) {
-        self.begun = self.begun.checked_sub(elapsed).unwrap_or(self.begun);
-    }
-
-    /// Why it is to be called off, if so.
-    fn verdict(&mut self, job: Job, now: Instant) -> Option<String> {
-        // First the disks are sent, and then the memory, which is counted anew.
-        if job.remaining < self.least || job.total != self.total {
-            (self.total, self.least, self.since) = (job.total, job.remaining, now);
-        }
-        let gib = u32::try_from(job.total.div_ceil(1 << 30)).unwrap_or(u32::MAX).max(1);
-        if now.duration_since(self.begun) > self.per_gib.saturating_mul(gib) {
-            let seconds = self.per_gib.as_secs();
-            return Some(format!(
-                "it took longer than {seconds} s for each GiB of memory and disks"
-            ));
-        }
-        let is_stuck = now.duration_since(self.since) > self.progress;
-        is_stuck.then(|| format!("it made no progress for {} s", self.progress.as_secs()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
-    fn a_guest_that_takes_too_long_or_makes_no_progress_stays() {
-        let mut patience = Patience::of(None);
-        let at = |seconds| patience_start(&patience) + Duration::from_secs(seconds);
-        let (early, later, late) = (at(100), at(200), at(310));
-        let job = |remaining| Job { total: 2 << 30, remaining };
-        assert_eq!(patience.verdict(job(1 << 30), early), None);
-        assert_eq!(patience.verdict(job(1 << 29), later), None, "two GiB have 300 s");
-        assert!(patience.verdict(job(1 << 28), late).unwrap().contains("for each GiB"));
-        let mut stuck = Patience::of(None);
-        let start = stuck.begun;
-        assert_eq!(stuck.verdict(job(5), start), None);
-        assert_eq!(stuck.verdict(job(5), start + Duration::from_secs(150)), None);
-        let over = stuck.verdict(job(6), start + Duration::from_secs(151));
-        assert!(over.unwrap().contains("no progress"));
-    }
-
-    #[test]
-    fn the_limits_and_the_bandwidth_are_what_the_move_says_if_that_can_be() {
+    fn bandwidth_and_downtime_are_what_the_move_says_if_that_can_be() {
         let terms = |text: &str| -> MigrationConfiguration { serde_json::from_str(text).unwrap() };
-        let said = terms(
-            r#"{"completionTimeoutPerGiB": 7, "progressTimeout": 3, "bandwidthPerMigration": "64Mi"}"#,
-        );
-        let mut patience = Patience::of(Some(&said));
-        let start = patience.begun;
-        let job = |remaining| Job { total: 1 << 30, remaining };
-        assert_eq!(patience.verdict(job(9), start), None);
-        let stuck = patience.verdict(job(9), start + Duration::from_secs(4)).unwrap();
-        assert!(stuck.contains("no progress for 3 s"), "{stuck}");
-        let late = patience.verdict(job(8), start + Duration::from_secs(8)).unwrap();
-        assert!(late.contains("longer than 7 s"), "{late}");
-        assert_eq!(bandwidth(&said), Some(64));
-        let none = terms(
-            r#"{"completionTimeoutPerGiB": -1, "progressTimeout": 0, "bandwidthPerMigration": "0Mi"}"#,
-        );
-        let patience = Patience::of(Some(&none));
-        let usual = Duration::from_secs(TIMEOUT);
-        assert_eq!((patience.per_gib, patience.progress), (usual, usual));
-        assert_eq!(bandwidth(&none), None);
-        assert_eq!(bandwidth(&terms(r#"{"bandwidthPerMigration": "nonsense"}"#)), None);
-    }
-
-    #[test]
-    fn a_restart_of_the_agent_gives_a_guest_no_more_time() {
-        let mut patience = Patience::of(None);
-        let now = patience.begun;
-        let job = |remaining| Job { total: 1 << 30, remaining };
-        patience.began_before(Duration::from_secs(100));
-        assert_eq!(patience.verdict(job(9), now + Duration::from_secs(50)), None);
-        let late = patience.verdict(job(8), now + Duration::from_secs(51)).unwrap();
-        assert!(late.contains("for each GiB"), "{late}");
-    }
-
-    #[test]
-    fn memory_that_is_sent_after_the_disks_is_progress() {
-        let mut patience = Patience::of(None);
-        let start = patience.begun;
-        let at = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(patience.verdict(Job { total: 1 << 30, remaining: 0 }, start), None);
-        for second in [1, 140, 280] {
-            let job = Job { total: 9 << 30, remaining: (9 << 30) - second };
-            assert_eq!(patience.verdict(job, at(second)), None, "{second}");
+        let said = terms(r#"{"bandwidthPerMigration": "64Mi", "maxDowntimeMs": 50}"#);
+        assert_eq!((bandwidth(&said), downtime(&said)), (Some(64), Some(50)));
+        for (of, most) in [("0Mi", 0), ("nonsense", -1), ("0", 9_000_000)] {
+            let text = json!({"bandwidthPerMigration": of, "maxDowntimeMs": most}).to_string();
+            assert_eq!((bandwidth(&terms(&text)), downtime(&terms(&text))), (None, None));
         }
     }
 
@@ -487,9 +458,5 @@ mod tests {
         for path in ["", "relative", "/a/../etc", "/a'/><disk", "/a b", "/a\"", "/a&amp;"] {
             assert!(!is_plain(path), "{path}");
         }
-    }
-
-    fn patience_start(patience: &Patience) -> Instant {
-        patience.begun
     }
 }

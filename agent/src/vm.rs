@@ -121,6 +121,9 @@ pub enum State {
     /// Nothing is left here, and the object has yet to name the node that has the guest;
     /// `sure`: libvirt says that this is the target.
     Departed { sure: bool },
+    /// The guest ran on at its target, without all of its memory, and what was left of that
+    /// cannot be sent any more. The object is to name the target, which ends it.
+    Broken,
     /// Nothing exists and nothing is owed.
     Ended,
 }
@@ -224,6 +227,8 @@ pub enum Report {
     Absent,
     /// The target has it.
     Left,
+    /// The target has it, and not all of its memory: it is lost there.
+    Broken,
     /// It ended: phase, and our finalizer removed.
     Ended(End),
 }
@@ -259,6 +264,7 @@ impl State {
             Self::Ready => "ready",
             Self::Departing => "departing",
             Self::Departed { .. } => "departed",
+            Self::Broken => "broken",
             Self::Ended => "ended",
         }
     }

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crds::kubevirt::{
-    ConditionStatus, InstancePhase, MigrationPhase, VirtualMachineInstance,
+    InstancePhase, MigrationPhase, VirtualMachineInstance,
     VirtualMachineInstanceMigration as Migration, VirtualMachineInstanceMigrationSpec,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -24,7 +24,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt as _;
 use net::names;
 
-use crate::migration::phase;
+use crate::migration::{phase, words};
 
 /// By this taint an administrator has a node's guests leave it: KubeVirt's default
 /// `nodeDrainTaintKey`.
@@ -99,8 +99,14 @@ pub fn plan(
 
 /// Whether the guest is one that moves when its node is left.
 fn is_to_go(instance: &VirtualMachineInstance) -> bool {
-    if instance.phase() != InstancePhase::Running || instance.metadata.deletion_timestamp.is_some()
-    {
+    let leaves = instance.metadata.deletion_timestamp.is_some();
+    instance.phase() == InstancePhase::Running && !leaves && moves_off(instance)
+}
+
+/// Whether a guest, once it runs, moves when its node is left, and until it has ended.
+#[must_use]
+pub fn moves_off(instance: &VirtualMachineInstance) -> bool {
+    if instance.phase().is_final() {
         return false;
     }
     match instance.spec.eviction_strategy.as_deref() {
@@ -111,11 +117,7 @@ fn is_to_go(instance: &VirtualMachineInstance) -> bool {
 }
 
 fn is_able(instance: &VirtualMachineInstance) -> bool {
-    let conditions = instance.status.iter().flat_map(|status| &status.conditions);
-    let able = |one: &crds::kubevirt::Condition| {
-        one.r#type == "LiveMigratable" && one.status == ConditionStatus::True
-    };
-    conditions.into_iter().any(able)
+    words::ability(instance).is_some_and(words::is_able)
 }
 
 fn is_ours(migration: &Migration) -> bool {
@@ -155,6 +157,7 @@ fn migration(instance: &VirtualMachineInstance, node: &str, last: &str) -> Migra
 
 #[cfg(test)]
 mod tests {
+    use crds::kubevirt::ConditionStatus;
     use serde_json::json;
 
     use super::*;

@@ -24,10 +24,12 @@
 
 mod limits;
 mod orphaned;
+pub mod policy;
 mod step;
 mod terms;
 #[cfg(test)]
 mod tests;
+pub mod words;
 
 use std::sync::Arc;
 
@@ -36,6 +38,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
 pub use limits::Slots;
+pub use policy::Policies;
 pub use step::{Outcome, View, step};
 pub use terms::Terms;
 

@@ -68,6 +68,8 @@ pub fn all(
     follow(client, tasks, &events, Event::Machine);
     follow(client, tasks, &events, Event::Instance);
     follow(client, tasks, &events, Event::Migration);
+    // Older installations do not have its definition.
+    follow_if_served(client, tasks, &events, Event::Policy, Some(|| Event::NoPolicies));
     follow(client, tasks, &events, Event::Node);
     follow(client, tasks, &events, Event::Block);
     receiver

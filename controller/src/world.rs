@@ -20,7 +20,7 @@ use crds::cni::IpamClaim;
 use crds::condition::{READY, holds};
 use crds::kubeovn::{Ip, IpPool, Subnet, SubnetSpec, Vip, Vpc};
 use crds::kubevirt::{
-    MIGRATION_ADDRESS, VirtualMachine, VirtualMachineInstance,
+    MIGRATION_ADDRESS, MigrationPolicy, VirtualMachine, VirtualMachineInstance,
     VirtualMachineInstanceMigration as Migration, VirtualMachineInstanceReplicaSet as ReplicaSet,
 };
 use crds::ledger::AddressBlock;
@@ -38,7 +38,7 @@ use crate::ledger::{Ledger, VmKey};
 use crate::lost::{self, Heartbeats};
 use crate::machine;
 use crate::migration;
-use crate::migration::Terms;
+use crate::migration::{Policies, Terms};
 use crate::network::NetworkError;
 use crate::objects::mac_of;
 use crate::placement::pods::Pod;
@@ -92,6 +92,10 @@ pub enum Event {
     Instance(Seen<VirtualMachineInstance>),
     /// Of a migration.
     Migration(Seen<Migration>),
+    /// Of a MigrationPolicy.
+    Policy(Seen<MigrationPolicy>),
+    /// The API serves no MigrationPolicies.
+    NoPolicies,
     /// Of a Node.
     Node(Seen<Node>),
     /// Which nodes are heard of.
@@ -153,6 +157,8 @@ pub struct World {
     pub reserved: Reserved,
     /// How guests are moved.
     pub terms: Terms,
+    /// And how some of them.
+    pub policies: Policies,
     /// Which address belongs to whom.
     pub ledger: Ledger,
     /// Vips that have no address, and why.
@@ -221,6 +227,7 @@ impl World {
             heartbeats: None,
             reserved: Reserved::default(),
             terms: Terms::default(),
+            policies: Policies::default(),
             ledger: Ledger::new(rest),
             refused_vips: BTreeMap::new(),
             unreserved: BTreeMap::new(),
@@ -260,6 +267,7 @@ impl World {
             && self.machines.is_synced()
             && self.instances.is_synced()
             && self.migrations.is_synced()
+            && self.policies.are_known()
             && self.nodes.is_synced()
             && self.storage.is_known()
             && self.places.pods_are_known()
@@ -322,6 +330,14 @@ impl World {
                 for change in self.migrations.apply(seen, vm_key_of) {
                     self.migration_changed(change);
                 }
+            }
+            Event::Policy(seen) => {
+                if self.policies.apply(Some(seen)) {
+                    self.look_at_pending();
+                }
+            }
+            Event::NoPolicies => {
+                self.policies.apply(None);
             }
             Event::Node(seen) => {
                 self.topology |= self.reserved.apply(&seen);

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`VirtualMachine`] | yes |
 //! | [`VirtualMachineInstanceMigration`] | yes |
+//! | [`MigrationPolicy`] of `migrations.kubevirt.io/v1alpha1` | yes, empty |
 //! | [`VirtualMachineInstanceReplicaSet`] | yes, and scale |
 //! | [`VirtualMachineInstance`] | no, as upstream: its status is written with the object |
 
@@ -20,6 +21,7 @@ pub mod faults;
 mod ignored;
 mod instance;
 pub mod migration;
+pub mod migration_policy;
 mod networks;
 pub mod probe;
 mod quantity;
@@ -57,6 +59,7 @@ pub use migration::{
     MigrationPhase, MigrationPhaseTransition, MigrationState, MigrationStatus, TargetState,
     VirtualMachineInstanceMigration, VirtualMachineInstanceMigrationSpec,
 };
+pub use migration_policy::{MigrationPolicy, MigrationPolicySpec, PolicySelectors};
 pub use networks::{MultusNetwork, Network};
 pub use probe::{ExecAction, HttpGetAction, HttpHeader, Probe, TcpSocketAction};
 pub use quantity::{ParseQuantityError, Quantity};

@@ -35,6 +35,7 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
         cni::IpamClaim::crd(),
         kubeovn::Ip::crd(),
         kubeovn::IpPool::crd(),
+        kubevirt::migration_policy::definition(),
         kubeovn::Subnet::crd(),
         kubeovn::vip::definition(),
         kubeovn::Vpc::crd(),

@@ -40,6 +40,9 @@ pub const MIGRATION: Kind = kind(
     "virtualmachineinstancemigrations",
     true,
 );
+/// How some of what runs is moved.
+pub const MIGRATION_POLICY: Kind =
+    kind("migrations.kubevirt.io", "v1alpha1", "MigrationPolicy", "migrationpolicies", false);
 /// So many of what runs.
 pub const REPLICA_SET: Kind = kind(
     "kubevirt.io",

@@ -246,6 +246,7 @@ impl Shelf {
             absence: &|_| None,
             target: &other,
             terms: &migration::Terms::default(),
+            policy: None,
             now: if late { LATE } else { NOW }.parse().expect("a time"),
         });
         let mut writes = Vec::new();

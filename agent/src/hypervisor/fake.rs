@@ -259,6 +259,19 @@ impl Fake {
         Ok(())
     }
 
+    pub(super) async fn post_copy(&self, domain: &str) -> Result<(), HypervisorError> {
+        self.host().guest(domain)?;
+        Err(HypervisorError::Refused("post-copy was not asked for".into()))
+    }
+
+    pub(super) async fn allow_downtime(
+        &self,
+        domain: &str,
+        _most: u64,
+    ) -> Result<(), HypervisorError> {
+        self.host().guest(domain).map(drop)
+    }
+
     /// Nothing runs, so as anybody.
     pub(super) async fn runner(&self) -> Result<Runner, HypervisorError> {
         Ok(Runner::default())

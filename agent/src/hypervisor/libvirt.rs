@@ -133,10 +133,30 @@ impl Libvirt {
         call(&self.changes, move |session| session.run(|on, _| verbs::job(on, &domain))).await
     }
 
-    /// The bindings lack this one call.
     pub(super) async fn abort(&self, domain: &str) -> Result<(), HypervisorError> {
+        self.virsh("domjobabort", domain).await
+    }
+
+    pub(super) async fn post_copy(&self, domain: &str) -> Result<(), HypervisorError> {
+        self.virsh("migrate-postcopy", domain).await
+    }
+
+    pub(super) async fn allow_downtime(
+        &self,
+        domain: &str,
+        most: u64,
+    ) -> Result<(), HypervisorError> {
+        let domain = domain.to_owned();
+        let allow = move |session: &mut Session| {
+            session.run(|on, _| verbs::allow_downtime(on, &domain, most))
+        };
+        call(&self.changes, allow).await
+    }
+
+    /// The bindings lack a few calls.
+    async fn virsh(&self, verb: &str, domain: &str) -> Result<(), HypervisorError> {
         let mut virsh = tokio::process::Command::new("virsh");
-        virsh.args(["-q", "-c", &self.uri, "domjobabort", domain]).kill_on_drop(true);
+        virsh.args(["-q", "-c", &self.uri, verb, domain]).kill_on_drop(true);
         let refused = HypervisorError::Refused;
         let done = virsh.output().await.map_err(|error| refused(format!("virsh: {error}")))?;
         if done.status.success() {

@@ -69,6 +69,14 @@ pub fn say_begun(vmi: &mut VirtualMachineInstance, now: &Time) {
     }
 }
 
+/// Says how the guest is sent from now on.
+pub fn say_mode(vmi: &mut VirtualMachineInstance, mode: &str) {
+    let state = vmi.status.as_mut().and_then(|status| status.migration_state.as_deref_mut());
+    if let Some(state) = state {
+        state.mode = Some(mode.to_owned());
+    }
+}
+
 /// Asks the target whether the guest has arrived.
 pub fn say_undecided(vmi: &mut VirtualMachineInstance, node: &str) {
     let state = vmi.status.as_mut().and_then(|status| status.migration_state.as_deref_mut());
@@ -93,7 +101,10 @@ pub enum Place {
 pub const fn place(state: Option<DomainState>) -> Place {
     match state {
         Some(DomainState::Paused(PauseReason::Migration)) => Place::Undecided,
-        Some(DomainState::ShutOff(_)) | None => Place::NotHere,
+        // Its last part was run at the target: what becomes of it the driver says.
+        Some(DomainState::ShutOff(_) | DomainState::Paused(PauseReason::PostCopyFailed)) | None => {
+            Place::NotHere
+        }
         Some(_) => Place::Here,
     }
 }
@@ -150,7 +161,8 @@ mod tests {
         let still = Some(DomainState::Paused(PauseReason::Migration));
         assert_eq!(place(still), Place::Undecided);
         assert_eq!(place(Some(DomainState::Running)), Place::Here);
-        for left in [None, Some(DomainState::ShutOff(ShutOffReason::Migrated))] {
+        let broken = DomainState::Paused(PauseReason::PostCopyFailed);
+        for left in [None, Some(DomainState::ShutOff(ShutOffReason::Migrated)), Some(broken)] {
             assert_eq!(place(left), Place::NotHere);
         }
         let mut vmi = ready();

@@ -19,6 +19,10 @@
 //! over all the same: there the guest is found, or found to be lost. A source whose guest
 //! stands still, and whose libvirt does not know whether the target runs it, asks (`Tell`);
 //! the target says that it has come, or that it has not, and then the source lets it go on.
+//!
+//! A guest that runs at its target before all of its memory is there (post-copy) counts as on
+//! its way until it is. Should that break off it is lost, and ends at the target: the source
+//! only says that it is that one's (`Broken`), so that it is not made anew while it still runs.
 
 use std::time::Duration;
 
@@ -60,6 +64,12 @@ pub(super) fn step(state: State, wish: Wish, event: Event) -> (State, Vec<Action
             Event::Seen(Some(seen)) if has_arrived(seen) && wish.has_guest() => adopt(),
             Event::Seen(Some(seen)) if has_arrived(seen) && is_own(wish) => close(wish),
             Event::Seen(None | Some(DomainState::ShutOff(_))) if wish == Wish::Tell => absent(),
+            Event::Seen(Some(DomainState::Paused(PauseReason::PostCopyFailed))) => match wish {
+                // First it is to be this node's.
+                Wish::Tell => (State::Ready, vec![Action::Report(Report::Broken)]),
+                wish if is_own(wish) => destroy(End::Failed(torn())),
+                _ => stay(State::Ready),
+            },
             Event::Wish if is_own(wish) => expect(),
             // It has not been seen, and will not be: it ended at once.
             Event::Tick if wish.has_guest() => adopt(),
@@ -81,8 +91,20 @@ pub(super) fn step(state: State, wish: Wish, event: Event) -> (State, Vec<Action
             Event::Tick => report_end(End::Failed(lost()), false),
             _ => stay(state),
         },
+        State::Broken => match event {
+            Event::Seen(None | Some(DomainState::ShutOff(_))) => clean(End::Left),
+            Event::Wish if wish == Wish::Moved => depart(),
+            Event::Wish if matches!(wish, Wish::Over | Wish::Gone) => destroy(End::Succeeded),
+            Event::Tick => broken(),
+            _ => stay(State::Broken),
+        },
         other => stay(other),
     }
+}
+
+/// The guest is at the target and cannot be whole there any more.
+pub(super) fn broken() -> (State, Vec<Action>) {
+    (State::Broken, vec![Action::Wake(ARRIVAL), Action::Report(Report::Broken)])
 }
 
 fn receiving(attempt: u32, wish: Wish, event: Event) -> (State, Vec<Action>) {
@@ -160,6 +182,18 @@ fn has_arrived(seen: DomainState) -> bool {
         seen,
         DomainState::Running | DomainState::Paused(PauseReason::User | PauseReason::IoError)
     )
+}
+
+/// Of a guest that ran on at its target and did not get the rest of its memory.
+pub(super) fn torn() -> Trouble {
+    Trouble {
+        reason: "MigrationFailed",
+        message: "the guest was lost in a post-copy migration: it ran at its target when the \
+                  connection to its source broke"
+            .to_owned(),
+        hopeless: true,
+        again: None,
+    }
 }
 
 fn lost() -> Trouble {

@@ -24,7 +24,7 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use super::{End, Report, Trouble, place_of};
+use super::{End, Report, Trouble, migration, place_of};
 use crate::guest::show;
 use crate::host::Here;
 use crate::hypervisor::PauseReason;
@@ -64,11 +64,15 @@ pub fn patch(
     match report {
         Report::Ready | Report::Refused(_) | Report::Absent if is_ours || !comes => return None,
         Report::Ready => say_ready(&mut after, here),
-        Report::Left => {
-            let target = vmi.migration().filter(|one| is_ours && one.has_started());
+        Report::Left | Report::Broken => {
+            let knows = is_ours || (comes && *report == Report::Broken);
+            let target = vmi.migration().filter(|one| knows && one.has_started());
             let target = target.and_then(|one| one.target_node.clone())?;
             say_arrived(&mut after, &target, now);
             after.status.get_or_insert_default().node_name = Some(target);
+            if *report == Report::Broken {
+                say_broken(&mut after);
+            }
         }
         Report::Absent => {
             let asks = vmi.migration().is_some_and(MigrationState::is_undecided);
@@ -257,6 +261,15 @@ fn say_arrived(vmi: &mut VirtualMachineInstance, node: &str, now: &Time) {
     }
 }
 
+/// Says of a guest that has gone to its target that it did not arrive whole.
+fn say_broken(vmi: &mut VirtualMachineInstance) {
+    let state = vmi.status.as_mut().and_then(|status| status.migration_state.as_mut());
+    if let Some(state) = state {
+        state.failed = true;
+        state.failure_reason = Some(migration::torn().message);
+    }
+}
+
 /// Changes the status into what the report says.
 fn apply(
     status: &mut VirtualMachineInstanceStatus,
@@ -283,6 +296,7 @@ fn apply(
         | Report::Refused(_)
         | Report::Absent
         | Report::Left
+        | Report::Broken
         | Report::Ended(End::Moved | End::Left) => {}
         Report::Ended(end) => {
             set(Condition::new("Ready", ConditionStatus::False)

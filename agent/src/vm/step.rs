@@ -38,9 +38,11 @@ pub fn step(state: State, wish: Wish, event: Event) -> (State, Vec<Action>) {
         State::Adjusting { paused } => adjusting(paused, wish, event),
         State::Running { paused } => run(paused, wish, event),
         State::Stopping { left } => stop(left, wish, event),
-        State::Receiving { .. } | State::Ready | State::Departing | State::Departed { .. } => {
-            migration::step(state, wish, event)
-        }
+        State::Receiving { .. }
+        | State::Ready
+        | State::Departing
+        | State::Departed { .. }
+        | State::Broken => migration::step(state, wish, event),
         State::Destroying { end } => match event {
             Event::Done | Event::Seen(None | Some(DomainState::ShutOff(_))) => clean(end),
             Event::Lost => (State::Destroying { end }, vec![Action::Wake(pause(0))]),
@@ -285,14 +287,12 @@ fn guest_ended(event: &Event, wish: Wish) -> Option<(State, Vec<Action>)> {
         // must not cost a running guest its files.
         Event::Seen(None) => Some(destroy(End::Failed(vanished()))),
         Event::Seen(Some(DomainState::ShutOff(reason))) => Some(clean(end_of(*reason))),
-        Event::Seen(Some(DomainState::Paused(PauseReason::PostCopyFailed))) => {
-            Some(destroy(End::Failed(Trouble {
-                reason: "MigrationFailed",
-                message: "the guest was lost in a migration: start the VM again".to_owned(),
-                hopeless: true,
-                again: None,
-            })))
-        }
+        Event::Seen(Some(DomainState::Paused(PauseReason::PostCopyFailed))) => Some(match wish {
+            // It went on at the target, and is not to start anywhere before it has ended there.
+            Wish::Leave => migration::broken(),
+            Wish::Moved => migration::depart(),
+            _ => destroy(End::Failed(migration::torn())),
+        }),
         _ => None,
     }
 }

@@ -258,6 +258,8 @@ impl Index {
             Event::NoClaims => self.no_claims = !self.claims.is_synced(),
             Event::Heartbeats(_)
             | Event::Migration(_)
+            | Event::Policy(_)
+            | Event::NoPolicies
             | Event::Storage(_)
             | Event::Pod(_)
             | Event::NoPods

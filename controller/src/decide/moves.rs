@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crds::kubevirt::{VirtualMachineInstance, VirtualMachineInstanceMigration as Migration};
 use jiff::Timestamp;
+use kube::ResourceExt as _;
 
 use super::{Decision, seat};
 use crate::agenda::Booking;
@@ -32,6 +33,12 @@ pub(super) fn judge(world: &mut World, decision: &mut Decision, now: Timestamp) 
     if migrations.is_empty() && instance.as_ref().is_none_or(|one| one.migration().is_none()) {
         return;
     }
+    let policy = instance.as_deref().and_then(|one| {
+        let namespace = world.namespaces.get(&decision.vm.namespace);
+        let nothing = std::collections::BTreeMap::new();
+        let labels = namespace.map_or(&nothing, |namespace| namespace.labels());
+        world.policies.of(one.labels(), labels)
+    });
     let waits = Cell::new(false);
     let view = View {
         migrations,
@@ -39,6 +46,7 @@ pub(super) fn judge(world: &mut World, decision: &mut Decision, now: Timestamp) 
         refusal: &|node| world.slots().refusal(node, &world.terms),
         absence: &|node| lost::absence(world, node),
         terms: &world.terms,
+        policy: policy.as_deref(),
         target: &|instance, migration| {
             let added = migration.spec.added_node_selector.as_ref();
             let found = seat::target(world, &decision.vm, instance, added);

@@ -81,6 +81,7 @@ pub(crate) fn listed(subnets: Vec<Subnet>) -> World {
     world.apply(Event::Machine(Seen::all(vec![])));
     world.apply(Event::Instance(Seen::all(vec![])));
     world.apply(Event::Migration(Seen::all(vec![])));
+    world.apply(Event::NoPolicies);
     world.apply(Event::Storage(News::Claim(Seen::all(vec![]))));
     world.apply(Event::Storage(News::Volume(Seen::all(vec![]))));
     world.apply(Event::Storage(News::NoDataVolumes));
@@ -94,7 +95,7 @@ pub(crate) fn listed(subnets: Vec<Subnet>) -> World {
 
 #[test]
 fn nothing_may_be_decided_before_every_kind_has_been_listed() {
-    let kinds: [fn() -> Event; 18] = [
+    let kinds: [fn() -> Event; 19] = [
         || Event::NoPods,
         || Event::Storage(News::Claim(Seen::all(vec![]))),
         || Event::Storage(News::Volume(Seen::all(vec![]))),
@@ -112,6 +113,7 @@ fn nothing_may_be_decided_before_every_kind_has_been_listed() {
         || Event::Machine(Seen::all(vec![])),
         || Event::Instance(Seen::all(vec![])),
         || Event::Migration(Seen::all(vec![])),
+        || Event::NoPolicies,
         || Event::Block(Seen::all(vec![])),
     ];
     for missing in 0..kinds.len() {

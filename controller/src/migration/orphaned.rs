@@ -6,6 +6,7 @@
 //! | source | target | nobody knows at the source: the target says that the guest has come, or that it has not, and then it is lost with its node |
 //! | target | source, whose libvirt knows | nothing: the source says it |
 //! | target | source, whose libvirt does not know | the guest did not arrive: it goes on at the source |
+//! | target | the same, in post-copy | the guest is lost: it ran there |
 //! | target | the same, and disks that both nodes write | the guest is lost: it may have written there what its memory here knows nothing of |
 //! | both | | nothing: the instance ends with its node ([`crate::lost`]) |
 
@@ -40,7 +41,7 @@ pub(super) fn told(
                 &format!("{target} was lost while the guest came to it"),
                 &Time(now),
             );
-            if has_shared_disk(instance) {
+            if has_shared_disk(instance) || state.mode.as_deref() == Some("PostCopy") {
                 told = lost::ended_with(told, target, now);
             }
         }

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use crds::condition::FIELDS_WITHOUT_EFFECT;
 use crds::kubevirt::{
     Condition, ConditionStatus, InstancePhase, MIGRATION_FINALIZER, MIGRATION_TARGET_LABEL,
-    MigrationPhase, MigrationPhaseTransition, MigrationState, MigrationStatus,
-    VirtualMachineInstance, VirtualMachineInstanceMigration as Migration,
+    MigrationConfiguration, MigrationPhase, MigrationPhaseTransition, MigrationPolicy,
+    MigrationState, MigrationStatus, VirtualMachineInstance,
+    VirtualMachineInstanceMigration as Migration,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 
-use super::{Terms, is_leaving, orphaned, phase};
+use super::{Terms, is_leaving, orphaned, phase, policy, words};
 use crate::lost::Absence;
 use crate::machine::{Trouble, UNSCHEDULABLE};
 use crate::world::node_of;
@@ -28,6 +29,9 @@ const PREPARING: SignedDuration = SignedDuration::from_secs(300);
 /// How many that are over are kept of one instance, KubeVirt's
 /// `defaultFinalizedMigrationGarbageCollectionBuffer`.
 const KEPT: usize = 5;
+
+/// The policy of the guest cannot be obeyed.
+const INVALID_POLICY: &str = "InvalidMigrationPolicy";
 
 /// Why a migration failed.
 const FAILURE: &str = "Failure";
@@ -46,8 +50,10 @@ pub struct View<'a> {
     pub target: &'a dyn Fn(&VirtualMachineInstance, &Migration) -> Result<String, String>,
     /// Whether a node takes no part in anything.
     pub absence: &'a dyn Fn(&str) -> Option<Absence>,
-    /// How it is to be moved.
+    /// How guests are moved.
     pub terms: &'a Terms,
+    /// And how this one, where that is said.
+    pub policy: Option<&'a MigrationPolicy>,
     /// The time.
     pub now: Timestamp,
 }
@@ -191,12 +197,11 @@ impl Next<'_> {
         let name = &spec.vmi_name;
         let place = format!("{}/{name}", self.migration.namespace().unwrap_or_default());
         if spec.send_to.is_some() || spec.receive.is_some() {
-            let told = "spec.sendTo and spec.receive are for moves between clusters, which are not served: leave them out";
-            return Some(fails("NotSupported", told));
+            return Some(fails("NotSupported", words::BETWEEN_CLUSTERS));
         }
         let Some(instance) = self.view.instance else {
             let created = self.migration.creation_timestamp().map_or(self.view.now, |one| one.0);
-            let told = format!("the VMI \"{place}\" does not exist");
+            let told = words::absent(&self.migration.namespace().unwrap_or_default(), name);
             return Some(if self.view.now.duration_since(created) < UNSEEN {
                 self.again_after(outcome, created + UNSEEN);
                 self.waits("NoInstance", told)
@@ -205,37 +210,23 @@ impl Next<'_> {
             });
         };
         if instance.phase().is_final() {
-            return Some(fails("InstanceEnded", "Cannot migrate VMI in finalized state."));
+            return Some(fails("InstanceEnded", words::FINALIZED));
         }
         if instance.metadata.deletion_timestamp.is_some() {
             return Some(fails("InstanceLeaving", format!("the VMI \"{place}\" is being deleted")));
         }
         if !self.is_its_turn {
             let other = self.turn.unwrap_or_default();
-            return Some(fails(
-                "MigrationInFlight",
-                format!(
-                    "in-flight migration detected. Active migration job ({other}) is currently already in progress for VMI {name}."
-                ),
-            ));
+            return Some(fails("MigrationInFlight", words::in_flight(other, name)));
         }
         if instance.phase() != InstancePhase::Running {
             return Some(
                 self.waits("InstanceNotRunning", format!("the VMI \"{place}\" does not run yet")),
             );
         }
-        let conditions = instance.status.iter().flat_map(|status| &status.conditions);
-        let able = conditions.into_iter().find(|one| one.r#type == "LiveMigratable");
-        match able {
-            Some(one) if one.status == ConditionStatus::True => None,
-            Some(one) => {
-                let (reason, message) = (one.reason.as_deref(), one.message.as_deref());
-                let (reason, message) = (reason.unwrap_or_default(), message.unwrap_or_default());
-                Some(fails(
-                    "NotLiveMigratable",
-                    format!("Cannot migrate VMI, Reason: {reason}, Message: {message}"),
-                ))
-            }
+        match words::ability(instance) {
+            Some(one) if words::is_able(one) => None,
+            Some(one) => Some(fails("NotLiveMigratable", words::unable(one))),
             None => Some(self.waits(
                 "InstanceNotRunning",
                 "its agent has not said yet whether it can move".to_owned(),
@@ -323,28 +314,59 @@ impl Next<'_> {
         let Some(instance) = self.view.instance else {
             return Fate::At(MigrationPhase::Scheduling);
         };
-        match (self.view.target)(instance, self.migration) {
+        let found = (self.view.target)(instance, self.migration);
+        let found = found.map_err(|message| Trouble { reason: UNSCHEDULABLE, message });
+        match found.and_then(|target| Ok((target, self.conduct()?))) {
             Ok(_)
                 if let Some(message) =
                     (self.view.refusal)(node_of(instance).unwrap_or_default()) =>
             {
                 self.waits("TooMany", message)
             }
-            Ok(target) => {
+            Ok((target, conduct)) => {
                 outcome.admitted = true;
-                outcome.instance =
-                    Some(Box::new(begun(instance, self.migration, target, self.view.terms)));
+                outcome.instance = Some(Box::new(self.begun(instance, target, conduct)));
                 Fate::At(MigrationPhase::Scheduling)
             }
-            Err(message) => {
+            Err(Trouble { reason, message }) => {
                 let late = self.since() + SCHEDULING;
                 if late <= self.view.now {
-                    return fails(UNSCHEDULABLE, message);
+                    return fails(reason, message);
                 }
                 self.again_after(outcome, late);
-                self.waits(UNSCHEDULABLE, message)
+                self.waits(reason, message)
             }
         }
+    }
+
+    /// How the guest is moved.
+    fn conduct(&self) -> Result<MigrationConfiguration, Trouble> {
+        let terms = self.view.terms.configuration();
+        let Some(policy) = self.view.policy else { return Ok(terms) };
+        let said = policy::applied(policy, terms);
+        said.map_err(|message| Trouble { reason: INVALID_POLICY, message })
+    }
+
+    /// The instance with this migration on it.
+    fn begun(
+        &self,
+        instance: &VirtualMachineInstance,
+        target: String,
+        conduct: MigrationConfiguration,
+    ) -> VirtualMachineInstance {
+        let mut begun = instance.clone();
+        begun.labels_mut().insert(MIGRATION_TARGET_LABEL.to_owned(), target.clone());
+        let state = MigrationState {
+            migration_uid: self.migration.uid(),
+            source_node: node_of(instance).map(str::to_owned),
+            target_node: Some(target),
+            mode: Some("PreCopy".to_owned()),
+            migration_policy_name: self.view.policy.map(|policy| policy.name_any()),
+            migration_configuration: Some(conduct),
+            ..MigrationState::default()
+        };
+        begun.status.get_or_insert_default().migration_state = Some(Box::new(state));
+        begun
     }
 
     fn waits(&self, reason: &'static str, message: String) -> Fate {
@@ -392,7 +414,7 @@ impl Next<'_> {
                 .because(why.reason, why.message)
                 .merge_into(&mut status.conditions, now.clone());
         }
-        if let Some(told) = without_effect(self.migration) {
+        if let Some(told) = without_effect(self.migration, self.view.policy) {
             Condition::new(FIELDS_WITHOUT_EFFECT, ConditionStatus::True)
                 .because("NotImplemented", told)
                 .merge_into(&mut status.conditions, now.clone());
@@ -419,27 +441,6 @@ fn enter(status: &mut MigrationStatus, at: MigrationPhase, now: &Time) {
     status.phase = Some(at);
 }
 
-/// The instance with this migration on it.
-fn begun(
-    instance: &VirtualMachineInstance,
-    migration: &Migration,
-    target: String,
-    terms: &Terms,
-) -> VirtualMachineInstance {
-    let mut begun = instance.clone();
-    begun.labels_mut().insert(MIGRATION_TARGET_LABEL.to_owned(), target.clone());
-    let state = MigrationState {
-        migration_uid: migration.uid(),
-        source_node: node_of(instance).map(str::to_owned),
-        target_node: Some(target),
-        mode: Some("PreCopy".to_owned()),
-        migration_configuration: Some(terms.configuration()),
-        ..MigrationState::default()
-    };
-    begun.status.get_or_insert_default().migration_state = Some(Box::new(state));
-    begun
-}
-
 /// The instance with its migration ended, or told to end once the guest is being sent;
 /// none if it says so already.
 fn call_off(
@@ -458,11 +459,16 @@ fn call_off(
 }
 
 /// What is written in it and does nothing.
-fn without_effect(migration: &Migration) -> Option<String> {
+fn without_effect(migration: &Migration, by: Option<&MigrationPolicy>) -> Option<String> {
     let spec = &migration.spec;
     let priority = spec.priority.is_some().then(|| "spec.priority".to_owned());
-    let fields: Vec<String> =
-        priority.into_iter().chain(spec.rest.keys().map(|name| format!("spec.{name}"))).collect();
+    let own = spec.rest.keys().map(|name| format!("spec.{name}"));
+    let by = by.filter(|_| phase(migration) <= MigrationPhase::Scheduling);
+    let of_policy = by.into_iter().flat_map(|policy| {
+        let said = policy::without_effect(policy).into_iter();
+        said.map(|field| format!("{field} of MigrationPolicy {}", policy.name_any()))
+    });
+    let fields: Vec<String> = priority.into_iter().chain(own).chain(of_policy).collect();
     (!fields.is_empty())
         .then(|| format!("these fields are kept but have no effect: {}", fields.join(", ")))
 }

@@ -34,12 +34,30 @@ pub struct Terms {
     /// Slow a guest down that writes memory faster than it can be sent, until it can be.
     #[arg(long = "migration-auto-converge")]
     pub auto_converge: bool,
+
+    /// Let a guest that takes longer than it may go on at its target at once, and send what it
+    /// lacks there afterwards. Should that break, the guest is lost.
+    #[arg(long = "migration-post-copy")]
+    pub post_copy: bool,
+
+    /// Let a guest that takes longer than it may stand still until all was sent.
+    #[arg(long = "migration-workload-disruption")]
+    pub disruption: bool,
 }
 
 impl Default for Terms {
     fn default() -> Self {
         let (in_cluster, from_node, per_gib, progress) = (5, 2, 150, 150);
-        Self { in_cluster, from_node, bandwidth: None, per_gib, progress, auto_converge: false }
+        Self {
+            in_cluster,
+            from_node,
+            bandwidth: None,
+            per_gib,
+            progress,
+            auto_converge: false,
+            post_copy: false,
+            disruption: false,
+        }
     }
 }
 
@@ -64,6 +82,8 @@ impl Terms {
             completion_timeout_per_gib: Some(self.per_gib),
             progress_timeout: Some(self.progress),
             allow_auto_converge: Some(self.auto_converge),
+            allow_post_copy: Some(self.post_copy),
+            allow_workload_disruption: Some(self.disruption || self.post_copy),
             ..MigrationConfiguration::default()
         }
     }

@@ -2,7 +2,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crds::kubevirt::{
-    Condition, InstancePhase, MIGRATION_FINALIZER, MIGRATION_TARGET_LABEL, MigrationState,
+    Condition, InstancePhase, MIGRATION_FINALIZER, MIGRATION_TARGET_LABEL, MigrationPolicy,
+    MigrationState,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -20,6 +21,7 @@ struct Api {
     full: bool,
     nodes: Result<String, String>,
     away: BTreeMap<String, Absence>,
+    policy: Option<MigrationPolicy>,
 }
 
 fn running() -> VirtualMachineInstance {
@@ -42,6 +44,7 @@ impl Api {
             full: false,
             nodes: Ok("n2".to_owned()),
             away: BTreeMap::new(),
+            policy: None,
         }
     }
 
@@ -80,6 +83,7 @@ impl Api {
             absence: &|node| self.away.get(node).copied(),
             target: &|_, _| self.nodes.clone(),
             terms: &Terms::default(),
+            policy: self.policy.as_ref(),
             now: self.now,
         })
     }
@@ -606,6 +610,12 @@ fn a_guest_that_nobody_can_tell_to_have_come_to_a_lost_target_goes_on_at_its_sou
     let ended = shared.instance.as_ref().unwrap();
     assert_eq!(ended.phase(), InstancePhase::Failed);
     assert_eq!(ended.status.as_ref().unwrap().reason.as_deref(), Some("NodeLost"));
+    // As does one that may have run there with what it had.
+    let mut torn = under_way();
+    torn.state().mode = Some("PostCopy".to_owned());
+    torn.state().source_state.get_or_insert_default().undecided = true;
+    lose(&mut torn, "n2");
+    assert_eq!(torn.instance.as_ref().unwrap().phase(), InstancePhase::Failed);
 }
 
 #[test]
@@ -640,4 +650,35 @@ fn how_long_ports_stay_where_a_guest_has_left_is_nothing_that_clocks_of_nodes_sa
         api.migrations.clear();
         assert_eq!(lingers(&api, 0), None);
     }
+}
+
+#[test]
+fn a_guest_is_moved_by_its_policy_as_that_is_when_it_begins() {
+    let mut api = Api::with_one();
+    let policy = |spec: serde_json::Value| -> MigrationPolicy {
+        serde_json::from_value(json!({ "metadata": { "name": "slow" }, "spec": spec })).unwrap()
+    };
+    api.policy = Some(policy(json!({ "bandwidthPerMigration": "none" })));
+    api.settle();
+    let waits = api.migrations["m1"].clone();
+    assert_eq!(phase(&waits), MigrationPhase::Scheduling);
+    let told = serde_json::to_string(&waits.status.unwrap().conditions).unwrap();
+    assert!(told.contains("InvalidMigrationPolicy") && told.contains("as 64Mi"), "{told}");
+    assert!(api.instance.as_ref().unwrap().migration().is_none());
+
+    api.policy = Some(policy(json!({ "bandwidthPerMigration": "8Mi", "allowPostCopy": true,
+        "wishes": "many" })));
+    api.settle();
+    let state = api.instance.as_ref().unwrap().migration().unwrap().clone();
+    assert_eq!(state.migration_policy_name.as_deref(), Some("slow"));
+    let terms = state.migration_configuration.unwrap();
+    assert_eq!((terms.allow_post_copy, terms.completion_timeout_per_gib), (Some(true), Some(150)));
+    let told = serde_json::to_string(&api.migrations["m1"].status).unwrap();
+    assert!(told.contains("spec.wishes of MigrationPolicy slow"), "{told}");
+
+    api.policy = Some(policy(json!({ "bandwidthPerMigration": "1Mi" })));
+    api.settle();
+    let state = api.instance.as_ref().unwrap().migration().unwrap();
+    let terms = state.migration_configuration.as_ref().unwrap();
+    assert_eq!(terms.bandwidth_per_migration.as_ref().unwrap().units(), Ok(8 << 20));
 }

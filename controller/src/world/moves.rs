@@ -61,7 +61,7 @@ impl World {
     }
 
     /// Has those looked at who wait for their turn.
-    fn look_at_pending(&mut self) {
+    pub(super) fn look_at_pending(&mut self) {
         let waits = |one: &Migration| {
             let phase = migration::phase(one);
             !phase.is_final() && !phase.is_under_way()

@@ -8,9 +8,12 @@
 //! |---|---|---|
 //! | `migrationUid`, `sourceNode`, `targetNode` | controller | a target is chosen |
 //! | `targetNodeAddress`, `targetState` | target's agent | everything there is ready |
+//! | `migrationPolicyName`, `migrationConfiguration` | controller | in the same write |
 //! | `startTimestamp` | source's agent | just before the guest is sent |
-//! | `sourceState.undecided` | source's agent | its libvirt does not know whether the guest has arrived |
+//! | `mode` | controller, `PreCopy`; source's agent | libvirt has gone over to another way of sending |
+//! | `sourceState.undecided` | source's agent; the controller, should the source be lost | its libvirt does not know whether the guest has arrived |
 //! | `completed`, `endTimestamp`, and the instance's node | target's agent; source's, should that be silent | the guest runs there |
+//! | the same, `failed` and `failureReason` | source's agent; the target's when it was asked | the guest ran there without all of its memory (post-copy), and will never have it |
 //! | `failed`, `failureReason`, `endTimestamp` | source's agent; the controller while nothing has started; the target's agent when it was asked | it will not happen |
 //!
 //! Each is written for the version that was read, so of two that contradict each other
@@ -201,7 +204,8 @@ pub struct MigrationState {
     /// `Succeeded`, `Failed` or `Aborting`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub abort_status: Option<String>,
-    /// `PreCopy`, `PostCopy` or `Paused`.
+    /// `PreCopy`; `PostCopy` once the guest runs at the target with what it has of its
+    /// memory; `Paused` once it may stand still until all was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
     /// What the target has told of itself.
@@ -213,7 +217,7 @@ pub struct MigrationState {
     /// The limits that were in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migration_configuration: Option<MigrationConfiguration>,
-    /// Empty: there are no policies.
+    /// The MigrationPolicy that was chosen when it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migration_policy_name: Option<String>,
     /// Empty: one network carries all.
@@ -252,6 +256,16 @@ pub struct MigrationConfiguration {
     /// Whether a guest that writes faster than can be sent is slowed down: it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_auto_converge: Option<bool>,
+    /// Whether a guest that takes too long goes on at the target at once, and what it lacks
+    /// there is sent for: it does not. Should that break, it is lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_post_copy: Option<bool>,
+    /// Whether a guest that takes too long may stand still until all was sent: it may not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_workload_disruption: Option<bool>,
+    /// Milliseconds that it may stand still in the end: QEMU's 300.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_downtime_ms: Option<i64>,
     /// What this type does not name.
     #[serde(flatten)]
     pub rest: Rest,

@@ -2,8 +2,9 @@
 
 use virt::connect::Connect;
 use virt::domain::{
-    Domain, DomainPausedReason as Paused, DomainShutoffReason as Shutoff, DomainState as State,
-    DomainStateReason as Reason, MigrateParameters,
+    Domain, DomainPausedReason as Paused, DomainRunningReason as Running,
+    DomainShutoffReason as Shutoff, DomainState as State, DomainStateReason as Reason,
+    MigrateParameters,
 };
 use virt::enumutil::Enum;
 use virt::error::{Error, ErrorNumber};
@@ -126,6 +127,9 @@ pub(super) fn undefine(
     }
 }
 
+/// Milliseconds that QEMU lets a guest stand still if nobody says otherwise.
+const DOWNTIME: u64 = 300;
+
 /// Sends the domain by the target's libvirtd, which is known by its certificate and knows
 /// us by ours, and so do the two QEMUs. Disks go over the same way: of one that lies on an
 /// image what differs from it, since the target has made the same of the same image. A
@@ -158,15 +162,28 @@ pub(super) fn migrate(
         Some(none) if none.is_empty() => 0,
         _ => sys::VIR_MIGRATE_NON_SHARED_INC,
     };
+    // An earlier attempt may have allowed more.
+    let most = journey.downtime.unwrap_or(DOWNTIME);
+    domain.migrate_set_max_downtime(most, 0).map_err(|error| refused(&error))?;
     let flags = sys::VIR_MIGRATE_LIVE
         | sys::VIR_MIGRATE_PEER2PEER
         | sys::VIR_MIGRATE_PERSIST_DEST
         | disks
         | sys::VIR_MIGRATE_TLS
-        | if journey.auto_converge { sys::VIR_MIGRATE_AUTO_CONVERGE } else { 0 };
+        | if journey.auto_converge { sys::VIR_MIGRATE_AUTO_CONVERGE } else { 0 }
+        | if journey.post_copy { sys::VIR_MIGRATE_POSTCOPY } else { 0 };
     let target = format!("qemu+tls://{host}/system{pki}");
     let sent = domain.migrate_to_uri3(Some(&target), parameters, flags);
     sent.map_err(|error| refused(&error))
+}
+
+pub(super) fn allow_downtime(
+    connection: &Connect,
+    name: &str,
+    most: u64,
+) -> Result<(), HypervisorError> {
+    let allowed = lookup(connection, name)?.migrate_set_max_downtime(most, 0);
+    allowed.map_err(|error| refused(&error))
 }
 
 /// The domain as it is now.
@@ -220,9 +237,16 @@ pub(super) fn state(domain: &Domain) -> Result<Option<DomainState>, HypervisorEr
         return Err(HypervisorError::Refused("a state of a domain that is not known".to_owned()));
     };
     Ok(Some(match state {
-        State::Running | State::Blocked | State::PMSuspended | State::NoState => {
-            DomainState::Running
-        }
+        State::Running | State::Blocked | State::PMSuspended | State::NoState => match reason {
+            // The guest runs, and would not for long without the side that it left.
+            Enum::Known(Reason::Running(Enum::Known(Running::PostCopy))) => {
+                DomainState::Paused(PauseReason::Migration)
+            }
+            Enum::Known(Reason::Running(Enum::Known(Running::PostCopyFailed))) => {
+                DomainState::Paused(PauseReason::PostCopyFailed)
+            }
+            _ => DomainState::Running,
+        },
         State::Shutdown => DomainState::ShuttingDown,
         State::Paused => DomainState::Paused(match reason {
             Enum::Known(Reason::Paused(reason)) => {

@@ -213,6 +213,25 @@ fn a_source_hands_over_what_it_has_sent_and_nothing_else() {
 }
 
 #[test]
+fn a_guest_that_broke_off_at_its_target_is_that_ones_and_its_move_has_failed() {
+    let sent = moving(|vmi| {
+        vmi["status"]["migrationState"]["startTimestamp"] = json!("2026-01-01T00:00:00Z");
+    });
+    for node in ["n1", "n2"] {
+        let patch = said_by(node, &sent, &Report::Broken).unwrap();
+        assert_eq!(patch["status"]["nodeName"], "n2");
+        assert_eq!(patch["metadata"]["labels"][NODE_NAME_LABEL], "n2");
+        let state = &patch["status"]["migrationState"];
+        assert_eq!((&state["failed"], &state["completed"]), (&json!(true), &json!(true)));
+        assert!(state["failureReason"].as_str().unwrap().contains("post-copy"), "{state}");
+        assert_eq!(patch["status"].get("phase"), None, "it runs there still");
+    }
+    for (node, vmi) in [("n3", &sent), ("n1", &moving(|_| {}))] {
+        assert_eq!(said_by(node, vmi, &Report::Broken), None, "{node}");
+    }
+}
+
+#[test]
 fn a_node_that_the_object_does_not_name_says_nothing_of_its_guest() {
     let failed = Report::Ended(End::Failed(Trouble::of("GuestLost", "gone")));
     let waiting = Report::Waiting(Trouble::of("NetworkNotReady", "no tap"));

@@ -228,3 +228,38 @@ fn what_was_made_for_a_migration_that_failed_does_not_serve_the_next() {
         assert_eq!((state, actions), (State::Receiving { attempt: 0 }, vec![Action::Receive]));
     }
 }
+
+fn torn() -> Event {
+    Event::Seen(Some(DomainState::Paused(PauseReason::PostCopyFailed)))
+}
+
+#[test]
+fn a_guest_that_broke_off_after_it_went_on_at_its_target_is_that_ones_to_end() {
+    let adjusting = State::Adjusting { paused: None };
+    for state in [running(), State::Attaching { attempt: 0 }, adjusting] {
+        let (state, actions) = step(state, Wish::Leave, torn());
+        assert_eq!(state, State::Broken, "and it is not said to have ended");
+        assert!(actions.contains(&Action::Report(Report::Broken)), "{actions:?}");
+    }
+    assert_eq!(step(State::Broken, Wish::Leave, torn()), (State::Broken, vec![]));
+    let (_, again) = step(State::Broken, Wish::Leave, Event::Tick);
+    assert!(again.contains(&Action::Report(Report::Broken)), "its word may have got lost");
+    assert_eq!(step(State::Broken, Wish::Moved, Event::Wish).0, State::Departing);
+    let gone = step(State::Broken, Wish::Leave, Event::Seen(None)).0;
+    assert_eq!(gone, State::Cleaning { end: End::Left });
+    let over = step(State::Broken, Wish::Over, Event::Wish).0;
+    assert!(matches!(over, State::Destroying { .. }), "{over:?}");
+}
+
+#[test]
+fn a_target_ends_what_broke_off_there_once_it_is_its_own() {
+    assert_eq!(step(State::Ready, READY, torn()), (State::Ready, vec![]), "its source says so");
+    let (state, actions) = step(State::Ready, Wish::Tell, torn());
+    assert_eq!((state, actions), (State::Ready, vec![Action::Report(Report::Broken)]));
+    let run = Wish::Run { recorded: true };
+    let (state, actions) = step(State::Ready, run, torn());
+    assert!(matches!(state, State::Destroying { end: End::Failed(_) }), "{state:?}");
+    assert_eq!(actions, [Action::Destroy]);
+    let (state, _) = step(running(), run, torn());
+    assert!(matches!(state, State::Destroying { end: End::Failed(_) }), "{state:?}");
+}
