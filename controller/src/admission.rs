@@ -20,6 +20,7 @@ mod facts;
 mod holders;
 mod leaving;
 mod machine;
+mod moves;
 mod networks;
 mod owners;
 mod placing;
@@ -32,18 +33,21 @@ use std::collections::HashSet;
 use crds::cause::Cause;
 use crds::cni::IpamClaim;
 use crds::kubeovn::{FixedField, Ip, IpPool, Subnet, Vip, Vpc, fixed_fields};
-use crds::kubevirt::{VirtualMachine, VirtualMachineInstance, faults};
+use crds::kubevirt::{
+    VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceMigration as Migration, faults,
+};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::MANAGER;
 use crate::flaw::Flaw;
+use crate::migration::words;
 
 pub use facts::Facts;
 use facts::Index;
 
 /// The kinds that are looked at, by group and plural.
-pub const KINDS: [(&str, &str); 9] = [
+pub const KINDS: [(&str, &str); 11] = [
     ("kubeovn.io", "vpcs"),
     ("kubeovn.io", "subnets"),
     ("kubeovn.io", "ippools"),
@@ -53,6 +57,8 @@ pub const KINDS: [(&str, &str); 9] = [
     ("kubevirt.io", "virtualmachines"),
     ("kubevirt.io", "virtualmachineinstances"),
     ("kubevirt.io", "virtualmachineinstancereplicasets"),
+    ("kubevirt.io", "virtualmachineinstancemigrations"),
+    ("migrations.kubevirt.io", "migrationpolicies"),
 ];
 
 /// Whether anything can be wrong with objects of this kind.
@@ -127,6 +133,11 @@ pub fn review(facts: &Facts, plural: &str, write: Write<'_>) -> Result<Vec<Strin
             Some(_) => Err(vec![Cause::not_supported("spec", faults::RESTRICTED)]),
         },
         "virtualmachineinstancereplicasets" => judge(old, new, machine::replica_set),
+        "virtualmachineinstancemigrations" if old.is_some() => Err(vec![Cause::invalid("spec", words::FIXED)]),
+        "virtualmachineinstancemigrations" => {
+            judge(old, new, |one: &Migration| moves::migration(index, one))
+        }
+        "migrationpolicies" => judge(old, new, moves::migration_policy),
         _ => Ok(Vec::new()),
     })
 }

@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
 use super::holders::Holders;
+use super::moves::{Moves, Stored};
 use super::owners::{Known, Owners};
 use super::ports::Ports;
 use crate::binding;
@@ -39,7 +40,7 @@ use crate::vips::Macs;
 use crate::world::{Event, vm_key_of, was_ready};
 
 /// The kinds that the facts are made of, by group and plural.
-const KINDS: [(&str, &str); 16] = [
+const KINDS: [(&str, &str); 17] = [
     ("", "namespaces"),
     ("", "nodes"),
     ("kubeovn.io", "vpcs"),
@@ -51,6 +52,7 @@ const KINDS: [(&str, &str); 16] = [
     ("berth.io", "addressblocks"),
     ("kubevirt.io", "virtualmachines"),
     ("kubevirt.io", "virtualmachineinstances"),
+    ("kubevirt.io", "virtualmachineinstancemigrations"),
     (instancetype::GROUP, "virtualmachineinstancetypes"),
     (instancetype::GROUP, "virtualmachineclusterinstancetypes"),
     (instancetype::GROUP, "virtualmachinepreferences"),
@@ -89,6 +91,7 @@ impl Facts {
             && index.holders.is_synced()
             && index.ports.is_synced()
             && index.owners.are_synced()
+            && index.moves.is_synced()
     }
 
     /// Whether objects of this kind are to be told of.
@@ -112,10 +115,14 @@ impl Facts {
         match plural {
             "virtualmachines" | "virtualmachineinstances" => {
                 let Some(known) = metadata::<Known>(json) else { return };
-                let owners = &mut self.0.lock().owners;
-                match plural {
-                    "virtualmachines" => owners.machine(&known, gone),
-                    _ => owners.instance(&known, gone),
+                let index = &mut *self.0.lock();
+                if plural == "virtualmachines" {
+                    index.owners.machine(&known, gone);
+                    return;
+                }
+                index.owners.instance(&known, gone);
+                if let Ok(stored) = serde_json::from_slice::<Stored>(json) {
+                    index.moves.stored(stored, gone);
                 }
             }
             _ => {
@@ -144,6 +151,7 @@ fn event(plural: &str, json: &[u8], gone: bool) -> Option<Event> {
         "vips" => Event::Vip(seen(json, gone)?),
         "ips" => Event::Ip(seen(json, gone)?),
         "ipamclaims" => Event::Claim(seen(json, gone)?),
+        "virtualmachineinstancemigrations" => Event::Migration(seen(json, gone)?),
         "addressblocks" => Event::Block(seen(json, gone)?),
         "virtualmachineinstancetypes" => Event::Kind(News::Instancetype(seen(json, gone)?)),
         "virtualmachineclusterinstancetypes" => {
@@ -193,6 +201,7 @@ pub(super) struct Index {
     pub(super) holders: Holders,
     pub(super) ports: Ports,
     pub(super) owners: Owners,
+    pub(super) moves: Moves,
     pub(super) reserved: Reserved,
     pub(super) kinds: Kinds,
     subnets: Shelf<String, Subnet>,
@@ -252,12 +261,15 @@ impl Index {
             Event::Ip(seen) => self.ports.apply(seen),
             Event::Block(seen) => self.holders.apply(seen),
             Event::Machine(seen) => self.owners.machine_seen(seen),
-            Event::Instance(seen) => self.owners.instance_seen(seen),
+            Event::Instance(seen) => {
+                self.owners.instance_seen(seen);
+                self.moves.instance_seen(seen);
+            }
+            Event::Migration(seen) => self.moves.migration_seen(seen),
             Event::Node(seen) => drop(self.reserved.apply(seen)),
             Event::Claim(seen) => drop(self.claims.apply(seen.clone(), vm_key_of)),
             Event::NoClaims => self.no_claims = !self.claims.is_synced(),
             Event::Heartbeats(_)
-            | Event::Migration(_)
             | Event::Policy(_)
             | Event::NoPolicies
             | Event::Storage(_)

@@ -92,6 +92,7 @@ mod tests {
         facts.apply(&Event::Namespace(Seen::all(vec![])));
         facts.apply(&Event::Node(Seen::all(vec![])));
         facts.apply(&Event::NoClaims);
+        facts.apply(&Event::Migration(Seen::all(vec![])));
         facts.apply(&Event::Vpc(Seen::all(vec![])));
         facts.apply(&Event::Subnet(Seen::all(vec![])));
         facts.apply(&Event::Pool(Seen::all(vec![])));

@@ -141,15 +141,18 @@ fn rule((group, plural): (&str, &str)) -> RuleWithOperations {
         "virtualmachines"
         | "virtualmachineinstances"
         | "virtualmachineinstancereplicasets"
-        | "ippools" => {
-            vec!["CREATE", "UPDATE"]
-        }
+        | "virtualmachineinstancemigrations"
+        | "migrationpolicies"
+        | "ippools" => vec!["CREATE", "UPDATE"],
         _ => vec!["CREATE", "UPDATE", "DELETE"],
     };
     let one = |text: &str| Some(vec![text.to_owned()]);
     RuleWithOperations {
         api_groups: one(group),
-        api_versions: one(if plural == "ipamclaims" { "v1alpha1" } else { "v1" }),
+        api_versions: one(match plural {
+            "ipamclaims" | "migrationpolicies" => "v1alpha1",
+            _ => "v1",
+        }),
         resources: one(plural),
         operations: Some(operations.into_iter().map(str::to_owned).collect()),
         ..RuleWithOperations::default()
@@ -209,7 +212,9 @@ mod tests {
         let groups: std::collections::BTreeSet<String> = groups.flatten().collect();
         assert_eq!(
             groups,
-            ["k8s.cni.cncf.io", "kubeovn.io", "kubevirt.io"].map(str::to_owned).into()
+            ["k8s.cni.cncf.io", "kubeovn.io", "kubevirt.io", "migrations.kubevirt.io"]
+                .map(str::to_owned)
+                .into()
         );
     }
 }
