@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use berth::lab::NodeLayout;
 use serde_json::{Value, json};
+use tests::cluster::Flavour;
 use tests::guest::Guest;
 use tests::kinds::{MIGRATION, MIGRATION_POLICY, VM, VMI};
 use tests::objects::Vm;
@@ -169,8 +170,53 @@ pub(super) async fn a_cordoned_node_is_left_by_the_guests_that_say_so_and_by_no_
     world.cluster.kubectl_ok(&["uncordon", &source.name]).await?;
     let name = moved["metadata"]["name"].as_str().context("no name")?;
     world.cluster.delete(MIGRATION, name).await?;
+    if world.cluster.flavour() == Flavour::Real {
+        is_drained_once_its_guests_have_left(world, &target, &source).await?;
+    }
     world.cluster.delete(VM, VM_NAME).await?;
     world.cluster.gone(VMI, VM_NAME, SOON).await
+}
+
+/// `kubectl drain` returns, and by then the guest has gone from `node` to `other`.
+async fn is_drained_once_its_guests_have_left(
+    world: &World,
+    node: &NodeLayout,
+    other: &NodeLayout,
+) -> anyhow::Result<()> {
+    const NAMESPACE: &str = "kube-system";
+    let cluster = &world.cluster;
+    let holds = format!("berth-guests-{}", node.name);
+    let get = |kind: &str| {
+        let words = ["get", kind, &holds, "-n", NAMESPACE, "-o", "json"].map(str::to_owned);
+        async move { cluster.kubectl_ok(&words.each_ref().map(String::as_str)).await }
+    };
+    eventually("what drain waits for to be there", SOON, async || {
+        let budget: Value = serde_json::from_str(&get("poddisruptionbudget").await?)?;
+        same("whom it counts", budget["status"]["currentHealthy"].as_i64(), Some(1))?;
+        let pod: Value = serde_json::from_str(&get("pod").await?)?;
+        same("its node", pod["spec"]["nodeName"].as_str(), Some(node.name.as_str()))
+    })
+    .await?;
+    let drain = ["drain", &node.name, "--ignore-daemonsets", "--timeout=120s"];
+    let output = cluster.kubectl(&drain).await?;
+    let now = world.node_of(VM_NAME).await?.name;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "it was not drained: {said}");
+    same("the node of the guest by then", &now, &other.name)?;
+    ensure!(said.contains("violate the pod's disruption budget"), "it has not waited: {said}");
+    eventually("the other node to be held, and this one no more", SOON, async || {
+        let pods = cluster.kubectl_ok(&["get", "pods", "-n", NAMESPACE, "-o", "name"]).await?;
+        let is_there = |node: &str| pods.contains(&format!("berth-guests-{node}"));
+        ensure!(!is_there(&node.name) && is_there(&other.name), "{pods}");
+        Ok(())
+    })
+    .await?;
+    cluster.kubectl_ok(&["uncordon", &node.name]).await?;
+    for moved in cluster.list(MIGRATION).await? {
+        let name = moved["metadata"]["name"].as_str().context("no name")?;
+        cluster.delete(MIGRATION, name).await?;
+    }
+    Ok(())
 }
 
 /// One whose labels a policy selects is sent by that one's terms, and goes on where they end:

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::drain::DrainArgs;
 use crate::migration::Terms;
 use crate::reserved::RangeArgs;
 use crate::subresources::SubresourceArgs;
@@ -50,6 +51,10 @@ pub struct Args {
     /// How guests are moved.
     #[command(flatten)]
     pub migrations: Terms,
+
+    /// What keeps `kubectl drain` waiting.
+    #[command(flatten)]
+    pub drain: DrainArgs,
 
     /// Serve Prometheus metrics at this address, such as 127.0.0.1:10660.
     #[arg(long, value_name = "ADDRESS")]

@@ -24,6 +24,7 @@ pub mod data_volumes;
 pub mod decide;
 pub mod defaults;
 pub mod dhcp;
+pub mod drain;
 pub mod egress;
 pub mod endpoints;
 pub mod evacuation;

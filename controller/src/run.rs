@@ -18,11 +18,12 @@ use tracing::info;
 use crate::args::Args;
 use crate::data_volumes::Desk;
 use crate::decide::Policy;
+use crate::drain::Gate;
 use crate::endpoints::Directory;
 use crate::metrics::Metrics;
 use crate::round::{Edge, Rounds};
 use crate::world::World;
-use crate::{data_volumes, defaults, endpoints, subresources, watch, webhook};
+use crate::{data_volumes, defaults, drain, endpoints, subresources, watch, webhook};
 
 /// How long events gather before a round, so that a burst is one round.
 const GATHER: Duration = Duration::from_millis(3);
@@ -38,6 +39,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         ovn_nb,
         keep_vm_ip,
         migrations,
+        drain,
         default_cidr,
         ranges,
         ip_quarantine,
@@ -81,7 +83,15 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     let facts = webhook::start(webhook, &ranges, &client, &mut tasks).await?;
     let desk = Arc::<Desk>::default();
     let directory = Arc::<Directory>::default();
-    let mut events = watch::all(&client, &mut tasks, facts.as_ref(), &desk, &directory);
+    let gate = Arc::<Gate>::default();
+    let told = watch::Told {
+        facts,
+        desk: Arc::clone(&desk),
+        directory: Arc::clone(&directory),
+        gate: Arc::clone(&gate),
+    };
+    let mut events = watch::all(&client, &mut tasks, told);
+    tasks.spawn(drain::run(client.clone(), drain, gate));
     tasks.spawn(data_volumes::run(client.clone(), Arc::clone(&desk)));
     tasks.spawn(endpoints::run(client.clone(), directory));
     let policy = Policy { keep_vm_ip };

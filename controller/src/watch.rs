@@ -18,6 +18,7 @@ use tracing::warn;
 
 use crate::admission::Facts;
 use crate::data_volumes::Desk;
+use crate::drain::Gate;
 use crate::endpoints::Directory;
 use crate::instancetypes::News as Kind;
 use crate::shelf::Seen;
@@ -29,20 +30,35 @@ use misfit::Misfits;
 /// Events that may wait for the round that is under way.
 const QUEUE: usize = 4096;
 
-/// Follows every kind; ends with the returned set of tasks. The facts, if somebody wants
-/// them, are told first, and then who fills claims and who tells Services of guests: they
-/// wait for no round.
-pub fn all(
-    client: &Client,
-    tasks: &mut JoinSet<()>,
-    facts: Option<&Arc<Facts>>,
-    desk: &Arc<Desk>,
-    directory: &Arc<Directory>,
-) -> mpsc::Receiver<Event> {
+/// Who is told of what the watches see before the world is: they wait for no round.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// What reviewers go by, if somebody asks them; first of all.
+    pub facts: Option<Arc<Facts>>,
+    /// Who fills claims.
+    pub desk: Arc<Desk>,
+    /// Who tells Services of guests.
+    pub directory: Arc<Directory>,
+    /// Who keeps `kubectl drain` waiting.
+    pub gate: Arc<Gate>,
+}
+
+impl Told {
+    fn apply(&self, event: &Event) {
+        if let Some(facts) = &self.facts {
+            facts.apply(event);
+        }
+        self.desk.apply(event);
+        self.directory.apply(event);
+        self.gate.apply(event);
+    }
+}
+
+/// Follows every kind; ends with the returned set of tasks.
+pub fn all(client: &Client, tasks: &mut JoinSet<()>, told: Told) -> mpsc::Receiver<Event> {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    tasks.spawn(pulse::follow(client.clone(), sender.clone()));
-    let (desk, directory) = (Arc::clone(desk), Arc::clone(directory));
-    let events = Events { sender, facts: facts.cloned(), desk, directory };
+    let events = Events { sender, told };
+    tasks.spawn(pulse::follow(client.clone(), events.clone()));
     // Older installations do not have its definition: there are none then.
     follow_if_served(client, tasks, &events, Event::Claim, Some(|| Event::NoClaims));
     let no_data_volumes = || Event::Storage(News::NoDataVolumes);
@@ -109,9 +125,15 @@ fn kinds(client: &Client, tasks: &mut JoinSet<()>, events: &Events) {
 #[derive(Clone)]
 struct Events {
     sender: mpsc::Sender<Event>,
-    facts: Option<Arc<Facts>>,
-    desk: Arc<Desk>,
-    directory: Arc<Directory>,
+    told: Told,
+}
+
+impl Events {
+    /// Whether somebody wants to know still.
+    async fn tell(&self, event: Event) -> bool {
+        self.told.apply(&event);
+        self.sender.send(event).await.is_ok()
+    }
 }
 
 fn follow<K>(client: &Client, tasks: &mut JoinSet<()>, events: &Events, wrap: fn(Seen<K>) -> Event)
@@ -162,12 +184,7 @@ fn follow_feed<K>(
                     continue;
                 }
             };
-            if let Some(facts) = &events.facts {
-                facts.apply(&event);
-            }
-            events.desk.apply(&event);
-            events.directory.apply(&event);
-            if events.sender.send(event).await.is_err() {
+            if !events.tell(event).await {
                 return;
             }
         }

@@ -191,7 +191,8 @@ impl ControlPlane {
                 format!("--authorization-kubeconfig={kubeconfig}"),
                 "--controllers=garbage-collector-controller,namespace-controller,\
                  persistentvolume-binder-controller,persistentvolume-protection-controller,\
-                 persistentvolumeclaim-protection-controller"
+                 persistentvolumeclaim-protection-controller,\
+                 disruption-controller,serviceaccount-controller"
                     .into(),
                 "--leader-elect=false".into(),
                 "--bind-address=127.0.0.1".into(),

@@ -11,10 +11,10 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt as _};
-use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
+use super::Events;
 use crate::lost::Heartbeats;
 use crate::world::Event;
 
@@ -28,14 +28,14 @@ const VALID: Duration = Duration::from_secs(40);
 const NAMESPACE: &str = "kube-node-lease";
 
 /// Tells of each change of who is heard; ends when nobody wants to know.
-pub(super) async fn follow(client: Client, events: mpsc::Sender<Event>) {
+pub(super) async fn follow(client: Client, events: Events) {
     let leases: Api<Lease> = Api::namespaced(client, NAMESPACE);
     let mut pulse = Pulse::default();
     let mut told = None;
     let mut timer = interval(EVERY);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failing = false;
-    while !events.is_closed() {
+    while !events.sender.is_closed() {
         timer.tick().await;
         let list = match timeout(LIMIT, leases.list(&ListParams::default())).await {
             Ok(Ok(list)) => list.items,
@@ -66,7 +66,7 @@ pub(super) async fn follow(client: Client, events: mpsc::Sender<Event>) {
             info!(silent = ?now.silent, "Agents that are not heard of");
         }
         told = Some(now.clone());
-        if events.send(Event::Heartbeats(now)).await.is_err() {
+        if !events.tell(Event::Heartbeats(now)).await {
             return;
         }
     }
