@@ -20,6 +20,7 @@ mod delegation;
 mod egress;
 mod examples;
 mod families;
+mod fencing;
 mod flags;
 mod given;
 mod guest_agent;
@@ -56,6 +57,7 @@ mod volumes;
 
 use std::process::ExitCode;
 
+use fencing::Fenced;
 use flags::Fleeting;
 use ledger_fight::Rivals;
 use tests::cluster::{Cluster, Flavour};
@@ -110,6 +112,7 @@ fn main() -> std::io::Result<ExitCode> {
                 node_loss:
                     a_guest_left_over_on_a_lost_node_is_not_heard_and_ends_when_the_node_is_back;
             ]);
+            suite.group("fencing_embedded", flavour, fencing_stories());
         }
         suite.group(&format!("lab_{}", flavour.name()), choice, lab);
         suite.group(
@@ -324,6 +327,11 @@ fn flag_stories() -> Vec<(&'static str, Story<Fleeting>)> {
             without_keep_vm_ip_a_place_lives_as_long_as_one_start,
             without_keep_vm_ip_an_instance_alone_keeps_its_place_until_it_is_deleted;
     ]
+}
+
+/// The same with a command that makes sure that a node is off.
+fn fencing_stories() -> Vec<(&'static str, Story<Fenced>)> {
+    stories![fencing: a_lost_node_is_fenced_and_its_vms_start_elsewhere_only_then]
 }
 
 /// The whole system with guests on two nodes.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::drain::DrainArgs;
+use crate::fencing::FencingArgs;
 use crate::migration::Terms;
 use crate::reserved::RangeArgs;
 use crate::subresources::SubresourceArgs;
@@ -55,6 +56,10 @@ pub struct Args {
     /// What keeps `kubectl drain` waiting.
     #[command(flatten)]
     pub drain: DrainArgs,
+
+    /// Who says that a lost node is off.
+    #[command(flatten)]
+    pub fencing: FencingArgs,
 
     /// Serve Prometheus metrics at this address, such as 127.0.0.1:10660.
     #[arg(long, value_name = "ADDRESS")]

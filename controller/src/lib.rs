@@ -30,6 +30,7 @@ pub mod endpoints;
 pub mod evacuation;
 pub mod expression;
 pub mod family;
+pub mod fencing;
 pub mod few;
 pub mod flaw;
 pub mod hold;

@@ -4,6 +4,7 @@
 //!  agent silent              no VM is placed there; what was there may run still, and is left alone
 //!  taint out-of-service      an administrator says that it is off: its instances have ended
 //!  Node deleted, and silent  the same
+//!  command has fenced it     the controller says it, by the same taint (`fencing.rs`)
 //! ```
 //!
 //! Only the agent knows whether a guest has ended, and holds the instance by a finalizer
@@ -103,7 +104,11 @@ pub fn absence(world: &World, name: &str) -> Option<Absence> {
     silence(world, name).map(|_| Absence::Silent)
 }
 
+/// Whether by all that is seen the node of this name is no more.
 fn is_lost(world: &World, name: &str) -> bool {
+    if !world.gives_up {
+        return false;
+    }
     let name = name.to_owned();
     match (world.nodes.get(&name), world.nodes.meta(&name)) {
         (Some(node), _) => is_out_of_service(node),

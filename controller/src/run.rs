@@ -20,10 +20,11 @@ use crate::data_volumes::Desk;
 use crate::decide::Policy;
 use crate::drain::Gate;
 use crate::endpoints::Directory;
+use crate::fencing::{Fencing, Sentry};
 use crate::metrics::Metrics;
 use crate::round::{Edge, Rounds};
 use crate::world::World;
-use crate::{data_volumes, defaults, drain, endpoints, subresources, watch, webhook};
+use crate::{data_volumes, defaults, drain, endpoints, fencing, subresources, watch, webhook};
 
 /// How long events gather before a round, so that a burst is one round.
 const GATHER: Duration = Duration::from_millis(3);
@@ -40,6 +41,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         keep_vm_ip,
         migrations,
         drain,
+        fencing,
         default_cidr,
         ranges,
         ip_quarantine,
@@ -83,15 +85,18 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     let facts = webhook::start(webhook, &ranges, &client, &mut tasks).await?;
     let desk = Arc::<Desk>::default();
     let directory = Arc::<Directory>::default();
-    let gate = Arc::<Gate>::default();
+    let (gate, sentry) = (Arc::<Gate>::default(), Arc::<Sentry>::default());
     let told = watch::Told {
         facts,
         desk: Arc::clone(&desk),
         directory: Arc::clone(&directory),
         gate: Arc::clone(&gate),
+        sentry: Arc::clone(&sentry),
     };
     let mut events = watch::all(&client, &mut tasks, told);
     tasks.spawn(drain::run(client.clone(), drain, gate));
+    let gives_up = fencing.fencing != Fencing::None;
+    tasks.spawn(fencing::run(client.clone(), fencing, sentry));
     tasks.spawn(data_volumes::run(client.clone(), Arc::clone(&desk)));
     tasks.spawn(endpoints::run(client.clone(), directory));
     let policy = Policy { keep_vm_ip };
@@ -100,6 +105,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     world.unended.lease = dhcp_lease_time;
     world.reserved = ranges.reserved();
     world.terms = migrations;
+    world.gives_up = gives_up;
     let mut rounds = Rounds::new(world, edge);
     rounds.resync();
     let every = Duration::from_secs(resync);

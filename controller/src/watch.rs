@@ -20,6 +20,7 @@ use crate::admission::Facts;
 use crate::data_volumes::Desk;
 use crate::drain::Gate;
 use crate::endpoints::Directory;
+use crate::fencing::Sentry;
 use crate::instancetypes::News as Kind;
 use crate::shelf::Seen;
 use crate::storage::News;
@@ -41,6 +42,8 @@ pub struct Told {
     pub directory: Arc<Directory>,
     /// Who keeps `kubectl drain` waiting.
     pub gate: Arc<Gate>,
+    /// Who fences nodes.
+    pub sentry: Arc<Sentry>,
 }
 
 impl Told {
@@ -51,6 +54,7 @@ impl Told {
         self.desk.apply(event);
         self.directory.apply(event);
         self.gate.apply(event);
+        self.sentry.apply(event);
     }
 }
 

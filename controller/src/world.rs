@@ -153,6 +153,8 @@ pub struct World {
     pub nodes: Shelf<String, Node>,
     /// Which of them are heard of, once that was looked at.
     pub heartbeats: Option<Heartbeats>,
+    /// Whether guests of a node that is said to be off have ended.
+    pub gives_up: bool,
     /// Addresses that something else in the cluster has.
     pub reserved: Reserved,
     /// How guests are moved.
@@ -225,6 +227,7 @@ impl World {
             kinds: instancetypes::Kinds::default(),
             nodes: Shelf::default(),
             heartbeats: None,
+            gives_up: true,
             reserved: Reserved::default(),
             terms: Terms::default(),
             policies: Policies::default(),

@@ -240,3 +240,25 @@ fn a_target_is_not_ready_before_ovn_has_its_port_in_force() {
         is_only_at(&n2, &n1).await;
     });
 }
+
+/// Its guests run on behind a broken cable, or do again since somebody started it: whose they
+/// are by now the API says, and before it has said so nothing of them is joined to anything.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_comes_back_ends_what_was_started_elsewhere_and_does_nothing_else_for_it() {
+    let (n1, n2) = World::pair("web").await;
+    n1.kill_agent().await;
+    // It was said to be off: the instance has failed, and the VM has another one.
+    n1.api.vanish("web");
+    let mut anew = vmi("web");
+    anew["metadata"]["labels"]["kubevirt.io/nodeName"] = json!("n2");
+    anew["status"]["nodeName"] = json!("n2");
+    n1.api.create(anew);
+    n2.until_phase("web", InstancePhase::Running).await;
+    assert_eq!(n1.domains().await[0].state, DomainState::Running, "it is there twice");
+    let before = n1.fake.calls().len();
+    n1.start_agent();
+    is_only_at(&n2, &n1).await;
+    let since: Vec<Verb> = n1.fake.calls()[before..].iter().map(|(verb, _)| *verb).collect();
+    assert_eq!(since, [Verb::Destroy, Verb::Undefine]);
+    assert_eq!(node(&n2, "web"), "n2");
+}
