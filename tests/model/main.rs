@@ -50,9 +50,10 @@ mod world;
 
 use self::explore::{Counterexample, Explored, explore};
 use self::node::Rules;
-use self::world::{Bounds, LOST, Step, UNBOUND, UNDER_IT, World};
+use self::world::{Bounds, LOST, Step, UNBOUND, UNDER_IT, UNTRUE, World};
 
-const DESIGN: Rules = Rules { precondition: true, ready: true, begun: true, meant: true };
+const DESIGN: Rules =
+    Rules { precondition: true, ready: true, begun: true, meant: true, silences: true, asks: true };
 const QUIET: Bounds = Bounds { controllers: 1, faults: 0, deaths: false, wishes: 0, again: false };
 
 fn told(mut world: World) -> Result<Explored, Counterexample<Step>> {
@@ -124,4 +125,10 @@ fn a_source_that_believes_its_old_view_ends_the_guest_that_it_has_sent() {
 fn a_target_that_says_of_the_next_migration_what_it_meant_for_the_last_is_sent_a_guest_too_early() {
     let bounds = Bounds { wishes: 2, again: true, ..QUIET };
     breaks(UNDER_IT, Rules { meant: false, ..DESIGN }, bounds);
+}
+
+#[test]
+fn a_controller_that_does_not_ask_says_of_a_move_under_way_that_it_has_failed() {
+    let bounds = Bounds { controllers: 2, faults: 1, ..QUIET };
+    breaks(UNTRUE, Rules { asks: false, ..DESIGN }, bounds);
 }

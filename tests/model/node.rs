@@ -75,6 +75,8 @@ pub(super) struct Rules {
     pub(super) begun: bool,
     /// What is said for one migration is not said of the next.
     pub(super) meant: bool,
+    /// A controller asks before it says that an instance knows nothing of a move.
+    pub(super) asks: bool,
 }
 
 impl Driver {

@@ -14,7 +14,7 @@ use crds::kubevirt::{InstancePhase, MIGRATION_TARGET_LABEL, MigrationPhase, NODE
 use kube::ResourceExt as _;
 
 use self::promises::*;
-pub(super) use self::promises::{LOST, UNBOUND, UNDER_IT};
+pub(super) use self::promises::{LOST, UNBOUND, UNDER_IT, UNTRUE};
 use self::sending::{calls_off, looks, sends};
 use super::explore::{Steps, System};
 use super::libvirt::{Dom, Ended, MOVES, Move, Virt};
@@ -477,7 +477,7 @@ impl World {
                 let controller = next.idle(one).filter(|_| state.stray.is_none())?;
                 let (instance, migrations) = (controller.instance, controller.migrations);
                 let round = self.shelf.round(instance, migrations, false);
-                if round.ask && instance != state.instance {
+                if round.ask && self.rules.asks && instance != state.instance {
                     return None;
                 }
                 next.stray = round.writes.first().copied();
@@ -539,7 +539,7 @@ impl World {
         }
         let current = state.instance;
         let controller = state.idle(one)?;
-        if round.ask && current != instance {
+        if round.ask && self.rules.asks && current != instance {
             controller.instance = current;
             return Some(());
         }
