@@ -53,7 +53,7 @@ use self::node::Rules;
 use self::world::{Bounds, LOST, Step, UNBOUND, UNDER_IT, UNTRUE, World};
 
 const DESIGN: Rules =
-    Rules { precondition: true, ready: true, begun: true, meant: true, silences: true, asks: true };
+    Rules { precondition: true, ready: true, begun: true, meant: true, asks: true };
 const QUIET: Bounds = Bounds { controllers: 1, faults: 0, deaths: false, wishes: 0, again: false };
 
 fn told(mut world: World) -> Result<Explored, Counterexample<Step>> {
