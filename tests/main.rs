@@ -20,6 +20,7 @@ mod delegation;
 mod egress;
 mod examples;
 mod families;
+mod farewell;
 mod fencing;
 mod flags;
 mod given;
@@ -133,6 +134,7 @@ fn main() -> std::io::Result<ExitCode> {
                 bad_input: all_that_cannot_be_is_refused_when_it_is_written;
                 guides: what_the_guides_show_comes_into_force_as_it_stands;
                 succession: a_successor_is_let_in_while_its_predecessor_goes;
+                farewell: a_vm_is_there_until_its_guest_is_gone;
             ],
         );
         // What follows leaves no schema.

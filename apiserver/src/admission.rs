@@ -37,6 +37,10 @@ pub trait Admission: fmt::Debug + Send + Sync {
     /// others cost nothing.
     fn looks_at(&self, group: &str, plural: &str) -> bool;
 
+    /// Puts into an object that is about to be stored what it is to have and its author left out.
+    /// Asked before [`Admission::review`], and as often.
+    fn complete(&self, _plural: &str, _object: &mut Value) {}
+
     /// Whether this may be stored; then what the author is warned of. Also asked of writes to a
     /// status or to metadata alone, and of dry runs.
     ///

@@ -56,6 +56,10 @@ impl apiserver::Admission for Own {
         admission::looks_at(group, plural)
     }
 
+    fn complete(&self, plural: &str, object: &mut Value) {
+        admission::complete(plural, object);
+    }
+
     fn review(&self, plural: &str, proposal: Proposal<'_>) -> Result<Vec<String>, Refused> {
         let Proposal { old, new, manager } = proposal;
         admission::review(&self.facts, plural, Write { old, new, by: manager }).map_err(refused)

@@ -40,6 +40,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::MANAGER;
+use crate::decide;
 use crate::flaw::Flaw;
 use crate::migration::words;
 
@@ -65,6 +66,12 @@ pub const KINDS: [(&str, &str); 11] = [
 #[must_use]
 pub fn looks_at(group: &str, plural: &str) -> bool {
     KINDS.contains(&(group, plural))
+}
+
+/// Puts into an object that is written what it is to have from its beginning, though its author
+/// need not write it. Returns whether anything was missing.
+pub fn complete(plural: &str, object: &mut Value) -> bool {
+    plural == "virtualmachines" && decide::complete(object)
 }
 
 /// What is wrong with an object.

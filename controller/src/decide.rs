@@ -19,6 +19,7 @@
 //! its ports stay as they were given.
 
 mod deleted;
+mod farewell;
 mod given;
 mod known;
 mod loans;
@@ -65,6 +66,8 @@ use crate::rows::{Behind, Port};
 use crate::vips;
 use crate::world::{World, labels_of};
 
+pub use farewell::Farewell;
+pub(crate) use farewell::complete;
 pub use given::Inscription;
 pub(crate) use reserve::{flaws as reservation_flaws, has_owner, misnamed, no_subnet, owner_of};
 use reserve::{is_reservation, reserve, reserve_named};
@@ -113,6 +116,8 @@ pub struct Decision {
     pub keep: Option<Box<Keep>>,
     /// What is to be done for it as a replica set.
     pub set: Option<replica_sets::Plan>,
+    /// What becomes of the finalizer that keeps the VM until its instance is gone.
+    pub farewell: Option<Farewell>,
     /// Look again then, whatever happens.
     pub again_at: Option<Timestamp>,
 }
@@ -141,6 +146,7 @@ impl Decision {
             evacuation: evacuation::Plan::default(),
             keep: None,
             set: None,
+            farewell: None,
             again_at: None,
         }
     }
@@ -195,6 +201,7 @@ pub fn decide(world: &mut World, key: &VmKey, policy: Policy, now: Timestamp) ->
     let instance = world.instances.get(key).cloned();
     let mut decision = Decision::nothing_for(key.clone());
     decision.uid = vm.as_ref().and_then(|vm| vm.uid());
+    farewell::judge(world, &mut decision, now);
     if world.is_unreadable(key) {
         return decision;
     }
@@ -256,7 +263,7 @@ fn present(
         if is_of_a_vm(foreign) {
             decision.delete =
                 foreign.uid().filter(|_| foreign.metadata.deletion_timestamp.is_none());
-        } else {
+        } else if !hold::is_leaving(&vm.metadata) {
             decision.trouble = Some(Trouble {
                 reason: "InstanceInTheWay",
                 message: format!(

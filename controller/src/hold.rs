@@ -30,7 +30,13 @@ const NAMED: usize = 3;
 /// Whether our finalizer is on the object.
 #[must_use]
 pub fn is_held(object: &ObjectMeta) -> bool {
-    object.finalizers.iter().flatten().any(|one| one == FINALIZER)
+    has(object, FINALIZER)
+}
+
+/// Whether this finalizer is on the object.
+#[must_use]
+pub fn has(object: &ObjectMeta, finalizer: &str) -> bool {
+    object.finalizers.iter().flatten().any(|one| one == finalizer)
 }
 
 /// Whether the object is being deleted.
@@ -260,13 +266,25 @@ pub(crate) fn counted(users: &BTreeSet<String>) -> Option<String> {
 /// The patch that puts the finalizer on this version of the object.
 #[must_use]
 pub fn with(object: &ObjectMeta) -> Value {
-    patch(object, finalizers(object).chain([FINALIZER]))
+    with_one(object, FINALIZER)
+}
+
+/// The same of any finalizer.
+#[must_use]
+pub fn with_one(object: &ObjectMeta, finalizer: &str) -> Value {
+    patch(object, finalizers(object).chain([finalizer]))
 }
 
 /// The patch that takes the finalizer off this version of the object.
 #[must_use]
 pub fn without(object: &ObjectMeta) -> Value {
-    patch(object, finalizers(object).filter(|one| *one != FINALIZER))
+    without_one(object, FINALIZER)
+}
+
+/// The same of any finalizer.
+#[must_use]
+pub fn without_one(object: &ObjectMeta, finalizer: &str) -> Value {
+    patch(object, finalizers(object).filter(|one| *one != finalizer))
 }
 
 fn finalizers(object: &ObjectMeta) -> impl Iterator<Item = &str> {

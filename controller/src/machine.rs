@@ -24,11 +24,11 @@ use crds::kubevirt::{
     VirtualMachineInstanceStatus, VirtualMachineStatus,
 };
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::ResourceExt as _;
 
 use crate::request::{self, Asker};
-use crate::{dhcp, flaw, live, objects};
+use crate::{dhcp, flaw, hold, live, objects};
 
 mod passing;
 
@@ -64,7 +64,7 @@ pub fn next(
 ) -> Step {
     use RunStrategy as Strategy;
     if vm.metadata.deletion_timestamp.is_some() {
-        let unwanted = instance.is_some_and(is_there_to_delete) && !leaves_orphan(vm);
+        let unwanted = instance.is_some_and(is_there_to_delete) && !leaves_orphan(&vm.metadata);
         return if unwanted { Step::Delete } else { Step::Rest };
     }
     let strategy = vm.spec.strategy().ok();
@@ -98,15 +98,22 @@ fn is_there_to_delete(instance: &VirtualMachineInstance) -> bool {
 
 /// Whether the VM is deleted without its instance (`--cascade=orphan`): the garbage
 /// collector has the instance forget it, then lets it go.
-fn leaves_orphan(vm: &VirtualMachine) -> bool {
-    vm.finalizers().iter().any(|finalizer| finalizer == "orphan")
+#[must_use]
+pub fn leaves_orphan(vm: &ObjectMeta) -> bool {
+    hold::has(vm, "orphan")
 }
 
 /// Whether `instance` is of this very VM, not of an earlier one of its name.
 #[must_use]
 pub fn owns(vm: &VirtualMachine, instance: &VirtualMachineInstance) -> bool {
-    let owners = instance.metadata.owner_references.iter().flatten();
-    vm.metadata.uid.as_ref().is_some_and(|uid| owners.into_iter().any(|owner| owner.uid == *uid))
+    is_owner(&vm.metadata, &instance.metadata)
+}
+
+/// The same, of what all objects have.
+#[must_use]
+pub fn is_owner(vm: &ObjectMeta, instance: &ObjectMeta) -> bool {
+    let mut owners = instance.owner_references.iter().flatten();
+    vm.uid.as_ref().is_some_and(|uid| owners.any(|owner| owner.uid == *uid))
 }
 
 fn start(vm: &VirtualMachine, now: Timestamp) -> Step {

@@ -4,8 +4,12 @@
 //! ```text
 //!  watches ─► Facts ◄── answer ◄── TLS ◄── kube-apiserver
 //!                                   ▲            │ reads
-//!                Secret: authority ─┴──► ValidatingWebhookConfiguration
+//!                Secret: authority ─┴──► ValidatingWebhookConfiguration,
+//!                                         MutatingWebhookConfiguration
 //! ```
+//!
+//! Of a VM it is asked before, too, for what that is to have from its beginning
+//! (`decide/farewell.rs`): so it costs no write of ours.
 //!
 //! It is a courtesy: who cannot reach it goes on without (`failurePolicy: Ignore`), and
 //! what it lets pass becomes a condition. Nothing that comes in is trusted: a request
@@ -216,6 +220,7 @@ impl Desk {
         if request.method() != Method::POST {
             return plain(StatusCode::METHOD_NOT_ALLOWED, "reviews are asked for with POST");
         }
+        let completes = request.uri().path().ends_with(registration::COMPLETE);
         // Who has said half of it is told that it took too long.
         place.may_ask(2 * self.limits.patience);
         let body = body::read(request.into_body(), LARGEST, &self.memory);
@@ -232,7 +237,10 @@ impl Desk {
             }
         };
         place.is_answered();
-        let answer = AssertUnwindSafe(|| answer::answer(&self.facts, &body.bytes));
+        let answer = AssertUnwindSafe(|| match completes {
+            true => answer::completion(&body.bytes),
+            false => answer::answer(&self.facts, &body.bytes),
+        });
         match std::panic::catch_unwind(answer) {
             Ok(Ok(review)) => {
                 let mut response = Response::new(Full::from(review));

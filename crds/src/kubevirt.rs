@@ -93,6 +93,8 @@ pub const CPU_FEATURE_LABEL: &str = "cpu-feature.node.kubevirt.io/";
 
 /// Holds a deleted instance until its domain is gone; the agent removes it.
 pub const INSTANCE_FINALIZER: &str = "kubevirt.io/foregroundDeleteVirtualMachine";
+/// The finalizer that keeps a VM until its instance is gone, as upstream.
+pub const VM_FINALIZER: &str = "kubevirt.io/virtualMachineControllerFinalize";
 
 /// Seconds a guest has to power off where its VMI does not say.
 pub const DEFAULT_GRACE_PERIOD_SECONDS: i64 = 30;

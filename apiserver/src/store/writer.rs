@@ -166,6 +166,7 @@ impl Writer {
             Change::Remove(value) => (value, true),
         };
         drop(state);
+        let value = if removed { value } else { self.completed(&key, value)? };
         let warned = match (removed, current.as_deref()) {
             (true, Some(current)) => self.leaves(&key, current)?,
             (true, None) => vec![],
@@ -178,6 +179,18 @@ impl Writer {
             return Ok(outcome(object, current.is_some(), removed));
         }
         Ok(draft.add(key, current, value, removed))
+    }
+
+    /// The object with what whoever runs the server puts into it.
+    fn completed(&self, key: &Key, mut object: Value) -> Result<Value, ApiError> {
+        let (group, plural) = key.collection.parts();
+        if !self.admission.looks_at(group, plural) {
+            return Ok(object);
+        }
+        let complete = AssertUnwindSafe(|| self.admission.complete(plural, &mut object));
+        std::panic::catch_unwind(complete)
+            .map_err(|_| ApiError::internal("the object could not be completed"))?;
+        Ok(object)
     }
 
     /// Asks whoever runs the server; returns what the author is warned of.

@@ -11,7 +11,8 @@ use tracing::{info, warn};
 
 use super::Rounds;
 use super::late::{Answer, Write, Written};
-use crate::decide::{Decision, Inscription};
+use crate::decide::{Decision, Farewell, Inscription};
+use crate::hold;
 use crate::instancetypes::Unready;
 use crate::ledger::VmKey;
 use crate::machine::{self, Trouble};
@@ -54,7 +55,14 @@ impl Rounds {
                 Some(uid) => Some(self.failure_to_count(decision, now).unwrap_or_else(|| {
                     Write::Stop { uid, version: self.version_to_stop(decision) }
                 })),
-                None => self.new_status(decision, now),
+                None => match decision.farewell.take() {
+                    // It has nothing more to say.
+                    Some(Farewell::LetGo(patch)) => Some(Write::Finalizers(patch)),
+                    Some(Farewell::Hold(patch)) => {
+                        self.new_status(decision, now).or(Some(Write::Finalizers(patch)))
+                    }
+                    None => self.new_status(decision, now),
+                },
             };
             if let Some(write) = write {
                 self.world.agenda.begin(decision.vm.clone(), None);
@@ -81,10 +89,11 @@ impl Rounds {
         }
     }
 
-    /// Of an instance whose VM is gone, the version that was seen: it may have been
+    /// Of an instance whose VM is gone or goes, the version that was seen: it may have been
     /// told to forget that VM meanwhile, as an orphan is.
     fn version_to_stop(&self, decision: &Decision) -> Option<String> {
         let machine = self.world.machines.get(&decision.vm);
+        let machine = machine.filter(|vm| !hold::is_leaving(&vm.metadata));
         let owned = |one: &VirtualMachineInstance| machine.is_some_and(|vm| machine::owns(vm, one));
         let instance = self.world.instances.get(&decision.vm).filter(|one| !owned(one))?;
         instance.resource_version()

@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt as _};
+use serde_json::Value;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -48,6 +49,8 @@ pub(super) enum Write {
     /// and guarded by the version that was read: a merge cannot clear what is left
     /// out, and must not undo a request that came in between.
     Status(Box<VirtualMachine>, Vec<Warning>),
+    /// The VM with other finalizers, by this patch.
+    Finalizers(Value),
 }
 
 /// What was written.
@@ -62,7 +65,7 @@ pub(super) enum Written {
     NodeLives,
     /// The VM says what it should.
     Told(Box<VirtualMachine>),
-    /// The VM is gone and has nothing to say; its watch tells the rest.
+    /// The VM is gone and has nothing to say, or has other finalizers; its watch tells the rest.
     Gone,
 }
 
@@ -183,6 +186,15 @@ async fn write(
             *writes += u64::try_from(news.len()).unwrap_or(u64::MAX);
             warning::publish(client, news).await;
             Ok(Written::Told(Box::new(written)))
+        }
+        Write::Finalizers(patch) => {
+            let api: Api<VirtualMachine> = Api::namespaced(client.clone(), &vm.namespace);
+            let patch = Patch::Merge(patch);
+            // Of one that does not fit its type, too.
+            match api.patch_metadata(&vm.name, &PatchParams::default(), &patch).await {
+                Err(error) if !is_not_found(&error) => Err(error),
+                _ => Ok(Written::Gone),
+            }
         }
     }
 }

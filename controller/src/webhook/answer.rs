@@ -1,6 +1,7 @@
 //! From an `AdmissionReview` to its answer. Pure.
 
 use crds::cause::{self, Cause};
+use k8s_openapi::ByteString;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -80,6 +81,29 @@ fn invalid(causes: &[Cause]) -> Value {
     })
 }
 
+/// The answer to this request about what an object is to have from its beginning. It depends on
+/// nothing but the object, so it is known at once.
+///
+/// # Errors
+/// When it is none.
+pub(super) fn completion(request: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
+    let Review { request: Asked { uid, resource, object, .. } } = serde_json::from_slice(request)?;
+    let mut response = json!({"uid": uid, "allowed": true});
+    if let Some(mut object) = object
+        && admission::complete(&resource.resource, &mut object)
+    {
+        // What is put in is in the metadata; that it has is known.
+        let patch = json!([{
+            "op": "add", "path": "/metadata/finalizers", "value": object["metadata"]["finalizers"],
+        }]);
+        response["patchType"] = json!("JSONPatch");
+        response["patch"] = json!(ByteString(patch.to_string().into_bytes()));
+    }
+    serde_json::to_vec(&json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response,
+    }))
+}
+
 #[cfg(test)]
 mod tests {
     use crate::shelf::Seen;
@@ -148,6 +172,29 @@ mod tests {
         let text = "spec.template.spec.startStrategy is set with an unrecognized option: Fast";
         assert_eq!(causes[1]["message"], text);
         assert!(status["message"].as_str().unwrap().ends_with(&format!(", {text}")));
+    }
+
+    #[test]
+    fn a_vm_is_given_its_finalizer_and_nothing_else_is_changed() {
+        let asked = |plural: &str, finalizers: Value| {
+            let object = json!({"metadata": {"name": "web", "finalizers": finalizers}});
+            let resource = json!({"group": "kubevirt.io", "resource": plural});
+            let request = json!({"uid": "u", "resource": resource, "object": object});
+            let answer = completion(json!({"request": request}).to_string().as_bytes()).unwrap();
+            serde_json::from_slice::<Value>(&answer).unwrap()["response"].clone()
+        };
+        let given = asked("virtualmachines", json!(["a/b"]));
+        assert_eq!((&given["allowed"], &given["patchType"]), (&json!(true), &json!("JSONPatch")));
+        let patch: ByteString = serde_json::from_value(given["patch"].clone()).unwrap();
+        assert_eq!(
+            serde_json::from_slice::<Value>(&patch.0).unwrap(),
+            json!([{"op": "add", "path": "/metadata/finalizers",
+                "value": ["a/b", crds::kubevirt::VM_FINALIZER]}])
+        );
+        let has = json!([crds::kubevirt::VM_FINALIZER]);
+        for kept in [asked("virtualmachines", has), asked("subnets", json!([]))] {
+            assert_eq!(kept, json!({"uid": "u", "allowed": true}));
+        }
     }
 
     #[test]

@@ -7,11 +7,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crds::kubevirt::VM_FINALIZER;
 use http::Uri;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
-    MatchCondition, RuleWithOperations, ServiceReference, ValidatingWebhook,
-    ValidatingWebhookConfiguration, WebhookClientConfig,
+    MatchCondition, MutatingWebhook, MutatingWebhookConfiguration, RuleWithOperations,
+    ServiceReference, ValidatingWebhook, ValidatingWebhookConfiguration, WebhookClientConfig,
 };
 use kube::Client;
 use kube::api::{Api, ObjectMeta, Patch, PatchParams};
@@ -23,6 +24,8 @@ use crate::admission::KINDS;
 
 /// The object that says it.
 const NAME: &str = "berth";
+/// How the path ends at which it is asked what an object is to have from its beginning.
+pub(super) const COMPLETE: &str = "/complete";
 /// How long the API waits for an answer, in seconds.
 const TIMEOUT: i32 = 2;
 /// It is said again in case somebody deleted it; where it is as it should be nothing
@@ -82,12 +85,15 @@ impl At {
         }
     }
 
-    fn config(&self, authority: &str) -> WebhookClientConfig {
+    /// Whom the API asks, at what it is reached by with this behind it.
+    fn config(&self, authority: &str, path: &str) -> WebhookClientConfig {
         let (url, service) = match self {
-            Self::Url(url) => (Some(url.clone()), None),
+            Self::Url(url) if path.is_empty() => (Some(url.clone()), None),
+            Self::Url(url) => (Some(format!("{}{path}", url.trim_end_matches('/'))), None),
             Self::Service(ServiceName { namespace, name }) => {
                 let (namespace, name) = (namespace.clone(), name.clone());
-                let service = ServiceReference { namespace, name, ..ServiceReference::default() };
+                let path = (!path.is_empty()).then(|| path.to_owned());
+                let service = ServiceReference { namespace, name, path, port: None };
                 (None, Some(service))
             }
         };
@@ -101,26 +107,39 @@ impl At {
 
 /// Tells the API, for as long as the controller runs.
 pub(super) async fn keep(client: Client, at: At, authority: String) {
-    let api: Api<ValidatingWebhookConfiguration> = Api::all(client);
-    let wanted = configuration(&at, &authority);
+    let review: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
+    let complete: Api<MutatingWebhookConfiguration> = Api::all(client);
+    let (reviews, completes) = (configuration(&at, &authority), completion(&at, &authority));
     let params = PatchParams::apply(MANAGER).force();
     let mut told = false;
     loop {
-        let answer = api.patch(NAME, &params, &Patch::Apply(&wanted)).await;
+        // Neither waits for the other, of which the API may know nothing; what nobody
+        // completes the rounds do.
+        let completed = complete.patch(NAME, &params, &Patch::Apply(&completes)).await;
+        if let Err(error) = &completed {
+            warn!(%error, "The API was not told who completes VMs; trying again");
+        }
+        let answer = review.patch(NAME, &params, &Patch::Apply(&reviews)).await;
         match &answer {
             Ok(_) if !told => info!(?at, "The API asks the webhook"),
             Ok(_) => {}
             Err(error) => warn!(%error, "The API was not told of the webhook; trying again"),
         }
         told = answer.is_ok();
-        tokio::time::sleep(if told { AGAIN } else { RETRY }).await;
+        let wait = match (told, completed.is_ok()) {
+            (true, true) => AGAIN,
+            // Somebody has yet to give leave.
+            (true, false) => 30 * RETRY,
+            (false, _) => RETRY,
+        };
+        tokio::time::sleep(wait).await;
     }
 }
 
 fn configuration(at: &At, authority: &str) -> ValidatingWebhookConfiguration {
     let webhook = ValidatingWebhook {
         name: "review.berth.io".to_owned(),
-        client_config: at.config(authority),
+        client_config: at.config(authority, ""),
         rules: Some(KINDS.into_iter().map(rule).collect()),
         match_conditions: Some(conditions()),
         failure_policy: Some("Ignore".to_owned()),
@@ -130,6 +149,31 @@ fn configuration(at: &At, authority: &str) -> ValidatingWebhookConfiguration {
         ..ValidatingWebhook::default()
     };
     ValidatingWebhookConfiguration {
+        metadata: ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() },
+        webhooks: Some(vec![webhook]),
+    }
+}
+
+/// Who is asked what a VM is to have from its beginning, where it lacks that.
+fn completion(at: &At, authority: &str) -> MutatingWebhookConfiguration {
+    let lacks = format!(
+        "!has(object.metadata.deletionTimestamp) && !(has(object.metadata.finalizers) && '{VM_FINALIZER}' in object.metadata.finalizers)"
+    );
+    let webhook = MutatingWebhook {
+        name: "complete.berth.io".to_owned(),
+        client_config: at.config(authority, COMPLETE),
+        rules: Some(vec![rule(("kubevirt.io", "virtualmachines"))]),
+        match_conditions: Some(vec![MatchCondition {
+            name: "lacks-its-finalizer".to_owned(),
+            expression: lacks,
+        }]),
+        failure_policy: Some("Ignore".to_owned()),
+        side_effects: "None".to_owned(),
+        timeout_seconds: Some(TIMEOUT),
+        admission_review_versions: vec!["v1".to_owned()],
+        ..MutatingWebhook::default()
+    };
+    MutatingWebhookConfiguration {
         metadata: ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() },
         webhooks: Some(vec![webhook]),
     }
@@ -208,6 +252,10 @@ mod tests {
         let at = At::Url("https://berth/".to_owned());
         let [webhook] = configuration(&at, "ca").webhooks.unwrap().try_into().unwrap();
         assert_eq!(webhook.failure_policy.as_deref(), Some("Ignore"));
+        let [completes] = completion(&at, "ca").webhooks.unwrap().try_into().unwrap();
+        assert_eq!(completes.failure_policy.as_deref(), Some("Ignore"));
+        assert_eq!(completes.client_config.url.as_deref(), Some("https://berth/complete"));
+        assert_eq!(webhook.client_config.url.as_deref(), Some("https://berth/"));
         let groups = webhook.rules.unwrap().into_iter().flat_map(|rule| rule.api_groups);
         let groups: std::collections::BTreeSet<String> = groups.flatten().collect();
         assert_eq!(
