@@ -64,6 +64,7 @@ pub mod shelf;
 pub mod status;
 pub mod storage;
 pub mod subresources;
+pub mod telling;
 pub mod unended;
 pub mod vips;
 pub mod warning;

@@ -53,6 +53,7 @@ use crate::decide::{Decision, Policy, decide, secure, unix};
 use crate::hold;
 use crate::ledger::VmKey;
 use crate::metrics::Metrics;
+use crate::telling::Teller;
 use crate::warning::{self, Warning};
 use crate::world::World;
 
@@ -117,6 +118,7 @@ pub struct Rounds {
     refused: Refused,
     /// What was told of objects without conditions: uid and message.
     noticed: BTreeSet<(Option<String>, String)>,
+    teller: Teller,
 }
 
 impl Rounds {
@@ -124,6 +126,7 @@ impl Rounds {
     #[must_use]
     pub fn new(world: World, edge: Edge) -> Self {
         let late = Late::new(&edge.client);
+        let teller = Teller::new(&edge.client);
         let patience = Patience::default();
         let client = patience.bound(&edge.client, patience::LIMIT);
         Self {
@@ -140,6 +143,7 @@ impl Rounds {
             patience,
             refused: Refused::default(),
             noticed: BTreeSet::new(),
+            teller,
         }
     }
 

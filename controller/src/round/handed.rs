@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crds::kubevirt::{InstancePhase, VirtualMachine, VirtualMachineInstance, VirtualMachineStatus};
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource as _, ResourceExt as _};
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -16,6 +17,7 @@ use crate::hold;
 use crate::instancetypes::Unready;
 use crate::ledger::VmKey;
 use crate::machine::{self, Trouble};
+use crate::telling::{self, Deed};
 use crate::warning::Warning;
 use crate::world::node_of;
 
@@ -200,16 +202,39 @@ impl Rounds {
         }
     }
 
+    /// Tells on the VM what was done with an instance of its own.
+    fn tell_done(&self, vm: &VmKey, instance: &ObjectMeta, reason: &'static str) {
+        let machine = self.world.machines.get(vm);
+        let Some(machine) = machine.filter(|one| machine::is_owner(&one.metadata, instance)) else {
+            return;
+        };
+        let message = match reason {
+            telling::CREATED => format!(
+                "Started the virtual machine by creating the new virtual machine instance {}",
+                vm.name
+            ),
+            _ => format!(
+                "Stopped the virtual machine by deleting the virtual machine instance {}",
+                instance.uid.as_deref().unwrap_or(&vm.name)
+            ),
+        };
+        self.teller.tell(Deed { about: machine.object_ref(&()), reason, message });
+    }
+
     fn take_in(&mut self, Answer { vm, writes, outcome }: Answer) {
         self.edge.metrics.api_writes.inc_by(writes);
         let failed = match outcome {
             Ok(Written::Started(instance)) => {
                 info!(%vm, node = node_of(&instance), "Placed");
+                self.tell_done(&vm, &instance.metadata, telling::CREATED);
                 self.world.put_instance(*instance);
                 false
             }
             Ok(Written::Stopping) => {
                 info!(%vm, "Stopping");
+                if let Some(instance) = self.world.instances.meta(&vm) {
+                    self.tell_done(&vm, instance, telling::DELETED);
+                }
                 false
             }
             Ok(Written::Lost(instance)) => {
@@ -266,6 +291,51 @@ mod tests {
             Ok::<_, std::convert::Infallible>(response.unwrap())
         });
         Client::new(service, "default")
+    }
+
+    #[tokio::test]
+    async fn what_was_done_for_a_vm_is_told_on_it_as_an_event() {
+        let (told, mut events) = tokio::sync::mpsc::unbounded_channel();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let told = told.clone();
+            async move {
+                let body = request.into_body().collect_bytes().await.unwrap();
+                told.send(serde_json::from_slice::<serde_json::Value>(&body).unwrap()).unwrap();
+                Ok::<_, std::convert::Infallible>(Response::new(Body::from(body.to_vec())))
+            }
+        });
+        let mut rounds = bed::rounds(Client::new(service, "default"));
+        let vm: VirtualMachine = serde_json::from_value(json!({
+            "metadata": {"name": "web", "namespace": "default", "uid": "u", "resourceVersion": "1"},
+            "spec": {"runStrategy": "Always", "template": {"spec": {"domain": {"devices": {}}}}},
+        }))
+        .unwrap();
+        rounds.world.apply(Event::Machine(Seen::all(vec![vm])));
+        let instance: VirtualMachineInstance = serde_json::from_value(json!({
+            "metadata": {"name": "web", "namespace": "default", "uid": "i", "resourceVersion": "1",
+                "ownerReferences": [{"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine",
+                    "name": "web", "uid": "u"}]},
+            "spec": {"domain": {"devices": {}}},
+        }))
+        .unwrap();
+        let key = VmKey { namespace: "default".to_owned(), name: "web".to_owned() };
+        for outcome in [Written::Started(Box::new(instance)), Written::Stopping] {
+            rounds.take_in(Answer { vm: key.clone(), writes: 1, outcome: Ok(outcome) });
+        }
+        let mut said = Vec::new();
+        for _ in 0..2 {
+            let event = events.recv().await.unwrap();
+            assert_eq!(
+                (&event["type"], &event["regarding"]["uid"]),
+                (&json!("Normal"), &json!("u"))
+            );
+            said.push((event["reason"].clone(), event["note"].clone()));
+        }
+        said.sort_by_key(|(reason, _)| reason.to_string());
+        assert_eq!(said[0].0, "SuccessfulCreate");
+        assert!(said[0].1.as_str().unwrap().ends_with("instance web"), "{said:?}");
+        assert_eq!(said[1].0, "SuccessfulDelete");
+        assert!(said[1].1.as_str().unwrap().ends_with("instance i"), "{said:?}");
     }
 
     #[tokio::test]
