@@ -193,7 +193,9 @@ pub fn status_of(
     now: Timestamp,
 ) -> VirtualMachineStatus {
     let mut status = vm.status.clone().unwrap_or_default();
-    status.start_failure = start_failure(&status, instance, now);
+    // Who is not to start by himself does not wait for it.
+    status.start_failure =
+        start_failure(&status, instance, now).filter(|_| waits_after_failure(vm));
     status.created = Some(instance.is_some());
     status.ready = Some(instance.is_some_and(is_ready));
     status.observed_generation = vm.metadata.generation;
@@ -438,10 +440,7 @@ fn printable(
     let backing_off = || {
         let failures =
             status.start_failure.as_ref().and_then(|failure| failure.consecutive_fail_count);
-        let runs = !matches!(
-            vm.spec.strategy(),
-            Err(_) | Ok(RunStrategy::Halted | RunStrategy::Manual | RunStrategy::WaitAsReceiver)
-        );
+        let runs = vm.spec.strategy().is_ok() && waits_after_failure(vm);
         runs && failures.unwrap_or(0) > 0
     };
     let waiting = || {
@@ -503,6 +502,15 @@ fn told_by(reason: &str) -> Option<PrintableStatus> {
     }
 }
 
+/// Whether starts that fail make the next one wait: those that nobody asks for. Where no
+/// strategy can be read what was counted is kept.
+fn waits_after_failure(vm: &VirtualMachine) -> bool {
+    !matches!(
+        vm.spec.strategy(),
+        Ok(RunStrategy::Halted | RunStrategy::Manual | RunStrategy::WaitAsReceiver)
+    )
+}
+
 /// Counts instances that failed before they ever ran (`vm.go`,
 /// `syncStartFailureStatus`): each once, by uid.
 fn start_failure(
@@ -523,18 +531,30 @@ fn start_failure(
         return status.start_failure.clone();
     }
     let count = old.consecutive_fail_count.unwrap_or(0) + 1;
+    let retry_after_timestamp = Some(Time(now + back_off(count, uid.as_deref())));
     Some(StartFailure {
         consecutive_fail_count: Some(count),
         last_failed_vmi_uid: uid,
-        retry_after_timestamp: Some(Time(now + back_off(count))),
+        retry_after_timestamp,
         rest: old.rest,
     })
 }
 
-/// 10 s × n², at most 300 s.
-fn back_off(failures: i64) -> SignedDuration {
+/// 10 s × n² and up to half of that more, at most 300 s. How much more follows from the uid of
+/// the instance: VMs that fail together do not start together, and asked again it is the same.
+fn back_off(failures: i64, instance: Option<&str>) -> SignedDuration {
     let factor = i32::try_from(failures.saturating_mul(failures)).unwrap_or(i32::MAX);
-    FIRST_BACK_OFF.saturating_mul(factor).min(LONGEST_BACK_OFF)
+    let least = FIRST_BACK_OFF.saturating_mul(factor).min(LONGEST_BACK_OFF);
+    // FNV-1a, whose last bytes move little of it, spread by a golden ratio: any will do, as long as
+    // it is everybody's.
+    let hash =
+        instance.unwrap_or_default().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    let share = i64::try_from(hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32).unwrap_or(0);
+    let more = (least.as_millis() / 2 * i128::from(share)) >> 32;
+    let more = SignedDuration::from_millis(i64::try_from(more).unwrap_or(0));
+    least.saturating_add(more).min(LONGEST_BACK_OFF)
 }
 
 #[cfg(test)]

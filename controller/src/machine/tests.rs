@@ -112,13 +112,46 @@ fn a_start_that_failed_is_repeated_later_each_time() {
         // Seen again, the same failure counts once.
         vm.status = Some(status(&vm, Some(&failed), None, now()));
         match next(&vm, None, now()) {
-            Step::CreateAt(at) => waits.push(at.duration_since(now()).as_secs()),
+            Step::CreateAt(at) => waits.push(at.duration_since(now())),
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(waits, [10, 40, 90, 160, 250, 300, 300]);
+    let seconds = |seconds| SignedDuration::from_secs(seconds);
+    for (wait, least) in waits.iter().zip([10, 40, 90, 160, 250, 300, 300]) {
+        let most = seconds(least + least / 2).min(seconds(300));
+        assert!((seconds(least)..=most).contains(wait), "{waits:?}");
+    }
+    assert_eq!(waits[5..], [seconds(300), seconds(300)]);
     vm.status = Some(status(&vm, Some(&instance("Running")), None, now()));
     assert_eq!(next(&vm, None, now()), Step::Create);
+}
+
+#[test]
+fn who_fails_together_starts_apart_and_always_in_the_same_time() {
+    let waits: BTreeSet<SignedDuration> =
+        (0..20).map(|number| back_off(1, Some(&format!("vmi-{number}")))).collect();
+    assert!(waits.len() > 15, "{waits:?}");
+    let (first, last) = (waits.first().unwrap(), waits.last().unwrap());
+    assert!(*last - *first > SignedDuration::from_secs(3), "{waits:?}");
+    assert_eq!(back_off(1, Some("vmi-1")), back_off(1, Some("vmi-1")));
+}
+
+#[test]
+fn a_vm_that_was_stopped_after_a_failure_starts_at_once_when_it_is_to() {
+    let mut vm = vm("Always", &json!({}));
+    vm.status = Some(status(&vm, Some(&instance("Failed")), None, now()));
+    assert!(matches!(next(&vm, None, now()), Step::CreateAt(_)));
+    for strategy in [RunStrategy::Halted, RunStrategy::Manual] {
+        let mut stopped = vm.clone();
+        stopped.spec.run_strategy = Some(strategy);
+        stopped.status = Some(status(&stopped, None, None, now()));
+        assert_eq!(stopped.status.as_ref().unwrap().start_failure, None);
+        stopped.spec.run_strategy = Some(RunStrategy::Always);
+        assert_eq!(next(&stopped, None, now()), Step::Create);
+    }
+    // One that says nothing of when it runs keeps what was counted.
+    vm.spec.run_strategy = None;
+    assert!(status(&vm, None, None, now()).start_failure.is_some());
 }
 
 #[test]

@@ -73,7 +73,8 @@ impl Options {
     }
 }
 
-/// What is to be written, in this order. All are merge patches with the version that was read.
+/// What is to be written, in this order. All are merge patches, the first with the version that
+/// was read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Plan {
     /// Of the instance.
@@ -228,7 +229,13 @@ fn running(vm: &VirtualMachine, runs: bool) -> Plan {
         json!({ "running": runs })
     };
     let spec = json!({ "metadata": version(vm), "spec": spec });
-    Plan { spec: Some(spec), ..Plan::default() }
+    let failed = vm.status.as_ref().is_some_and(|status| status.start_failure.is_some());
+    // Who asks for a start does not wait for what failed before. It is written after the spec,
+    // so for any version: that nothing is counted any more holds for each.
+    let status = (runs && failed).then(
+        || json!({ "metadata": { "uid": vm.metadata.uid }, "status": { "startFailure": null } }),
+    );
+    Plan { spec: Some(spec), status, ..Plan::default() }
 }
 
 /// Gives the guest so many seconds to power off, from now on.
