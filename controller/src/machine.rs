@@ -17,6 +17,7 @@
 
 use std::collections::BTreeSet;
 
+use crds::annotations::VM_GENERATION;
 use crds::condition::{FIELDS_WITHOUT_EFFECT, INVALID_DHCP_OPTIONS};
 use crds::kubevirt::{
     Condition, ConditionStatus, InstancePhase, MigrationState, PrintableStatus, Rest, RunStrategy,
@@ -198,7 +199,6 @@ pub fn status_of(
         start_failure(&status, instance, now).filter(|_| waits_after_failure(vm));
     status.created = Some(instance.is_some());
     status.ready = Some(instance.is_some_and(is_ready));
-    status.observed_generation = vm.metadata.generation;
     status.state_change_requests = requests(vm, instance);
     if instance.is_some() || vm.spec.strategy() != Ok(RunStrategy::RerunOnFailure) {
         status.run_strategy = vm.spec.strategy().ok();
@@ -210,10 +210,18 @@ pub fn status_of(
         !one.phase().is_final() && (cramped || !objects::is_made_of(one, vm))
     };
     let outdated = instance.zip(made_of).filter(is_outdated);
+    status.desired_generation = vm.metadata.generation;
+    status.observed_generation =
+        outdated.and_then(|(instance, _)| generation_of(instance)).or(vm.metadata.generation);
     let restart = outdated.map(|(instance, vm)| restart_required(instance, vm, cramped));
     status.conditions = conditions(vm, instance, trouble, restart.into_iter().chain(failure), now);
     status.printable_status = printable(vm, instance, trouble, &status);
     status
+}
+
+/// The generation of its VM that an instance was made of.
+fn generation_of(instance: &VirtualMachineInstance) -> Option<i64> {
+    instance.annotations().get(VM_GENERATION)?.parse().ok()
 }
 
 /// What keeps a VM from having its place.

@@ -8,14 +8,15 @@ use std::sync::Arc;
 use crds::annotations;
 use crds::kubeovn::{FINALIZER, Ip, IpSpec};
 use crds::kubevirt::{
-    DEFAULT_GRACE_PERIOD_SECONDS, Firmware, INSTANCE_FINALIZER, InstancePhase, Interface,
-    NODE_NAME_LABEL, Opaque, PhaseTransition, VirtualMachine, VirtualMachineInstance,
-    VirtualMachineInstanceSpec, VirtualMachineInstanceStatus, VolumeStatus,
+    Condition, ConditionStatus, DEFAULT_GRACE_PERIOD_SECONDS, Firmware, INSTANCE_FINALIZER,
+    InstancePhase, Interface, NODE_NAME_LABEL, Opaque, PhaseTransition, VirtualMachine,
+    VirtualMachineInstance, VirtualMachineInstanceSpec, VirtualMachineInstanceStatus, VolumeStatus,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::{Resource as _, ResourceExt as _};
 use net::{MacAddr, listed};
+use uuid::Uuid;
 
 use crate::agenda::Booking;
 use crate::decide::has_owner;
@@ -26,6 +27,9 @@ use crate::live;
 use crate::network::Network;
 use crate::request::{Lender, Request, networks_of};
 use crate::rows::Port;
+
+/// The namespace of the UUIDs that KubeVirt derives from names.
+const LEGACY_FIRMWARE: Uuid = Uuid::from_u128(0x6a1a_24a1_4061_4607_8bf4_a396_3d0c_5895);
 
 /// The IP object of `port`.
 #[must_use]
@@ -95,7 +99,18 @@ pub fn ip_is_current(have: &Ip, want: &Ip) -> bool {
 /// What an instance of `vm` is made of: the template, with what it leaves open.
 #[must_use]
 pub fn instance_spec(vm: &VirtualMachine) -> VirtualMachineInstanceSpec {
-    completed(vm.spec.template.spec.clone(), vm.uid())
+    completed(vm.spec.template.spec.clone(), firmware_uuid(vm))
+}
+
+/// The UUID that the hardware of a VM has where its template says none, at each start: guests
+/// know themselves by it, and cloud-init, which runs once for each. It is the VM's own. One that
+/// KubeVirt has looked after has that which KubeVirt gave it (`firmware.go`, `CalculateLegacyUUID`),
+/// which follows from its name alone.
+fn firmware_uuid(vm: &VirtualMachine) -> Option<String> {
+    if !vm.annotations().contains_key(annotations::OBSERVED_BY_KUBEVIRT) {
+        return vm.uid();
+    }
+    Some(Uuid::new_v5(&LEGACY_FIRMWARE, vm.name_any().as_bytes()).to_string())
 }
 
 /// This spec with what it leaves open, for a guest whose hardware has this UUID.
@@ -115,7 +130,6 @@ fn completed(
         });
     }
     live::complete(&mut spec.domain);
-    // Stable over restarts, so that cloud-init runs once per VM and not per start.
     let firmware = spec.domain.firmware.get_or_insert_with(Firmware::default);
     if firmware.uuid.is_none() {
         firmware.uuid = uid;
@@ -205,7 +219,8 @@ impl Start {
         let mut instance =
             VirtualMachineInstance::new(&self.vm.name_any(), instance_spec(&self.vm));
         instance.metadata = self.metadata.clone();
-        instance.status = Some(scheduled(&self.booking.node, self.volumes.clone(), self.at));
+        let status = scheduled(&instance.spec, &self.booking.node, self.volumes.clone(), self.at);
+        instance.status = Some(status);
         instance
     }
 }
@@ -232,23 +247,34 @@ pub fn placed(
     if !placed.finalizers().iter().any(|one| one == INSTANCE_FINALIZER) {
         placed.finalizers_mut().push(INSTANCE_FINALIZER.to_owned());
     }
-    placed.status = Some(scheduled(node, volumes, now));
+    placed.status = Some(scheduled(&placed.spec, node, volumes, now));
     placed
 }
 
+/// The status of an instance of this spec that has its node and place. It went through the
+/// phases before that while nobody could see: programs measure from one to the next.
 fn scheduled(
+    spec: &VirtualMachineInstanceSpec,
     node: &str,
     volumes: Vec<VolumeStatus>,
     now: Timestamp,
 ) -> VirtualMachineInstanceStatus {
+    let passed = [InstancePhase::Pending, InstancePhase::Scheduling, InstancePhase::Scheduled];
+    let passed =
+        passed.map(|phase| PhaseTransition { phase, phase_transition_timestamp: Time(now) });
+    let mut conditions = Vec::new();
+    // None is placed before they are.
+    if spec.volumes.iter().any(|volume| volume.data_volume.is_some()) {
+        Condition::new("DataVolumesReady", ConditionStatus::True)
+            .because("AllDVsReady", "All of the VMI's DVs are bound and not running")
+            .merge_into(&mut conditions, Time(now));
+    }
     VirtualMachineInstanceStatus {
         phase: Some(InstancePhase::Scheduled),
         node_name: Some(node.to_owned()),
         volume_status: volumes,
-        phase_transition_timestamps: vec![PhaseTransition {
-            phase: InstancePhase::Scheduled,
-            phase_transition_timestamp: Time(now),
-        }],
+        phase_transition_timestamps: passed.into(),
+        conditions,
         ..VirtualMachineInstanceStatus::default()
     }
 }
@@ -263,6 +289,8 @@ fn metadata(vm: &VirtualMachine, node: &str, places: &[(Request, Port, &Network)
     for (request, port, network) in places {
         notes.extend(place_annotations(request, port, network));
     }
+    let generation = vm.metadata.generation;
+    notes.extend(generation.map(|one| (annotations::VM_GENERATION.to_owned(), one.to_string())));
     // Whose place it has, also when it is orphaned and has forgotten its VM.
     notes.extend(vm.uid().map(|uid| (annotations::OWNER_UID.to_owned(), uid)));
     ObjectMeta {
@@ -309,4 +337,58 @@ fn place_annotations(
         (key(annotations::GATEWAY), listed::text(&gateways)),
     ];
     notes.into_iter().chain(claim).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn vm(notes: &Value, spec: &Value) -> VirtualMachine {
+        serde_json::from_value(json!({
+            "metadata": {"name": "web", "namespace": "default", "uid": "u1", "generation": 4,
+                "annotations": notes},
+            "spec": {"runStrategy": "Always", "template": {"spec": spec}},
+        }))
+        .unwrap()
+    }
+
+    fn uuid(notes: &Value, firmware: &Value) -> String {
+        let vm = vm(notes, &json!({"domain": {"devices": {}, "firmware": firmware}}));
+        instance_spec(&vm).domain.firmware.unwrap().uuid.unwrap()
+    }
+
+    #[test]
+    fn a_vm_of_kubevirts_keeps_the_uuid_that_its_guest_knows() {
+        let notes = json!({annotations::OBSERVED_BY_KUBEVIRT: "v1"});
+        let written = "5d307ca9-b3ef-428c-8861-06e72d69f223";
+        assert_eq!(uuid(&notes, &json!({"uuid": written})), written);
+        // Of the name alone, as KubeVirt reckons: RFC 9562, version 5.
+        assert_eq!(uuid(&notes, &Value::Null), "d32ff544-f682-571b-8677-3762f07ab8a4");
+        assert_eq!(uuid(&notes, &json!({"serial": "7"})), "d32ff544-f682-571b-8677-3762f07ab8a4");
+        // Two of one name in two namespaces are two guests.
+        assert_eq!(uuid(&json!({}), &Value::Null), "u1");
+        assert_eq!(uuid(&json!({}), &json!({"uuid": written})), written);
+    }
+
+    #[test]
+    fn an_instance_says_of_which_spec_it_is_and_what_it_went_through() {
+        let spec = json!({"domain": {"devices": {}},
+            "volumes": [{"name": "root", "dataVolume": {"name": "root"}}]});
+        let start = |vm: VirtualMachine| {
+            Start::new(&Arc::new(vm), Booking::default(), &[], Vec::new(), Timestamp::UNIX_EPOCH)
+                .instance()
+        };
+        let instance = start(vm(&json!({}), &spec));
+        assert_eq!(instance.annotations()[annotations::VM_GENERATION], "4");
+        let status = instance.status.unwrap();
+        let phases: Vec<_> =
+            status.phase_transition_timestamps.iter().map(|one| one.phase).collect();
+        use InstancePhase::{Pending, Scheduled, Scheduling};
+        assert_eq!(phases, [Pending, Scheduling, Scheduled]);
+        assert!(Condition::holds(&status.conditions, "DataVolumesReady"));
+        let without = start(vm(&json!({}), &json!({"domain": {"devices": {}}})));
+        assert!(without.status.unwrap().conditions.is_empty());
+    }
 }

@@ -118,3 +118,9 @@ pub const TRANSLATED: &str = "berth.io/translated-networks";
 
 /// Label on a VMI: the VM it belongs to.
 pub const VMI_VM_LABEL: &str = "vm.kubevirt.io/name";
+
+/// Of an instance: the generation of its VM's spec that it was made of.
+pub const VM_GENERATION: &str = "kubevirt.io/vm-generation";
+
+/// KubeVirt's, on every object that it has looked after: the version of its API.
+pub const OBSERVED_BY_KUBEVIRT: &str = "kubevirt.io/latest-observed-api-version";

@@ -303,6 +303,16 @@ fn a_changed_template_asks_for_a_restart_until_the_instance_is_a_new_one() {
     assert!(!asks(&vm, &first));
     vm.spec.template.spec.hostname = Some("other".to_owned());
     assert!(asks(&vm, &first));
+    // It is seen of which spec it is, and that it is not the newest.
+    vm.metadata.generation = Some(3);
+    let generations = |instance: &VirtualMachineInstance| {
+        let status = status(&vm, Some(instance), None, now());
+        (status.observed_generation, status.desired_generation)
+    };
+    let mut earlier = first.clone();
+    earlier.annotations_mut().insert(VM_GENERATION.to_owned(), "2".to_owned());
+    assert_eq!(generations(&earlier), (Some(2), Some(3)));
+    assert_eq!(generations(&made_of(&vm)), (Some(3), Some(3)));
     let message = status(&vm, Some(&first), None, now()).conditions;
     assert!(message.iter().any(|one| one.message.as_deref()
         == Some("a non-live-updatable field was changed in the template spec")));

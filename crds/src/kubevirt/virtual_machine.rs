@@ -182,7 +182,7 @@ pub struct VirtualMachineStatus {
     /// Starts that failed in a row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_failure: Option<StartFailure>,
-    /// The generation this status is about.
+    /// The generation that the instance is made of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// The newest generation.
