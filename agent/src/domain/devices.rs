@@ -83,7 +83,7 @@ pub(super) fn console(spec: &DomainSpec, place: &Place) -> Result<Vec<Element>, 
     Ok(elements)
 }
 
-/// A VGA adapter and VNC on a unix socket.
+/// A VNC server on a unix socket, and an adapter: VGA, or one that only EFI's drivers know.
 pub(super) fn display(spec: &DomainSpec, place: &Place) -> Result<Vec<Element>, DomainError> {
     if !spec.devices.autoattach_graphics_device.unwrap_or(true) {
         let model = Element::new("model").attr("type", "none");
@@ -93,7 +93,10 @@ pub(super) fn display(spec: &DomainSpec, place: &Place) -> Result<Vec<Element>, 
         .attr("type", "socket")
         .attr("socket", socket_path(&place.vnc_socket)?);
     let kind = spec.devices.video.as_ref().and_then(|video| video.r#type.as_deref());
-    let kind = kind.filter(|kind| !kind.is_empty()).unwrap_or("vga");
+    let kind = kind.filter(|kind| !kind.is_empty()).unwrap_or_else(|| {
+        let loader = spec.firmware.as_ref().and_then(|one| one.bootloader.as_ref());
+        if loader.is_some_and(|one| one.efi.is_some()) { "bochs" } else { "vga" }
+    });
     check("spec.domain.devices.video.type", kind, VIDEO)?;
     // The others have no memory of a size to choose.
     let memory = matches!(kind, "vga" | "bochs" | "cirrus").then_some(16384);
@@ -145,7 +148,9 @@ pub(super) fn extras(spec: &DomainSpec) -> Result<Vec<Element>, DomainError> {
         let on = |key: &str, default| tpm.0.get(key).and_then(Value::as_bool).unwrap_or(default);
         if on("enabled", true) {
             let backend = Element::new("backend").attr("type", "emulator").attr("version", "2.0");
-            elements.push(Element::new("tpm").attr("model", "tpm-crb").child(backend));
+            // As upstream: what guests find there decides which keys of theirs they trust it with.
+            let model = if on("persistent", false) { "tpm-crb" } else { "tpm-tis" };
+            elements.push(Element::new("tpm").attr("model", model).child(backend));
         }
     }
     Ok(elements)

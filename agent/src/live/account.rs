@@ -10,8 +10,8 @@
 //! | the guest holds on to it | `Detaching` | `DeviceInUse` |
 
 use crds::kubevirt::{
-    Condition, ConditionStatus, CpuTopology, MemoryStatus, Quantity, VirtualMachineInstance,
-    VirtualMachineInstanceStatus, VolumeStatus,
+    Condition, ConditionStatus, CpuTopology, Machine, MemoryStatus, Quantity,
+    VirtualMachineInstance, VirtualMachineInstanceStatus, VolumeStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -26,6 +26,9 @@ pub fn say(
     now: &Time,
 ) {
     say_sizes(status, vmi, &is.present);
+    if is.present.machine.is_some() {
+        status.machine = Some(Machine { r#type: is.present.machine.clone() });
+    }
     for (kind, trouble) in [("HotVCPUChange", &is.of_cpu), ("HotMemoryChange", &is.of_memory)] {
         match trouble {
             // It is still to be.
@@ -40,6 +43,7 @@ pub fn say(
         let has = is.present.interfaces.iter().find(is_it);
         let word = |one: &PresentInterface| if one.is_up { "up" } else { "down" }.to_owned();
         interface.link_state = has.map(word);
+        interface.queue_count = has.map(|one| one.queues).or(interface.queue_count);
     }
     say_volumes(status, vmi, is);
 }

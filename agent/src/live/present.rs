@@ -11,6 +11,8 @@ use super::{ALIAS, MAY_GO, PLUGGABLE};
 pub struct Present {
     pub disks: Vec<PresentDisk>,
     pub interfaces: Vec<PresentInterface>,
+    /// The mainboard, as libvirt calls it: `pc-q35-7.2`.
+    pub machine: Option<String>,
     /// vCPUs that the guest has.
     pub vcpus: u32,
     /// How many it can have.
@@ -28,6 +30,8 @@ pub struct PresentInterface {
     pub name: String,
     /// Whether its cable is in.
     pub is_up: bool,
+    /// Its queues.
+    pub queues: i32,
     /// As libvirt has it.
     pub xml: String,
 }
@@ -79,6 +83,8 @@ impl Present {
                 _ => {}
             }
         }
+        let kind = child(domain, "os").and_then(|os| child(os, "type"));
+        present.machine = kind.and_then(|kind| kind.attribute("machine")).map(str::to_owned);
         let vcpu = child(domain, "vcpu");
         present.max_vcpus = vcpu.and_then(|vcpu| vcpu.text()?.trim().parse().ok()).unwrap_or(0);
         let now = vcpu.and_then(|vcpu| vcpu.attribute("current")?.parse().ok());
@@ -101,10 +107,12 @@ fn alias<'a>(device: Node<'a, '_>) -> Option<&'a str> {
 }
 
 fn interface(xml: &str, element: Node<'_, '_>) -> Option<PresentInterface> {
+    let queues = child(element, "driver").and_then(|driver| driver.attribute("queues"));
     let link = child(element, "link").and_then(|link| link.attribute("state"));
     Some(PresentInterface {
         name: alias(element)?.to_owned(),
         is_up: link != Some("down"),
+        queues: queues.and_then(|queues| queues.parse().ok()).unwrap_or(1),
         xml: xml[element.range()].to_owned(),
     })
 }

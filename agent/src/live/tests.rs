@@ -256,3 +256,23 @@ fn processors_come_memory_comes_and_goes_and_cables_are_put_in_and_out() {
     say(&mut status, &sized(2, "2Gi", "down"), &account, &now());
     assert_eq!(kinds(&status), [""; 0]);
 }
+
+#[test]
+fn the_mainboard_and_the_queues_are_what_libvirt_has() {
+    let nic = |name: &str, driver: &str| {
+        format!(
+            "<interface type='ethernet'><mac address='02:00:00:00:00:05'/>{driver}\
+             <alias name='ua-{name}'/></interface>"
+        )
+    };
+    let xml = format!(
+        "<domain type='kvm'><os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os>\
+         <devices>{}{}</devices></domain>",
+        nic("default", "<driver name='vhost' queues='4'/>"),
+        nic("blue", ""),
+    );
+    let present = Present::read(&xml).unwrap();
+    assert_eq!(present.machine.as_deref(), Some("pc-q35-7.2"));
+    let queues: Vec<_> = present.interfaces.iter().map(|one| one.queues).collect();
+    assert_eq!(queues, [4, 1]);
+}

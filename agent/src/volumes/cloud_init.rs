@@ -85,17 +85,24 @@ fn metadata(vmi: &VirtualMachineInstance, kind: Kind, keys: &[String]) -> Value 
     let (uuid, hostname) = (firmware_uuid(vmi), hostname(vmi));
     let (mut metadata, name_of_keys) = match kind {
         Kind::NoCloud => {
-            (json!({ "instance-id": uuid, "local-hostname": hostname }), "public-keys")
+            let mut metadata = json!({ "instance-id": uuid, "local-hostname": hostname });
+            if let Some(name) = instancetype(vmi) {
+                metadata["instance-type"] = name.into();
+            }
+            (metadata, "public-keys")
         }
         Kind::ConfigDrive => {
             let name = vmi.metadata.name.as_deref().unwrap_or_default();
             let namespace = vmi.metadata.namespace.as_deref().unwrap_or_default();
-            let metadata = json!({
+            let mut metadata = json!({
                 "instance_id": format!("{name}.{namespace}"),
                 "uuid": uuid,
                 "hostname": hostname,
                 "local_hostname": hostname,
             });
+            if let Some(name) = instancetype(vmi) {
+                metadata["instance_type"] = name.into();
+            }
             (metadata, "public_keys")
         }
     };
@@ -105,6 +112,13 @@ fn metadata(vmi: &VirtualMachineInstance, kind: Kind, keys: &[String]) -> Value 
         metadata[name_of_keys] = Value::Object(numbered.collect());
     }
     metadata
+}
+
+/// The instancetype that the instance was made with: its namespace's, or else the cluster's.
+fn instancetype(vmi: &VirtualMachineInstance) -> Option<&str> {
+    let notes = vmi.metadata.annotations.as_ref()?;
+    let names = ["kubevirt.io/instancetype-name", "kubevirt.io/cluster-instancetype-name"];
+    names.into_iter().find_map(|name| notes.get(name)).map(String::as_str)
 }
 
 /// The three ways to give one piece of data, of which the spec has one at most.

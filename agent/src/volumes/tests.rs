@@ -320,6 +320,12 @@ async fn cloud_init_gets_its_files_on_a_drive_with_the_label_it_looks_for() {
     assert!(holds(&files[1].path, "version: 2"));
     let home = fs::read_dir(node.dirs().of_domain("default_web")).unwrap();
     assert_eq!(home.count(), 3, "two drives and the uid, no leftovers");
+
+    let notes = [("kubevirt.io/cluster-instancetype-name".to_owned(), "u1.small".to_owned())];
+    vmi.metadata.annotations.get_or_insert_default().extend(notes);
+    let files = node.prepare(&vmi).await.unwrap();
+    assert!(holds(&files[0].path, r#""instance-type":"u1.small""#));
+    assert!(holds(&files[1].path, r#""instance_type":"u1.small""#));
 }
 
 #[tokio::test]

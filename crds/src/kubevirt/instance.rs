@@ -14,8 +14,8 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
-    AccessCredential, Condition, DomainSpec, GROUP, MigrationState, Network, Opaque, Probe,
-    Quantity, Rest, Volume, exact,
+    AccessCredential, Condition, DomainSpec, GROUP, Machine, MigrationState, Network, Opaque,
+    Probe, Quantity, Rest, Volume, exact,
 };
 
 /// One start of a machine, from scheduling to its end.
@@ -127,6 +127,9 @@ pub struct VirtualMachineInstanceStatus {
     /// The processors that the guest has.
     #[serde(default, rename = "currentCPUTopology", skip_serializing_if = "Option::is_none")]
     pub current_cpu_topology: Option<CpuTopology>,
+    /// The mainboard that the guest has, with its version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Machine>,
     /// The memory that the guest has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<MemoryStatus>,
