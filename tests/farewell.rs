@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use anyhow::ensure;
+use k8s_openapi::api::core::v1::Event;
+use kube::Api;
+use kube::api::ListParams;
 use serde_json::{Value, json};
 use tests::kinds::{IP, SUBNET, VM, VMI, VPC};
 use tests::objects::{Subnet, Vm, vpc};
@@ -25,6 +28,10 @@ pub(super) async fn a_vm_is_there_until_its_guest_is_gone(world: &mut World) -> 
         same("its finalizers", &vm["metadata"]["finalizers"], &json!([FINALIZER]))?;
     }
 
+    happened(world, "VirtualMachine", "waited-for", &["SuccessfulCreate"]).await?;
+    happened(world, "VirtualMachineInstance", "waited-for", &["Created", "Started"]).await?;
+    let cluster = &world.cluster;
+
     // Somebody holds the instance, as its agent does while the guest goes down.
     let instance = cluster.get(VMI, "waited-for").await?;
     let mut finalizers = instance["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
@@ -44,6 +51,10 @@ pub(super) async fn a_vm_is_there_until_its_guest_is_gone(world: &mut World) -> 
     ensure!(cluster.find(VMI, "waited-for").await?.is_none(), "the VM went before its instance");
     cluster.gone(IP, &port_of("waited-for"), SOON).await?;
 
+    happened(world, "VirtualMachine", "waited-for", &["SuccessfulDelete"]).await?;
+    happened(world, "VirtualMachineInstance", "waited-for", &["Deleted", "Stopped"]).await?;
+
+    let cluster = &world.cluster;
     let before = cluster.get(VMI, "left").await?;
     cluster.kubectl_ok(&["delete", "vm", "left", "--cascade=orphan"]).await?;
     cluster.gone(VM, "left", SOON).await?;
@@ -56,4 +67,18 @@ pub(super) async fn a_vm_is_there_until_its_guest_is_gone(world: &mut World) -> 
         cluster.gone(kind, name, SOON).await?;
     }
     Ok(())
+}
+
+/// Waits until normal events with these reasons tell of an object.
+async fn happened(world: &World, kind: &str, name: &str, reasons: &[&str]) -> anyhow::Result<()> {
+    let client = tests::cluster::client(world.cluster.kubeconfig()).await?;
+    let api: Api<Event> = Api::namespaced(client, "default");
+    let fields = format!("involvedObject.kind={kind},involvedObject.name={name},type=Normal");
+    eventually(&format!("{reasons:?} to be told of {kind} {name}"), SOON, async || {
+        let events = api.list(&ListParams::default().fields(&fields)).await?.items;
+        let told: Vec<_> = events.iter().filter_map(|one| one.reason.as_deref()).collect();
+        ensure!(reasons.iter().all(|reason| told.contains(reason)), "{told:?}");
+        Ok(())
+    })
+    .await
 }

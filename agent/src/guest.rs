@@ -107,7 +107,7 @@ enum Stage {
 
 const fn stage(state: &State) -> Stage {
     match state {
-        State::Running { paused } => Stage::Runs { still: paused.is_some() },
+        State::Running { paused, .. } => Stage::Runs { still: paused.is_some() },
         State::Attaching { .. } | State::Adjusting { .. } => Stage::GoesOn,
         _ => Stage::Over,
     }
@@ -270,8 +270,8 @@ mod tests {
             (State::Attaching { attempt: 0 }, Stage::GoesOn),
             (State::Adjusting { paused: None }, Stage::GoesOn),
             (State::Adjusting { paused }, Stage::GoesOn),
-            (State::Running { paused: None }, Stage::Runs { still: false }),
-            (State::Running { paused }, Stage::Runs { still: true }),
+            (State::Running { paused: None, resumes: 0 }, Stage::Runs { still: false }),
+            (State::Running { paused, resumes: 0 }, Stage::Runs { still: true }),
             (State::Stopping { left: Duration::ZERO }, Stage::Over),
             (State::Ended, Stage::Over),
         ] {

@@ -1,5 +1,6 @@
 //! What all VMs of this node share, and how a domain is built here.
 
+mod asked;
 mod fetch;
 mod hotplug;
 
@@ -24,6 +25,7 @@ use crate::live::Account;
 use crate::metrics::Metrics;
 use crate::places::Places;
 use crate::ports::{DetachError, Ports};
+use crate::telling::Teller;
 use crate::vm::Trouble;
 use crate::volumes::{self, Dirs, DiskFile, Format, Kernel, VolumeError};
 
@@ -54,6 +56,8 @@ pub struct Host {
     pub look: Arc<Notify>,
     /// Whose turn it is to have a guest's file systems stand still or go on, by domain.
     pub freezes: Places,
+    /// Who tells what happens to guests.
+    pub teller: Teller,
 }
 
 /// What a node tells of itself.
@@ -67,6 +71,8 @@ pub struct Here {
     pub state_dir: String,
     /// The directory of its VMs' sockets.
     pub run_dir: String,
+    /// Who executes what its guests do.
+    pub emulation: Emulation,
     /// Of the VM that comes here: on which image each of its disks lies.
     pub images: BTreeMap<String, String>,
     /// Of the VM that runs here: what is known of its guest.
@@ -100,6 +106,7 @@ impl Host {
             arrivals: self.arrivals.clone(),
             state_dir: self.dirs.state.display().to_string(),
             run_dir: self.run_dir.display().to_string(),
+            emulation: self.emulation,
             images: BTreeMap::new(),
             told: Told::default(),
             account: None,

@@ -52,6 +52,7 @@ mod run;
 pub mod sending;
 mod sparse;
 pub mod tap;
+pub mod telling;
 pub mod vm;
 pub mod volumes;
 pub mod watch;

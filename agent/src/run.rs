@@ -31,6 +31,7 @@ use crate::node::{About, Capacity};
 use crate::places::Places;
 use crate::ports::{Ports, Wires};
 use crate::tap::Taps;
+use crate::telling::Teller;
 use crate::volumes::{Dirs, Images, Settings};
 use crate::watch::Watched;
 use crate::{admin, consoles, egress, imports, node};
@@ -142,6 +143,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         defaults: Defaults { lease: dhcp_lease_time, domain: cluster_domain },
         look: Arc::default(),
         freezes: Places::of(1),
+        teller: Teller::new(&client),
     };
     let consoles = consoles::tend(host.dirs.clone(), stop.clone());
     let bench = Bench {

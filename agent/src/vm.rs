@@ -41,8 +41,9 @@
 //!
 //! How a guest goes to another node, and comes from one, is told in `vm/migration.rs`.
 //!
-//! The grace period of a stop begins anew with a new agent: rather late than
-//! with a guest cut off by two clocks that differ.
+//! A guest has its grace period once: since when it has been asked to end says a file beside its
+//! disks (`host/asked.rs`), which a new agent reads by the clock that wrote it. The time of the
+//! deletion is another clock's, and a guest that nobody has asked yet has had none of its time.
 
 pub mod driver;
 mod input;
@@ -100,8 +101,9 @@ pub enum State {
     Attaching { attempt: u32 },
     /// The guest runs and is on the network. Its devices are being made those that the object asks for.
     Adjusting { paused: Option<PauseReason> },
-    /// The guest runs and is on the network.
-    Running { paused: Option<PauseReason> },
+    /// The guest runs and is on the network. `resumes`: how often it was let go on of late after a
+    /// disk returned an error.
+    Running { paused: Option<PauseReason>, resumes: u32 },
     /// The guest runs, was asked to power off, and has this time left.
     Stopping { left: Duration },
     /// The process is being ended.
@@ -196,7 +198,7 @@ pub enum Action {
     Adjust,
     /// Make everything for a guest that comes from another node.
     Receive,
-    /// Let the guest go on that stands still since it was sent.
+    /// Let the guest go on that stands still since it was sent, or since a disk returned an error.
     Resume,
     /// Press the power button.
     Press,
@@ -279,6 +281,19 @@ impl Wish {
         let receives = |wish| matches!(wish, Self::Receive { .. });
         let alike = (runs(self) && runs(new)) || (receives(self) && receives(new));
         !alike && self != new
+    }
+
+    /// The same, where the guest was asked to power off so long ago. Something is left of its grace
+    /// period, so that one that has had all of it is not taken for one that was given none.
+    #[must_use]
+    pub fn after(self, waited: Duration) -> Self {
+        const LEAST: Duration = Duration::from_secs(1);
+        match self {
+            Self::Stop { grace } if !grace.is_zero() => {
+                Self::Stop { grace: grace.saturating_sub(waited).max(LEAST.min(grace)) }
+            }
+            wish => wish,
+        }
     }
 
     /// Whether a guest that runs here is to run.

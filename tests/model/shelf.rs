@@ -287,6 +287,7 @@ impl Shelf {
             arrivals: Some(format!("192.0.2.{node}")),
             state_dir: "/s".to_owned(),
             run_dir: "/r".to_owned(),
+            emulation: agent::domain::Emulation::Software,
             images: [].into(),
             told: agent::guest::Told::default(),
             account: None,

@@ -30,6 +30,7 @@ use crate::leases::Defaults;
 use crate::metrics::Metrics;
 use crate::places::Places;
 use crate::ports::Ports;
+use crate::telling::Teller;
 use crate::volumes::{Dirs, Images, Settings};
 
 const XML: &str = "<domain><name>shop_till</name><metadata><berth:vmi \
@@ -69,9 +70,10 @@ impl Node {
         let fake = Fake::new();
         fake.define(XML).await.unwrap();
         fake.start("shop_till").await.unwrap();
+        let client = Client::new(router, "default");
         let host = Host {
             node: "n1".to_owned(),
-            client: Client::new(router, "default"),
+            client: client.clone(),
             hypervisor: Hypervisor::Fake(fake.clone()),
             ports: Ports::new(Bindings::open(&dir.path().join("bindings")).unwrap(), None),
             metrics: Metrics::new(Registry::new()).unwrap(),
@@ -88,6 +90,7 @@ impl Node {
             defaults: Defaults::default(),
             look: Arc::default(),
             freezes: Places::of(1),
+            teller: Teller::new(&client),
         };
         let address = if unix {
             Address::Unix(dir.path().join("commands.sock"))

@@ -56,6 +56,49 @@ async fn a_guest_that_does_not_listen_has_its_full_grace_period() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_new_agent_gives_a_guest_what_is_left_of_its_grace_period() {
+    let world = World::running("web").await;
+    world.fake.ignore_shutdown(true);
+    world.api.delete("web");
+    until("it is asked to end", async || world.calls(Verb::Shutdown) == 1).await;
+    world.kill_agent().await;
+    // Time is the tests' own, but not that of files.
+    let asked = world.dir.path().join("vms/default_web/asked-to-end");
+    let then = std::time::SystemTime::now() - Duration::from_secs(20);
+    std::fs::File::options().write(true).open(asked).unwrap().set_modified(then).unwrap();
+    let begun = Instant::now();
+    world.start_agent();
+    until("the plug is pulled", async || world.calls(Verb::Destroy) == 1).await;
+    let waited = begun.elapsed();
+    assert!((8..13).contains(&waited.as_secs()), "{waited:?}");
+    world.until_nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_stands_still_since_a_disk_failed_goes_on_by_itself() {
+    let world = World::running("web").await;
+    world.fake.fail_disk("default_web");
+    until("it says so", async || {
+        let status = world.api.vmi("web").unwrap().status.unwrap();
+        status.conditions.iter().any(|one| one.reason.as_deref() == Some("PausedIOError"))
+    })
+    .await;
+    let begun = Instant::now();
+    until("it is let go on", async || world.calls(Verb::Resume) == 1).await;
+    assert!((8..13).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    until("it says that it runs", async || {
+        let status = world.api.vmi("web").unwrap().status.unwrap();
+        status.conditions.iter().all(|one| one.r#type != "Paused")
+    })
+    .await;
+    // One that fails again at once waits longer.
+    world.fake.fail_disk("default_web");
+    let begun = Instant::now();
+    until("it is let go on again", async || world.calls(Verb::Resume) == 2).await;
+    assert!((18..24).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_guest_that_powers_itself_off_succeeds_and_one_that_crashes_fails() {
     let world = World::running("web").await;
     world.fake.power_off("default_web");

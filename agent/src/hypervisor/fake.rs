@@ -96,6 +96,13 @@ impl Fake {
         self.host().holds = holds;
     }
 
+    /// Has a disk of the domain return an error, at which its guest stands still.
+    pub fn fail_disk(&self, domain: &str) {
+        if let Some(guest) = self.host().domains.get_mut(domain) {
+            guest.state = DomainState::Paused(PauseReason::IoError);
+        }
+    }
+
     /// Kills the domain's process.
     pub fn crash(&self, domain: &str) {
         self.stop(domain, ShutOffReason::Crashed);

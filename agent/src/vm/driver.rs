@@ -22,7 +22,7 @@ use std::sync::Arc;
 use crds::kubevirt::VirtualMachineInstance;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use kube::ResourceExt as _;
+use kube::{Resource as _, ResourceExt as _};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -36,6 +36,7 @@ use crate::hypervisor::HypervisorError;
 use crate::leases::{self, Defaults, LeaseError, Port, Subnets};
 use crate::live;
 use crate::sending::Sending;
+use crate::telling;
 use crate::volumes::DiskFile;
 
 /// One VM and the state it is in.
@@ -101,7 +102,7 @@ impl Driver {
         host.metrics.entered(&state);
         let now = Instant::now();
         Self {
-            known: Known::of(first.vmi.as_deref(), &host.node),
+            known: known_of(first.vmi.as_deref(), &host, &domain),
             host,
             domain,
             state,
@@ -179,7 +180,7 @@ impl Driver {
                 News::Unwell(why) => Some(vec![Event::Unwell(why)]),
                 News::Told => {
                     // A start, a stop and the like say it, too, and are under way.
-                    if let State::Running { paused } = self.state {
+                    if let State::Running { paused, .. } = self.state {
                         self.begin_report(Report::Running { paused });
                     }
                     Some(Vec::new())
@@ -284,6 +285,11 @@ impl Driver {
     /// Says and counts that the state changed; timers of an old state end.
     fn moved(&mut self, before: &State, quiet: bool) {
         let after = &self.state;
+        if let Some(deed) = telling::deed(before, after)
+            && let Some(vmi) = self.vmi.as_ref().filter(|_| self.known.wish != Wish::Gone)
+        {
+            self.host.teller.tell(vmi.object_ref(&()), deed);
+        }
         if std::mem::discriminant(before) == std::mem::discriminant(after) {
             return;
         }
@@ -438,6 +444,7 @@ impl Driver {
 
     /// Presses the power button of a guest that can write out what it has in memory.
     async fn press(&mut self) -> Result<(), Failure> {
+        self.host.note_asked(&self.domain).await;
         if let Some(vmi) = &self.vmi {
             freeze::thaw_for_the_end(&self.host, &self.domain, vmi).await;
         }
@@ -525,6 +532,15 @@ impl Drop for Driver {
         if self.state != State::Ended {
             self.host.metrics.left(&self.state);
         }
+    }
+}
+
+/// What is known of a VM that is looked at for the first time, with what an earlier agent left of it.
+fn known_of(vmi: Option<&VirtualMachineInstance>, host: &Host, domain: &str) -> Known {
+    let known = Known::of(vmi, &host.node);
+    match known.wish {
+        Wish::Stop { .. } => known.having_waited(host.waited_for(domain)),
+        _ => known,
     }
 }
 

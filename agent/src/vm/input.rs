@@ -57,13 +57,23 @@ pub struct Known {
     pub wish: Wish,
     /// By which migration the guest is to come here.
     coming: Option<String>,
+    /// For how long an earlier agent has waited for its guest to power off.
+    waited: Duration,
 }
 
 impl Known {
     /// Of one that is looked at for the first time.
     #[must_use]
     pub fn of(vmi: Option<&VirtualMachineInstance>, node: &str) -> Self {
-        Self { wish: wish_of(vmi, node), coming: None }
+        Self { wish: wish_of(vmi, node), coming: None, waited: Duration::ZERO }
+    }
+
+    /// The same, where its guest was asked to power off so long ago.
+    #[must_use]
+    pub fn having_waited(mut self, waited: Duration) -> Self {
+        self.waited = waited;
+        self.wish = self.wish.after(waited);
+        self
     }
 
     /// Takes in the object as it is now, and says what is news. `begun`: by which migration
@@ -81,7 +91,7 @@ impl Known {
     ) -> Vec<Event> {
         let mut news = Vec::new();
         let moves = vmi.and_then(|vmi| vmi.migration()?.migration_uid.as_deref());
-        let wish = match wish_of(vmi, node) {
+        let wish = match wish_of(vmi, node).after(self.waited) {
             Wish::Run { .. } if begun.is_some() && begun == moves => Wish::Leave,
             wish => wish,
         };

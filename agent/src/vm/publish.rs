@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use super::{End, Report, Trouble, migration, place_of};
+use crate::domain::Emulation;
 use crate::guest::show;
 use crate::host::Here;
 use crate::hypervisor::PauseReason;
@@ -145,6 +146,7 @@ fn say(vmi: &mut VirtualMachineInstance, report: &Report, here: &Here, ports: &[
         let can = migratable(vmi, &status, here);
         can.merge_into(&mut status.conditions, now.clone());
         status.migration_method = Some(migration_method(vmi).to_owned());
+        say_emulated(&mut status.conditions, here, now);
         say_ignored(&mut status.conditions, vmi, now);
         say_faults(&mut status.conditions, ports, now);
         say_conflicts(&mut status.conditions, ports, now);
@@ -313,6 +315,20 @@ fn apply(
     }
 }
 
+/// Whether the guest is as slow as one can be, which KubeVirt's `SoftwareEmulation` says.
+fn say_emulated(conditions: &mut Vec<Condition>, here: &Here, now: &Time) {
+    const KIND: &str = "SoftwareEmulation";
+    match here.emulation {
+        Emulation::Kvm => conditions.retain(|one| one.r#type != KIND),
+        Emulation::Software => {
+            let why = "the node has no KVM: QEMU translates what the guest does, which is slow";
+            Condition::new(KIND, ConditionStatus::True)
+                .because("KVMNotAvailable", why)
+                .merge_into(conditions, now.clone());
+        }
+    }
+}
+
 /// What the user wrote and did not get.
 fn say_ignored(conditions: &mut Vec<Condition>, vmi: &VirtualMachineInstance, now: &Time) {
     let fields = ignored(&vmi.spec, "spec");
@@ -375,9 +391,10 @@ fn unsynchronized(trouble: &Trouble) -> Condition {
 
 fn paused_condition(reason: PauseReason) -> Condition {
     let (reason, message) = match reason {
-        PauseReason::IoError => {
-            ("PausedIOError", "a disk returned an error: repair its storage, then unpause the VM")
-        }
+        PauseReason::IoError => (
+            "PausedIOError",
+            "a disk returned an error: repair its storage; the guest is let go on again and again by itself, and by unpausing the VM",
+        ),
         _ => ("PausedByUser", "the VM was paused by a user"),
     };
     Condition::new("Paused", ConditionStatus::True).because(reason, message)

@@ -16,6 +16,10 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(8);
 /// does not say.
 const ADJUST_AGAIN: Duration = Duration::from_secs(10);
 
+/// How long a guest that stands still since a disk returned an error does so before it is first
+/// let go on, and at most.
+const RESUME_AFTER: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(3));
+
 /// The longest time between two attempts at the same thing.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -36,7 +40,7 @@ pub fn step(state: State, wish: Wish, event: Event) -> (State, Vec<Action>) {
         State::Waiting { attempt } => wait(attempt, wish, event),
         State::Attaching { attempt } => attach(attempt, wish, event),
         State::Adjusting { paused } => adjusting(paused, wish, event),
-        State::Running { paused } => run(paused, wish, event),
+        State::Running { paused, resumes } => run(paused, resumes, wish, event),
         State::Stopping { left } => stop(left, wish, event),
         State::Receiving { .. }
         | State::Ready
@@ -185,7 +189,11 @@ fn adjust(paused: Option<PauseReason>, wish: Wish) -> (State, Vec<Action>) {
     if matches!(wish, Wish::Run { .. }) {
         return (State::Adjusting { paused }, vec![Action::Adjust]);
     }
-    (State::Running { paused }, vec![Action::Report(Report::Running { paused })])
+    (at_rest(paused), vec![Action::Report(Report::Running { paused })])
+}
+
+const fn at_rest(paused: Option<PauseReason>) -> State {
+    State::Running { paused, resumes: 0 }
 }
 
 /// Its devices are being changed, or nobody knows whether they were.
@@ -201,10 +209,13 @@ fn adjusting(paused: Option<PauseReason>, wish: Wish, event: Event) -> (State, V
     }
     let report = Action::Report(Report::Running { paused });
     match event {
-        Event::Done => (State::Running { paused }, vec![report]),
+        Event::Done if is_broken(paused) => {
+            (at_rest(paused), vec![report, Action::Wake(resume_after(0))])
+        }
+        Event::Done => (at_rest(paused), vec![report]),
         Event::Failed(trouble) => {
             let again = trouble.again.unwrap_or(ADJUST_AGAIN);
-            (State::Running { paused }, vec![report, Action::Wake(again)])
+            (at_rest(paused), vec![report, Action::Wake(again)])
         }
         Event::Lost => (State::Adjusting { paused }, vec![Action::Wake(pause(0))]),
         Event::Wish => adopt(),
@@ -217,24 +228,40 @@ fn adjusting(paused: Option<PauseReason>, wish: Wish, event: Event) -> (State, V
 }
 
 /// The guest runs.
-fn run(paused: Option<PauseReason>, wish: Wish, event: Event) -> (State, Vec<Action>) {
+///
+/// One that stands still since a disk returned an error is let go on again and again, ever more
+/// seldom: what it lacked (room, a path to its storage) may have come back. So it is until
+/// it has run for as long as it would have been waited for.
+fn run(
+    paused: Option<PauseReason>,
+    resumes: u32,
+    wish: Wish,
+    event: Event,
+) -> (State, Vec<Action>) {
     if let Some(ended) = guest_ended(&event, wish) {
         return ended;
     }
+    let state = State::Running { paused, resumes };
+    let runs = matches!(wish, Wish::Run { .. });
     match event {
+        Event::Tick if runs && is_broken(paused) => {
+            let resumes = resumes.saturating_add(1);
+            (State::Running { paused, resumes }, vec![Action::Resume])
+        }
+        Event::Done | Event::Failed(_) | Event::Lost if runs && is_broken(paused) => {
+            (state, vec![Action::Wake(resume_after(resumes))])
+        }
         // It has left, or will have: only a new list tells.
         Event::Anew => stay(State::Unseen { attempt: 0 }),
         Event::Wish if wish.has_guest() => adopt(),
         Event::Wish => close(wish),
-        Event::Hardware | Event::Tick if matches!(wish, Wish::Run { .. }) => adjust(paused, wish),
+        Event::Hardware | Event::Tick if runs => adjust(paused, wish),
         // One that is on its way elsewhere is judged there.
-        Event::Unwell(trouble) if matches!(wish, Wish::Run { .. }) => destroy(End::Failed(trouble)),
+        Event::Unwell(trouble) if runs => destroy(End::Failed(trouble)),
         // It was sent and has not arrived: nothing is being sent any more, and what the
         // object says of it is final.
-        Event::Seen(Some(DomainState::Paused(PauseReason::Migration)))
-            if matches!(wish, Wish::Run { .. }) =>
-        {
-            (State::Running { paused }, vec![Action::Resume])
+        Event::Seen(Some(DomainState::Paused(PauseReason::Migration))) if runs => {
+            (state, vec![Action::Resume])
         }
         Event::Seen(Some(seen)) => {
             let now = match seen {
@@ -243,12 +270,29 @@ fn run(paused: Option<PauseReason>, wish: Wish, event: Event) -> (State, Vec<Act
                 }
                 _ => None,
             };
-            let changed =
-                (now != paused).then_some(Action::Report(Report::Running { paused: now }));
-            (State::Running { paused: now }, changed.into_iter().collect())
+            if now == paused {
+                return stay(state);
+            }
+            let report = Action::Report(Report::Running { paused: now });
+            // Also to find out that it goes on running, and what was not done meanwhile.
+            let wake = (runs && (is_broken(now) || is_broken(paused)))
+                .then(|| Action::Wake(resume_after(resumes)));
+            let actions = [report].into_iter().chain(wake).collect();
+            (State::Running { paused: now, resumes }, actions)
         }
-        _ => stay(State::Running { paused }),
+        _ => stay(state),
     }
+}
+
+/// Whether a disk returned an error.
+fn is_broken(paused: Option<PauseReason>) -> bool {
+    paused == Some(PauseReason::IoError)
+}
+
+/// 10 s, 20 s, 40 s … up to three minutes.
+fn resume_after(resumes: u32) -> Duration {
+    let (first, longest) = RESUME_AFTER;
+    first.saturating_mul(1 << resumes.min(8)).min(longest)
 }
 
 /// The guest was asked to power off.

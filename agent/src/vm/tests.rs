@@ -35,7 +35,7 @@ fn begin(wish: Wish, seen: Event) -> (State, Vec<Action>) {
 }
 
 fn running() -> State {
-    State::Running { paused: None }
+    State::Running { paused: None, resumes: 0 }
 }
 
 #[test]
@@ -251,4 +251,50 @@ fn the_object_saying_what_we_wrote_is_no_change() {
     assert!(!RUN.changed_to(Wish::Run { recorded: true }));
     assert!(RUN.changed_to(STOP));
     assert!(STOP.changed_to(Wish::Gone));
+}
+
+#[test]
+fn a_guest_whose_disk_failed_is_let_go_on_ever_more_seldom_until_it_goes_on() {
+    let broken = || Event::Seen(Some(DomainState::Paused(PauseReason::IoError)));
+    let (mut state, actions) = step(running(), RUN, broken());
+    let seconds = |seconds| Action::Wake(Duration::from_secs(seconds));
+    let report = |paused| Action::Report(Report::Running { paused });
+    assert_eq!(actions, [report(Some(PauseReason::IoError)), seconds(10)]);
+    for wait in [20, 40, 80, 160, 180, 180] {
+        let (after, actions) = step(state, RUN, Event::Tick);
+        assert_eq!(actions, [Action::Resume]);
+        // It goes on for a moment and fails again, which no list need have shown.
+        let (after, actions) = step(after, RUN, Event::Done);
+        assert_eq!(actions, [seconds(wait)]);
+        let (after, actions) = step(after, RUN, broken());
+        assert_eq!(actions, []);
+        state = after;
+    }
+    // Seen to run it is not yet taken for well, nor is what it lacks forgotten.
+    let (state, actions) = step(state, RUN, up());
+    assert_eq!(actions, [report(None), seconds(180)]);
+    let (again, actions) = step(state.clone(), RUN, broken());
+    assert_eq!(actions, [report(Some(PauseReason::IoError)), seconds(180)]);
+    assert!(matches!(again, State::Running { resumes: 6, .. }), "{again:?}");
+    let (well, _) = story(state, &[(RUN, Event::Tick), (RUN, Event::Done)]);
+    assert_eq!(well, running());
+}
+
+#[test]
+fn only_what_a_disk_has_stopped_is_let_go_on_and_only_here() {
+    let paused = Event::Seen(Some(DomainState::Paused(PauseReason::User)));
+    let (state, actions) = step(running(), RUN, paused);
+    assert_eq!(actions.len(), 1, "{actions:?}");
+    assert_ne!(step(state, RUN, Event::Tick).1, [Action::Resume]);
+    let broken = State::Running { paused: Some(PauseReason::IoError), resumes: 0 };
+    assert_ne!(step(broken, Wish::Leave, Event::Tick).1, [Action::Resume]);
+}
+
+#[test]
+fn a_grace_period_goes_on_where_an_earlier_agent_has_left_it() {
+    let waited = |seconds| STOP.after(Duration::from_secs(seconds));
+    let stop = |seconds| Wish::Stop { grace: Duration::from_secs(seconds) };
+    assert_eq!([waited(0), waited(20), waited(40)], [stop(30), stop(10), stop(1)]);
+    assert_eq!(stop(0).after(Duration::from_secs(5)), stop(0));
+    assert_eq!(RUN.after(Duration::from_secs(5)), RUN);
 }

@@ -23,6 +23,7 @@ use crate::leases::Defaults;
 use crate::metrics::Metrics;
 use crate::places::Places;
 use crate::ports::{Ports, Wires};
+use crate::telling::Teller;
 use crate::volumes::{Dirs, Images, Settings};
 use crate::watch::Watched;
 
@@ -120,6 +121,7 @@ impl World {
             defaults: Defaults::default(),
             look: Arc::default(),
             freezes: Places::of(1),
+            teller: Teller::new(&client),
         };
         let fleet = Fleet::new(host, Watched::start(&client, self.node));
         *self.agent.lock() = Some(tokio::spawn(fleet.run(CancellationToken::new())));

@@ -25,6 +25,7 @@ fn here(node: &str) -> Here {
         arrivals: Some(format!("192.0.2.{}", &node[1..])),
         state_dir: format!("/{node}/state"),
         run_dir: format!("/{node}/run"),
+        emulation: Emulation::Software,
         images: [("root".to_owned(), "aa".to_owned())].into(),
         told: crate::guest::Told::default(),
         account: None,
@@ -339,4 +340,17 @@ fn whether_a_guest_can_move_is_said_with_the_reason_why_not() {
     });
     assert_eq!(said(&named, &has(&[])), (json!("True"), Value::Null));
     assert_eq!(said(&named, &has(&["data"])), holds, "another is to come in its place");
+}
+
+#[test]
+fn a_guest_without_kvm_says_so_until_it_is_on_a_node_that_has_it() {
+    let before = vmi(|_| {});
+    let slow = after(&before, &written(&before, &RUNNING).unwrap());
+    let says = |vmi: &VirtualMachineInstance| {
+        Condition::holds(&vmi.status.as_ref().unwrap().conditions, "SoftwareEmulation")
+    };
+    assert!(says(&slow));
+    let fast = Here { emulation: Emulation::Kvm, ..n1() };
+    let patch = super::patch(&slow, &RUNNING, &fast, &[], &at(200)).unwrap();
+    assert!(!says(&after(&slow, &patch)));
 }
