@@ -87,8 +87,8 @@ async fn serve(
     stream.write_all(second).await
 }
 
-/// The disk of the test guest, packed.
-fn packed() -> anyhow::Result<Vec<u8>> {
+/// The disk of the test guest, qcow2.
+pub(super) fn guest_disk() -> anyhow::Result<Vec<u8>> {
     let blobs = guest_image()?.join("blobs/sha256");
     let blobs = std::fs::read_dir(&blobs)?.collect::<Result<Vec<_>, _>>()?;
     let size = |one: &std::fs::DirEntry| one.metadata().map_or(0, |meta| meta.len());
@@ -102,6 +102,12 @@ fn packed() -> anyhow::Result<Vec<u8>> {
     };
     let disk = tar(&["--extract", "--to-stdout"])?;
     ensure!(disk.starts_with(b"QFI\xfb"), "the guest's disk is no qcow2 file");
+    Ok(disk)
+}
+
+/// The same, packed.
+fn packed() -> anyhow::Result<Vec<u8>> {
+    let disk = guest_disk()?;
     let mut gzip = Command::new("gzip");
     let mut gzip = gzip.arg("-1").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let mut input = gzip.stdin.take().context("no input")?;
@@ -131,7 +137,7 @@ fn templates(checksum: &str) -> Value {
 }
 
 /// Waits until a DataVolume is in this phase, and says what its condition `Running` has.
-async fn phase(world: &World, name: &str, phase: &str) -> anyhow::Result<Value> {
+pub(super) async fn phase(world: &World, name: &str, phase: &str) -> anyhow::Result<Value> {
     eventually(&format!("DataVolume {name} to be {phase}"), SOON, async || {
         let status = world.cluster.get(DATA_VOLUME, name).await?["status"].clone();
         ensure!(status["phase"] == phase, "{status}");
@@ -148,14 +154,14 @@ async fn shown(world: &World, vm: &str, status: &str) -> anyhow::Result<()> {
     .await
 }
 
-fn message(status: &Value, kind: &str) -> String {
+pub(super) fn message(status: &Value, kind: &str) -> String {
     let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
     let one = conditions.into_iter().find(|one| one["type"] == kind);
     one.and_then(|one| Some(one["message"].as_str()?.to_owned())).unwrap_or_default()
 }
 
 /// The directory behind the claim of this name.
-async fn directory(world: &World, claim: &str) -> anyhow::Result<(String, PathBuf)> {
+pub(super) async fn directory(world: &World, claim: &str) -> anyhow::Result<(String, PathBuf)> {
     let claim = world.cluster.get(VOLUME_CLAIM, claim).await?;
     let volume = claim["spec"]["volumeName"].as_str().context("it has no volume")?.to_owned();
     let path = world.cluster.get(VOLUME, &volume).await?["spec"]["local"]["path"].clone();

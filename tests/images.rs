@@ -1,19 +1,21 @@
 //! Images of a registry: who may have them, what is said of one that cannot be had, and that
 //! what has come is there for the next, also after a kill.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
-use tests::kinds::{SECRET, VM};
+use tests::kinds::{DATA_VOLUME, SECRET, VM};
 use tests::objects::GUEST_IMAGE;
 use tests::registry::{HOST, PASSWORD, Registry, USER};
 use tests::world::{Part, World};
 use tests::{eventually, guest_image, same};
 
+use crate::data_volumes::{directory, guest_disk, message, phase};
 use crate::volumes::{delete, make_net, shown, vm};
 
 const SOON: Duration = Duration::from_secs(45);
@@ -48,6 +50,38 @@ fn pull_secret(name: &str, password: &str) -> Value {
     })
 }
 
+/// A DataVolume that is filled from the same image, and the Secret that it names.
+fn of_image(name: &str) -> [Value; 2] {
+    let registry = json!({"url": format!("docker://{HOST}/{REPOSITORY}:1"), "secretRef": "user"});
+    let data_volume = json!({
+        "apiVersion": "cdi.kubevirt.io/v1beta1",
+        "kind": "DataVolume",
+        "metadata": {"name": name, "namespace": "default", "annotations":
+            {"cdi.kubevirt.io/storage.bind.immediate.requested": "true"}},
+        "spec": {
+            "source": {"registry": registry},
+            "storage": {"resources": {"requests": {"storage": "192Mi"}}},
+        },
+    });
+    let secret = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "user", "namespace": "default"},
+        "stringData": {"accessKeyId": USER, "secretKey": PASSWORD},
+    });
+    [data_volume, secret]
+}
+
+/// That two disks hold the same.
+fn compare(raw: &Path, image: &Path) -> anyhow::Result<()> {
+    let mut compare = Command::new("qemu-img");
+    let compared = compare.args(["compare", "-f", "raw", "-F", "qcow2"]).arg(raw).arg(image);
+    let compared = compared.output().context("qemu-img")?;
+    let said = String::from_utf8_lossy(&compared.stdout);
+    ensure!(compared.status.success(), "{said}{}", String::from_utf8_lossy(&compared.stderr));
+    Ok(())
+}
+
 /// How much of the image has come to the node and is not all of it yet.
 fn come(world: &World) -> anyhow::Result<u64> {
     let partial: PathBuf = world.lab().layout().node(1).state().join("pulled/partial");
@@ -79,6 +113,17 @@ pub(super) async fn an_image_is_waited_for_pulled_over_a_kill_and_shared_by_thos
     };
     ensure!(told.iter().any(is_told), "{told:?}");
 
+    // The same of a disk that is filled from it.
+    let [data_volume, user] = of_image("pulled");
+    world.cluster.create(DATA_VOLUME, data_volume).await?;
+    eventually("the DataVolume to say what it lacks", SOON, async || {
+        let status = world.cluster.get(DATA_VOLUME, "pulled").await?["status"].clone();
+        ensure!(message(&status, "Running").contains("secret \"user\" not found"), "{status}");
+        Ok(())
+    })
+    .await?;
+    world.cluster.create(SECRET, user).await?;
+
     // Pushed, and nobody has to lift a hand; what has come before a kill comes no second time.
     registry.let_pass(SOME);
     registry.push(&guest_image()?, GUEST_IMAGE, REPOSITORY, "1")?;
@@ -98,6 +143,7 @@ pub(super) async fn an_image_is_waited_for_pulled_over_a_kill_and_shared_by_thos
     })
     .await?;
     delete(world, "stray").await?;
+    phase(world, "pulled", "ImportInProgress").await?;
     let killed = world.kill(Part::Agent(1))?;
     registry.let_pass(usize::MAX);
     world.back(killed).await?;
@@ -105,6 +151,14 @@ pub(super) async fn an_image_is_waited_for_pulled_over_a_kill_and_shared_by_thos
     let given = registry.blobs_given(REPOSITORY)?;
     same("how it ended", given.last().copied(), Some(206))?;
     same("what is left of the pull", come(world)?, 0)?;
+    phase(world, "pulled", "Succeeded").await?;
+    let (_, filled) = directory(world, "pulled").await?;
+    let disks = node.state().join("pulled/disks");
+    let unpacked = std::fs::read_dir(&disks)?.next().context("no disk is unpacked")??.path();
+    compare(&filled.join("disk.img"), &unpacked.join("disk.qcow2"))?;
+    same("how often it came", registry.blobs_given(REPOSITORY)?.len(), given.len())?;
+    world.cluster.delete(DATA_VOLUME, "pulled").await?;
+    world.cluster.delete(SECRET, "user").await?;
 
     // The next has it from the node, and who may not have it has it from nobody.
     world.cluster.create(VM, of_registry("late", "1", Some("pull"))).await?;

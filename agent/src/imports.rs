@@ -16,11 +16,13 @@
 mod decoded;
 mod fault;
 mod fetch;
+mod given;
 mod image;
 mod job;
 mod order;
 mod pipe;
 mod place;
+mod pulled;
 mod removal;
 mod told;
 
@@ -39,6 +41,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use self::fault::Fault;
+use crate::volumes::Images;
 use crate::watch::follow;
 
 /// Claims that are filled at once.
@@ -49,6 +53,9 @@ const PERIOD: Duration = Duration::from_secs(15);
 
 /// The least time from one look to the next.
 const REST: Duration = Duration::from_millis(100);
+
+/// More bytes than the disk has may an image be: its own tables.
+const OVERHEAD: u64 = 64 << 20;
 
 type Guarded<K> = DeserializeGuard<K>;
 
@@ -62,12 +69,21 @@ pub struct Bench {
     pub state: PathBuf,
     /// The agent's `--local-volume-dir`, absolute.
     pub volumes: Option<PathBuf>,
+    /// What the node has of images.
+    pub images: Images,
 }
 
 impl std::fmt::Debug for Bench {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.debug_struct("Bench").field("node", &self.node).finish_non_exhaustive()
     }
+}
+
+/// Has a thread that may block do it.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    tokio::task::spawn_blocking(work).await.map_err(Fault::passing("a step was not done"))?
 }
 
 /// Fills claims and removes volumes until told to stop.

@@ -27,7 +27,7 @@ pub(crate) mod tests;
 pub use self::digest::Digest;
 pub use self::http::Http;
 pub use self::keyring::{Keyring, Login};
-pub use self::manifest::{Descriptor, Document, MAX_JSON, chosen};
+pub use self::manifest::{Descriptor, Document, MAX_JSON, architecture, chosen};
 pub use self::reference::{NotAReference, Reference};
 pub use self::session::{Blob, Session};
 

@@ -151,6 +151,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         node: node.clone(),
         state: host.dirs.state.clone(),
         volumes: volumes.clone(),
+        images: host.dirs.images.clone(),
     };
     let watched = Watched::start(&client, &node);
 

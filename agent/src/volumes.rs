@@ -470,7 +470,8 @@ impl Work<'_> {
     ) -> Result<Disk, VolumeError> {
         let holder = self.vmi.metadata.uid.as_deref().unwrap_or_default();
         let keyring = self.objects.keyring();
-        self.dirs.images.disk(&Wanted { image, path, policy, keyring, holder }).await
+        let wanted = Wanted { image, path, policy, keyring, holder, way: None };
+        self.dirs.images.disk(&wanted).await
     }
 
     async fn empty_disk(

@@ -20,6 +20,7 @@ mod importer;
 mod known;
 mod look;
 mod provision;
+mod source;
 mod status;
 mod templates;
 

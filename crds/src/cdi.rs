@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kubevirt::{Condition, Opaque, Quantity, Rest};
 
-pub use source::{DataVolumeSource, HttpSource, PvcSource};
+pub use source::{DataVolumeSource, HttpSource, Platform, PvcSource, RegistrySource};
 
 /// A claim that is being filled, or has been
 /// (`containerized-data-importer-api/pkg/apis/core/v1beta1/types.go`).

@@ -220,17 +220,29 @@ where
     Ok(answered.map(|body| Reply { body, _connection: tasks }))
 }
 
-async fn connect(server: &Server) -> Result<TcpStream, Fault> {
-    let found = tokio::net::lookup_host((server.host.as_str(), server.port)).await;
-    let found = found.map_err(Fault::passing(format!("{} cannot be found", server.host)))?;
+/// The addresses of a host that are not the node's own.
+async fn found(host: &str, port: u16) -> Result<Vec<SocketAddr>, Fault> {
+    let found = tokio::net::lookup_host((host, port)).await;
+    let found = found.map_err(Fault::passing(format!("{host} cannot be found")))?;
     let found: Vec<SocketAddr> = found.collect();
-    let allowed: Vec<_> = found.iter().filter(|one| is_for_all(one.ip())).collect();
+    let allowed: Vec<_> = found.iter().copied().filter(|one| is_for_all(one.ip())).collect();
     if allowed.is_empty() && !found.is_empty() {
         return Err(Fault::Final(format!(
-            "{} is an address that only the node itself reaches: images come from elsewhere",
-            server.host
+            "{host} is an address that only the node itself reaches: images come from elsewhere"
         )));
     }
+    Ok(allowed)
+}
+
+/// That a host, with a port or without one, is not the node's own.
+pub(super) async fn check_for_all(host: &str, port: u16) -> Result<(), Fault> {
+    let authority: http::uri::Authority = host.parse().map_err(not_a_url(host))?;
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    found(name, authority.port_u16().unwrap_or(port)).await.map(drop)
+}
+
+async fn connect(server: &Server) -> Result<TcpStream, Fault> {
+    let allowed = found(&server.host, server.port).await?;
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in allowed {
         match TcpStream::connect(address).await {

@@ -1,29 +1,26 @@
 //! One claim from its first byte to `Succeeded`, begun anew until it is.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crds::cdi::notes::IMPORTER;
 use crds::kubevirt::{NODE_NAME_LABEL, VirtualMachineInstance};
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Secret};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::Semaphore;
 
 use super::fault::Fault;
+use super::given::Given;
 use super::order::{self, Http, Source};
 use super::pipe::{Progress, pipe};
 use super::place::Place;
 use super::told::Told;
-use super::{Bench, decoded, fetch, image};
+use super::{Bench, OVERHEAD, blocking, decoded, fetch, image, pulled};
 
 /// Before the second attempt; doubles up to the next.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
-
-/// More bytes than the disk has may an image be: its own tables.
-const OVERHEAD: u64 = 64 << 20;
 
 /// Fills a claim. Dropping it leaves nothing that would be taken for finished.
 pub(super) async fn run(bench: Bench, claim: PersistentVolumeClaim, places: Arc<Semaphore>) {
@@ -89,6 +86,10 @@ async fn attempt(bench: &Bench, claim: &PersistentVolumeClaim, told: &Told) -> R
         match &source {
             Source::Blank => blank(place).await,
             Source::Http(http) => download(bench, claim, http, place, &progress).await,
+            Source::Registry(image) => {
+                pulled::pull(bench, claim, image, &place, &progress).await?;
+                settle(place).await
+            }
             Source::Clone(of) => copy(bench, claim, of, place, &progress).await,
         }
     };
@@ -134,12 +135,6 @@ async fn place(bench: &Bench, claim: &PersistentVolumeClaim) -> Result<Place, Fa
     .await
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
-) -> Result<T, Fault> {
-    tokio::task::spawn_blocking(work).await.map_err(Fault::passing("a step was not done"))?
-}
-
 async fn blank(place: Place) -> Result<(), Fault> {
     // A device is what it is; what was on it is its maker's concern.
     if place.is_device() {
@@ -173,6 +168,11 @@ async fn download(
     let (written, fetched) = tokio::join!(writing, fetching);
     fetched?;
     written?;
+    settle(place).await
+}
+
+/// Makes of what came from elsewhere the disk.
+async fn settle(place: Place) -> Result<(), Fault> {
     image::convert(&place.source(), &place.unfinished(), place.room).await?;
     blocking(move || place.finish()).await
 }
@@ -183,43 +183,20 @@ async fn wanted(
     claim: &PersistentVolumeClaim,
     http: &Http,
 ) -> Result<fetch::Wanted, Fault> {
-    let namespace = claim.namespace().unwrap_or_default();
+    let given = Given::to(&bench.client, claim);
     let mut lines = http.headers.clone();
     for name in &http.secret_headers {
-        let values = secret(bench, &namespace, name).await?.into_values();
+        let values = given.secret(name).await?.data.into_values();
         lines.extend(values.map(|value| String::from_utf8_lossy(&value).into_owned()));
     }
     let mut headers = fetch::headers(lines.iter().map(String::as_str))?;
     if let Some(name) = &http.secret {
-        let values = secret(bench, &namespace, name).await?;
-        let value = |key: &str| {
-            let missing = || Fault::Passing(format!("secret {name:?} has no key {key}"));
-            values.get(key).map(Vec::as_slice).ok_or_else(missing)
-        };
-        fetch::log_in(&mut headers, value("accessKeyId")?, value("secretKey")?);
+        let held = given.secret(name).await?;
+        let (user, password) = held.needed_login()?;
+        fetch::log_in(&mut headers, user, password);
     }
-    let mut certificates = Vec::new();
-    if let Some(name) = &http.certificates {
-        let api: Api<ConfigMap> = Api::namespaced(bench.client.clone(), &namespace);
-        let found =
-            api.get_opt(name).await.map_err(Fault::passing("a ConfigMap cannot be read"))?;
-        let missing = || Fault::Passing(format!("configmap {name:?} not found"));
-        let found = found.ok_or_else(missing)?.data.unwrap_or_default();
-        certificates.extend(found.into_values().map(String::into_bytes));
-    }
+    let certificates = given.certificates(http.certificates.as_deref()).await?;
     Ok(fetch::Wanted { url: http.url.clone(), headers, certificates })
-}
-
-async fn secret(
-    bench: &Bench,
-    namespace: &str,
-    name: &str,
-) -> Result<BTreeMap<String, Vec<u8>>, Fault> {
-    let api: Api<Secret> = Api::namespaced(bench.client.clone(), namespace);
-    let found = api.get_opt(name).await.map_err(Fault::passing("a Secret cannot be read"))?;
-    let found = found.ok_or_else(|| Fault::Passing(format!("secret {name:?} not found")))?;
-    let data = found.data.unwrap_or_default().into_iter();
-    Ok(data.map(|(key, value)| (key, value.0)).collect())
 }
 
 async fn copy(

@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 
 use crds::cdi::notes::{
-    CERTIFICATES, CHECKSUM, CLONE, ENDPOINT, HEADER, PHASE, RESTARTS, SECRET, SECRET_HEADER, SOURCE,
+    ARCHITECTURE, CERTIFICATES, CHECKSUM, CLONE, ENDPOINT, HEADER, PHASE, PULL_METHOD, RESTARTS,
+    SECRET, SECRET_HEADER, SOURCE,
 };
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt as _;
 
 use super::fault::Fault;
+use super::pulled;
+use crate::volumes::Policy;
 
 /// Where a claim is filled from.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -17,6 +20,8 @@ pub(super) enum Source {
     Blank,
     /// A web server.
     Http(Http),
+    /// A container image.
+    Registry(Image),
     /// Another claim of its namespace, by name.
     Clone(String),
 }
@@ -33,6 +38,19 @@ pub(super) struct Http {
     /// Secrets of which each value is a header.
     pub(super) secret_headers: Vec<String>,
     pub(super) checksum: Option<String>,
+}
+
+/// An image of a registry.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Image {
+    pub(super) name: String,
+    pub(super) policy: Policy,
+    /// The Secret of a login.
+    pub(super) secret: Option<String>,
+    /// The ConfigMap of certificates.
+    pub(super) certificates: Option<String>,
+    /// For which machines it must be.
+    pub(super) architecture: Option<String>,
 }
 
 /// Whether a claim is still to be filled.
@@ -60,6 +78,18 @@ pub(super) fn source(claim: &PersistentVolumeClaim) -> Result<Source, Fault> {
             secret_headers: numbered(notes, SECRET_HEADER),
             checksum: note(CHECKSUM),
         })),
+        "registry" => {
+            let url = note(ENDPOINT).unwrap_or_default();
+            let odd =
+                || Fault::Final(format!("{:?} must be docker:// and an image", net::shown(&url)));
+            Ok(Source::Registry(Image {
+                name: url.strip_prefix("docker://").ok_or_else(odd)?.to_owned(),
+                policy: pulled::policy(note(PULL_METHOD).as_deref()),
+                secret: note(SECRET),
+                certificates: note(CERTIFICATES),
+                architecture: note(ARCHITECTURE),
+            }))
+        }
         "pvc" => {
             let said = note(CLONE).unwrap_or_default();
             // Whoever writes on a claim may read in its namespace, and perhaps nowhere else.
@@ -107,7 +137,14 @@ mod tests {
         for wrong in ["blue/a", "a", "red/", ""] {
             assert!(matches!(copy(wrong), Err(Fault::Final(_))), "{wrong}");
         }
-        assert!(matches!(source(&claim(json!({ SOURCE: "s3" }))), Err(Fault::Final(_))));
+        assert!(matches!(source(&claim(json!({ SOURCE: "s4" }))), Err(Fault::Final(_))));
+        let image = |url: &str| {
+            let notes = json!({ SOURCE: "registry", ENDPOINT: url, PULL_METHOD: "node" });
+            source(&claim(notes))
+        };
+        let Ok(Source::Registry(found)) = image("docker://quay.io/a:1") else { panic!("no image") };
+        assert_eq!((found.name.as_str(), found.policy), ("quay.io/a:1", Policy::ByName));
+        assert!(matches!(image("oci-archive://a"), Err(Fault::Final(_))));
     }
 
     #[test]

@@ -57,12 +57,32 @@ impl Progress {
         self.done.fetch_add(u64::try_from(bytes).unwrap_or(0), Ordering::Relaxed);
     }
 
+    /// Counts what is read from there.
+    pub(super) fn counting<R: Read>(&self, from: R) -> Counting<R> {
+        Counting { from, progress: self.clone() }
+    }
+
     /// `12.34%`, if it is known of how much. What is not whole is never 100 %.
     pub(super) fn text(&self) -> Option<String> {
         let (done, all) = (self.done.load(Ordering::Relaxed), self.all.load(Ordering::Relaxed));
         let hundredths = u128::from(done) * 10_000 / u128::from(all.max(1));
         let hundredths = hundredths.min(9_999);
         (all > 0).then(|| format!("{}.{:02}%", hundredths / 100, hundredths % 100))
+    }
+}
+
+/// What is counted as it is read.
+#[derive(Debug)]
+pub(super) struct Counting<R> {
+    from: R,
+    progress: Progress,
+}
+
+impl<R: Read> Read for Counting<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.from.read(buffer)?;
+        self.progress.add(read);
+        Ok(read)
     }
 }
 

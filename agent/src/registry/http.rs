@@ -41,8 +41,10 @@ type Connections = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
 pub struct Http {
     /// Hosts as images name them, whose registry is asked without TLS.
     plain: Vec<String>,
-    /// Certificates beside those of the system.
+    /// Who may vouch for a registry.
     authorities: Vec<CertificateDer<'static>>,
+    /// Whether the system's are believed.
+    system: bool,
     asking: Semaphore,
     /// Made when somebody asks: the system's certificates take more memory than all else here.
     connections: OnceLock<Connections>,
@@ -60,16 +62,24 @@ impl Http {
     #[must_use]
     pub fn new(plain: Vec<String>, authorities: Vec<CertificateDer<'static>>) -> Self {
         let asking = Semaphore::new(MAX_ASKING);
-        Self { plain, authorities, asking, connections: OnceLock::new() }
+        Self { plain, authorities, system: true, asking, connections: OnceLock::new() }
+    }
+
+    /// The same way, on which nobody but these may vouch for a registry.
+    #[must_use]
+    pub fn trusting(&self, authorities: Vec<CertificateDer<'static>>) -> Self {
+        Self { system: false, ..Self::new(self.plain.clone(), authorities) }
     }
 
     /// The beginning of all URLs of the registry at this host.
     pub(super) fn base(&self, host: &str) -> String {
-        let scheme = if self.is_plain(host) { "http" } else { "https" };
+        let scheme = if self.asks_plainly(host) { "http" } else { "https" };
         format!("{scheme}://{host}")
     }
 
-    fn is_plain(&self, host: &str) -> bool {
+    /// Whether the registry at this host is asked without TLS.
+    #[must_use]
+    pub fn asks_plainly(&self, host: &str) -> bool {
         self.plain.iter().any(|plain| plain == host)
     }
 
@@ -128,7 +138,7 @@ impl Http {
             parsed(to)?
         };
         let host = host_of(&next);
-        let is_safe = next.scheme() == Some(&Scheme::HTTPS) || self.is_plain(&host);
+        let is_safe = next.scheme() == Some(&Scheme::HTTPS) || self.asks_plainly(&host);
         if is_safe {
             return Ok(next);
         }
@@ -137,15 +147,18 @@ impl Http {
 
     /// Whether a login may be sent there.
     pub(super) fn is_private(&self, url: &str) -> bool {
-        parsed(url)
-            .is_ok_and(|url| url.scheme() == Some(&Scheme::HTTPS) || self.is_plain(&host_of(&url)))
+        parsed(url).is_ok_and(|url| {
+            url.scheme() == Some(&Scheme::HTTPS) || self.asks_plainly(&host_of(&url))
+        })
     }
 
     fn connections(&self) -> &Connections {
         self.connections.get_or_init(|| {
             let mut roots = RootCertStore::empty();
-            // A system without certificates trusts nobody, which is no reason not to start.
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            if self.system {
+                // A system without certificates trusts nobody, which is no reason not to start.
+                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            }
             roots.add_parsable_certificates(self.authorities.iter().cloned());
             let provider = rustls::crypto::ring::default_provider();
             let tls = rustls::ClientConfig::builder_with_provider(provider.into())

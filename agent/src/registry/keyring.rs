@@ -96,6 +96,14 @@ impl Keyring {
         self.entries.sort_by(|one, two| two.server.cmp(&one.server));
     }
 
+    /// Adds a login for one server, which a Secret of this uid has in a form of its own.
+    pub fn add_login(&mut self, uid: &str, server: &str, username: String, password: String) {
+        self.secrets.push(uid.to_owned());
+        let login = Login { username, password };
+        self.entries.push(Entry { server: server.to_owned(), login });
+        self.entries.sort_by(|one, two| two.server.cmp(&one.server));
+    }
+
     /// Notes that a Secret is not there.
     pub fn miss(&mut self, name: &str) {
         self.faults.push(format!("Secret {name:?} does not exist"));

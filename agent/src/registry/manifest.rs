@@ -107,7 +107,8 @@ pub fn chosen(candidates: &[Descriptor]) -> Result<&Descriptor, String> {
 }
 
 /// The processor of this node, in images' words (Go's `GOARCH`).
-fn architecture() -> &'static str {
+#[must_use]
+pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

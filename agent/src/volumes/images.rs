@@ -93,6 +93,9 @@ pub struct Wanted<'a> {
     pub keyring: &'a Keyring,
     /// The uid of whoever wants it: who has failed waits before it asks again.
     pub holder: &'a str,
+    /// Another way to the registry than the node's: [`Images::trusting`]. What comes on it is
+    /// known by its digest, but its name is nobody else's to go by.
+    pub way: Option<&'a Http>,
 }
 
 /// When a registry is asked for an image that may be here.
@@ -175,6 +178,7 @@ impl Images {
         let known = self.name(&reference).await;
         let policy = wanted.policy.of(&reference);
         if policy != Policy::Always
+            && wanted.way.is_none()
             && let Some(name) = known.filter(|name| name.is_for(wanted.keyring))
             && let Some(digest) = name.digest()
             && let Some(disk) = self.present(wanted, &digest).await?
@@ -201,6 +205,28 @@ impl Images {
                 disk
             }
         }
+    }
+
+    /// Whether the node's own layout has an image of this very name: then nobody is asked.
+    ///
+    /// # Errors
+    /// `File`.
+    pub async fn has(&self, image: &str) -> Result<bool, VolumeError> {
+        let (layout, image) = (self.0.layout.clone(), image.to_owned());
+        let found = blocking(move || Layout::new(&layout, &image).find()).await?;
+        Ok(found.is_some())
+    }
+
+    /// Whether the registry at this host is asked without TLS, as the administrator has said.
+    #[must_use]
+    pub fn asks_plainly(&self, host: &str) -> bool {
+        self.0.http.asks_plainly(host)
+    }
+
+    /// A way to registries on which nobody but these may vouch for one.
+    #[must_use]
+    pub fn trusting(&self, authorities: Vec<CertificateDer<'static>>) -> Http {
+        self.0.http.trusting(authorities)
     }
 
     /// What the node's own layout has under this very name: that is what its administrator

@@ -1,7 +1,6 @@
 //! DataVolumes that come with VMs, in KubeVirt's words
 //! (`pkg/storage/admitters/data-volume-template.go`). Pure.
 
-use crds::cdi::DataVolumeSource;
 use crds::kubevirt::{DataVolumeTemplate, VirtualMachine};
 
 /// What is wrong with the templates of a VM, if anything is.
@@ -35,12 +34,7 @@ fn of_template(template: &DataVolumeTemplate, entry: &str) -> Result<(), String>
         }
         _ => {}
     }
-    let sources = template.spec.source.as_ref().map_or(0, |source| {
-        let DataVolumeSource { blank, http, pvc, rest } = source;
-        let named = [blank.is_some(), http.is_some(), pvc.is_some()];
-        named.into_iter().filter(|is| *is).count() + rest.len()
-    });
-    if sources > 1 {
+    if template.spec.source.as_ref().is_some_and(|source| source.count() > 1) {
         return Err("Multiple dataVolume sources".to_owned());
     }
     Ok(())

@@ -2,25 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use crds::cdi::notes::{
-    CERTIFICATES, CHECKSUM, CLONE, CONTENT_TYPE, ENDPOINT, HEADER, IMMEDIATE, SECRET,
-    SECRET_HEADER, SOURCE,
-};
-use crds::cdi::{ClaimSpec, DataVolume, DataVolumeSource, HttpSource, PvcSource};
+use crds::cdi::notes::{CLONE, CONTENT_TYPE, IMMEDIATE};
+use crds::cdi::{ClaimSpec, DataVolume, DataVolumeSource};
 use crds::kubevirt::Quantity;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::known::Known;
+use super::source::notes;
 use super::status::Hitch;
 use crate::ledger::VmKey;
 
 /// The smallest claim.
 const LEAST: u64 = 1 << 20;
-
-/// Checksums that are known, and how many hexadecimal digits each has.
-const CHECKSUMS: [(&str, usize); 4] = [("md5", 32), ("sha1", 40), ("sha256", 64), ("sha512", 128)];
 
 /// What of a DataVolume's labels and annotations its claim is not given: what says how it is
 /// filled is not for users to write.
@@ -91,7 +86,7 @@ pub(super) fn of(data_volume: &DataVolume, known: &Known) -> Result<PersistentVo
     serde_json::from_value(object).map_err(|error| wrong(format!("{kind}: {error}")))
 }
 
-fn wrong(why: impl Into<String>) -> Hitch {
+pub(super) fn wrong(why: impl Into<String>) -> Hitch {
     Hitch::Wrong(why.into())
 }
 
@@ -149,106 +144,10 @@ fn claim_spec(
     Ok(spec)
 }
 
-/// What the claim says of where it is filled from.
-fn notes(source: &DataVolumeSource, namespace: &str) -> Result<BTreeMap<String, String>, Hitch> {
-    let DataVolumeSource { blank, http, pvc, rest } = source;
-    let named = [blank.is_some(), http.is_some(), pvc.is_some()];
-    let named = named.into_iter().filter(|is| *is).count() + rest.len();
-    if named > 1 {
-        return Err(wrong("Multiple dataVolume sources"));
-    }
-    if let Some(kind) = rest.keys().next() {
-        let kind = net::shown(kind);
-        return Err(wrong(format!(
-            "source {kind} is not served without CDI: served are blank, http and pvc"
-        )));
-    }
-    if let Some(http) = http {
-        return of_http(http);
-    }
-    if let Some(pvc) = pvc {
-        return of_pvc(pvc, namespace);
-    }
-    if blank.is_some() {
-        return Ok([(SOURCE.to_owned(), "none".to_owned())].into());
-    }
-    Err(wrong("Data volume should have either Source or SourceRef, or be externally populated"))
-}
-
-fn of_http(http: &HttpSource) -> Result<BTreeMap<String, String>, Hitch> {
-    let url: http::Uri = http
-        .url
-        .parse()
-        .map_err(|_| wrong(format!("source.http.url {:?} is not a URL", net::shown(&http.url))))?;
-    let is_web = matches!(url.scheme_str(), Some("http" | "https"));
-    if !is_web || url.host().is_none_or(str::is_empty) {
-        let shown = net::shown(&http.url);
-        return Err(wrong(format!(
-            "source.http.url {shown:?} must begin with http:// or https://"
-        )));
-    }
-    if let Some(field) = http.rest.keys().next() {
-        let field = net::shown(field);
-        return Err(wrong(format!("source.http.{field} is not served without CDI: leave it out")));
-    }
-    let mut notes = BTreeMap::from([
-        (SOURCE.to_owned(), "http".to_owned()),
-        (ENDPOINT.to_owned(), http.url.clone()),
-    ]);
-    let single = [
-        (SECRET, &http.secret_ref),
-        (CERTIFICATES, &http.cert_config_map),
-        (CHECKSUM, &http.checksum),
-    ];
-    for (key, value) in single {
-        let value = value.clone().filter(|value| !value.is_empty());
-        notes.extend(value.map(|value| (key.to_owned(), value)));
-    }
-    for (key, values) in
-        [(HEADER, &http.extra_headers), (SECRET_HEADER, &http.secret_extra_headers)]
-    {
-        let values = values.iter().enumerate();
-        notes.extend(values.map(|(at, value)| (format!("{key}.{at}"), value.clone())));
-    }
-    if let Some(text) = notes.get(CHECKSUM) {
-        check(text)?;
-    }
-    Ok(notes)
-}
-
-fn check(text: &str) -> Result<(), Hitch> {
-    let is_good = text.split_once(':').is_some_and(|(kind, digits)| {
-        let known = CHECKSUMS.iter().find(|(name, _)| *name == kind);
-        known.is_some_and(|(_, length)| digits.len() == *length)
-            && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
-    });
-    let why = || {
-        wrong(format!(
-            "source.http.checksum {:?} must be md5:, sha1:, sha256: or sha512: and hexadecimal digits",
-            net::shown(text)
-        ))
-    };
-    if is_good { Ok(()) } else { Err(why()) }
-}
-
-fn of_pvc(pvc: &PvcSource, namespace: &str) -> Result<BTreeMap<String, String>, Hitch> {
-    let from = pvc.namespace.as_deref().filter(|from| !from.is_empty()).unwrap_or(namespace);
-    if pvc.name.is_empty() {
-        return Err(wrong("source.pvc.name is required"));
-    }
-    // Who may read there is for CDI to ask.
-    if from != namespace {
-        return Err(wrong("source.pvc of another namespace is not served without CDI"));
-    }
-    Ok([
-        (SOURCE.to_owned(), "pvc".to_owned()),
-        (CLONE.to_owned(), format!("{namespace}/{}", pvc.name)),
-    ]
-    .into())
-}
-
 #[cfg(test)]
 mod tests {
+    use crds::cdi::notes::{CERTIFICATES, ENDPOINT, HEADER, SECRET, SOURCE};
+
     use super::*;
     use crate::shelf::Seen;
     use crate::storage::News;

@@ -7,9 +7,9 @@
 //! | the controller, once the claim is bound | by whom: [`IMPORTER`] |
 //! | the agent of that node | how far: [`PHASE`], [`PROGRESS`], [`RESTARTS`], [`RUNNING`] … |
 
-/// `http`, `none` for an empty disk, or `pvc`.
+/// `http`, `registry`, `none` for an empty disk, or `pvc`.
 pub const SOURCE: &str = "cdi.kubevirt.io/storage.import.source";
-/// The URL.
+/// The URL; of an image with `docker://` before its name.
 pub const ENDPOINT: &str = "cdi.kubevirt.io/storage.import.endpoint";
 /// The Secret of user and password.
 pub const SECRET: &str = "cdi.kubevirt.io/storage.import.secretName";
@@ -19,6 +19,10 @@ pub const CERTIFICATES: &str = "cdi.kubevirt.io/storage.import.certConfigMap";
 pub const HEADER: &str = "cdi.kubevirt.io/storage.import.extraHeaders";
 /// Followed by `.` and a number: a Secret of headers.
 pub const SECRET_HEADER: &str = "cdi.kubevirt.io/storage.import.secretExtraHeaders";
+/// Of an image: `pod` or `node`.
+pub const PULL_METHOD: &str = "cdi.kubevirt.io/storage.import.registryImportMethod";
+/// Of an image: for which machines it is to be.
+pub const ARCHITECTURE: &str = "cdi.kubevirt.io/storage.import.registryImageArchitecture";
 /// The checksum of what the server sends.
 pub const CHECKSUM: &str = "cdi.kubevirt.io/storage.import.checksum";
 /// The claim that is copied: its namespace, `/`, its name.

@@ -18,9 +18,25 @@ pub struct DataVolumeSource {
     /// Another claim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pvc: Option<PvcSource>,
-    /// Kinds that are not typed: `registry`, `s3`, `upload` …
+    /// A container image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<RegistrySource>,
+    /// Kinds that are not typed: `vddk`, `imageio` …
     #[serde(flatten)]
     pub rest: Rest,
+}
+
+impl DataVolumeSource {
+    /// How many of its fields are set.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        let Self { blank, http, pvc, registry, rest } = self;
+        usize::from(blank.is_some())
+            + usize::from(http.is_some())
+            + usize::from(pvc.is_some())
+            + usize::from(registry.is_some())
+            + rest.len()
+    }
 }
 
 /// A file of a web server.
@@ -60,6 +76,46 @@ pub struct PvcSource {
     /// Its name.
     #[serde(default)]
     pub name: String,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// A container image that has a disk in `/disk`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistrySource {
+    /// `docker://` and the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// An OpenShift ImageStream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_stream: Option<String>,
+    /// `pod`, which is the default: the registry is asked; or `node`: what the node has will do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_method: Option<String>,
+    /// A Secret with `accessKeyId` and `secretKey`, user and password, or with a Docker
+    /// configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<String>,
+    /// A ConfigMap of certificates by which the registry is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cert_config_map: Option<String>,
+    /// For which machines the image is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// For which machines an image is.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Platform {
+    /// `amd64`, `arm64` …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub architecture: Option<String>,
     /// What this type does not name.
     #[serde(flatten)]
     pub rest: Rest,

@@ -42,7 +42,9 @@ impl Images {
         let names = names.chain([key(&given.digest, wanted.path), given.digest.hex().to_owned()]);
         let pin = self.pin(names.collect()).await;
         let base = self.pull(wanted, &mut given).await?;
-        self.note(reference, &given, wanted.keyring).await?;
+        if wanted.way.is_none() {
+            self.note(reference, &given, wanted.keyring).await?;
+        }
         Ok(Disk { path: base.path, format: base.format, pin })
     }
 
@@ -98,7 +100,8 @@ impl Images {
             if logins.is_empty() { vec![None] } else { logins.into_iter().map(Some).collect() };
         let mut refused = None;
         for login in logins {
-            let mut session = Session::new(&self.0.http, reference, login);
+            let way = wanted.way.unwrap_or(&self.0.http);
+            let mut session = Session::new(way, reference, login);
             let (digest, json) = match session.manifest().await {
                 Ok(given) => given,
                 Err(error @ RegistryError::Failed(_)) => return Err(error),

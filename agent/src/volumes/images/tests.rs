@@ -74,7 +74,7 @@ fn push_disk(fake: &Fake, tag: &str, content: &[u8]) {
 }
 
 fn of<'a>(image: &'a str, keyring: &'a Keyring) -> Wanted<'a> {
-    Wanted { image, path: None, policy: Policy::ByName, keyring, holder: "u1" }
+    Wanted { image, path: None, policy: Policy::ByName, keyring, holder: "u1", way: None }
 }
 
 async fn reads(images: &Images, wanted: Wanted<'_>) -> Vec<u8> {
