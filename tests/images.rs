@@ -73,7 +73,7 @@ fn of_image(name: &str) -> [Value; 2] {
 }
 
 /// That two disks hold the same.
-fn compare(raw: &Path, image: &Path) -> anyhow::Result<()> {
+pub(super) fn compare(raw: &Path, image: &Path) -> anyhow::Result<()> {
     let mut compare = Command::new("qemu-img");
     let compared = compare.args(["compare", "-f", "raw", "-F", "qcow2"]).arg(raw).arg(image);
     let compared = compared.output().context("qemu-img")?;
@@ -153,9 +153,9 @@ pub(super) async fn an_image_is_waited_for_pulled_over_a_kill_and_shared_by_thos
     same("what is left of the pull", come(world)?, 0)?;
     phase(world, "pulled", "Succeeded").await?;
     let (_, filled) = directory(world, "pulled").await?;
-    let disks = node.state().join("pulled/disks");
-    let unpacked = std::fs::read_dir(&disks)?.next().context("no disk is unpacked")??.path();
-    compare(&filled.join("disk.img"), &unpacked.join("disk.qcow2"))?;
+    let disk = world.lab().layout().dir.join("guest.qcow2");
+    std::fs::write(&disk, guest_disk()?)?;
+    compare(&filled.join("disk.img"), &disk)?;
     same("how often it came", registry.blobs_given(REPOSITORY)?.len(), given.len())?;
     world.cluster.delete(DATA_VOLUME, "pulled").await?;
     world.cluster.delete(SECRET, "user").await?;

@@ -51,6 +51,7 @@ mod schema_rules;
 mod subresources;
 mod succession;
 mod topology;
+mod uploads;
 mod vips;
 mod virtctl;
 mod vm_lifecycle;
@@ -122,6 +123,8 @@ fn main() -> std::io::Result<ExitCode> {
             stories![
                 virtctl:
                     stock_virtctl_starts_joins_pauses_moves_and_stops_a_vm;
+                uploads:
+                    a_disk_is_uploaded_though_the_agent_that_takes_it_dies_meanwhile;
                 hotplug:
                     the_hardware_of_a_guest_that_runs_changes_in_place;
             ],

@@ -14,6 +14,7 @@ mod answer;
 mod lines;
 mod said;
 mod trust;
+mod upload;
 
 use std::convert::Infallible;
 use std::io;
@@ -36,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::host::Host;
+use crate::imports::Uploads;
 use answer::Desk;
 use trust::Controllers;
 
@@ -115,9 +117,9 @@ impl Listener {
     }
 
     /// Answers controllers until told to stop; what is being answered then is dropped.
-    pub async fn serve(self, host: Host, shutdown: CancellationToken) {
+    pub async fn serve(self, host: Host, uploads: Uploads, shutdown: CancellationToken) {
         let controllers = Arc::new(Controllers::new(host.client.clone()));
-        let desk = Arc::new(Desk::new(host));
+        let desk = Arc::new(Desk::new(host, uploads));
         let greetings = Arc::new(Semaphore::new(GREETINGS));
         let tls = self.tls;
         info!(address = self.endpoint.address, "Controllers are heard");

@@ -25,6 +25,8 @@ mod place;
 mod pulled;
 mod removal;
 mod told;
+mod uploaded;
+mod uploads;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -42,6 +44,9 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use self::fault::Fault;
+pub(crate) use self::pipe::{Sender, pipe};
+pub(crate) use self::uploads::Arrival;
+pub use self::uploads::Uploads;
 use crate::volumes::Images;
 use crate::watch::follow;
 
@@ -71,6 +76,8 @@ pub struct Bench {
     pub volumes: Option<PathBuf>,
     /// What the node has of images.
     pub images: Images,
+    /// Claims that wait for what somebody sends.
+    pub uploads: Uploads,
 }
 
 impl std::fmt::Debug for Bench {

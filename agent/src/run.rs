@@ -24,7 +24,7 @@ use crate::domain::Emulation;
 use crate::fleet::Fleet;
 use crate::host::Host;
 use crate::hypervisor::{Fake, Hypervisor, Libvirt};
-use crate::imports::Bench;
+use crate::imports::{Bench, Uploads};
 use crate::leases::Defaults;
 use crate::metrics::Metrics;
 use crate::node::{About, Capacity};
@@ -152,7 +152,9 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         state: host.dirs.state.clone(),
         volumes: volumes.clone(),
         images: host.dirs.images.clone(),
+        uploads: Uploads::default(),
     };
+    let uploads = bench.uploads.clone();
     let watched = Watched::start(&client, &node);
 
     // Whichever of these ends first ends the agent, and says so.
@@ -178,7 +180,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         let (host, stop) = (host.clone(), stop.clone());
         async move {
             if let Some(commands) = commands {
-                commands.serve(host, stop).await;
+                commands.serve(host, uploads, stop).await;
             }
         }
     };

@@ -40,7 +40,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use futures::future::{join_all, try_join_all};
 
-pub use api::{SUBRESOURCES, client};
+pub use api::{SUBRESOURCES, UPLOADS, client};
 use certificates::Authorities;
 pub use claim::{Claim, Taken};
 pub use config::{Api, Config};

@@ -37,8 +37,10 @@ pub const CRDS: &[&str] = &[
 ];
 
 /// The definitions that CDI brings where it is installed.
-pub const CDI_CRDS: &[&str] =
-    &[include_str!("../../manifests/cdi/datavolumes.cdi.kubevirt.io.yaml")];
+pub const CDI_CRDS: &[&str] = &[
+    include_str!("../../manifests/cdi/cdiconfigs.cdi.kubevirt.io.yaml"),
+    include_str!("../../manifests/cdi/datavolumes.cdi.kubevirt.io.yaml"),
+];
 
 /// That this definition is there says that CDI is installed.
 const CDI: &str = "cdis.cdi.kubevirt.io";

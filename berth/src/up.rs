@@ -137,7 +137,11 @@ async fn start(args: &Args, claim: Claim, dir: &Path, progress: &Progress) -> Re
         binary: std::env::current_exe().context("cannot find the berth program itself")?,
         agent_args: [emulation, lease.clone()].concat(),
         controllers: 1,
-        controller_args: [lease.to_vec(), vec![lab::SUBRESOURCES.to_owned()]].concat(),
+        controller_args: [
+            lease.to_vec(),
+            [lab::SUBRESOURCES, lab::UPLOADS].map(str::to_owned).to_vec(),
+        ]
+        .concat(),
         ranges: Vec::new(),
         image_dir: image_dir.clone(),
         hypervisor: true,

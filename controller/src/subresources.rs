@@ -1,5 +1,5 @@
 //! `subresources.kubevirt.io`: what virtctl asks for that is no object. Start and stop, pause,
-//! consoles.
+//! consoles; and the way of an uploaded disk to its claim (`uploads.rs`).
 //!
 //! ```text
 //!  virtctl ─► Kubernetes API ─ TLS ─► path ─► machine ──► patches of the VM, a migration
@@ -27,6 +27,7 @@ mod path;
 mod refusal;
 mod registration;
 mod stream;
+mod uploads;
 mod volumes;
 
 use std::convert::Infallible;
@@ -51,6 +52,7 @@ use answer::Desk;
 use callers::Callers;
 use own::Own;
 use registration::Way;
+use uploads::Door;
 
 /// Delay before something is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -74,6 +76,16 @@ pub struct SubresourceArgs {
     /// kube-system/berth-subresources is made, for the address listened at.
     #[arg(long, value_name = "SERVICE")]
     pub subresources_service: Option<ServiceName>,
+
+    /// Take what `virtctl image-upload` sends, at this address, such as 0.0.0.0:10664; who sends
+    /// it needs a token, which is given with the subresources. Where CDI is installed nobody is
+    /// told of it.
+    #[arg(long, value_name = "ADDRESS", requires = "subresources_listen")]
+    pub uploads_listen: Option<SocketAddr>,
+
+    /// Where clients reach that; without, `https://` and the address listened at.
+    #[arg(long, value_name = "URL", requires = "uploads_listen")]
+    pub uploads_url: Option<String>,
 }
 
 /// Listens, if it is asked for. `secret` has the authority that signs the certificate.
@@ -87,6 +99,10 @@ pub async fn start(
     tasks: &mut JoinSet<()>,
 ) -> anyhow::Result<()> {
     let Some(listen) = args.subresources_listen else { return Ok(()) };
+    let uploads = match args.uploads_listen {
+        Some(listen) => Some(Door::open(listen, args.uploads_url).await?),
+        None => None,
+    };
     if listen.ip().is_unspecified() && args.subresources_service.is_none() {
         anyhow::bail!(
             "--subresources-listen {listen}: no API server finds it by this address: say --subresources-service, too"
@@ -114,12 +130,27 @@ pub async fn start(
         info!(%address, "Serving subresources");
         let (tell, callers) = watch::channel(None);
         let authority = identity.authority.clone();
-        let desk = Arc::new(Desk { client: client.clone(), own: Arc::clone(&own) });
+        let seal = uploads.is_some().then(|| identity.seal.clone());
+        let desk = Arc::new(Desk { client: client.clone(), own: Arc::clone(&own), seal });
+        let taking = {
+            let (client, own, way, authority) =
+                (client.clone(), Arc::clone(&own), way.clone(), authority.clone());
+            async move {
+                if let Some(door) = uploads {
+                    tokio::join!(
+                        registration::keep(client.clone(), way, authority, registration::TOKENS),
+                        uploads::tell(client.clone(), door.url.clone()),
+                        uploads::serve(door, secret, client, own),
+                    );
+                }
+            }
+        };
         tokio::join!(
             callers::keep(client.clone(), tell),
             own::keep(client.clone(), own),
-            registration::keep(client, way, authority),
+            registration::keep(client, way, authority, registration::SUBRESOURCES),
             serve(listener, Arc::new(identity), callers, desk),
+            taking,
         );
     });
     Ok(())

@@ -4,6 +4,7 @@
 //! the definition is ours (`manifests/cdi`), and the controller and the agents fill claims.
 //! Both sides speak by annotations of the claim: CDI's where it has one ([`notes`]).
 
+pub mod config;
 pub mod notes;
 mod source;
 
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kubevirt::{Condition, Opaque, Quantity, Rest};
 
+pub use config::{ImporterConfig, ImporterConfigSpec, ImporterConfigStatus};
 pub use source::{DataVolumeSource, HttpSource, Platform, PvcSource, RegistrySource};
 
 /// A claim that is being filled, or has been

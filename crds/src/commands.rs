@@ -79,6 +79,18 @@ pub fn path(namespace: &str, name: &str, uid: &str, verb: &str) -> String {
     format!("/v1/namespaces/{namespace}/instances/{name}/{uid}/{verb}")
 }
 
+/// The path at which an agent is asked about what is sent to a claim, or is sent it: `verb` is
+/// [`UPLOAD`] or [`UPLOAD_EARLY`].
+#[must_use]
+pub fn claim_path(namespace: &str, name: &str, uid: &str, verb: &str) -> String {
+    format!("/v1/namespaces/{namespace}/claims/{name}/{uid}/{verb}")
+}
+
+/// Takes a disk, and answers once the claim has it. Asked with GET it says whether it would.
+pub const UPLOAD: &str = "upload";
+/// The same, but answers once all has come and is an image.
+pub const UPLOAD_EARLY: &str = "upload-async";
+
 #[cfg(test)]
 mod tests {
     use super::*;

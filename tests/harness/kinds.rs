@@ -76,6 +76,9 @@ pub const VOLUME_CLAIM: Kind =
 pub const VOLUME: Kind = kind("", "v1", "PersistentVolume", "persistentvolumes", false);
 /// Storage that is being filled.
 pub const DATA_VOLUME: Kind = kind("cdi.kubevirt.io", "v1beta1", "DataVolume", "datavolumes", true);
+/// What clients of the importer are told.
+pub const IMPORTER_CONFIG: Kind =
+    kind("cdi.kubevirt.io", "v1beta1", "CDIConfig", "cdiconfigs", false);
 /// A bag of strings, for tests of the API itself.
 pub const CONFIG_MAP: Kind = kind("", "v1", "ConfigMap", "configmaps", true);
 

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use berth::lab::{Api, Config, Lab, Layout, NodeLayout, SUBRESOURCES, sweep};
+use berth::lab::{Api, Config, Lab, Layout, NodeLayout, SUBRESOURCES, UPLOADS, sweep};
 use serde_json::Value;
 
 use self::outside::Outside;
@@ -70,10 +70,10 @@ impl Setup {
             // Our own API looks itself. Any free port, which it then tells the API.
             controller_args.push("--webhook-listen=127.0.0.1:0".to_owned());
         }
-        controller_args.push(SUBRESOURCES.to_owned());
+        controller_args.extend([SUBRESOURCES, UPLOADS].map(str::to_owned));
         if choice.guests && choice.flavour == Flavour::Real {
             // No kubelet is there to run it. Our own API knows no budgets.
-            controller_args.push("--drain-image=registry.k8s.io/pause:3.10".to_owned());
+            controller_args.push("--drain-image=pause:3.10".to_owned());
         }
         Self { choice, nodes: 2, audit: false, controllers: 1, controller_args }
     }

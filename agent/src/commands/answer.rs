@@ -17,12 +17,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::lines::Lines;
-use super::said;
+use super::{said, upload};
 use crate::guest::freeze::{self, FreezeError, Whose};
 use crate::guest::lists::{self, Question};
 use crate::guest::words;
 use crate::host::Host;
 use crate::hypervisor::{DomainState, GuestError, HypervisorError, PauseReason};
+use crate::imports::Uploads;
 use crate::places::{Place, Places};
 use crate::reach::{self, ReachError};
 
@@ -44,6 +45,8 @@ pub(super) type Answer = Response<Full<Bytes>>;
 #[derive(Debug)]
 pub(super) struct Desk {
     host: Host,
+    /// Claims that wait for what somebody sends.
+    uploads: Uploads,
     lines: Arc<Lines>,
     /// Places for forwarded ports, and those of each guest.
     forwards: Arc<Semaphore>,
@@ -124,7 +127,7 @@ fn parse(path: &str) -> Option<(&str, &str, &str, Verb)> {
 
 /// Why something was not done.
 #[derive(Debug, Eq, PartialEq)]
-struct No(StatusCode, String);
+pub(super) struct No(pub(super) StatusCode, pub(super) String);
 
 impl From<HypervisorError> for No {
     fn from(error: HypervisorError) -> Self {
@@ -162,9 +165,10 @@ fn asked_already() -> No {
 }
 
 impl Desk {
-    pub(super) fn new(host: Host) -> Self {
+    pub(super) fn new(host: Host, uploads: Uploads) -> Self {
         Self {
             host,
+            uploads,
             lines: Arc::default(),
             forwards: Arc::new(Semaphore::new(FORWARDS)),
             forwards_each: Places::of(FORWARDS_EACH),
@@ -200,6 +204,9 @@ impl Desk {
                 No(StatusCode::INTERNAL_SERVER_ERROR, format!("the console's log: {error}"))
             };
             return Ok(reply(StatusCode::OK, told.map_err(failed)?.to_string()));
+        }
+        if let Some(asked) = upload::parse(&path) {
+            return upload::answer(&self.uploads, &asked, request).await;
         }
         let (namespace, name, uid, verb) = parse(&path).ok_or_else(no_such)?;
         let method = verb.method();
@@ -365,7 +372,7 @@ fn upgraded() -> Answer {
     response
 }
 
-fn reply(status: StatusCode, said: String) -> Answer {
+pub(super) fn reply(status: StatusCode, said: String) -> Answer {
     let mut response = Response::new(Full::from(said));
     *response.status_mut() = status;
     response

@@ -99,7 +99,7 @@ impl Node {
         };
         let listener = Listener::bind(&address).await.unwrap();
         let endpoint = listener.endpoint.clone();
-        tokio::spawn(listener.serve(host, CancellationToken::new()));
+        tokio::spawn(listener.serve(host, Uploads::default(), CancellationToken::new()));
         Self { fake, endpoint, dir }
     }
 

@@ -53,23 +53,33 @@ pub(super) fn confined(program: &str, file_size: Option<u64>) -> Command {
     command
 }
 
+/// That a file holds a disk which fits. Blocks.
+pub(super) fn check(file: &Path, room: u64) -> Result<(), Fault> {
+    look(file, room).map(drop)
+}
+
+/// How a file holds a disk, which fits. Blocks.
+fn look(file: &Path, room: u64) -> Result<Form, Fault> {
+    let form = form(&File::open(file)?)?;
+    let size = match form {
+        Form::Raw => std::fs::metadata(file)?.len(),
+        Form::Qcow2 { size } => size,
+    };
+    if size > room { Err(too_large(size, room)) } else { Ok(form) }
+}
+
 /// Makes of the file `from` the raw disk `to`, of at most `room` bytes. `from` may become it.
 pub(super) async fn convert(from: &Path, to: &Path, room: u64) -> Result<(), Fault> {
     let (source, destination) = (from.to_owned(), to.to_owned());
     let look = tokio::task::spawn_blocking(move || {
-        let form = form(&File::open(&source)?)?;
+        let form = look(&source, room)?;
         if form == Form::Raw {
-            let size = std::fs::metadata(&source)?.len();
-            if size > room {
-                return Err(too_large(size, room));
-            }
             std::fs::rename(&source, &destination)?;
         }
-        Ok(form)
+        Ok::<_, Fault>(form)
     });
     match look.await.map_err(Fault::passing("an image was not looked at"))?? {
         Form::Raw => Ok(()),
-        Form::Qcow2 { size } if size > room => Err(too_large(size, room)),
         Form::Qcow2 { size } => {
             convert_qcow2(from, to, size).await?;
             tokio::fs::remove_file(from).await?;

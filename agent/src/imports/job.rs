@@ -16,7 +16,7 @@ use super::order::{self, Http, Source};
 use super::pipe::{Progress, pipe};
 use super::place::Place;
 use super::told::Told;
-use super::{Bench, OVERHEAD, blocking, decoded, fetch, image, pulled};
+use super::{Bench, OVERHEAD, blocking, decoded, fetch, image, pulled, uploaded};
 
 /// Before the second attempt; doubles up to the next.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
@@ -38,12 +38,7 @@ pub(super) async fn run(bench: Bench, claim: PersistentVolumeClaim, places: Arc<
                 continue;
             }
         };
-        // A place is taken for as long as something is done: who waits or rests has none.
-        let outcome = match places.acquire().await {
-            Ok(_place) => attempt(&bench, &now, &told).await,
-            Err(_) => return,
-        };
-        let said = match outcome {
+        let said = match attempt(&bench, &now, &told, &places).await {
             Ok(()) => {
                 tracing::info!(claim = name, "A claim is filled");
                 return;
@@ -61,6 +56,10 @@ pub(super) async fn run(bench: Bench, claim: PersistentVolumeClaim, places: Arc<
             Err(Fault::Passing(why)) => {
                 tracing::info!(claim = name, why, "A claim is not filled yet");
                 restarts = restarts.saturating_add(1);
+                // Who sends it tries again soon, and not for long.
+                if matches!(order::source(&now), Ok(Source::Upload)) {
+                    pause = FIRST_PAUSE;
+                }
                 told.hindered(&why, restarts).await
             }
         };
@@ -72,9 +71,19 @@ pub(super) async fn run(bench: Bench, claim: PersistentVolumeClaim, places: Arc<
     }
 }
 
-async fn attempt(bench: &Bench, claim: &PersistentVolumeClaim, told: &Told) -> Result<(), Fault> {
+async fn attempt(
+    bench: &Bench,
+    claim: &PersistentVolumeClaim,
+    told: &Told,
+    places: &Semaphore,
+) -> Result<(), Fault> {
     let place = place(bench, claim).await?;
     let source = order::source(claim)?;
+    if source == Source::Upload {
+        return uploaded::take(bench, claim, place, told, places).await;
+    }
+    // One is taken for as long as something is done: who waits or rests has none.
+    let _place = places.acquire().await.map_err(Fault::passing("it is shut down"))?;
     // What somebody uses is not copied, and the claim does not say that it is.
     if let Source::Clone(of) = &source {
         idle(bench, claim, of).await?;
@@ -85,6 +94,7 @@ async fn attempt(bench: &Bench, claim: &PersistentVolumeClaim, told: &Told) -> R
     let filled = async {
         match &source {
             Source::Blank => blank(place).await,
+            Source::Upload => Err(Fault::Over),
             Source::Http(http) => download(bench, claim, http, place, &progress).await,
             Source::Registry(image) => {
                 pulled::pull(bench, claim, image, &place, &progress).await?;
@@ -172,7 +182,7 @@ async fn download(
 }
 
 /// Makes of what came from elsewhere the disk.
-async fn settle(place: Place) -> Result<(), Fault> {
+pub(super) async fn settle(place: Place) -> Result<(), Fault> {
     image::convert(&place.source(), &place.unfinished(), place.room).await?;
     blocking(move || place.finish()).await
 }

@@ -22,6 +22,8 @@ pub(super) enum Source {
     Http(Http),
     /// A container image.
     Registry(Image),
+    /// What somebody sends.
+    Upload,
     /// Another claim of its namespace, by name.
     Clone(String),
 }
@@ -78,6 +80,7 @@ pub(super) fn source(claim: &PersistentVolumeClaim) -> Result<Source, Fault> {
             secret_headers: numbered(notes, SECRET_HEADER),
             checksum: note(CHECKSUM),
         })),
+        "upload" => Ok(Source::Upload),
         "registry" => {
             let url = note(ENDPOINT).unwrap_or_default();
             let odd =

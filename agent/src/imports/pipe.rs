@@ -11,17 +11,17 @@ use tokio::sync::mpsc;
 const WAITING: usize = 16;
 
 /// The end that is written to.
-pub(super) type Sender = mpsc::Sender<Option<Bytes>>;
+pub(crate) type Sender = mpsc::Sender<Option<Bytes>>;
 
 /// The end that is read from. It ends where [`None`] was sent; without that it was cut off.
 #[derive(Debug)]
-pub(super) struct Pipe {
+pub(crate) struct Pipe {
     pieces: mpsc::Receiver<Option<Bytes>>,
     piece: Bytes,
     ended: bool,
 }
 
-pub(super) fn pipe() -> (Sender, Pipe) {
+pub(crate) fn pipe() -> (Sender, Pipe) {
     let (sender, pieces) = mpsc::channel(WAITING);
     (sender, Pipe { pieces, piece: Bytes::new(), ended: false })
 }
@@ -32,7 +32,10 @@ impl Read for Pipe {
             match self.pieces.blocking_recv() {
                 Some(Some(piece)) => self.piece = piece,
                 Some(None) => self.ended = true,
-                None => return Err(io::ErrorKind::ConnectionAborted.into()),
+                None => {
+                    let why = "what is sent broke off";
+                    return Err(io::Error::new(io::ErrorKind::ConnectionAborted, why));
+                }
             }
         }
         let count = self.piece.len().min(buffer.len());

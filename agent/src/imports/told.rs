@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use crds::cdi::notes::{PHASE, PROGRESS, RESTARTS, RUNNING, RUNNING_MESSAGE, RUNNING_REASON};
+use crds::cdi::notes::{
+    PHASE, PROGRESS, READY, RESTARTS, RUNNING, RUNNING_MESSAGE, RUNNING_REASON,
+};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt as _};
@@ -43,16 +45,23 @@ impl Told {
         self.say(notes).await
     }
 
+    /// It takes what somebody sends. Why it did not before stays said.
+    pub(super) async fn ready(&self) -> Result<(), Fault> {
+        let notes = json!({ PHASE: "Running", READY: "true", RUNNING: "true",
+            RUNNING_REASON: "Pod is running" });
+        self.say(notes).await
+    }
+
     /// It is done: whole, and on the disk.
     pub(super) async fn succeeded(&self) -> Result<(), Fault> {
-        let notes = json!({ PHASE: "Succeeded", RUNNING: "false", PROGRESS: null,
+        let notes = json!({ PHASE: "Succeeded", RUNNING: "false", PROGRESS: null, READY: null,
             RUNNING_MESSAGE: "Import Complete", RUNNING_REASON: "Completed" });
         self.say(notes).await
     }
 
     /// It is tried again, this often by then.
     pub(super) async fn hindered(&self, why: &str, restarts: u32) -> Result<(), Fault> {
-        let notes = json!({ RUNNING: "false", RUNNING_MESSAGE: short(why), PROGRESS: null,
+        let notes = json!({ RUNNING: "false", RUNNING_MESSAGE: short(why), PROGRESS: null, READY: null,
             RUNNING_REASON: "Error", RESTARTS: restarts.to_string() });
         self.say(notes).await
     }
@@ -66,7 +75,7 @@ impl Told {
 
     /// It is not tried again.
     pub(super) async fn failed(&self, why: &str) -> Result<(), Fault> {
-        let notes = json!({ PHASE: "Failed", RUNNING: "false", PROGRESS: null,
+        let notes = json!({ PHASE: "Failed", RUNNING: "false", PROGRESS: null, READY: null,
             RUNNING_MESSAGE: short(why), RUNNING_REASON: "Error" });
         self.say(notes).await
     }

@@ -25,6 +25,9 @@ pub(crate) const CONTROLLER: &str = "controller";
 /// The flag by which a controller in a lab serves subresources, at any free port.
 pub const SUBRESOURCES: &str = "--subresources-listen=127.0.0.1:0";
 
+/// The flag by which it takes uploads, at any free port, which it tells clients.
+pub const UPLOADS: &str = "--uploads-listen=127.0.0.1:0";
+
 /// By this label an agent says that its node takes VMs.
 const SCHEDULABLE: &str = "kubevirt.io/schedulable";
 

@@ -229,8 +229,8 @@ mod tests {
                 "Multiple dataVolume sources",
             ),
             (
-                json!({"source": {"upload": {}}, "storage": gi()}),
-                "source upload is not served without CDI",
+                json!({"source": {"vddk": {}}, "storage": gi()}),
+                "source vddk is not served without CDI",
             ),
             (json!({"source": blank, "pvc": gi()}), "at least 1 access mode is required"),
             (json!({"source": blank, "storage": {}}), "Storage size is missing"),

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crds::cdi::DataVolume;
-use crds::cdi::notes::{IMPORTER, PHASE, SELECTED_NODE};
+use crds::cdi::notes::{IMPORTER, PHASE, SELECTED_NODE, SOURCE, UPLOAD};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use kube::ResourceExt as _;
+use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::known::Known;
@@ -14,11 +14,15 @@ use super::status::{self, Hitch, Sight};
 use super::{Write, claim, importer, provision, templates};
 use crate::ledger::VmKey;
 use crate::storage::{is_owned_by, waits};
+use crate::warning::Warning;
 
 pub(super) fn missing(known: &Known, now: Timestamp) -> Vec<Write> {
     let mut writes = templates::missing(known);
     writes.extend(selected(known));
     writes.extend(provision::missing(known));
+    if known.has_importer == Some(false) {
+        writes.extend(known.claims.iter().filter_map(|(_, claim)| not_taken(claim)));
+    }
     if known.serves == Some(true) && known.has_importer == Some(false) {
         for (key, data_volume) in known.data_volumes.iter() {
             if data_volume.metadata.deletion_timestamp.is_none() {
@@ -113,6 +117,22 @@ fn of_data_volume(
         writes.push(Write::Status(Box::new(told)));
     }
     writes
+}
+
+/// What is told of a claim that somebody wants to upload to, and that no DataVolume has made.
+/// The reason is one that virtctl looks for: it waits for minutes otherwise.
+fn not_taken(claim: &PersistentVolumeClaim) -> Option<Write> {
+    let notes = claim.annotations();
+    let is_alone = notes.contains_key(UPLOAD) && !notes.contains_key(SOURCE);
+    let message = "nothing is uploaded to a claim alone without CDI: delete it, and have \
+         a DataVolume make it (virtctl image-upload dv)";
+    is_alone.then(|| {
+        Write::Tell(Warning {
+            about: claim.object_ref(&()),
+            reason: "ProvisioningFailed".to_owned(),
+            message: message.to_owned(),
+        })
+    })
 }
 
 /// Whether a claim is the one of a DataVolume: made for it, or left for it by who filled it.

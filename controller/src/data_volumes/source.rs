@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crds::cdi::notes::{
     ARCHITECTURE, CERTIFICATES, CHECKSUM, CLONE, ENDPOINT, HEADER, PULL_METHOD, SECRET,
-    SECRET_HEADER, SOURCE,
+    SECRET_HEADER, SOURCE, UPLOAD,
 };
 use crds::cdi::{DataVolumeSource, HttpSource, PvcSource, RegistrySource};
 use crds::kubevirt::Rest;
@@ -20,15 +20,15 @@ const CHECKSUMS: [(&str, usize); 4] = [("md5", 32), ("sha1", 40), ("sha256", 64)
 
 /// What the claim says of where it is filled from.
 pub(super) fn notes(source: &DataVolumeSource, namespace: &str) -> Result<Notes, Hitch> {
-    let DataVolumeSource { blank, http, pvc, registry, rest } = source;
+    let DataVolumeSource { blank, http, pvc, registry, upload, rest } = source;
     if source.count() > 1 {
         return Err(wrong("Multiple dataVolume sources"));
     }
     if let Some(kind) = rest.keys().next() {
         let kind = net::shown(kind);
         return Err(wrong(format!(
-            "source {kind} is not served without CDI: served are blank, http, pvc \
-             and registry"
+            "source {kind} is not served without CDI: served are blank, http, pvc, \
+             registry and upload"
         )));
     }
     if let Some(http) = http {
@@ -39,6 +39,10 @@ pub(super) fn notes(source: &DataVolumeSource, namespace: &str) -> Result<Notes,
     }
     if let Some(registry) = registry {
         return of_registry(registry);
+    }
+    if upload.is_some() {
+        let notes = [(SOURCE, "upload"), (UPLOAD, "")];
+        return Ok(notes.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
     }
     if blank.is_some() {
         return Ok([(SOURCE.to_owned(), "none".to_owned())].into());

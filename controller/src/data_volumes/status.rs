@@ -6,16 +6,16 @@
 //! | waits for who uses it | | `WaitForFirstConsumer` |
 //! | has no volume yet | | `Pending` |
 //! | is bound | – | `PVCBound` |
-//! | | `Pending` | `ImportScheduled`, `CloneScheduled` |
-//! | | `Running` | `ImportInProgress`, `CloneInProgress` |
+//! | | `Pending` | `ImportScheduled`, `CloneScheduled`, `UploadScheduled` |
+//! | | `Running` | `ImportInProgress`, `CloneInProgress`, `UploadReady` once it is |
 //! | | `Succeeded` | `Succeeded` |
 //! | | `Failed` | `Failed` |
 //!
 //! Words are CDI's (`pkg/controller/datavolume`), down to those of conditions.
 
 use crds::cdi::notes::{
-    CLONE, PHASE, POPULATED, PROGRESS, RESTARTS, RUNNING, RUNNING_MESSAGE, RUNNING_REASON,
-    SELECTED_NODE,
+    CLONE, PHASE, POPULATED, PROGRESS, READY, RESTARTS, RUNNING, RUNNING_MESSAGE, RUNNING_REASON,
+    SELECTED_NODE, SOURCE,
 };
 use crds::cdi::{DataVolume, DataVolumeStatus};
 use crds::kubevirt::{Condition, ConditionStatus};
@@ -82,7 +82,12 @@ fn next(sight: &Sight<'_>, old: &str) -> &'static str {
     let Some(claim) = sight.claim else {
         return if old == "Succeeded" { "Succeeded" } else { "Pending" };
     };
-    let pick = |import, clone| if note(claim, CLONE).is_empty() { import } else { clone };
+    let is_upload = note(claim, SOURCE) == "upload";
+    let pick = |import, clone, upload| match () {
+        () if is_upload => upload,
+        () if note(claim, CLONE).is_empty() => import,
+        () => clone,
+    };
     let is = claim.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
     if claim.annotations().contains_key(POPULATED) && is == "Bound" {
         return "Succeeded";
@@ -90,8 +95,9 @@ fn next(sight: &Sight<'_>, old: &str) -> &'static str {
     match (is, note(claim, PHASE)) {
         (_, "Succeeded") => "Succeeded",
         (_, "Failed") | ("Lost", _) => "Failed",
-        ("Bound", "Pending") => pick("ImportScheduled", "CloneScheduled"),
-        ("Bound", "Running") => pick("ImportInProgress", "CloneInProgress"),
+        ("Bound", "Pending") => pick("ImportScheduled", "CloneScheduled", "UploadScheduled"),
+        ("Bound", "Running") if is_upload && note(claim, READY) != "true" => "UploadScheduled",
+        ("Bound", "Running") => pick("ImportInProgress", "CloneInProgress", "UploadReady"),
         // What it said once is not taken back because the claim has lost a note.
         ("Bound", "") if old == "Succeeded" => "Succeeded",
         ("Bound", _) => "PVCBound",
@@ -106,7 +112,9 @@ fn progress(sight: &Sight<'_>, phase: &str) -> String {
     let said = sight.claim.map_or("", |claim| note(claim, PROGRESS));
     match phase {
         "Succeeded" => "100.0%".to_owned(),
-        "ImportInProgress" | "CloneInProgress" if !said.is_empty() => said.to_owned(),
+        "ImportInProgress" | "CloneInProgress" | "UploadReady" if !said.is_empty() => {
+            said.to_owned()
+        }
         "Pending" | "WaitForFirstConsumer" => String::new(),
         _ => "N/A".to_owned(),
     }
@@ -188,6 +196,8 @@ mod tests {
         let none = json!({});
         let said = |phase: &str| json!({ PHASE: phase });
         let clone = |phase: &str| json!({ PHASE: phase, CLONE: "default/a" });
+        let upload =
+            |phase: &str, ready: &str| json!({ PHASE: phase, SOURCE: "upload", READY: ready });
         let table = [
             ("Pending", none.clone(), false, "Pending", ""),
             ("Pending", none.clone(), true, "WaitForFirstConsumer", ""),
@@ -204,6 +214,10 @@ mod tests {
                 "12.34%",
             ),
             ("Bound", clone("Running"), true, "CloneInProgress", "N/A"),
+            ("Bound", upload("Pending", ""), true, "UploadScheduled", "N/A"),
+            ("Bound", upload("Running", ""), true, "UploadScheduled", "N/A"),
+            ("Bound", upload("Running", "true"), true, "UploadReady", "N/A"),
+            ("Bound", upload("Succeeded", ""), true, "Succeeded", "100.0%"),
             ("Bound", said("Succeeded"), true, "Succeeded", "100.0%"),
             ("Bound", said("Failed"), true, "Failed", "N/A"),
             ("Bound", json!({ POPULATED: "root" }), false, "Succeeded", "100.0%"),

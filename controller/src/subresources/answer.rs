@@ -23,6 +23,7 @@ use super::node::{self, Command};
 use super::own::Own;
 use super::path::{self, Asked, What};
 use super::refusal::{Kind, Refusal};
+use super::uploads::token;
 use super::volumes::{self, VolumeOptions};
 use super::{expand, freeze, instance, stream};
 use crate::MANAGER;
@@ -38,6 +39,8 @@ pub(super) type Answer = Response<Full<Bytes>>;
 pub(super) struct Desk {
     pub(super) client: Client,
     pub(super) own: Arc<Own>,
+    /// What tokens are sealed with, if uploads are taken.
+    pub(super) seal: Option<ring::hmac::Key>,
 }
 
 impl Desk {
@@ -55,8 +58,14 @@ impl Desk {
             Asked::Of { namespace, name, what } => {
                 return self.of(request, &namespace, &name, &what).await;
             }
-            Asked::Groups => path::groups(),
-            Asked::Group => path::group(),
+            Asked::Token { namespace } => {
+                let seal = self.seal.as_ref().ok_or_else(Refusal::no_such_path)?;
+                return token_for(seal, &namespace, request).await;
+            }
+            Asked::Groups => path::groups(self.seal.is_some()),
+            Asked::Group => path::group(path::GROUP, &path::VERSIONS),
+            Asked::Uploads => path::group(path::UPLOADS, &path::UPLOADS_VERSIONS),
+            Asked::UploadsResources => path::uploads_resources(),
             Asked::Resources(version) => path::resources(version),
             Asked::Version => version(),
             Asked::Health => json!("ok"),
@@ -149,6 +158,25 @@ impl Desk {
             }
         }
     }
+}
+
+/// A token by which whoever asks may send a disk to a claim of this namespace: the API has
+/// asked whether that one may make such tokens.
+async fn token_for(
+    seal: &ring::hmac::Key,
+    namespace: &str,
+    request: Request<Incoming>,
+) -> Result<Answer, Refusal> {
+    if request.method() != Method::POST {
+        return Err(Refusal::wrong_method());
+    }
+    let by = who(request.headers()).to_owned();
+    let body = Limited::new(request.into_body(), LONGEST).collect().await;
+    let body = body.map_err(|_| Refusal::too_large(LONGEST))?.to_bytes();
+    let told = token::answer(seal, namespace, &body, Timestamp::now());
+    let told = told.map_err(Refusal::bad_request)?;
+    info!(namespace, claim = %told["spec"]["pvcName"], by, "A token for an upload is given");
+    Ok(reply(StatusCode::OK, &told))
 }
 
 /// What an agent calls it.

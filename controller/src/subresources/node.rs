@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use crds::commands::{self, Address, ENDPOINT, Endpoint, STREAM, digest};
 use http::header::{CONNECTION, HOST, UPGRADE};
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::body::Bytes;
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
@@ -91,6 +91,44 @@ pub(super) async fn stream(
         Answer::Stream(upgraded) => Ok(TokioIo::new(upgraded)),
         _ => Err(Refusal::internal(format!("the agent of {node} gave no stream"))),
     }
+}
+
+/// Asks the agent of `node` for what is no guest's, and waits for its answer to begin.
+///
+/// # Errors
+/// It cannot be reached, or breaks off.
+pub(super) async fn call<B>(
+    client: &Client,
+    own: &Own,
+    node: &str,
+    mut request: Request<B>,
+) -> anyhow::Result<Response<Incoming>>
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let connected = async {
+        let endpoint = endpoint(client, node).await?;
+        connect(&endpoint, own).await
+    };
+    let wire = tokio::time::timeout(LIMIT, connected).await;
+    let wire = wire.map_err(|_| anyhow::anyhow!("it does not answer"))??;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(wire)).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            debug!(%error, "A connection to an agent ended early");
+        }
+    });
+    request.headers_mut().insert(HOST, http::HeaderValue::from_static("berth-agent"));
+    Ok(sender.send_request(request).await?)
+}
+
+/// What an agent says of a refusal.
+pub(super) async fn said(answer: Response<Incoming>) -> String {
+    let body = Limited::new(answer.into_body(), LONGEST).collect().await;
+    let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    String::from_utf8_lossy(&body).trim().to_owned()
 }
 
 async fn ask(
@@ -188,11 +226,7 @@ async fn exchange(
             let body = body.map_err(|error| anyhow::anyhow!("its answer: {error}"))?;
             Ok(Answer::Done(body.to_bytes()))
         }
-        status => {
-            let body = Limited::new(response.into_body(), LONGEST).collect().await;
-            let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-            Ok(Answer::No(status, String::from_utf8_lossy(&body).trim().to_owned()))
-        }
+        status => Ok(Answer::No(status, said(response).await)),
     }
 }
 

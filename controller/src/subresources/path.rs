@@ -1,4 +1,4 @@
-//! What a path of the group asks for. Pure.
+//! What a path of the groups asks for. Pure.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -10,6 +10,15 @@ pub(super) const GROUP: &str = "subresources.kubevirt.io";
 /// Its versions, the preferred one first; they are alike.
 pub(super) const VERSIONS: [&str; 2] = ["v1", "v1alpha3"];
 
+/// The group of tokens for uploads; CDI's own where that is installed.
+pub(super) const UPLOADS: &str = "upload.cdi.kubevirt.io";
+/// Its versions.
+pub(super) const UPLOADS_VERSIONS: [&str; 1] = ["v1beta1"];
+/// What is made in it.
+const TOKENS: &str = "uploadtokenrequests";
+/// The kind of that.
+pub(super) const TOKEN_KIND: &str = "UploadTokenRequest";
+
 /// What is asked for.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Asked {
@@ -19,6 +28,12 @@ pub(super) enum Asked {
     Group,
     /// What there is in one of them.
     Resources(&'static str),
+    /// Which versions of the group of tokens.
+    Uploads,
+    /// What there is in it.
+    UploadsResources,
+    /// A token for a claim of this namespace.
+    Token { namespace: String },
     /// The version of this program, as virtctl asks for it.
     Version,
     /// Whether it is there.
@@ -116,6 +131,9 @@ pub(super) fn parse(path: &str) -> Option<Asked> {
         ["apis", group, rest @ ..] => (*group, rest),
         _ => return None,
     };
+    if group == UPLOADS {
+        return of_uploads(rest);
+    }
     if group != GROUP {
         return None;
     }
@@ -134,6 +152,17 @@ pub(super) fn parse(path: &str) -> Option<Asked> {
                 name: (*name).to_owned(),
                 what,
             })
+        }
+        _ => None,
+    }
+}
+
+fn of_uploads(rest: &[&str]) -> Option<Asked> {
+    match rest {
+        [] => Some(Asked::Uploads),
+        [version] if UPLOADS_VERSIONS.contains(version) => Some(Asked::UploadsResources),
+        [version, "namespaces", namespace, TOKENS] if UPLOADS_VERSIONS.contains(version) => {
+            is_name(namespace).then(|| Asked::Token { namespace: (*namespace).to_owned() })
         }
         _ => None,
     }
@@ -159,7 +188,7 @@ fn what(plural: &str, verb: &[&str]) -> Option<What> {
 }
 
 /// Whether Kubernetes has objects of such a name.
-fn is_name(text: &str) -> bool {
+pub(super) fn is_name(text: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     (1..=253).contains(&text.len())
         && text.bytes().all(|byte| inner(byte) || matches!(byte, b'-' | b'.'))
@@ -173,18 +202,32 @@ pub(super) fn open_api() -> Value {
     json!({"swagger": "2.0", "info": info, "paths": {}})
 }
 
-/// The answer to who asks which groups there are, or which versions of the one.
-pub(super) fn group() -> Value {
+/// The answer to who asks which groups there are, or which versions of one.
+pub(super) fn group(name: &str, versions: &[&str]) -> Value {
     let version =
-        |version: &str| json!({"groupVersion": format!("{GROUP}/{version}"), "version": version});
+        |version: &&str| json!({"groupVersion": format!("{name}/{version}"), "version": version});
     json!({
-        "kind": "APIGroup", "apiVersion": "v1", "name": GROUP,
-        "versions": VERSIONS.map(version), "preferredVersion": version(VERSIONS[0]),
+        "kind": "APIGroup", "apiVersion": "v1", "name": name,
+        "versions": versions.iter().map(version).collect::<Vec<_>>(),
+        "preferredVersion": versions.first().map(version),
     })
 }
 
-pub(super) fn groups() -> Value {
-    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": [group()]})
+/// Those of tokens are told of only where some are given.
+pub(super) fn groups(with_uploads: bool) -> Value {
+    let uploads = with_uploads.then(|| group(UPLOADS, &UPLOADS_VERSIONS));
+    let all: Vec<Value> = [group(GROUP, &VERSIONS)].into_iter().chain(uploads).collect();
+    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": all})
+}
+
+/// What there is in the group of tokens.
+pub(super) fn uploads_resources() -> Value {
+    json!({
+        "kind": "APIResourceList", "apiVersion": "v1",
+        "groupVersion": format!("{UPLOADS}/{}", UPLOADS_VERSIONS[0]),
+        "resources": [{"name": TOKENS, "singularName": "uploadtokenrequest", "namespaced": true,
+            "kind": TOKEN_KIND, "verbs": ["create"]}],
+    })
 }
 
 /// What there is in one version.
@@ -246,6 +289,28 @@ mod tests {
         }
         assert_eq!(parse("/apis/kubevirt.io/v1"), None);
         assert_eq!(parse("/apis/subresources.kubevirt.io/v2"), None);
+    }
+
+    #[test]
+    fn a_token_is_made_in_a_namespace() {
+        let base = "/apis/upload.cdi.kubevirt.io";
+        let asked = |rest: &str| parse(&format!("{base}{rest}"));
+        assert_eq!(
+            (asked(""), asked("/v1beta1")),
+            (Some(Asked::Uploads), Some(Asked::UploadsResources))
+        );
+        let token = asked("/v1beta1/namespaces/shop/uploadtokenrequests");
+        assert_eq!(token, Some(Asked::Token { namespace: "shop".to_owned() }));
+        for rest in [
+            "/v1",
+            "/v1beta1/namespaces/..%2f/uploadtokenrequests",
+            "/v1beta1/namespaces/shop/uploadtokenrequests/one",
+            "/v1beta1/uploadtokenrequests",
+        ] {
+            assert_eq!(asked(rest), None, "{rest}");
+        }
+        assert_eq!(groups(false)["groups"].as_array().unwrap().len(), 1);
+        assert_eq!(groups(true)["groups"][1]["preferredVersion"]["version"], "v1beta1");
     }
 
     #[test]

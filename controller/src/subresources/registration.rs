@@ -1,4 +1,4 @@
-//! What the API is told: that the group is served here, and how to get here.
+//! What the API is told: that a group is served here, and how to get here.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,8 +13,8 @@ use kube::Client;
 use kube::api::{Api, ObjectMeta, Patch, PatchParams};
 use tracing::{info, warn};
 
-use super::RETRY;
-use super::path::{GROUP, VERSIONS};
+use super::path::{GROUP, UPLOADS, UPLOADS_VERSIONS, VERSIONS};
+use super::{RETRY, uploads};
 use crate::MANAGER;
 use crate::webhook::ServiceName;
 
@@ -22,6 +22,20 @@ use crate::webhook::ServiceName;
 const AGAIN: Duration = Duration::from_secs(300);
 /// The port of a Service that somebody made for us.
 const PORT: u16 = 443;
+
+/// A group that is served here, with its versions, the preferred one first.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Group {
+    name: &'static str,
+    versions: &'static [&'static str],
+    /// CDI's, where that is installed: then it is left alone.
+    of_cdi: bool,
+}
+
+/// What virtctl asks for that is no object.
+pub(super) const SUBRESOURCES: Group = Group { name: GROUP, versions: &VERSIONS, of_cdi: false };
+/// Tokens for uploads.
+pub(super) const TOKENS: Group = Group { name: UPLOADS, versions: &UPLOADS_VERSIONS, of_cdi: true };
 
 /// The Service by which the API gets here.
 #[derive(Clone, Debug)]
@@ -55,11 +69,11 @@ impl Way {
         Some(Service { metadata, spec: Some(spec), status: None })
     }
 
-    fn registration(&self, version: &str, authority: &str) -> APIService {
+    fn registration(&self, of: Group, version: &str, authority: &str) -> APIService {
         let place = self.made_for.map_or(PORT, |at| at.port());
-        let rank = VERSIONS.iter().rev().position(|known| *known == version).unwrap_or_default();
+        let rank = of.versions.iter().rev().position(|known| *known == version).unwrap_or_default();
         let spec = APIServiceSpec {
-            group: Some(GROUP.to_owned()),
+            group: Some(of.name.to_owned()),
             version: Some(version.to_owned()),
             service: Some(ServiceReference {
                 name: Some(self.service.name.clone()),
@@ -75,7 +89,7 @@ impl Way {
         let labels =
             BTreeMap::from([("app.kubernetes.io/managed-by".to_owned(), "berth".to_owned())]);
         let metadata = ObjectMeta {
-            name: Some(format!("{version}.{GROUP}")),
+            name: Some(format!("{version}.{}", of.name)),
             labels: Some(labels),
             ..ObjectMeta::default()
         };
@@ -84,18 +98,18 @@ impl Way {
 }
 
 /// Tells the API, for as long as the controller runs.
-pub(super) async fn keep(client: Client, way: Way, authority: String) {
+pub(super) async fn keep(client: Client, way: Way, authority: String, group: Group) {
     let mut told = false;
     loop {
-        match tell(&client, &way, &authority).await {
+        match tell(&client, &way, &authority, group).await {
             Ok(()) => {
                 if !std::mem::replace(&mut told, true) {
-                    info!(group = GROUP, service = %way.service, "The API passes the group on");
+                    info!(group = group.name, service = %way.service, "The API passes the group on");
                 }
                 tokio::time::sleep(AGAIN).await;
             }
             Err(error) => {
-                warn!(%error, group = GROUP, "The API was not told who serves the group; trying again");
+                warn!(%error, group = group.name, "The API was not told who serves the group; trying again");
                 told = false;
                 tokio::time::sleep(RETRY).await;
             }
@@ -103,15 +117,23 @@ pub(super) async fn keep(client: Client, way: Way, authority: String) {
     }
 }
 
-async fn tell(client: &Client, way: &Way, authority: &str) -> Result<(), kube::Error> {
+async fn tell(
+    client: &Client,
+    way: &Way,
+    authority: &str,
+    group: Group,
+) -> Result<(), kube::Error> {
+    if group.of_cdi && uploads::is_cdi_there(client).await? {
+        return Ok(());
+    }
     let params = PatchParams::apply(MANAGER).force();
     if let Some(service) = way.made() {
         let api: Api<Service> = Api::namespaced(client.clone(), &way.service.namespace);
         api.patch(&way.service.name, &params, &Patch::Apply(&service)).await?;
     }
     let api: Api<APIService> = Api::all(client.clone());
-    for version in VERSIONS {
-        let registration = way.registration(version, authority);
+    for version in group.versions {
+        let registration = way.registration(group, version, authority);
         let name = registration.metadata.name.clone().unwrap_or_default();
         api.patch(&name, &params, &Patch::Apply(&registration)).await?;
     }
@@ -130,7 +152,7 @@ mod tests {
     #[test]
     fn each_version_is_registered_for_the_same_service_the_newest_first() {
         let way = way(Some("127.0.0.1:9443"));
-        let specs = VERSIONS.map(|version| way.registration(version, "ca"));
+        let specs = VERSIONS.map(|version| way.registration(SUBRESOURCES, version, "ca"));
         let names = specs.each_ref().map(|one| one.metadata.name.clone().unwrap());
         assert_eq!(names, ["v1.subresources.kubevirt.io", "v1alpha3.subresources.kubevirt.io"]);
         let [v1, old] = specs.map(|one| one.spec.unwrap());
@@ -145,7 +167,7 @@ mod tests {
     fn a_service_of_somebody_elses_is_left_as_it_is() {
         let way = way(None);
         assert!(way.made().is_none());
-        let spec = way.registration("v1", "ca").spec.unwrap();
+        let spec = way.registration(SUBRESOURCES, "v1", "ca").spec.unwrap();
         assert_eq!(spec.service.unwrap().port, Some(443));
     }
 }

@@ -19,6 +19,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose,
 };
+use ring::hmac;
 use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier as _;
@@ -41,12 +42,17 @@ const RETRY: Duration = Duration::from_secs(1);
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
 
+/// What the seal is for: it is of no use for what else the key may seal.
+const SEAL: &[u8] = b"berth.io/tokens";
+
 /// What a listener needs, and what the API needs to trust it.
 pub(crate) struct Identity {
     chain: Vec<CertificateDer<'static>>,
     key: PrivatePkcs8KeyDer<'static>,
     /// The authority's certificate, PEM.
     pub(crate) authority: String,
+    /// What all who share the authority can seal, and nobody else: made of its key.
+    pub(crate) seal: hmac::Key,
 }
 
 impl Identity {
@@ -127,6 +133,8 @@ pub(super) fn issue(authority: Authority, host: &str, listen: IpAddr) -> anyhow:
         trusted.collect::<Result<_, _>>().with_context(|| format!("reading {CERTIFICATE}"))?;
     let own = trusted.first().with_context(|| format!("{CERTIFICATE} has no certificate"))?;
     check_authority(own)?;
+    let seal = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes()), SEAL);
+    let seal = hmac::Key::new(hmac::HMAC_SHA256, seal.as_ref());
     let key = KeyPair::from_pem(&key).with_context(|| format!("reading {KEY}"))?;
     let issuer = Issuer::from_ca_cert_der(own, key)?;
 
@@ -143,7 +151,7 @@ pub(super) fn issue(authority: Authority, host: &str, listen: IpAddr) -> anyhow:
 
     let chain = std::iter::once(made.der().clone()).chain(trusted.iter().cloned()).collect();
     let key = PrivatePkcs8KeyDer::from(own_key.serialize_der());
-    Ok(Identity { chain, key, authority: certificate })
+    Ok(Identity { chain, key, authority: certificate, seal })
 }
 
 /// Whether this may sign others, and may today: of what it trusts rustls does not ask.

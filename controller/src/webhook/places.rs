@@ -83,19 +83,19 @@ impl Places {
 
 impl Place {
     /// How long the connection has been there.
-    pub(super) fn age(&self) -> Duration {
+    pub(crate) fn age(&self) -> Duration {
         self.begun.elapsed()
     }
 
     /// Its request is all there.
-    pub(super) fn is_answered(&self) {
+    pub(crate) fn is_answered(&self) {
         if let Some(guest) = self.places.taken.lock().get_mut(&self.number) {
             guest.silent = None;
         }
     }
 
     /// It may be silent for so long, from now, before its request is all there.
-    pub(super) fn may_ask(&self, patience: Duration) {
+    pub(crate) fn may_ask(&self, patience: Duration) {
         if let Some(guest) = self.places.taken.lock().get_mut(&self.number) {
             guest.silent = Some(Instant::now());
             guest.patience = patience;

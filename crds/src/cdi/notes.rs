@@ -7,7 +7,7 @@
 //! | the controller, once the claim is bound | by whom: [`IMPORTER`] |
 //! | the agent of that node | how far: [`PHASE`], [`PROGRESS`], [`RESTARTS`], [`RUNNING`] … |
 
-/// `http`, `registry`, `none` for an empty disk, or `pvc`.
+/// `http`, `registry`, `upload`, `none` for an empty disk, or `pvc`.
 pub const SOURCE: &str = "cdi.kubevirt.io/storage.import.source";
 /// The URL; of an image with `docker://` before its name.
 pub const ENDPOINT: &str = "cdi.kubevirt.io/storage.import.endpoint";
@@ -27,6 +27,8 @@ pub const ARCHITECTURE: &str = "cdi.kubevirt.io/storage.import.registryImageArch
 pub const CHECKSUM: &str = "cdi.kubevirt.io/storage.import.checksum";
 /// The claim that is copied: its namespace, `/`, its name.
 pub const CLONE: &str = "k8s.io/CloneRequest";
+/// On a claim that somebody may send its disk to; empty.
+pub const UPLOAD: &str = "cdi.kubevirt.io/storage.upload.target";
 /// `kubevirt`: a disk.
 pub const CONTENT_TYPE: &str = "cdi.kubevirt.io/storage.contentType";
 /// On a DataVolume and its claim: it is bound without anybody who uses it.
@@ -36,6 +38,8 @@ pub const POPULATED: &str = "cdi.kubevirt.io/storage.populatedFor";
 
 /// `Pending`, `Running`, `Succeeded` or `Failed`.
 pub const PHASE: &str = "cdi.kubevirt.io/storage.pod.phase";
+/// `true` while what is sent to the claim is taken.
+pub const READY: &str = "cdi.kubevirt.io/storage.pod.ready";
 /// How often it was begun anew.
 pub const RESTARTS: &str = "cdi.kubevirt.io/storage.pod.restarts";
 /// `true` while it is at work.

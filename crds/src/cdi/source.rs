@@ -21,6 +21,9 @@ pub struct DataVolumeSource {
     /// A container image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<RegistrySource>,
+    /// What somebody sends (`virtctl image-upload`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload: Option<Opaque>,
     /// Kinds that are not typed: `vddk`, `imageio` …
     #[serde(flatten)]
     pub rest: Rest,
@@ -30,11 +33,12 @@ impl DataVolumeSource {
     /// How many of its fields are set.
     #[must_use]
     pub fn count(&self) -> usize {
-        let Self { blank, http, pvc, registry, rest } = self;
+        let Self { blank, http, pvc, registry, upload, rest } = self;
         usize::from(blank.is_some())
             + usize::from(http.is_some())
             + usize::from(pvc.is_some())
             + usize::from(registry.is_some())
+            + usize::from(upload.is_some())
             + rest.len()
     }
 }
