@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
-use tests::kinds::{DATA_VOLUME, VM, VOLUME, VOLUME_CLAIM};
+use tests::kinds::{DATA_VOLUME, SECRET, VM, VOLUME, VOLUME_CLAIM};
 use tests::namespace::inside;
 use tests::world::{Part, World};
 use tests::{eventually, guest_image, same};
@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::store;
 use crate::volumes::{make_net, run, stop, vm};
 
 const SOON: Duration = Duration::from_secs(45);
@@ -73,10 +74,20 @@ async fn serve(
     while !line.trim_end().is_empty() {
         line.clear();
         stream.read_line(&mut line).await?;
+        asked.push_str(&line);
     }
     let stream = stream.get_mut();
     if asked.starts_with("GET /moved ") {
         let head = "HTTP/1.1 302 Found\r\nLocation: /disk.qcow2.gz\r\nContent-Length: 0\r\n\r\n";
+        return stream.write_all(head.as_bytes()).await;
+    }
+    if asked.starts_with("GET /bucket/")
+        && let Err(why) = store::check(&asked)
+    {
+        let said =
+            format!("<Error><Code>SignatureDoesNotMatch</Code><Message>{why}</Message></Error>");
+        let length = said.len();
+        let head = format!("HTTP/1.1 403 Forbidden\r\nContent-Length: {length}\r\n\r\n{said}");
         return stream.write_all(head.as_bytes()).await;
     }
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", file.len());
@@ -123,6 +134,29 @@ fn sha256(bytes: &[u8]) -> anyhow::Result<String> {
     sum.stdin.take().context("no input")?.write_all(bytes)?;
     let said = String::from_utf8(sum.wait_with_output()?.stdout)?;
     Ok(said.chars().take(64).collect())
+}
+
+/// What is filled from an object of a store, and the Secret of who may have it.
+fn stored(name: &str, secret: &str) -> [Value; 2] {
+    let url = format!("http://{OUTSIDE}:{PORT}/bucket/guest%20disk+1.qcow2.gz");
+    let s3 = json!({"url": url, "secretRef": "keys"});
+    let data_volume = json!({
+        "apiVersion": "cdi.kubevirt.io/v1beta1",
+        "kind": "DataVolume",
+        "metadata": {"name": name, "namespace": "default", "annotations":
+            {"cdi.kubevirt.io/storage.bind.immediate.requested": "true"}},
+        "spec": {
+            "source": {"s3": s3},
+            "storage": {"resources": {"requests": {"storage": SIZE}}},
+        },
+    });
+    let secret = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "keys", "namespace": "default"},
+        "stringData": {"accessKeyId": store::ID, "secretKey": secret},
+    });
+    [data_volume, secret]
 }
 
 fn templates(checksum: &str) -> Value {
@@ -177,7 +211,8 @@ pub(super) async fn a_vm_boots_from_an_imported_disk_though_its_agent_dies_meanw
     let shop = Shop::start(world, file)?;
 
     // A bad checksum ends it, and says so on the VM.
-    let mut boots = vm("boots").object();
+    // On the node where volumes are made that nobody uses yet, so that one kill is for all.
+    let mut boots = vm("boots").pinned_to("n1").object();
     boots["spec"]["template"]["spec"]["volumes"][0] =
         json!({"name": "root", "dataVolume": {"name": DISK}});
     boots["spec"]["dataVolumeTemplates"] = templates(&format!("sha256:{}", "0".repeat(64)));
@@ -209,6 +244,25 @@ pub(super) async fn a_vm_boots_from_an_imported_disk_though_its_agent_dies_meanw
     })
     .await?;
     shown(world, "boots", "Provisioning").await?;
+
+    // Beside it, from a store that wants to know who asks.
+    let [data_volume, keys] = stored("stored", "guessed");
+    world.cluster.create(SECRET, keys).await?;
+    world.cluster.create(DATA_VOLUME, data_volume).await?;
+    eventually("the store to refuse", SOON, async || {
+        let status = world.cluster.get(DATA_VOLUME, "stored").await?["status"].clone();
+        ensure!(message(&status, "Running").contains("SignatureDoesNotMatch"), "{status}");
+        Ok(())
+    })
+    .await?;
+    let right = json!({"stringData": {"secretKey": store::SECRET}});
+    world.cluster.merge(SECRET, "keys", right).await?;
+    eventually("some of it to be there", SOON, async || {
+        let status = world.cluster.get(DATA_VOLUME, "stored").await?["status"].clone();
+        ensure!(status["progress"].as_str().is_some_and(|text| text.ends_with('%')), "{status}");
+        Ok(())
+    })
+    .await?;
     let claim = world.cluster.get(VOLUME_CLAIM, DISK).await?;
     let node = claim["metadata"]["annotations"]["volume.kubernetes.io/selected-node"].clone();
     let node = node.as_str().context("no node was chosen")?.to_owned();
@@ -224,6 +278,12 @@ pub(super) async fn a_vm_boots_from_an_imported_disk_though_its_agent_dies_meanw
     same("its size", size.as_str(), SIZE.to_string().as_str())?;
     let (volume, path) = directory(world, DISK).await?;
     same("files of the volume", std::fs::read_dir(&path)?.count().to_string(), "1")?;
+
+    phase(world, "stored", "Succeeded").await?;
+    let (_, filled) = directory(world, "stored").await?;
+    ensure!(filled.join("disk.img").is_file(), "there is no disk");
+    world.cluster.delete(DATA_VOLUME, "stored").await?;
+    world.cluster.delete(SECRET, "keys").await?;
 
     // A copy waits until nobody writes to what is copied.
     let copy = json!({

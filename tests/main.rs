@@ -48,6 +48,7 @@ mod renewals;
 mod replica_sets;
 mod restarts;
 mod schema_rules;
+mod store;
 mod subresources;
 mod succession;
 mod topology;

@@ -24,6 +24,7 @@ mod pipe;
 mod place;
 mod pulled;
 mod removal;
+mod sign;
 mod told;
 mod uploaded;
 mod uploads;

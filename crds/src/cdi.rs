@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::kubevirt::{Condition, Opaque, Quantity, Rest};
 
 pub use config::{ImporterConfig, ImporterConfigSpec, ImporterConfigStatus};
-pub use source::{DataVolumeSource, HttpSource, Platform, PvcSource, RegistrySource};
+pub use source::{DataVolumeSource, HttpSource, Platform, PvcSource, RegistrySource, S3Source};
 
 /// A claim that is being filled, or has been
 /// (`containerized-data-importer-api/pkg/apis/core/v1beta1/types.go`).

@@ -10,9 +10,10 @@ use http::header::{
     AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION,
 };
 use http::{Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper_util::rt::TokioIo;
+use k8s_openapi::jiff::Timestamp;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -24,6 +25,7 @@ use tokio_rustls::TlsConnector;
 
 use super::fault::Fault;
 use super::pipe::{Progress, Sender};
+use super::sign::{self, Keys};
 
 /// Redirections that are followed.
 const REDIRECTIONS: usize = 10;
@@ -31,6 +33,9 @@ const REDIRECTIONS: usize = 10;
 const CONNECT: Duration = Duration::from_secs(15);
 /// Until it answers, and from one piece of the file to the next.
 const SILENCE: Duration = Duration::from_secs(60);
+
+/// The longest refusal that is read, in bytes.
+const LONGEST_REFUSAL: usize = 16 << 10;
 
 /// What is asked for, and how.
 #[derive(Debug)]
@@ -40,6 +45,33 @@ pub(super) struct Wanted {
     pub(super) headers: HeaderMap,
     /// Certificates, in PEM; without them the host's.
     pub(super) certificates: Vec<Vec<u8>>,
+    /// With what the request is signed, if it is for an object of S3.
+    pub(super) keys: Option<Keys>,
+}
+
+impl Wanted {
+    /// What is asked for first. A path that is signed is written as it is signed.
+    fn start(&self) -> Result<Uri, Fault> {
+        let url: Uri = self.url.parse().map_err(not_a_url(&self.url))?;
+        if self.keys.is_none() {
+            return Ok(url);
+        }
+        let path = sign::path(url.path());
+        let mut parts = url.into_parts();
+        parts.path_and_query = Some(path.parse().map_err(not_a_url(&path))?);
+        Uri::from_parts(parts).map_err(not_a_url(&self.url))
+    }
+
+    /// The headers for the server that is named.
+    fn headers(&self, url: &Uri) -> Result<HeaderMap, Fault> {
+        let mut headers = self.headers.clone();
+        if let Some(keys) = &self.keys {
+            let signed = keys.headers(host_of(url), &sign::path(url.path()), Timestamp::now());
+            let odd = "accessKeyId has characters that no header can have";
+            headers.extend(signed.map_err(|_| Fault::Final(odd.to_owned()))?);
+        }
+        Ok(headers)
+    }
 }
 
 /// Where a URL is: what a connection is to.
@@ -84,13 +116,12 @@ pub(super) async fn fetch(
 
 /// The answer that has the file, wherever that is.
 async fn ask(wanted: &Wanted) -> Result<Response<Reply>, Fault> {
-    let mut url: Uri = wanted.url.parse().map_err(not_a_url(&wanted.url))?;
+    let mut url = wanted.start()?;
     let first = server(&url)?;
     for _ in 0..=REDIRECTIONS {
         let server = server(&url)?;
-        let nothing = HeaderMap::new();
-        let headers = if server == first { &wanted.headers } else { &nothing };
-        let response = ask_once(&server, &url, headers, &wanted.certificates).await?;
+        let headers = if server == first { wanted.headers(&url)? } else { HeaderMap::new() };
+        let response = ask_once(&server, &url, &headers, &wanted.certificates).await?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -98,6 +129,7 @@ async fn ask(wanted: &Wanted) -> Result<Response<Reply>, Fault> {
         let next = response.headers().get(LOCATION).and_then(|text| text.to_str().ok());
         match next.filter(|_| status.is_redirection()) {
             Some(next) => url = resolved(&url, next)?,
+            None if wanted.keys.is_some() => return Err(refused_by_store(&url, response).await),
             None => return Err(refused(status)),
         }
     }
@@ -115,6 +147,26 @@ fn refused(status: StatusCode) -> Fault {
         "Unable to connect to http data source: expected status code 200, got {}. Status: {status}",
         status.as_u16()
     ))
+}
+
+/// In CDI's words (`pkg/importer/s3-datasource.go`), with the store's own.
+async fn refused_by_store(url: &Uri, response: Response<Reply>) -> Fault {
+    let status = response.status();
+    let body = timeout(SILENCE, Limited::new(response.into_body(), LONGEST_REFUSAL).collect());
+    let body = body.await.ok().and_then(Result::ok);
+    let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let body = String::from_utf8_lossy(&body);
+    let code = body.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
+    let code = code.map(|(code, _)| code.chars().filter(char::is_ascii_alphanumeric).collect());
+    let code: String = code.unwrap_or_default();
+    let object = net::shown(url.path().trim_start_matches('/'));
+    Fault::Passing(format!("could not get s3 object: {object:?}: {status} {}", net::shown(&code)))
+}
+
+/// The host of a URL, with its port if it is written: what `Host` says.
+fn host_of(url: &Uri) -> &str {
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
 }
 
 fn server(url: &Uri) -> Result<Server, Fault> {
@@ -208,8 +260,7 @@ where
     let path = url.path_and_query().map_or("/", |path| path.as_str());
     let mut request = Request::get(path).body(Empty::<Bytes>::new()).map_err(not_a_url(path))?;
     request.headers_mut().extend(headers.clone());
-    let authority = url.authority().map_or("", |authority| authority.as_str());
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = host_of(url);
     let host = HeaderValue::from_str(host).map_err(not_a_url(host))?;
     request.headers_mut().insert(HOST, host);
     let agent = HeaderValue::from_static("berth-agent");

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crds::cdi::notes::IMPORTER;
 use crds::kubevirt::{NODE_NAME_LABEL, VirtualMachineInstance};
+use http::HeaderMap;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
@@ -15,6 +16,7 @@ use super::given::Given;
 use super::order::{self, Http, Source};
 use super::pipe::{Progress, pipe};
 use super::place::Place;
+use super::sign::Keys;
 use super::told::Told;
 use super::{Bench, OVERHEAD, blocking, decoded, fetch, image, pulled, uploaded};
 
@@ -95,7 +97,14 @@ async fn attempt(
         match &source {
             Source::Blank => blank(place).await,
             Source::Upload => Err(Fault::Over),
-            Source::Http(http) => download(bench, claim, http, place, &progress).await,
+            Source::Http(http) => {
+                let wanted = of_server(bench, claim, http).await?;
+                download(&wanted, http.checksum.clone(), place, &progress).await
+            }
+            Source::S3(object) => {
+                let wanted = of_store(bench, claim, object).await?;
+                download(&wanted, None, place, &progress).await
+            }
             Source::Registry(image) => {
                 pulled::pull(bench, claim, image, &place, &progress).await?;
                 settle(place).await
@@ -158,19 +167,16 @@ async fn blank(place: Place) -> Result<(), Fault> {
 }
 
 async fn download(
-    bench: &Bench,
-    claim: &PersistentVolumeClaim,
-    http: &Http,
+    wanted: &fetch::Wanted,
+    checksum: Option<String>,
     place: Place,
     progress: &Progress,
 ) -> Result<(), Fault> {
-    let wanted = wanted(bench, claim, http).await?;
     let (sender, received) = pipe();
-    let (to, limit, checksum) =
-        (place.source(), place.room.saturating_add(OVERHEAD), http.checksum.clone());
+    let (to, limit) = (place.source(), place.room.saturating_add(OVERHEAD));
     let writing = blocking(move || decoded::write(received, &to, limit, checksum.as_deref()));
     let fetching = async {
-        let fetched = fetch::fetch(&wanted, &sender, progress).await;
+        let fetched = fetch::fetch(wanted, &sender, progress).await;
         // Whoever reads waits for the end, or for this.
         drop(sender);
         fetched
@@ -187,8 +193,26 @@ pub(super) async fn settle(place: Place) -> Result<(), Fault> {
     blocking(move || place.finish()).await
 }
 
+/// What a store is asked for, signed if a Secret says by whom.
+async fn of_store(
+    bench: &Bench,
+    claim: &PersistentVolumeClaim,
+    object: &Http,
+) -> Result<fetch::Wanted, Fault> {
+    let given = Given::to(&bench.client, claim);
+    let mut keys = None;
+    if let Some(name) = &object.secret {
+        let held = given.secret(name).await?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+        let (id, secret) = held.needed_login()?;
+        keys = Some(Keys { id: text(id), secret: text(secret) });
+    }
+    let certificates = given.certificates(object.certificates.as_deref()).await?;
+    Ok(fetch::Wanted { url: object.url.clone(), headers: HeaderMap::new(), certificates, keys })
+}
+
 /// What a server is asked for, with what Secrets and ConfigMaps say of it.
-async fn wanted(
+async fn of_server(
     bench: &Bench,
     claim: &PersistentVolumeClaim,
     http: &Http,
@@ -206,7 +230,7 @@ async fn wanted(
         fetch::log_in(&mut headers, user, password);
     }
     let certificates = given.certificates(http.certificates.as_deref()).await?;
-    Ok(fetch::Wanted { url: http.url.clone(), headers, certificates })
+    Ok(fetch::Wanted { url: http.url.clone(), headers, certificates, keys: None })
 }
 
 async fn copy(

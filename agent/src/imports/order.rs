@@ -20,6 +20,8 @@ pub(super) enum Source {
     Blank,
     /// A web server.
     Http(Http),
+    /// An object of S3; without headers or a checksum.
+    S3(Http),
     /// A container image.
     Registry(Image),
     /// What somebody sends.
@@ -79,6 +81,12 @@ pub(super) fn source(claim: &PersistentVolumeClaim) -> Result<Source, Fault> {
             headers: numbered(notes, HEADER),
             secret_headers: numbered(notes, SECRET_HEADER),
             checksum: note(CHECKSUM),
+        })),
+        "s3" => Ok(Source::S3(Http {
+            url: note(ENDPOINT).unwrap_or_default(),
+            secret: note(SECRET),
+            certificates: note(CERTIFICATES),
+            ..Http::default()
         })),
         "upload" => Ok(Source::Upload),
         "registry" => {

@@ -6,7 +6,7 @@ use crds::cdi::notes::{
     ARCHITECTURE, CERTIFICATES, CHECKSUM, CLONE, ENDPOINT, HEADER, PULL_METHOD, SECRET,
     SECRET_HEADER, SOURCE, UPLOAD,
 };
-use crds::cdi::{DataVolumeSource, HttpSource, PvcSource, RegistrySource};
+use crds::cdi::{DataVolumeSource, HttpSource, PvcSource, RegistrySource, S3Source};
 use crds::kubevirt::Rest;
 
 use super::claim::wrong;
@@ -20,7 +20,7 @@ const CHECKSUMS: [(&str, usize); 4] = [("md5", 32), ("sha1", 40), ("sha256", 64)
 
 /// What the claim says of where it is filled from.
 pub(super) fn notes(source: &DataVolumeSource, namespace: &str) -> Result<Notes, Hitch> {
-    let DataVolumeSource { blank, http, pvc, registry, upload, rest } = source;
+    let DataVolumeSource { blank, http, pvc, registry, s3, upload, rest } = source;
     if source.count() > 1 {
         return Err(wrong("Multiple dataVolume sources"));
     }
@@ -28,7 +28,7 @@ pub(super) fn notes(source: &DataVolumeSource, namespace: &str) -> Result<Notes,
         let kind = net::shown(kind);
         return Err(wrong(format!(
             "source {kind} is not served without CDI: served are blank, http, pvc, \
-             registry and upload"
+             registry, s3 and upload"
         )));
     }
     if let Some(http) = http {
@@ -36,6 +36,9 @@ pub(super) fn notes(source: &DataVolumeSource, namespace: &str) -> Result<Notes,
     }
     if let Some(pvc) = pvc {
         return of_pvc(pvc, namespace);
+    }
+    if let Some(s3) = s3 {
+        return of_s3(s3);
     }
     if let Some(registry) = registry {
         return of_registry(registry);
@@ -51,17 +54,7 @@ pub(super) fn notes(source: &DataVolumeSource, namespace: &str) -> Result<Notes,
 }
 
 fn of_http(http: &HttpSource) -> Result<Notes, Hitch> {
-    let url: http::Uri = http
-        .url
-        .parse()
-        .map_err(|_| wrong(format!("source.http.url {:?} is not a URL", net::shown(&http.url))))?;
-    let is_web = matches!(url.scheme_str(), Some("http" | "https"));
-    if !is_web || url.host().is_none_or(str::is_empty) {
-        let shown = net::shown(&http.url);
-        return Err(wrong(format!(
-            "source.http.url {shown:?} must begin with http:// or https://"
-        )));
-    }
+    check_url("source.http.url", &http.url)?;
     nothing_else("source.http", &http.rest)?;
     let mut notes = Notes::from([
         (SOURCE.to_owned(), "http".to_owned()),
@@ -95,6 +88,18 @@ fn nothing_else(of: &str, rest: &Rest) -> Result<(), Hitch> {
     Err(wrong(format!("{of}.{field} is not served without CDI: leave it out")))
 }
 
+/// A URL of the web.
+fn check_url(field: &str, text: &str) -> Result<http::Uri, Hitch> {
+    let shown = net::shown(text);
+    let url: http::Uri =
+        text.parse().map_err(|_| wrong(format!("{field} {shown:?} is not a URL")))?;
+    let is_web = matches!(url.scheme_str(), Some("http" | "https"));
+    if !is_web || url.host().is_none_or(str::is_empty) {
+        return Err(wrong(format!("{field} {shown:?} must begin with http:// or https://")));
+    }
+    Ok(url)
+}
+
 fn check(text: &str) -> Result<(), Hitch> {
     let is_good = text.split_once(':').is_some_and(|(kind, digits)| {
         let known = CHECKSUMS.iter().find(|(name, _)| *name == kind);
@@ -108,6 +113,27 @@ fn check(text: &str) -> Result<(), Hitch> {
         ))
     };
     if is_good { Ok(()) } else { Err(why()) }
+}
+
+fn of_s3(s3: &S3Source) -> Result<Notes, Hitch> {
+    let url = check_url("source.s3.url", &s3.url)?;
+    let path = url.path().trim_start_matches('/').split_once('/');
+    let is_object = path.is_some_and(|(bucket, object)| !bucket.is_empty() && !object.is_empty());
+    let has_user = url.authority().is_some_and(|one| one.as_str().contains('@'));
+    if !is_object || url.query().is_some() || has_user {
+        let shown = net::shown(&s3.url);
+        return Err(wrong(format!(
+            "source.s3.url {shown:?} must be https://HOST/BUCKET/OBJECT and nothing else"
+        )));
+    }
+    nothing_else("source.s3", &s3.rest)?;
+    let mut notes =
+        Notes::from([(SOURCE.to_owned(), "s3".to_owned()), (ENDPOINT.to_owned(), s3.url.clone())]);
+    for (key, value) in [(SECRET, &s3.secret_ref), (CERTIFICATES, &s3.cert_config_map)] {
+        let value = value.clone().filter(|value| !value.is_empty());
+        notes.extend(value.map(|value| (key.to_owned(), value)));
+    }
+    Ok(notes)
 }
 
 fn of_registry(registry: &RegistrySource) -> Result<Notes, Hitch> {
@@ -192,6 +218,24 @@ mod tests {
         assert_eq!((said(SOURCE), said(ENDPOINT)), (Some("registry"), Some(url)));
         assert_eq!((said(PULL_METHOD), said(SECRET)), (Some("node"), Some("pull")));
         assert_eq!((said(CERTIFICATES), said(ARCHITECTURE)), (None, Some("amd64")));
+    }
+
+    #[test]
+    fn an_object_is_a_bucket_and_a_name_in_it() {
+        let of = |url: &str| of(json!({"s3": {"url": url, "secretRef": "keys"}}));
+        let notes = of("https://s3.eu-west-1.amazonaws.com/b/a/disk.img").unwrap();
+        assert_eq!((notes[SOURCE].as_str(), notes[SECRET].as_str()), ("s3", "keys"));
+        for wrong in [
+            "https://h/b",
+            "https://h//o",
+            "https://h/b/",
+            "https://h/b/o?versionId=1",
+            "https://me@h/b/o",
+        ] {
+            let told = of(wrong).unwrap_err();
+            assert!(told.contains("https://HOST/BUCKET/OBJECT"), "{wrong}: {told}");
+        }
+        assert!(of("s3://b/o").unwrap_err().contains("must begin with http://"));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! | the controller, once the claim is bound | by whom: [`IMPORTER`] |
 //! | the agent of that node | how far: [`PHASE`], [`PROGRESS`], [`RESTARTS`], [`RUNNING`] … |
 
-/// `http`, `registry`, `upload`, `none` for an empty disk, or `pvc`.
+/// `http`, `s3`, `registry`, `upload`, `none` for an empty disk, or `pvc`.
 pub const SOURCE: &str = "cdi.kubevirt.io/storage.import.source";
 /// The URL; of an image with `docker://` before its name.
 pub const ENDPOINT: &str = "cdi.kubevirt.io/storage.import.endpoint";

@@ -21,6 +21,9 @@ pub struct DataVolumeSource {
     /// A container image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<RegistrySource>,
+    /// An object of S3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub s3: Option<S3Source>,
     /// What somebody sends (`virtctl image-upload`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upload: Option<Opaque>,
@@ -33,11 +36,12 @@ impl DataVolumeSource {
     /// How many of its fields are set.
     #[must_use]
     pub fn count(&self) -> usize {
-        let Self { blank, http, pvc, registry, upload, rest } = self;
+        let Self { blank, http, pvc, registry, s3, upload, rest } = self;
         usize::from(blank.is_some())
             + usize::from(http.is_some())
             + usize::from(pvc.is_some())
             + usize::from(registry.is_some())
+            + usize::from(s3.is_some())
             + usize::from(upload.is_some())
             + rest.len()
     }
@@ -80,6 +84,24 @@ pub struct PvcSource {
     /// Its name.
     #[serde(default)]
     pub name: String,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// An object of S3, or of a store that speaks as it does.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct S3Source {
+    /// `https://`, the host, the bucket, the object.
+    #[serde(default)]
+    pub url: String,
+    /// A Secret with `accessKeyId` and `secretKey`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<String>,
+    /// A ConfigMap of certificates by which the store is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cert_config_map: Option<String>,
     /// What this type does not name.
     #[serde(flatten)]
     pub rest: Rest,
