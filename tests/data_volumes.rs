@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
+use tests::cluster::Flavour;
 use tests::kinds::{DATA_VOLUME, SECRET, VM, VOLUME, VOLUME_CLAIM};
 use tests::namespace::inside;
 use tests::world::{Part, World};
@@ -29,6 +30,8 @@ const PORT: u16 = 7014;
 /// The disk of the VM, and how large it is made.
 const DISK: &str = "boots-root";
 const SIZE: u64 = 192 << 20;
+/// Another namespace.
+const ANNEX: &str = "annex";
 
 /// A web server with one file, of which the second half may have to wait.
 struct Shop {
@@ -202,6 +205,78 @@ pub(super) async fn directory(world: &World, claim: &str) -> anyhow::Result<(Str
     Ok((volume, Path::new(path.as_str().context("it has no path")?).to_owned()))
 }
 
+/// Another namespace, a name for the disk of the VM, and a copy of what it stands for there.
+fn elsewhere() -> Value {
+    let group = "cdi.kubevirt.io/v1beta1";
+    let source = json!({"apiVersion": group, "kind": "DataSource",
+        "metadata": {"name": "golden", "namespace": "default"},
+        "spec": {"source": {"pvc": {"name": DISK, "namespace": "default"}}}});
+    let copy = json!({"apiVersion": group, "kind": "DataVolume",
+        "metadata": {"name": "copied", "namespace": ANNEX, "annotations":
+            {"cdi.kubevirt.io/storage.bind.immediate.requested": "true"}},
+        "spec": {"storage": {},
+            "sourceRef": {"kind": "DataSource", "namespace": "default", "name": "golden"}}});
+    let annex = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ANNEX}});
+    json!({"apiVersion": "v1", "kind": "List", "items": [annex, source, copy]})
+}
+
+/// What lets that namespace have copies.
+fn leave() -> Value {
+    let group = "rbac.authorization.k8s.io";
+    let metadata = json!({"name": "copy", "namespace": "default"});
+    let rules = json!([{"apiGroups": ["cdi.kubevirt.io"], "resources": ["datavolumes/source"],
+        "verbs": ["create"]}]);
+    let role = json!({"apiVersion": format!("{group}/v1"), "kind": "Role",
+        "metadata": metadata, "rules": rules});
+    let binding = json!({"apiVersion": format!("{group}/v1"), "kind": "RoleBinding",
+        "metadata": metadata, "roleRef": {"apiGroup": group, "kind": "Role", "name": "copy"},
+        "subjects": [{"kind": "ServiceAccount", "name": "default", "namespace": ANNEX}]});
+    json!({"apiVersion": "v1", "kind": "List", "items": [role, binding]})
+}
+
+async fn copied_to_another_namespace(world: &World, original: &Path) -> anyhow::Result<()> {
+    let file = world.lab().layout().dir.join("annex.json");
+    let apply = async |all: Value| {
+        std::fs::write(&file, all.to_string())?;
+        world.cluster.kubectl_ok(&["apply", "-f", &file.to_string_lossy()]).await
+    };
+    let shown = async |kind: &str, name: &str, namespace: &str| {
+        let words = ["get", kind, name, "--namespace", namespace, "-o", "json"];
+        anyhow::Ok(serde_json::from_str::<Value>(&world.cluster.kubectl_ok(&words).await?)?)
+    };
+    apply(elsewhere()).await?;
+    // Our own API has one user, who may do everything.
+    if world.cluster.flavour() == Flavour::Real {
+        eventually("the copy to be refused", SOON, async || {
+            let status = shown("datavolume", "copied", ANNEX).await?["status"].clone();
+            let words = "system:serviceaccount:annex:default has insufficient permissions";
+            ensure!(message(&status, "Running").contains(words), "{status}");
+            Ok(())
+        })
+        .await?;
+        apply(leave()).await?;
+    }
+    eventually("the copy to be there", SOON, async || {
+        let status = shown("datavolume", "copied", ANNEX).await?["status"].clone();
+        ensure!(status["phase"] == "Succeeded", "{status}");
+        Ok(())
+    })
+    .await?;
+    let named = shown("datasource", "golden", "default").await?["status"].clone();
+    same("what the name stands for", &named["source"]["pvc"]["name"], DISK)?;
+    same("whether it is ready", &named["conditions"][0]["status"], "True")?;
+    let claim = shown("pvc", "copied", ANNEX).await?;
+    let volume = claim["spec"]["volumeName"].as_str().context("it has no volume")?.to_owned();
+    let path = world.cluster.get(VOLUME, &volume).await?["spec"]["local"]["path"].clone();
+    let copied = Path::new(path.as_str().context("it has no path")?).join("disk.img");
+    let mut cmp = Command::new("cmp");
+    let compared = cmp.arg(original.join("disk.img")).arg(copied).status()?;
+    ensure!(compared.success(), "the copy in another namespace differs");
+    world.cluster.kubectl_ok(&["delete", "datavolume", "copied", "--namespace", ANNEX]).await?;
+    world.cluster.kubectl_ok(&["delete", "datasource", "golden"]).await?;
+    world.cluster.gone(VOLUME, &volume, SOON).await
+}
+
 pub(super) async fn a_vm_boots_from_an_imported_disk_though_its_agent_dies_meanwhile(
     world: &mut World,
 ) -> anyhow::Result<()> {
@@ -307,6 +382,7 @@ pub(super) async fn a_vm_boots_from_an_imported_disk_though_its_agent_dies_meanw
     let mut cmp = Command::new("cmp");
     let compared = cmp.arg(path.join("disk.img")).arg(copied.join("disk.img")).status()?;
     ensure!(compared.success(), "the copy differs");
+    copied_to_another_namespace(world, &path).await?;
 
     // All of it goes with the VM, and nothing else does.
     world.cluster.delete(VM, "boots").await?;

@@ -39,6 +39,7 @@ pub const CRDS: &[&str] = &[
 /// The definitions that CDI brings where it is installed.
 pub const CDI_CRDS: &[&str] = &[
     include_str!("../../manifests/cdi/cdiconfigs.cdi.kubevirt.io.yaml"),
+    include_str!("../../manifests/cdi/datasources.cdi.kubevirt.io.yaml"),
     include_str!("../../manifests/cdi/datavolumes.cdi.kubevirt.io.yaml"),
 ];
 

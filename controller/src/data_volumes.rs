@@ -16,6 +16,8 @@
 //! our class get their volumes from here all the same.
 
 mod claim;
+mod data_sources;
+mod grants;
 mod importer;
 mod known;
 mod look;
@@ -28,8 +30,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::cdi::DataVolume;
+use crds::cdi::{DataSource, DataVolume, leave};
 use futures::StreamExt as _;
+use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Client, ResourceExt as _};
@@ -39,6 +42,7 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use self::grants::Way;
 use self::known::Known;
 use crate::ledger::VmKey;
 use crate::storage::{Selection, is_owned_by};
@@ -49,8 +53,8 @@ use crate::world::Event;
 const REST: Duration = Duration::from_millis(100);
 /// After a write that failed.
 const AGAIN: Duration = Duration::from_secs(2);
-/// Nobody may have rung.
-const PERIOD: Duration = Duration::from_secs(60);
+/// Nobody may have rung; what was refused is asked about again as often.
+const PERIOD: Duration = Duration::from_secs(20);
 /// A write that is not answered for so long is given up.
 const LIMIT: Duration = Duration::from_secs(30);
 /// Writes in flight at once.
@@ -105,6 +109,10 @@ enum Write {
         labels: Value,
         annotations: Value,
     },
+    /// Whether claims of one namespace may be copied to another.
+    Ask(Way),
+    /// A DataSource with its new status.
+    DataSource(Box<DataSource>),
     /// A DataVolume with its new status.
     Status(Box<DataVolume>),
     /// Something that people are told once.
@@ -257,6 +265,19 @@ async fn perform(client: &Client, desk: &Desk, write: &Write) -> Result<(), kube
             let name = data_volume.name_any();
             let told = api.replace_status(&name, &new, data_volume).await?;
             desk.known.lock().put_data_volume(told);
+        }
+        Write::DataSource(data_source) => {
+            let api = namespaced::<DataSource>(client, data_source.namespace());
+            let told = api.replace_status(&data_source.name_any(), &new, data_source).await?;
+            desk.known.lock().put_data_source(told);
+        }
+        Write::Ask(way) => {
+            let api: Api<SubjectAccessReview> = Api::all(client.clone());
+            let answer = api.create(&new, &leave::question(&way.from, &way.to)).await?;
+            let is_given = leave::is_given(&answer);
+            info!(from = way.from, to = way.to, is_given, "Asked whether claims may be copied");
+            desk.known.lock().grants.put(way.clone(), is_given, jiff::Timestamp::now());
+            desk.bell.notify_one();
         }
         Write::Tell(_) => {}
     }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use crds::affinity::{meets, terms};
 use crds::cdi::notes::{LOCAL_VOLUMES, PROVISIONER, SELECTED_NODE};
-use crds::cdi::{DataVolume, Importer};
+use crds::cdi::{DataSource, DataVolume, Importer};
 use crds::kubevirt::{ClaimInfo, ConditionStatus, DataVolumeTemplate, Volume, VolumeStatus};
 use k8s_openapi::api::core::v1::{Node, NodeSelectorTerm, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -46,6 +46,10 @@ pub enum News {
     DataVolume(Seen<DataVolume>),
     /// The API serves no DataVolumes.
     NoDataVolumes,
+    /// Of a DataSource.
+    DataSource(Seen<DataSource>),
+    /// The API serves no DataSources.
+    NoDataSources,
     /// Of a StorageClass.
     Class(Seen<StorageClass>),
     /// CDI is installed.
@@ -153,6 +157,8 @@ impl Storage {
                 self.no_data_volumes = !self.data_volumes.is_synced();
                 Vec::new()
             }
+            // What is made of them is.
+            News::DataSource(_) | News::NoDataSources => Vec::new(),
             News::Class(seen) => {
                 let named = |meta: &kube::api::ObjectMeta| meta.name.clone().unwrap_or_default();
                 self.classes.apply(seen, named);

@@ -68,6 +68,9 @@ pub fn all(client: &Client, tasks: &mut JoinSet<()>, told: Told) -> mpsc::Receiv
     let no_data_volumes = || Event::Storage(News::NoDataVolumes);
     let data_volume = |seen| Event::Storage(News::DataVolume(seen));
     follow_if_served(client, tasks, &events, data_volume, Some(no_data_volumes));
+    let no_data_sources = || Event::Storage(News::NoDataSources);
+    let data_source = |seen| Event::Storage(News::DataSource(seen));
+    follow_if_served(client, tasks, &events, data_source, Some(no_data_sources));
     follow(client, tasks, &events, |seen| Event::Storage(News::Claim(seen)));
     follow(client, tasks, &events, |seen| Event::Storage(News::Volume(seen)));
     // What they take of nodes: nothing, as far as may be known, where they may not be read.

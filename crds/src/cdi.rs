@@ -5,6 +5,8 @@
 //! Both sides speak by annotations of the claim: CDI's where it has one ([`notes`]).
 
 pub mod config;
+mod data_source;
+pub mod leave;
 pub mod notes;
 mod source;
 
@@ -15,9 +17,10 @@ use kube::{CustomResource, CustomResourceExt as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::kubevirt::{Condition, Opaque, Quantity, Rest};
+use crate::kubevirt::{Condition, Quantity, Rest};
 
 pub use config::{ImporterConfig, ImporterConfigSpec, ImporterConfigStatus};
+pub use data_source::{DataSource, DataSourceSource, DataSourceSpec, DataSourceStatus, SourceRef};
 pub use source::{DataVolumeSource, HttpSource, Platform, PvcSource, RegistrySource, S3Source};
 
 /// A claim that is being filled, or has been
@@ -48,7 +51,7 @@ pub struct DataVolumeSpec {
     pub source: Option<DataVolumeSource>,
     /// A DataSource that says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source_ref: Option<Opaque>,
+    pub source_ref: Option<SourceRef>,
     /// The claim, as written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pvc: Option<ClaimSpec>,
@@ -134,6 +137,12 @@ pub struct ImporterSpec {
     /// Nobody here looks at it.
     #[serde(flatten)]
     pub rest: Rest,
+}
+
+/// The definition of [`DataSource`], to be installed where CDI is not.
+#[must_use]
+pub fn source_definition() -> CustomResourceDefinition {
+    data_source::definition()
 }
 
 /// The definition of [`DataVolume`], to be installed where CDI is not.

@@ -59,7 +59,7 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
 /// files in `manifests/cdi/`.
 #[must_use]
 pub fn definitions_of_others() -> Vec<CustomResourceDefinition> {
-    vec![cdi::config::definition(), cdi::definition()]
+    vec![cdi::config::definition(), cdi::source_definition(), cdi::definition()]
 }
 
 /// What holds of every definition.

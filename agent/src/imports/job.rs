@@ -3,17 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crds::cdi::leave;
 use crds::cdi::notes::IMPORTER;
 use crds::kubevirt::{NODE_NAME_LABEL, VirtualMachineInstance};
 use http::HeaderMap;
+use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
-use kube::api::ListParams;
+use kube::api::{ListParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::Semaphore;
 
 use super::fault::Fault;
 use super::given::Given;
-use super::order::{self, Http, Source};
+use super::order::{self, Http, Origin, Source};
 use super::pipe::{Progress, pipe};
 use super::place::Place;
 use super::sign::Keys;
@@ -88,7 +90,8 @@ async fn attempt(
     let _place = places.acquire().await.map_err(Fault::passing("it is shut down"))?;
     // What somebody uses is not copied, and the claim does not say that it is.
     if let Source::Clone(of) = &source {
-        idle(bench, claim, of).await?;
+        may_copy(bench, claim, of).await?;
+        idle(bench, of).await?;
     }
     told.begun().await?;
     let place = blocking(move || place.begin().map(|()| place)).await?;
@@ -109,7 +112,7 @@ async fn attempt(
                 pulled::pull(bench, claim, image, &place, &progress).await?;
                 settle(place).await
             }
-            Source::Clone(of) => copy(bench, claim, of, place, &progress).await,
+            Source::Clone(of) => copy(bench, of, place, &progress).await,
         }
     };
     tokio::select! {
@@ -124,7 +127,8 @@ async fn current(
     bench: &Bench,
     claim: &PersistentVolumeClaim,
 ) -> Result<PersistentVolumeClaim, Fault> {
-    let now = find(&bench.client, claim, &claim.name_any()).await?.ok_or(Fault::Over)?;
+    let namespace = claim.namespace().unwrap_or_default();
+    let now = find(&bench.client, &namespace, &claim.name_any()).await?.ok_or(Fault::Over)?;
     let is_ours = now.labels().get(IMPORTER) == Some(&bench.node);
     if now.uid() != claim.uid() || !is_ours || !order::is_open(&now) {
         return Err(Fault::Over);
@@ -134,11 +138,10 @@ async fn current(
 
 async fn find(
     client: &Client,
-    beside: &PersistentVolumeClaim,
+    namespace: &str,
     name: &str,
 ) -> Result<Option<PersistentVolumeClaim>, Fault> {
-    let namespace = beside.namespace().unwrap_or_default();
-    let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &namespace);
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
     api.get_opt(name).await.map_err(Fault::passing(format!("claim {name} cannot be read")))
 }
 
@@ -233,20 +236,14 @@ async fn of_server(
     Ok(fetch::Wanted { url: http.url.clone(), headers, certificates, keys: None })
 }
 
-async fn copy(
-    bench: &Bench,
-    claim: &PersistentVolumeClaim,
-    of: &str,
-    place: Place,
-    progress: &Progress,
-) -> Result<(), Fault> {
+async fn copy(bench: &Bench, of: &Origin, place: Place, progress: &Progress) -> Result<(), Fault> {
     let missing = || Fault::Passing(format!("Source PVC {of} not found"));
-    let source = find(&bench.client, claim, of).await?.ok_or_else(missing)?;
+    let source = find(&bench.client, &of.namespace, &of.name).await?.ok_or_else(missing)?;
     let from = self::place(bench, &source).await?.disk();
     let (to, room, progress) = (place.unfinished(), place.room, progress.clone());
     blocking(move || copied(&from, &to, room, &progress)).await?;
     // Nobody has written to it meanwhile.
-    idle(bench, claim, of).await?;
+    idle(bench, of).await?;
     blocking(move || place.finish()).await
 }
 
@@ -286,10 +283,25 @@ fn copied(
     }
 }
 
+/// That the claim may be a copy of that one. Whoever may write claims writes where one is copied
+/// from, and may perhaps read nowhere but in its namespace.
+async fn may_copy(bench: &Bench, claim: &PersistentVolumeClaim, of: &Origin) -> Result<(), Fault> {
+    let to = claim.namespace().unwrap_or_default();
+    if to == of.namespace {
+        return Ok(());
+    }
+    let api: Api<SubjectAccessReview> = Api::all(bench.client.clone());
+    let asked = api.create(&PostParams::default(), &leave::question(&of.namespace, &to)).await;
+    let asked = asked.map_err(Fault::passing("whether it may be copied cannot be asked"))?;
+    if leave::is_given(&asked) {
+        return Ok(());
+    }
+    Err(Fault::Passing(leave::refusal(&of.namespace, &to)))
+}
+
 /// That no VM of this node runs on the claim of this name.
-async fn idle(bench: &Bench, claim: &PersistentVolumeClaim, of: &str) -> Result<(), Fault> {
-    let namespace = claim.namespace().unwrap_or_default();
-    match user(&bench.client, &bench.node, &namespace, of).await? {
+async fn idle(bench: &Bench, of: &Origin) -> Result<(), Fault> {
+    match user(&bench.client, &bench.node, &of.namespace, &of.name).await? {
         Some(vm) => Err(Fault::Waits(format!("Source PVC {of} is in use by VM {vm}: stop it"))),
         None => Ok(()),
     }

@@ -1,6 +1,7 @@
 //! What a claim says of how it is to be filled; pure.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crds::cdi::notes::{
     ARCHITECTURE, CERTIFICATES, CHECKSUM, CLONE, ENDPOINT, HEADER, PHASE, PULL_METHOD, RESTARTS,
@@ -26,8 +27,22 @@ pub(super) enum Source {
     Registry(Image),
     /// What somebody sends.
     Upload,
-    /// Another claim of its namespace, by name.
-    Clone(String),
+    /// Another claim.
+    Clone(Origin),
+}
+
+/// The claim that one is a copy of.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Origin {
+    pub(super) namespace: String,
+    pub(super) name: String,
+}
+
+/// As CDI shows it.
+impl fmt::Display for Origin {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}/{}", self.namespace, self.name)
+    }
 }
 
 /// A file of a web server.
@@ -103,15 +118,11 @@ pub(super) fn source(claim: &PersistentVolumeClaim) -> Result<Source, Fault> {
         }
         "pvc" => {
             let said = note(CLONE).unwrap_or_default();
-            // Whoever writes on a claim may read in its namespace, and perhaps nowhere else.
-            let own = claim.namespace().unwrap_or_default();
-            match said
-                .split_once('/')
-                .filter(|(namespace, name)| *namespace == own && !name.is_empty())
-            {
-                Some((_, name)) => Ok(Source::Clone(name.to_owned())),
-                None => Err(Fault::Final(format!("{said:?} names no claim of this namespace"))),
-            }
+            let parts = said.split_once('/');
+            let parts = parts.filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty());
+            let (namespace, name) = parts
+                .ok_or_else(|| Fault::Final(format!("{:?} names no claim", net::shown(&said))))?;
+            Ok(Source::Clone(Origin { namespace: namespace.to_owned(), name: name.to_owned() }))
         }
         other => Err(Fault::Final(format!("source {:?} is not served", net::shown(other)))),
     }
@@ -144,8 +155,9 @@ mod tests {
         let http = Http { url: "http://h/x".to_owned(), headers, ..Http::default() };
         assert_eq!(source(&claim(notes)).unwrap(), Source::Http(http));
         let copy = |of: &str| source(&claim(json!({ SOURCE: "pvc", CLONE: of })));
-        assert_eq!(copy("red/a").unwrap(), Source::Clone("a".to_owned()));
-        for wrong in ["blue/a", "a", "red/", ""] {
+        let origin = Origin { namespace: "red".to_owned(), name: "a".to_owned() };
+        assert_eq!(copy("red/a").unwrap(), Source::Clone(origin));
+        for wrong in ["/a", "a", "red/", ""] {
             assert!(matches!(copy(wrong), Err(Fault::Final(_))), "{wrong}");
         }
         assert!(matches!(source(&claim(json!({ SOURCE: "s4" }))), Err(Fault::Final(_))));

@@ -1,14 +1,19 @@
 //! The claim of a DataVolume. Pure.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use crds::cdi::leave;
 use crds::cdi::notes::{CLONE, CONTENT_TYPE, IMMEDIATE};
 use crds::cdi::{ClaimSpec, DataVolume, DataVolumeSource};
 use crds::kubevirt::Quantity;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
+use super::data_sources;
+use super::grants::{Grant, Way};
 use super::known::Known;
 use super::source::notes;
 use super::status::Hitch;
@@ -22,7 +27,11 @@ const LEAST: u64 = 1 << 20;
 const NOT_COPIED: [&str; 3] = ["cdi.kubevirt.io/", "berth.io/", "kubectl.kubernetes.io/"];
 
 /// The claim that a DataVolume asks for.
-pub(super) fn of(data_volume: &DataVolume, known: &Known) -> Result<PersistentVolumeClaim, Hitch> {
+pub(super) fn of(
+    data_volume: &DataVolume,
+    known: &Known,
+    now: Timestamp,
+) -> Result<PersistentVolumeClaim, Hitch> {
     let spec = &data_volume.spec;
     let (asked, kind) = match (&spec.pvc, &spec.storage) {
         (Some(pvc), None) => (pvc, "PVC"),
@@ -36,21 +45,19 @@ pub(super) fn of(data_volume: &DataVolume, known: &Known) -> Result<PersistentVo
     if spec.content_type.as_deref().is_some_and(|kind| !matches!(kind, "" | "kubevirt")) {
         return Err(wrong("contentType archive is not served without CDI: leave it out"));
     }
-    if spec.source_ref.is_some() {
-        return Err(wrong("sourceRef is not served without CDI: write the source itself"));
-    }
     let namespace = data_volume.namespace().unwrap_or_default();
-    let source = spec.source.as_ref().ok_or_else(|| {
-        wrong("Data volume should have either Source or SourceRef, or be externally populated")
-    })?;
-    let mut notes = notes(source, &namespace)?;
+    let source = source(data_volume, known)?;
+    let mut notes = notes(&source, &namespace)?;
+    if let Some(way) = foreign(&source, &namespace) {
+        allowed(known, &way, now)?;
+    }
     notes.insert(CONTENT_TYPE.to_owned(), "kubevirt".to_owned());
     if let Some(text) = data_volume.annotations().get(IMMEDIATE) {
         notes.insert(IMMEDIATE.to_owned(), text.clone());
     }
     let size = match requested(asked) {
         Some(size) => size.clone(),
-        None => copied(source, &namespace, known, kind)?,
+        None => copied(&source, &namespace, known, kind)?,
     };
     let bytes = size.units().map_err(|error| wrong(format!("{kind} size {error}")))?;
     if bytes == 0 {
@@ -94,6 +101,48 @@ fn requested(asked: &ClaimSpec) -> Option<&Quantity> {
     asked.resources.as_ref()?.requests.get("storage")
 }
 
+/// Where it is filled from: what is written, or what the DataSource stands for.
+fn source<'a>(
+    data_volume: &'a DataVolume,
+    known: &Known,
+) -> Result<Cow<'a, DataVolumeSource>, Hitch> {
+    let spec = &data_volume.spec;
+    match (&spec.source, &spec.source_ref) {
+        (Some(source), None) => Ok(Cow::Borrowed(source)),
+        (None, Some(of)) => {
+            let namespace = data_volume.namespace().unwrap_or_default();
+            let pvc = Some(data_sources::resolved(known, &namespace, of)?);
+            Ok(Cow::Owned(DataVolumeSource { pvc, ..DataVolumeSource::default() }))
+        }
+        _ => Err(wrong(
+            "Data volume should have either Source or SourceRef, or be externally populated",
+        )),
+    }
+}
+
+/// From where to where a DataVolume is a copy, if that is from one namespace to another.
+pub(super) fn way(data_volume: &DataVolume, known: &Known) -> Option<Way> {
+    foreign(&*source(data_volume, known).ok()?, &data_volume.namespace()?)
+}
+
+fn foreign(source: &DataVolumeSource, namespace: &str) -> Option<Way> {
+    let from = source.pvc.as_ref()?.namespace.clone();
+    let from = from.filter(|from| !from.is_empty() && from != namespace)?;
+    Some(Way { from, to: namespace.to_owned() })
+}
+
+/// That claims of the one namespace may be copied to the other, as far as it is known.
+fn allowed(known: &Known, way: &Way, now: Timestamp) -> Result<(), Hitch> {
+    let Way { from, to } = way;
+    match known.grants.get(way, now) {
+        Grant::Given => Ok(()),
+        Grant::Refused { .. } => Err(Hitch::Wrong(leave::refusal(from, to))),
+        Grant::Unknown => {
+            Err(Hitch::Waits(format!("it is asked whether claims of {from} may be copied to {to}")))
+        }
+    }
+}
+
 /// The size of what is copied, where none is named.
 fn copied(
     source: &DataVolumeSource,
@@ -103,6 +152,7 @@ fn copied(
 ) -> Result<Quantity, Hitch> {
     let missing = || wrong(format!("{kind} size is missing"));
     let source = source.pvc.as_ref().filter(|_| kind == "Storage").ok_or_else(missing)?;
+    let namespace = source.namespace.as_deref().filter(|own| !own.is_empty()).unwrap_or(namespace);
     let key = VmKey { namespace: namespace.to_owned(), name: source.name.clone() };
     let claim = known
         .claims
@@ -170,7 +220,7 @@ mod tests {
             "spec": spec,
         }))
         .unwrap();
-        of(&data_volume, &known()).map_err(|hitch| match hitch {
+        of(&data_volume, &known(), Timestamp::UNIX_EPOCH).map_err(|hitch| match hitch {
             Hitch::Wrong(why) => why,
             Hitch::Waits(why) => format!("waits: {why}"),
         })
@@ -213,6 +263,31 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_from_another_namespace_is_made_once_that_is_allowed() {
+        let mut known = known();
+        let data_volume: DataVolume = serde_json::from_value(json!({
+            "apiVersion": "cdi.kubevirt.io/v1beta1", "kind": "DataVolume",
+            "metadata": {"name": "root", "namespace": "red", "uid": "u1"},
+            "spec": {"source": {"pvc": {"namespace": "blue", "name": "a"}},
+                "storage": size(json!("1Gi"))},
+        }))
+        .unwrap();
+        let now = Timestamp::UNIX_EPOCH;
+        let asked = way(&data_volume, &known).unwrap();
+        assert_eq!((asked.from.as_str(), asked.to.as_str()), ("blue", "red"));
+        known.grants.put(asked.clone(), false, now);
+        match of(&data_volume, &known, now) {
+            Err(Hitch::Wrong(why)) => {
+                assert!(why.contains("system:serviceaccount:red:default"), "{why}");
+            }
+            other => panic!("{other:?}"),
+        }
+        known.grants.put(asked, true, now);
+        let claim = of(&data_volume, &known, now).unwrap();
+        assert_eq!(claim.annotations()[CLONE], "blue/a");
+    }
+
+    #[test]
     fn what_cannot_be_is_told_in_the_importers_words() {
         let gi = || size(json!("1Gi"));
         let blank = json!({"blank": {}});
@@ -244,7 +319,7 @@ mod tests {
             ),
             (
                 json!({"source": {"pvc": {"namespace": "blue", "name": "a"}}, "storage": gi()}),
-                "of another namespace",
+                "waits: it is asked whether claims of blue may be copied to red",
             ),
             (
                 json!({"source": {"pvc": {"name": "a"}}, "storage": {}}),
@@ -256,7 +331,12 @@ mod tests {
             ),
             (
                 json!({"sourceRef": {"kind": "DataSource"}, "storage": gi()}),
-                "sourceRef is not served",
+                "Missing sourceRef name",
+            ),
+            (
+                json!({"source": blank, "sourceRef": {"kind": "DataSource", "name": "a"},
+                    "storage": gi()}),
+                "either Source or SourceRef",
             ),
         ];
         for (spec, words) in table {

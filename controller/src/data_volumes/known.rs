@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crds::cdi::DataVolume;
+use crds::cdi::{DataSource, DataVolume};
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::grants::Grants;
 use super::templates::Machines;
 use crate::ledger::VmKey;
 use crate::shelf::{Seen, Shelf};
@@ -19,6 +20,11 @@ pub(super) struct Known {
     pub(super) data_volumes: Shelf<VmKey, DataVolume>,
     /// Whether the API serves DataVolumes, once that is known.
     pub(super) serves: Option<bool>,
+    pub(super) data_sources: Shelf<VmKey, DataSource>,
+    /// Whether it is known what there is of them.
+    has_data_sources: bool,
+    /// What was asked about copies from one namespace to another.
+    pub(super) grants: Grants,
     /// Whether CDI is installed, once that is known.
     pub(super) has_importer: Option<bool>,
     pub(super) claims: Shelf<VmKey, PersistentVolumeClaim>,
@@ -34,6 +40,7 @@ impl Known {
     pub(super) const fn is_complete(&self) -> bool {
         self.serves.is_some()
             && self.has_importer.is_some()
+            && self.has_data_sources
             && self.claims.is_synced()
             && self.volumes.is_synced()
             && self.classes.is_synced()
@@ -63,6 +70,11 @@ impl Known {
                         self.serves = Some(true);
                         self.data_volumes.apply(seen.clone(), vm_key_of);
                     }
+                    News::DataSource(seen) => {
+                        self.has_data_sources = true;
+                        self.data_sources.apply(seen.clone(), vm_key_of);
+                    }
+                    News::NoDataSources => self.has_data_sources = true,
                     News::NoDataVolumes => self.serves = Some(false),
                     News::Importer(_) => self.has_importer = Some(true),
                     News::NoImporter => self.has_importer = Some(false),
@@ -87,6 +99,10 @@ impl Known {
 
     pub(super) fn put_data_volume(&mut self, data_volume: DataVolume) {
         self.data_volumes.put(vm_key_of(&data_volume.metadata), data_volume);
+    }
+
+    pub(super) fn put_data_source(&mut self, data_source: DataSource) {
+        self.data_sources.put(vm_key_of(&data_source.metadata), data_source);
     }
 
     pub(super) fn put_claim(&mut self, claim: PersistentVolumeClaim) {

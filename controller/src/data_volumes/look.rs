@@ -9,9 +9,10 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
+use super::grants::Grant;
 use super::known::Known;
 use super::status::{self, Hitch, Sight};
-use super::{Write, claim, importer, provision, templates};
+use super::{Write, claim, data_sources, importer, provision, templates};
 use crate::ledger::VmKey;
 use crate::storage::{is_owned_by, waits};
 use crate::warning::Warning;
@@ -22,6 +23,9 @@ pub(super) fn missing(known: &Known, now: Timestamp) -> Vec<Write> {
     writes.extend(provision::missing(known));
     if known.has_importer == Some(false) {
         writes.extend(known.claims.iter().filter_map(|(_, claim)| not_taken(claim)));
+    }
+    if known.has_importer == Some(false) {
+        writes.extend(data_sources::missing(known, now));
     }
     if known.serves == Some(true) && known.has_importer == Some(false) {
         for (key, data_volume) in known.data_volumes.iter() {
@@ -101,9 +105,12 @@ fn of_data_volume(
         None if status::phase(data_volume) == "Succeeded" => {
             hitch = Some(Hitch::Wrong("its claim was deleted: make it anew".to_owned()));
         }
-        None => match claim::of(data_volume, known) {
+        None => match claim::of(data_volume, known, now) {
             Ok(claim) => writes.push(Write::Claim(Box::new(claim))),
-            Err(why) => hitch = Some(why),
+            Err(why) => {
+                writes.extend(question(known, data_volume, now));
+                hitch = Some(why);
+            }
         },
     }
     let waits_for_consumer = seen.is_some_and(|claim| {
@@ -117,6 +124,14 @@ fn of_data_volume(
         writes.push(Write::Status(Box::new(told)));
     }
     writes
+}
+
+/// What is to be asked before a DataVolume has a claim.
+fn question(known: &Known, data_volume: &DataVolume, now: Timestamp) -> Option<Write> {
+    let way = claim::way(data_volume, known)?;
+    let is_open =
+        matches!(known.grants.get(&way, now), Grant::Unknown | Grant::Refused { again: true });
+    is_open.then_some(Write::Ask(way))
 }
 
 /// What is told of a claim that somebody wants to upload to, and that no DataVolume has made.

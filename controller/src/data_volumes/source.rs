@@ -184,15 +184,8 @@ fn of_pvc(pvc: &PvcSource, namespace: &str) -> Result<Notes, Hitch> {
     if pvc.name.is_empty() {
         return Err(wrong("source.pvc.name is required"));
     }
-    // Who may read there is for CDI to ask.
-    if from != namespace {
-        return Err(wrong("source.pvc of another namespace is not served without CDI"));
-    }
-    Ok([
-        (SOURCE.to_owned(), "pvc".to_owned()),
-        (CLONE.to_owned(), format!("{namespace}/{}", pvc.name)),
-    ]
-    .into())
+    Ok([(SOURCE.to_owned(), "pvc".to_owned()), (CLONE.to_owned(), format!("{from}/{}", pvc.name))]
+        .into())
 }
 
 #[cfg(test)]
