@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::drain::DrainArgs;
 use crate::fencing::FencingArgs;
+use crate::live::Rollout;
 use crate::migration::Terms;
 use crate::reserved::RangeArgs;
 use crate::subresources::SubresourceArgs;
@@ -60,6 +61,10 @@ pub struct Args {
     /// Who says that a lost node is off.
     #[command(flatten)]
     pub fencing: FencingArgs,
+    /// When a changed template reaches a guest that runs (KubeVirt's `vmRolloutStrategy`): as far
+    /// as it can at once, or with the next start.
+    #[arg(long, value_enum, value_name = "STRATEGY", default_value_t = Rollout::LiveUpdate)]
+    pub vm_rollout_strategy: Rollout,
 
     /// Serve Prometheus metrics at this address, such as 127.0.0.1:10660.
     #[arg(long, value_name = "ADDRESS")]

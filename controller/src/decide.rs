@@ -106,8 +106,9 @@ pub struct Decision {
     pub trouble: Option<Trouble>,
     /// What is to be written on the instance.
     pub inscription: Option<Inscription>,
-    /// Its guest is to have more than its node has room for.
-    pub cramped: bool,
+    /// Why its guest does not come to have what its template says, where that is not the
+    /// guest's: its node has no room for it, or it is to come with a restart.
+    pub withheld: Option<&'static str>,
     /// What is to be written of the moves of its instance.
     pub moves: migration::Outcome,
     /// What is to be done for it to leave a node that is to be left.
@@ -141,7 +142,7 @@ impl Decision {
             bereft: false,
             trouble: None,
             inscription: None,
-            cramped: false,
+            withheld: None,
             moves: migration::Outcome::default(),
             evacuation: evacuation::Plan::default(),
             keep: None,

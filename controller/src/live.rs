@@ -31,6 +31,18 @@ use crate::placement::Amount;
 use crate::world::World;
 use crate::{machine, migration};
 
+/// When what a template has come to say reaches a guest that runs (KubeVirt's
+/// `vmRolloutStrategy`).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum Rollout {
+    /// At once, as far as that can be.
+    #[default]
+    LiveUpdate,
+    /// With its next start.
+    Stage,
+}
+
 /// Has the instance of a VM ask for what the template has come to ask for, as far as that can
 /// be while it runs. One that moves is left as it is until it has, and none takes more of its
 /// node than that has left.
@@ -44,18 +56,22 @@ pub fn judge(world: &mut World, decision: &mut Decision) {
     }
     // With its instancetype and preference; what these are may not be known now.
     let Ok(vm) = world.effective(&vm) else { return };
+    if world.rollout == Rollout::Stage {
+        decision.withheld = (!is_as(&instance, &vm, instance.spec.clone())).then_some(STAGED);
+        return;
+    }
     let mut spec = updated(&instance, &vm);
     let takes = Amount::of_guest(&spec.domain);
     let more = takes.without(Amount::of_guest(&instance.spec.domain));
     let node = migration::chassis(&instance).0.unwrap_or_default();
     if !world.has_room(node, more) {
         sizes::withhold(&mut spec.domain, &instance.spec.domain);
-        decision.cramped = true;
+        decision.withheld = Some(NO_ROOM);
         world.wait_for_room(decision.vm.clone());
     }
     let is_steady = instance.migration().is_none() && decision.inscription.is_none();
     if is_steady && spec != instance.spec {
-        if !decision.cramped {
+        if decision.withheld.is_none() {
             world.expect_more(node, more);
         }
         let mut want = VirtualMachineInstance::clone(&instance);
@@ -84,6 +100,10 @@ pub fn updated(
 pub const NO_ROOM: &str = "the node has no room for the memory or the CPU sockets of the template \
     spec: they come once it has, or with a restart elsewhere";
 
+/// What the VM says while a changed template waits for a restart.
+pub const STAGED: &str = "the template spec was changed, and changes come with a restart \
+    (--vm-rollout-strategy=Stage)";
+
 /// What the VM says while the guest lacks something of the template: why, if that is known.
 #[must_use]
 pub fn restart_message(instance: &VirtualMachineInstance, vm: &VirtualMachine) -> &'static str {
@@ -107,8 +127,16 @@ fn update_links(spec: &mut VirtualMachineInstanceSpec, template: &VirtualMachine
 /// Whether the guest has, or is about to have, what the template asks for.
 #[must_use]
 pub fn is_met(instance: &VirtualMachineInstance, vm: &VirtualMachine) -> bool {
+    is_as(instance, vm, updated(instance, vm))
+}
+
+/// Whether an instance with this spec is as the template has it, but for what it has for itself.
+fn is_as(
+    instance: &VirtualMachineInstance,
+    vm: &VirtualMachine,
+    mut spec: VirtualMachineInstanceSpec,
+) -> bool {
     let template = instance_spec(vm);
-    let mut spec = updated(instance, vm);
     let alone = ephemeral(instance);
     let is_alone = |name: &str| {
         alone.contains(name) && template.volumes.iter().all(|volume| volume.name != name)

@@ -179,18 +179,19 @@ pub fn status(
     trouble: Option<&Trouble>,
     now: Timestamp,
 ) -> VirtualMachineStatus {
-    status_of(vm, Some(vm), instance, trouble, false, now)
+    status_of(vm, Some(vm), instance, trouble, None, now)
 }
 
 /// The same of one that refers to an instancetype or a preference: `made_of` is the VM with
-/// these put in, if that can be told. `cramped`: the guest is to have more than its node has.
+/// these put in, if that can be told. `withheld`: why the guest
+/// does not come to have what these say, as [`live::judge`] has it.
 #[must_use]
 pub fn status_of(
     vm: &VirtualMachine,
     made_of: Option<&VirtualMachine>,
     instance: Option<&VirtualMachineInstance>,
     trouble: Option<&Trouble>,
-    cramped: bool,
+    withheld: Option<&'static str>,
     now: Timestamp,
 ) -> VirtualMachineStatus {
     let mut status = vm.status.clone().unwrap_or_default();
@@ -207,13 +208,13 @@ pub fn status_of(
     status.instancetype_ref = status.instancetype_ref.filter(|_| vm.spec.instancetype.is_some());
     status.preference_ref = status.preference_ref.filter(|_| vm.spec.preference.is_some());
     let is_outdated = |(one, vm): &(&VirtualMachineInstance, &VirtualMachine)| {
-        !one.phase().is_final() && (cramped || !objects::is_made_of(one, vm))
+        !one.phase().is_final() && (withheld.is_some() || !objects::is_made_of(one, vm))
     };
     let outdated = instance.zip(made_of).filter(is_outdated);
     status.desired_generation = vm.metadata.generation;
     status.observed_generation =
         outdated.and_then(|(instance, _)| generation_of(instance)).or(vm.metadata.generation);
-    let restart = outdated.map(|(instance, vm)| restart_required(instance, vm, cramped));
+    let restart = outdated.map(|(instance, vm)| restart_required(instance, vm, withheld));
     status.conditions = conditions(vm, instance, trouble, restart.into_iter().chain(failure), now);
     status.printable_status = printable(vm, instance, trouble, &status);
     status
@@ -346,10 +347,10 @@ pub fn waiting_status(
 fn restart_required(
     instance: &VirtualMachineInstance,
     vm: &VirtualMachine,
-    cramped: bool,
+    withheld: Option<&'static str>,
 ) -> Condition {
     let mut condition = Condition::new("RestartRequired", ConditionStatus::True);
-    let message = if cramped { live::NO_ROOM } else { live::restart_message(instance, vm) };
+    let message = withheld.unwrap_or_else(|| live::restart_message(instance, vm));
     condition.message = Some(message.to_owned());
     condition
 }

@@ -42,6 +42,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         migrations,
         drain,
         fencing,
+        vm_rollout_strategy,
         default_cidr,
         ranges,
         ip_quarantine,
@@ -106,6 +107,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     world.reserved = ranges.reserved();
     world.terms = migrations;
     world.gives_up = gives_up;
+    world.rollout = vm_rollout_strategy;
     let mut rounds = Rounds::new(world, edge);
     rounds.resync();
     let every = Duration::from_secs(resync);

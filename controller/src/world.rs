@@ -35,6 +35,7 @@ use crate::agenda::Agenda;
 use crate::few::Few;
 use crate::flaw::Flaw;
 use crate::ledger::{Ledger, VmKey};
+use crate::live::Rollout;
 use crate::lost::{self, Heartbeats};
 use crate::machine;
 use crate::migration;
@@ -161,6 +162,8 @@ pub struct World {
     pub terms: Terms,
     /// And how some of them.
     pub policies: Policies,
+    /// When changes reach guests that run.
+    pub rollout: Rollout,
     /// Which address belongs to whom.
     pub ledger: Ledger,
     /// Vips that have no address, and why.
@@ -231,6 +234,7 @@ impl World {
             reserved: Reserved::default(),
             terms: Terms::default(),
             policies: Policies::default(),
+            rollout: Rollout::default(),
             ledger: Ledger::new(rest),
             refused_vips: BTreeMap::new(),
             unreserved: BTreeMap::new(),

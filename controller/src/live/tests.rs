@@ -124,6 +124,40 @@ fn what_an_instance_was_given_for_itself_it_keeps() {
     assert!(is_met(&guest, &plain));
 }
 
+/// What a controller with this strategy makes of a guest that runs and of its changed VM.
+fn rolled_out(
+    rollout: Rollout,
+    guest: &VirtualMachineInstance,
+    vm: &VirtualMachine,
+) -> (Option<&'static str>, bool) {
+    let mut world = World::new(60);
+    world.rollout = rollout;
+    let mut guest = guest.clone();
+    guest.metadata = serde_json::from_value(json!({
+        "name": "web", "namespace": "default", "uid": "i1",
+        "ownerReferences": [{"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine",
+            "name": "web", "uid": "u1", "controller": true}],
+    }))
+    .unwrap();
+    guest.status.get_or_insert_default().phase = Some(InstancePhase::Running);
+    let key = crate::ledger::VmKey { namespace: "default".into(), name: "web".into() };
+    world.put_instance(guest);
+    world.put_machine(vm.clone());
+    let mut decision = Decision::nothing_for(key);
+    judge(&mut world, &mut decision);
+    (decision.withheld, decision.inscription.is_some())
+}
+
+#[test]
+fn a_staged_template_reaches_its_guest_with_a_restart_and_the_vm_says_so() {
+    let one = sized(&json!({"cpu": {"cores": 2}}));
+    let guest = instance(&one);
+    let more = sized(&json!({"cpu": {"cores": 2, "sockets": 2}}));
+    assert_eq!(rolled_out(Rollout::LiveUpdate, &guest, &more), (None, true));
+    assert_eq!(rolled_out(Rollout::Stage, &guest, &more), (Some(STAGED), false));
+    assert_eq!(rolled_out(Rollout::Stage, &guest, &one), (None, false));
+}
+
 fn sized(domain: &Value) -> VirtualMachine {
     let mut vm = vm(&[], &[]);
     let mut whole = json!({"devices": {}});

@@ -138,7 +138,7 @@ impl Rounds {
             made_of.as_deref(),
             instance.map(|one| &**one),
             decision.trouble.as_ref(),
-            decision.cramped,
+            decision.withheld,
             now,
         );
         if vm.status.as_ref() == Some(&status) {

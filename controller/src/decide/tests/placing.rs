@@ -112,8 +112,8 @@ fn a_guest_grows_only_as_far_as_its_node_has_room() {
         put(&mut world, vm.clone());
         let decision = decided(&mut world, "a");
         let instance = world.instances.get(&key("a")).unwrap();
-        let (cramped, instance) = (decision.cramped, Some(&**instance));
-        let status = crate::machine::status_of(&vm, Some(&vm), instance, None, cramped, now());
+        let (withheld, instance) = (decision.withheld, Some(&**instance));
+        let status = crate::machine::status_of(&vm, Some(&vm), instance, None, withheld, now());
         let asks = status.conditions.iter().any(|one| one.r#type == "RestartRequired");
         let given = match decision.inscription {
             Some(Inscription::Updated(want)) => want.spec.domain.memory.unwrap().guest,
