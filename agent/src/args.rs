@@ -8,6 +8,7 @@ use crds::commands::Address;
 use net::options::{LEASE, is_name};
 use ovn::ovsdb::Remote;
 
+use crate::cpus::CpuSet;
 use crate::domain::Emulation;
 use crate::leases::CLUSTER_DOMAIN;
 
@@ -71,6 +72,11 @@ pub struct Args {
     /// Where libvirt keeps what the TPM of each domain knows.
     #[arg(long, default_value = "/var/lib/libvirt/swtpm")]
     pub swtpm_dir: PathBuf,
+    /// Processors of this node that guests may have to themselves (dedicatedCpuPlacement), such
+    /// as 2-7,10. All other guests run on the rest. Keep all else off them, too: the kernel's
+    /// `isolcpus`, a kubelet's `reservedSystemCPUs`.
+    #[arg(long, value_name = "LIST", value_parser = list)]
+    pub dedicated_cpus: Option<CpuSet>,
     /// Who executes the guests' instructions.
     #[arg(long, value_enum, default_value_t = EmulationChoice::Auto)]
     pub emulation: EmulationChoice,
@@ -105,6 +111,10 @@ pub struct Args {
 
 fn size(text: &str) -> Result<u64, String> {
     crds::kubevirt::Quantity::from(text).units().map_err(|error| error.to_string())
+}
+
+fn list(text: &str) -> Result<CpuSet, String> {
+    text.parse()
 }
 
 fn domain(text: &str) -> Result<String, String> {

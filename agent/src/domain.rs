@@ -22,6 +22,7 @@ mod disks;
 mod firmware;
 mod interfaces;
 mod io_threads;
+mod pinning;
 mod sizing;
 mod writer;
 
@@ -33,7 +34,7 @@ use crds::kubevirt::{
 };
 use net::MacAddr;
 
-pub use self::firmware::firmware_uuid;
+pub use self::firmware::{TRANSLATED, firmware_uuid};
 use self::writer::Element;
 use crate::hypervisor::METADATA_NAMESPACE;
 use crate::volumes::{DiskFile, Kernel};
@@ -71,6 +72,26 @@ pub struct Place {
     pub nvram: PathBuf,
     /// One interface each, in this order.
     pub ports: Vec<Port>,
+    /// Where its threads run.
+    pub seat: Seat,
+}
+
+/// Which processors of the node a guest runs on.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Seat {
+    /// Those that all guests share, as a list, if that is not all.
+    pub shared: Option<String>,
+    /// Those that it has to itself: one for each vCPU, then that of the emulator.
+    pub own: Vec<OwnCpu>,
+}
+
+/// A processor that a guest has to itself.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct OwnCpu {
+    /// Its number.
+    pub cpu: u32,
+    /// The NUMA node that it is of.
+    pub node: u32,
 }
 
 /// One network port of the VM.
@@ -167,12 +188,13 @@ pub fn xml(vmi: &VirtualMachineInstance, place: &Place) -> Result<String, Domain
         .child(Element::text("uuid", uid))
         .child(Element::new("metadata").child(identity))
         .children(sizing::memory(spec)?)
-        .child(sizing::vcpus(topology))
+        .child(sizing::vcpus(topology, &place.seat))
         .children(threads.element())
+        .children(pinning::elements(spec, topology, &place.seat)?)
         .child(firmware::sysinfo(spec))
         .child(firmware::os(spec, place))
         .child(firmware::features(spec, place.emulation))
-        .child(sizing::cpu(spec, place.emulation, topology)?)
+        .child(sizing::cpu(spec, place, topology)?)
         .child(firmware::clock(spec, place.emulation)?)
         .child(Element::text("on_poweroff", "destroy"))
         .child(Element::text("on_reboot", firmware::on_reboot(spec)?))
@@ -219,6 +241,14 @@ pub fn size(spec: &DomainSpec) -> Result<Size, DomainError> {
     let topology = sizing::topology(spec)?;
     let (cores, threads) = topology.of_socket();
     Ok(Size { vcpus: topology.vcpus(), cores, threads, memory: sizing::guest_bytes(spec)? })
+}
+
+/// How many processors of the node a guest is to have to itself.
+///
+/// # Errors
+/// When it asks for what cannot be.
+pub fn dedicated(spec: &DomainSpec) -> Result<usize, DomainError> {
+    pinning::dedicated(spec, sizing::topology(spec)?)
 }
 
 /// A drive as libvirt describes it, with another medium in it, or none.

@@ -16,9 +16,11 @@ use kube::{Client, ResourceExt as _};
 use tokio::sync::Notify;
 
 use crate::consoles;
-use crate::domain::{self, Emulation, Place};
+use crate::control_groups::Lacking;
+use crate::cpus::Cpus;
+use crate::domain::{self, DomainError, Emulation, Place, Seat};
 use crate::guest::Told;
-use crate::hypervisor::Hypervisor;
+use crate::hypervisor::{DomainState, Hypervisor, HypervisorError, Observed};
 use crate::kept;
 use crate::leases::{Defaults, Port};
 use crate::live::Account;
@@ -54,6 +56,10 @@ pub struct Host {
     pub defaults: Defaults,
     /// Rung by those who changed something, heard by who lists domains.
     pub look: Arc<Notify>,
+    /// Its processors.
+    pub cpus: Cpus,
+    /// By what libvirt cannot limit guests.
+    pub lacking: Lacking,
     /// Whose turn it is to have a guest's file systems stand still or go on, by domain.
     pub freezes: Places,
     /// Who tells what happens to guests.
@@ -73,6 +79,8 @@ pub struct Here {
     pub run_dir: String,
     /// Who executes what its guests do.
     pub emulation: Emulation,
+    /// The processors that guests share, if not all.
+    pub cpus: Option<String>,
     /// Of the VM that comes here: on which image each of its disks lies.
     pub images: BTreeMap<String, String>,
     /// Of the VM that runs here: what is known of its guest.
@@ -107,6 +115,7 @@ impl Host {
             state_dir: self.dirs.state.display().to_string(),
             run_dir: self.run_dir.display().to_string(),
             emulation: self.emulation,
+            cpus: self.cpus.shared(),
             images: BTreeMap::new(),
             told: Told::default(),
             account: None,
@@ -222,6 +231,7 @@ impl Host {
         };
         let domain = domain_of(vmi);
         let kernel = if self.is_fake() { Kernel::default() } else { self.kernel(vmi).await? };
+        let seat = self.seat(&domain, vmi).await?;
         let place = Place {
             emulation: self.emulation,
             checksum_offload,
@@ -232,13 +242,31 @@ impl Host {
             kernel,
             nvram: self.nvram(&domain),
             ports: ports.iter().map(domain::Port::from).collect(),
+            seat,
         };
-        domain::xml(vmi, &place).map_err(|error| Trouble {
-            reason: "InvalidSpec",
-            message: error.to_string(),
-            hopeless: true,
-            again: None,
-        })
+        domain::xml(vmi, &place).map_err(|error| invalid(&error))
+    }
+
+    /// The processors of a domain that is to be defined.
+    async fn seat(&self, domain: &str, vmi: &VirtualMachineInstance) -> Result<Seat, Trouble> {
+        let wanted = domain::dedicated(&vmi.spec.domain).map_err(|error| invalid(&error))?;
+        let mut running = Vec::new();
+        if wanted > 0 {
+            let away = |error| Trouble::of("HypervisorNotReady", error);
+            let others = self.hypervisor.list().await.map_err(away)?;
+            let runs = |one: &&Observed| {
+                one.domain != domain && !matches!(one.state, DomainState::ShutOff(_))
+            };
+            for other in others.iter().filter(runs) {
+                match self.hypervisor.describe(&other.domain).await {
+                    Ok(xml) => running.push(xml),
+                    Err(HypervisorError::NotFound(_)) => {}
+                    Err(error) => return Err(away(error)),
+                }
+            }
+        }
+        let seat = self.cpus.choose(domain, wanted, &running);
+        seat.map_err(|error| Trouble::of("InsufficientCPU", error))
     }
 
     /// Whether the VM's taps have several queues.
@@ -257,6 +285,7 @@ impl Host {
     /// # Errors
     /// The disk. May be repeated.
     pub async fn remove_files(&self, domain: &str) -> Result<(), Trouble> {
+        self.cpus.forget(domain);
         // What stays of sockets is in nobody's way.
         let _ = tokio::fs::remove_dir_all(self.sockets(domain)).await;
         let removed = volumes::remove(domain, &self.dirs).await;
@@ -339,6 +368,11 @@ impl From<&Port> for domain::Port {
 
 fn domain_of(vmi: &VirtualMachineInstance) -> String {
     net::names::domain(&vmi.namespace().unwrap_or_default(), &vmi.name_any())
+}
+
+fn invalid(error: &DomainError) -> Trouble {
+    let message = error.to_string();
+    Trouble { reason: "InvalidSpec", message, hopeless: true, again: None }
 }
 
 fn trouble(error: &VolumeError) -> Trouble {

@@ -19,6 +19,7 @@ pub mod fake;
 mod guest_agent;
 pub mod libvirt;
 mod metadata;
+mod seat;
 
 pub use fake::Fake;
 pub use guest_agent::{GuestError, Lane};
@@ -56,6 +57,9 @@ pub enum HypervisorError {
     /// The hypervisor said no; the text is its own.
     #[error("the hypervisor refused: {0}")]
     Refused(String),
+    /// The hypervisor has no control group of the kind by which it would limit a guest.
+    #[error("the hypervisor cannot limit guests: {0}")]
+    NoControlGroup(String),
 }
 
 /// The way of a guest to another node.
@@ -77,12 +81,17 @@ pub struct Journey {
     pub post_copy: bool,
     /// Milliseconds for which the guest may stand still in the end, if not QEMU's own.
     pub downtime: Option<u64>,
+    /// The target's processors that its guests share, if those are not all.
+    pub cpus: Option<String>,
 }
 
 impl Journey {
-    /// The text of a domain as libvirt writes it, with the target's paths and taps.
+    /// The text of a domain as libvirt writes it, with the target's paths, taps and processors.
+    /// What keeps the guest to its limits stays: the target has control groups of its own, or
+    /// none.
     pub(crate) fn rewritten(&self, xml: &str) -> String {
-        let xml = self.paths.iter().fold(xml.to_owned(), |xml, (from, to)| xml.replace(from, to));
+        let xml = seat::elsewhere(xml, self.cpus.as_deref());
+        let xml = self.paths.iter().fold(xml, |xml, (from, to)| xml.replace(from, to));
         self.taps.iter().fold(xml, |xml, tap| {
             let made = format!("<target dev='{tap}'/>");
             xml.replace(&made, &format!("<target dev='{tap}' managed='no'/>"))
@@ -141,6 +150,11 @@ pub enum Alteration {
     Update(String),
     /// Gives the guest so many vCPUs.
     Vcpus(u32),
+    /// Gives it so many shares of the processors, and so many µs in each
+    /// [period](crate::live::limits::PERIOD) at most.
+    Bandwidth { shares: u64, quota: Option<i64> },
+    /// Lets it have so many bytes of the node's memory at most.
+    MemoryLimit(u64),
 }
 
 /// One of our domains as the hypervisor sees it.

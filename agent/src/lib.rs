@@ -28,6 +28,8 @@ pub mod bindings;
 pub mod commands;
 mod confinement;
 mod consoles;
+pub mod control_groups;
+pub mod cpus;
 pub mod domain;
 pub mod egress;
 pub mod fleet;

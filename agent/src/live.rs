@@ -17,6 +17,7 @@
 
 mod account;
 mod changes;
+pub mod limits;
 mod present;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use crds::kubevirt::{ClaimInfo, VirtualMachineInstance};
 pub use self::account::say;
 pub use self::changes::{About, Change, changes, in_turn};
 pub use self::present::{Present, PresentDisk, PresentInterface, PresentMemory};
+use crate::control_groups::NO_CONTROL_GROUP;
 use crate::vm::Trouble;
 use crate::volumes::DiskFile;
 
@@ -58,6 +60,10 @@ pub struct Account {
     pub of_memory: Option<Trouble>,
     /// And its interfaces.
     pub of_interfaces: Option<Trouble>,
+    /// What keeps it from being kept to its share of the processors.
+    pub of_bandwidth: Option<Trouble>,
+    /// And to its memory.
+    pub of_memory_limit: Option<Trouble>,
     /// What its volumes lie on, where that is a claim.
     pub claims: BTreeMap<String, ClaimInfo>,
     /// The volumes with which something is left to be done.
@@ -85,7 +91,11 @@ impl Account {
     #[must_use]
     pub fn unsettled(&self) -> Option<Trouble> {
         let others = [&self.of_cpu, &self.of_memory, &self.of_interfaces];
-        let first = others.into_iter().flatten().chain(self.troubles.values()).next().cloned();
+        // A node does not come by control groups while a guest runs.
+        let limits = [&self.of_bandwidth, &self.of_memory_limit].into_iter().flatten();
+        let limits = limits.filter(|trouble| trouble.reason != NO_CONTROL_GROUP);
+        let others = others.into_iter().flatten().chain(limits);
+        let first = others.chain(self.troubles.values()).next().cloned();
         let waits = || Trouble::of("DeviceInUse", "the guest has not let go of a device yet");
         first.or_else(|| (!self.left.is_empty()).then(waits))
     }

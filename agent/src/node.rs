@@ -8,8 +8,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::control_groups::Lacking;
 use crate::processors;
-use crds::kubevirt::SCHEDULABLE_LABEL;
+use crds::kubevirt::{
+    CPU_MANAGER_LABEL, DEDICATED_CPUS, LACKS_CONTROL_GROUPS, REALTIME_LABEL, SCHEDULABLE_LABEL,
+};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::{Namespace, Node};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -42,20 +45,43 @@ pub type Note = (&'static str, Option<String>);
 pub struct Capacity {
     cpus: usize,
     memory_kib: u64,
+    /// Processors that guests may have to themselves; the others do not count them.
+    dedicated: usize,
+    /// Huge pages by [`PAGES`].
+    pages: [u64; 2],
 }
+
+/// Huge pages as Kubernetes calls them, and as the kernel does: the size in KiB.
+const PAGES: [(&str, u64); 2] = [("hugepages-2Mi", 2048), ("hugepages-1Gi", 1 << 20)];
 
 impl Capacity {
     /// What this host has.
     #[must_use]
     pub fn of_host() -> Self {
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { cpus, memory_kib: memory_kib() }
+        let pages = PAGES.map(|(_, kib)| {
+            let path = format!("/sys/kernel/mm/hugepages/hugepages-{kib}kB/nr_hugepages");
+            std::fs::read_to_string(path)
+                .ok()
+                .and_then(|text| text.trim().parse().ok())
+                .unwrap_or(0)
+        });
+        // What is set aside for them is no memory for anything else.
+        let in_pages: u64 = PAGES.iter().zip(pages).map(|((_, kib), count)| kib * count).sum();
+        let memory_kib = memory_kib().saturating_sub(in_pages);
+        Self { cpus, memory_kib, dedicated: 0, pages }
+    }
+
+    /// The same with so many processors set aside for guests to have to themselves.
+    #[must_use]
+    pub const fn setting_aside(self, dedicated: usize) -> Self {
+        Self { cpus: self.cpus.saturating_sub(dedicated), dedicated, ..self }
     }
 
     /// Room for all guests that are only written down.
     #[must_use]
     pub const fn boundless() -> Self {
-        Self { cpus: 100_000, memory_kib: 1 << 38 }
+        Self { cpus: 100_000, memory_kib: 1 << 38, dedicated: 0, pages: [0; 2] }
     }
 }
 
@@ -68,6 +94,8 @@ pub struct About {
     pub capacity: Capacity,
     /// Where libvirt says what its processors are, if that is to be told.
     pub processors: Option<String>,
+    /// By what libvirt cannot limit guests.
+    pub lacking: Lacking,
 }
 
 /// Registers the node, then renews its lease until told to stop.
@@ -75,6 +103,7 @@ pub struct About {
 /// An API that is away is asked again at the next renewal; nothing else waits.
 pub async fn keep_alive(client: Client, node: String, about: About, shutdown: CancellationToken) {
     let (mut registered, mut labelled) = (false, false);
+    let mut lacks = None;
     let mut timer = tokio::time::interval(RENEW_PERIOD);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut soon = Duration::from_millis(250);
@@ -86,7 +115,7 @@ pub async fn keep_alive(client: Client, node: String, about: About, shutdown: Ca
             }
             if !registered {
                 register(&client, &node, &about).await?;
-                (registered, labelled) = (true, false);
+                (registered, labelled, lacks) = (true, false, None);
                 tracing::info!(node, "The node is registered");
             }
             if let Some(uri) = about.processors.as_ref().filter(|_| !labelled) {
@@ -99,6 +128,11 @@ pub async fn keep_alive(client: Client, node: String, about: About, shutdown: Ca
                         tracing::warn!(node, %error, "It is not known what its processors are; asking again")
                     }
                 }
+            }
+            let now = about.lacking.note();
+            if lacks.as_ref() != Some(&now) {
+                annotate(&client, &node, &[(LACKS_CONTROL_GROUPS, now.clone())]).await?;
+                lacks = Some(now);
             }
             renew(&client, &node).await
         };
@@ -140,8 +174,11 @@ async fn exists(client: &Client, name: &str) -> Result<bool, kube::Error> {
 async fn register(client: &Client, name: &str, about: &About) -> Result<(), kube::Error> {
     let notes = &about.notes;
     let nodes: Api<Node> = Api::all(client.clone());
+    let is_true = |is: bool| is.to_string();
     let labels = BTreeMap::from([
         (SCHEDULABLE_LABEL.to_owned(), "true".to_owned()),
+        (CPU_MANAGER_LABEL.to_owned(), is_true(about.capacity.dedicated > 0)),
+        (REALTIME_LABEL.to_owned(), is_true(is_realtime())),
         (HOSTNAME_LABEL.to_owned(), name.to_owned()),
         ("kubernetes.io/os".to_owned(), "linux".to_owned()),
         ("kubernetes.io/arch".to_owned(), "amd64".to_owned()),
@@ -168,15 +205,36 @@ async fn register(client: &Client, name: &str, about: &About) -> Result<(), kube
         nodes.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
     }
     if notes.iter().any(|(key, value)| found.annotations().get(*key) != value.as_ref()) {
-        let notes: BTreeMap<_, _> = notes.iter().cloned().collect();
-        let patch = json!({ "metadata": { "annotations": notes } });
-        nodes.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        annotate(client, name, notes).await?;
     }
-    if found.annotations().contains_key(MADE_HERE) {
-        let status = Patch::Merge(json!({ "status": status(name, about.capacity) }));
-        nodes.patch_status(name, &PatchParams::default(), &status).await?;
-    }
-    Ok(())
+    let status = if found.annotations().contains_key(MADE_HERE) {
+        status(name, about.capacity)
+    } else if about.capacity.dedicated > 0 || has_dedicated(&found) {
+        // A kubelet leaves what it does not know, and has it in `allocatable`, too.
+        json!({ "capacity": { DEDICATED_CPUS: about.capacity.dedicated.to_string() } })
+    } else {
+        return Ok(());
+    };
+    let status = Patch::Merge(json!({ "status": status }));
+    nodes.patch_status(name, &PatchParams::default(), &status).await.map(drop)
+}
+
+fn has_dedicated(node: &Node) -> bool {
+    let capacity = node.status.as_ref().and_then(|status| status.capacity.as_ref());
+    capacity.is_some_and(|all| all.contains_key(DEDICATED_CPUS))
+}
+
+async fn annotate(client: &Client, name: &str, notes: &[Note]) -> Result<(), kube::Error> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let notes: BTreeMap<_, _> = notes.iter().cloned().collect();
+    let patch = json!({ "metadata": { "annotations": notes } });
+    nodes.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
+}
+
+/// Whether nothing takes a processor from a process that wants it for as long as it likes.
+fn is_realtime() -> bool {
+    let limit = std::fs::read_to_string("/proc/sys/kernel/sched_rt_runtime_us");
+    limit.is_ok_and(|limit| limit.trim() == "-1")
 }
 
 /// Has the Node say these of its processors, and nothing that it said before.
@@ -202,12 +260,17 @@ async fn label(
 /// A status as a kubelet's, as far as it is about VMs.
 fn status(name: &str, capacity: Capacity) -> serde_json::Value {
     let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let capacity = json!({
-        "cpu": capacity.cpus.to_string(),
-        "memory": format!("{}Ki", capacity.memory_kib),
-        "pods": "0",
-        "devices.kubevirt.io/kvm": "1000",
-    });
+    let pages = PAGES.iter().zip(capacity.pages);
+    let pages = pages.map(|((name, kib), count)| (*name, format!("{}Ki", kib * count)));
+    let mut all: BTreeMap<&str, String> = pages.collect();
+    all.extend([
+        ("cpu", capacity.cpus.to_string()),
+        (DEDICATED_CPUS, capacity.dedicated.to_string()),
+        ("memory", format!("{}Ki", capacity.memory_kib)),
+        ("pods", "0".to_owned()),
+        ("devices.kubevirt.io/kvm", "1000".to_owned()),
+    ]);
+    let capacity = all;
     json!({
         "addresses": [{ "type": "Hostname", "address": name }],
         "capacity": capacity,

@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 use crate::args::{Args, HypervisorChoice};
 use crate::bindings::Bindings;
 use crate::commands::Listener;
+use crate::control_groups::Lacking;
+use crate::cpus::Cpus;
 use crate::domain::Emulation;
 use crate::fleet::Fleet;
 use crate::host::Host;
@@ -62,6 +64,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         host_disk_dir,
         local_volume_dir,
         swtpm_dir,
+        dedicated_cpus,
         emulation,
         hypervisor,
         commands_listen,
@@ -98,10 +101,13 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     private_dir(&bindings)?;
     let bindings = Bindings::open(&bindings)
         .context("cannot open the DHCP bindings: does another agent of this node run?")?;
+    let cpus = Cpus::of_host(dedicated_cpus).map_err(anyhow::Error::msg);
+    let cpus = cpus.context("--dedicated-cpus")?;
     let capacity = match hypervisor {
         HypervisorChoice::Fake => Capacity::boundless(),
         HypervisorChoice::Libvirt => Capacity::of_host(),
     };
+    let capacity = capacity.setting_aside(cpus.dedicated());
     let tells = matches!(hypervisor, HypervisorChoice::Libvirt) && emulation == Emulation::Kvm;
     let processors = tells.then(|| libvirt_uri.clone());
     let (hypervisor, wires) = match hypervisor {
@@ -126,6 +132,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     let endpoint = commands.as_ref().map(|commands| serde_json::to_string(&commands.endpoint));
     let endpoint = endpoint.transpose()?;
 
+    let lacking = Lacking::default();
     let stop = shutdown.child_token();
     let client = client(&kubeconfig).await?;
     let host = Host {
@@ -144,6 +151,8 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         look: Arc::default(),
         freezes: Places::of(1),
         teller: Teller::new(&client),
+        cpus,
+        lacking: lacking.clone(),
     };
     let consoles = consoles::tend(host.dirs.clone(), stop.clone());
     let bench = Bench {
@@ -200,7 +209,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     let volumes = volumes.map(|dir| dir.display().to_string());
     let notes = [(MIGRATION_ADDRESS, arrivals), (ENDPOINT, endpoint), (LOCAL_VOLUMES, volumes)];
     let imports = imports::run(bench, stop.clone());
-    let about = About { notes, capacity, processors };
+    let about = About { notes, capacity, processors, lacking };
     let alive = node::keep_alive(client, node, about, stop.clone());
     let serve = async {
         let outcome = tokio::try_join!(

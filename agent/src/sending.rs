@@ -42,6 +42,7 @@ use self::order::{
     CALLED_OFF, Place, asked, changed, is_resumed, place, say_begun, say_mode, say_undecided,
 };
 use self::patience::{Mode, Patience, Verdict};
+use crate::cpus::CpuSet;
 use crate::host::Host;
 use crate::hypervisor::{HypervisorError, Job, Journey};
 use crate::vm::publish::{self, Refusal};
@@ -286,6 +287,7 @@ impl Order {
                 moved(here.run_dir, there.run_dir)?,
             ],
             taps: self.taps.clone(),
+            cpus: cpus(there.cpus)?,
             bandwidth: terms.and_then(bandwidth),
             auto_converge: terms.and_then(|terms| terms.allow_auto_converge).unwrap_or(false),
             post_copy: terms.and_then(|terms| terms.allow_post_copy).unwrap_or(false),
@@ -402,6 +404,13 @@ fn other_image(
 fn is_plain(path: &str) -> bool {
     let is_plain = |one: char| one.is_ascii_alphanumeric() || "/._-".contains(one);
     path.starts_with('/') && path.chars().all(is_plain) && !path.split('/').any(|part| part == "..")
+}
+
+/// The processors that the target says its guests share, which are no more than a list of them.
+fn cpus(said: Option<String>) -> Result<Option<String>, String> {
+    let set = said.map(|said| said.parse::<CpuSet>()).transpose();
+    let set = set.map_err(|why| format!("the target says on what its guests run: {why}"))?;
+    Ok(set.map(|set| set.to_string()))
 }
 
 /// MiB a second, as libvirt counts: at least one; none where no bound is written, or what

@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use agent::domain::{self, DomainError, Emulation, Place, Port};
+use agent::domain::{self, DomainError, Emulation, OwnCpu, Place, Port, Seat};
 use agent::volumes::{DiskFile, Format, Kernel, Medium};
 use crds::kubevirt::{VirtualMachineInstance, ignored};
 use net::MacAddr;
@@ -67,7 +67,16 @@ fn place(vmi: &VirtualMachineInstance, kvm: bool) -> Place {
         kernel: kernel(vmi),
         nvram: home.join("nvram.fd"),
         ports: ports.collect(),
+        seat: seat(vmi, kvm),
     }
+}
+
+/// Of a real host the first two processors are for all; of the rest every third is of another
+/// NUMA node.
+fn seat(vmi: &VirtualMachineInstance, kvm: bool) -> Seat {
+    let wanted = domain::dedicated(&vmi.spec.domain).unwrap_or(0);
+    let own = (2..).take(wanted).map(|cpu| OwnCpu { cpu, node: u32::from(cpu % 3 == 0) });
+    Seat { shared: (kvm && wanted > 0).then(|| "0-1".to_owned()), own: own.collect() }
 }
 
 /// A kernel as it would have been unpacked.

@@ -16,6 +16,7 @@
 mod api;
 mod central;
 mod certificates;
+mod cgroups;
 mod claim;
 mod command;
 mod config;
@@ -42,6 +43,7 @@ use futures::future::{join_all, try_join_all};
 
 pub use api::{SUBRESOURCES, UPLOADS, client};
 use certificates::Authorities;
+pub use cgroups::directories as control_groups;
 pub use claim::{Claim, Taken};
 pub use config::{Api, Config};
 pub use facts::Facts;

@@ -137,8 +137,9 @@ fn left(wish: &Wish, scene: &Scene<'_>, node: &Node) -> i64 {
 fn allocatable(node: &Node) -> Option<Amount> {
     let listed = node.status.as_ref()?.allocatable.as_ref().filter(|all| !all.is_empty())?;
     let mut has = Amount::listed(listed, u64::MAX);
-    // Of huge pages a node has those that it names.
-    has.pages = Amount::listed(listed, 0).pages;
+    // Of huge pages and processors for one guest alone a node has those that it names.
+    let named = Amount::listed(listed, 0);
+    (has.pages, has.dedicated) = (named.pages, named.dedicated);
     Some(has)
 }
 

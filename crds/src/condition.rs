@@ -47,6 +47,10 @@ pub const INVALID_DHCP_OPTIONS: &str = "InvalidDHCPOptions";
 /// A guest found its address in use by somebody else and declined it; the message says which.
 pub const ADDRESS_IN_USE: &str = "AddressInUse";
 
+/// Nothing keeps a guest to what it requests or is limited to; the message says of what, and
+/// what the node lacks.
+pub const RESOURCES_NOT_ENFORCED: &str = "ResourcesNotEnforced";
+
 /// Whether one of the conditions says that this holds.
 #[must_use]
 pub fn holds(conditions: &[Condition], kind: &str) -> bool {

@@ -46,7 +46,7 @@ pub use devices::{
 };
 pub use domain::{
     Bios, Bootloader, Cpu, CpuFeature, DomainSpec, Efi, Firmware, Hugepages, KernelBoot,
-    KernelBootContainer, Machine, Memory, Resources,
+    KernelBootContainer, Machine, Memory, Numa, Realtime, Resources,
 };
 pub use ignored::ignored;
 pub use instance::{
@@ -90,6 +90,18 @@ pub const CPU_MODEL_LABEL: &str = "cpu-model.node.kubevirt.io/";
 
 /// How labels of nodes begin that name the features of their processors.
 pub const CPU_FEATURE_LABEL: &str = "cpu-feature.node.kubevirt.io/";
+
+/// The label of nodes that have processors which guests may have to themselves.
+pub const CPU_MANAGER_LABEL: &str = "cpumanager";
+
+/// The label of nodes whose kernel lets a process have a processor for as long as it likes.
+pub const REALTIME_LABEL: &str = "kubevirt.io/realtime";
+
+/// The resource of nodes by which processors are counted that guests may have to themselves.
+pub const DEDICATED_CPUS: &str = "berth.io/dedicated-cpus";
+
+/// The annotation of a node that says which control groups its libvirt cannot give to guests.
+pub const LACKS_CONTROL_GROUPS: &str = "berth.io/lacks-control-groups";
 
 /// Holds a deleted instance until its domain is gone; the agent removes it.
 pub const INSTANCE_FINALIZER: &str = "kubevirt.io/foregroundDeleteVirtualMachine";

@@ -10,7 +10,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use berth::lab::{Api, Config, Lab, Layout, NodeLayout, SUBRESOURCES, UPLOADS, sweep};
+use berth::lab::{
+    Api, Config, Lab, Layout, NodeLayout, SUBRESOURCES, UPLOADS, control_groups, sweep,
+};
 use serde_json::Value;
 
 use self::outside::Outside;
@@ -58,6 +60,8 @@ pub struct Setup {
     pub controllers: u8,
     /// Further arguments of every controller.
     pub controller_args: Vec<String>,
+    /// Further arguments of every agent.
+    pub agent_args: Vec<String>,
 }
 
 impl Setup {
@@ -75,7 +79,8 @@ impl Setup {
             // No kubelet is there to run it. Our own API knows no budgets.
             controller_args.push("--drain-image=pause:3.10".to_owned());
         }
-        Self { choice, nodes: 2, audit: false, controllers: 1, controller_args }
+        let agent_args = Vec::new();
+        Self { choice, nodes: 2, audit: false, controllers: 1, controller_args, agent_args }
     }
 }
 
@@ -127,7 +132,7 @@ impl World {
     /// # Errors
     /// When it does not come up; logs are kept.
     pub async fn with(setup: Setup) -> anyhow::Result<Self> {
-        let Setup { choice, nodes, audit, controllers, mut controller_args } = setup;
+        let Setup { choice, nodes, audit, controllers, mut controller_args, agent_args } = setup;
         let figures = if controllers == 1 { Some(free_port()?) } else { None };
         controller_args.extend(figures.map(|port| format!("--metrics-listen=127.0.0.1:{port}")));
         let outside = Outside::seen().await?;
@@ -154,6 +159,7 @@ impl World {
                 .copied()
                 .map(str::to_owned)
                 .chain([format!("--insecure-registry={}", registry::HOST)])
+                .chain(agent_args)
                 .collect(),
             controllers,
             controller_args,
@@ -376,6 +382,8 @@ impl suite::World for World {
             left.processes,
             left.namespaces
         );
+        let groups = control_groups(&layout);
+        ensure!(groups.is_empty(), "the lab left the control groups {groups:?}");
         drop(cluster);
         let now = Outside::seen().await?;
         ensure!(now == outside, "the host is not as it was: {now:#?}, before {outside:#?}");

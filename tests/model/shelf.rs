@@ -283,6 +283,7 @@ impl Shelf {
             return *patch;
         }
         let here = Here {
+            cpus: None,
             node: NODES[node].to_owned(),
             arrivals: Some(format!("192.0.2.{node}")),
             state_dir: "/s".to_owned(),

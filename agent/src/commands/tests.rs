@@ -23,6 +23,8 @@ use tokio_rustls::TlsConnector;
 
 use super::*;
 use crate::bindings::Bindings;
+use crate::control_groups::Lacking;
+use crate::cpus::Cpus;
 use crate::domain::Emulation;
 use crate::hypervisor::fake::Verb;
 use crate::hypervisor::{Fake, Hypervisor};
@@ -91,6 +93,8 @@ impl Node {
             look: Arc::default(),
             freezes: Places::of(1),
             teller: Teller::new(&client),
+            cpus: Cpus::default(),
+            lacking: Lacking::default(),
         };
         let address = if unix {
             Address::Unix(dir.path().join("commands.sock"))

@@ -36,6 +36,10 @@ const TIMERS: [(&str, &str, bool); 5] = [
     ("hyperv", "hypervclock", false),
 ];
 
+/// Up to how many bytes of translated code QEMU's translator keeps, where the guest's memory has
+/// a limit: by itself it would keep a gigabyte.
+pub const TRANSLATED: u64 = 128 << 20;
+
 /// The uuid that the guest's firmware shows, and cloud-init's instance id: the
 /// one in the spec, or else the owning VM's uid, or else the VMI's own.
 ///
@@ -150,6 +154,15 @@ pub(super) fn features(spec: &DomainSpec, emulation: Emulation) -> Element {
     let passthrough = kvm && is_enabled(features, "hypervPassthrough");
     let all = || Element::new("hyperv").attr("mode", "passthrough");
     let hyperv = if passthrough { Some(all()) } else { hyperv };
+    let limits = spec.resources.as_ref().map(|resources| &resources.limits);
+    let is_limited = limits.is_some_and(|limits| limits.contains_key("memory"));
+    let translator = (is_limited && !kvm).then(|| {
+        let cache = Element::text("tb-cache", (TRANSLATED >> 20).to_string()).attr("unit", "MiB");
+        Element::new("tcg").child(cache)
+    });
+    let realtime = spec.cpu.as_ref().is_some_and(|cpu| cpu.realtime.is_some());
+    // Its interrupts hold a vCPU up.
+    let counters = realtime.then(|| Element::new("pmu").attr("state", "off"));
     let smm = is_enabled(features, "smm").then(|| Element::new("smm").attr("state", "on"));
     Element::new("features")
         .children(acpi.then(|| Element::new("acpi")))
@@ -158,6 +171,8 @@ pub(super) fn features(spec: &DomainSpec, emulation: Emulation) -> Element {
         .children(hidden)
         .children(spinlock)
         .children(smm)
+        .children(counters)
+        .children(translator)
         .child(Element::new("vmport").attr("state", "off"))
 }
 

@@ -3,7 +3,7 @@
 use crds::kubevirt::{Cpu, DomainSpec, Quantity, faults};
 
 use super::writer::Element;
-use super::{DomainError, Emulation, quantity};
+use super::{DomainError, Emulation, Place, Seat, pinning, quantity};
 use crate::live::{ALIAS, PLUGGABLE};
 
 /// What libvirt and QEMU's q35 take without further options.
@@ -78,14 +78,38 @@ pub(super) fn memory(spec: &DomainSpec) -> Result<Vec<Element>, DomainError> {
     });
     let mut elements: Vec<_> = most.into_iter().collect();
     elements.push(Element::text("memory", kib.to_string()).attr("unit", "KiB"));
-    let hugepages = spec.memory.as_ref().and_then(|memory| memory.hugepages.as_ref());
-    if let Some(size) = hugepages.and_then(|pages| pages.page_size.as_deref()) {
-        let bytes = quantity("spec.domain.memory.hugepages.pageSize", &Quantity::from(size))?;
+    if let Some(bytes) = page_bytes(spec)? {
         let page = Element::new("page").attr("size", bytes / 1024).attr("unit", "KiB");
         let pages = Element::new("hugepages").child(page);
-        elements.push(Element::new("memoryBacking").child(pages));
+        // Merging pages makes the guest wait when it writes one.
+        let realtime = spec.cpu.as_ref().is_some_and(|cpu| cpu.realtime.is_some());
+        let alone = realtime.then(|| Element::new("nosharepages"));
+        elements.push(Element::new("memoryBacking").child(pages).children(alone));
     }
     Ok(elements)
+}
+
+/// The size of the huge pages that the guest's memory is of, if it is.
+pub(super) fn page_bytes(spec: &DomainSpec) -> Result<Option<u64>, DomainError> {
+    const FIELD: &str = "spec.domain.memory.hugepages.pageSize";
+    let hugepages = spec.memory.as_ref().and_then(|memory| memory.hugepages.as_ref());
+    let Some(size) = hugepages.and_then(|pages| pages.page_size.as_deref()) else {
+        return Ok(None);
+    };
+    if !matches!(size, "2Mi" | "1Gi") {
+        return Err(DomainError::NotSupported {
+            field: FIELD.into(),
+            value: size.to_owned(),
+            allowed: "2Mi, 1Gi",
+        });
+    }
+    let page = quantity(FIELD, &Quantity::from(size))?;
+    let bytes = guest_bytes(spec)?;
+    if !bytes.is_multiple_of(page) {
+        let rule = format!("'{bytes}' is not a multiple of the page size {size}");
+        return Err(DomainError::invalid(GUEST, rule));
+    }
+    Ok(Some(page))
 }
 
 /// Memory that may come while the guest runs, in bytes.
@@ -161,9 +185,10 @@ pub(super) fn guest_bytes(spec: &DomainSpec) -> Result<u64, DomainError> {
 }
 
 /// `<vcpu>`.
-pub(super) fn vcpus(topology: Topology) -> Element {
+pub(super) fn vcpus(topology: Topology, seat: &Seat) -> Element {
     let (now, most) = (topology.vcpus(), topology.max_vcpus());
     let vcpu = Element::text("vcpu", most.to_string()).attr("placement", "static");
+    let vcpu = vcpu.maybe_attr("cpuset", seat.shared.as_deref());
     vcpu.maybe_attr("current", (now < most).then_some(now))
 }
 
@@ -171,9 +196,10 @@ pub(super) fn vcpus(topology: Topology) -> Element {
 /// emulation there is no host to be like, and it is all that QEMU can translate.
 pub(super) fn cpu(
     spec: &DomainSpec,
-    emulation: Emulation,
+    place: &Place,
     topology: Topology,
 ) -> Result<Element, DomainError> {
+    let emulation = place.emulation;
     let cpu = spec.cpu.clone().unwrap_or_default();
     let model = cpu.model.as_deref().unwrap_or("host-model");
     let element = Element::new("cpu");
@@ -206,6 +232,10 @@ pub(super) fn cpu(
             .attr("unit", "KiB");
         Element::new("numa").child(cell)
     });
+    let numa = match numa {
+        Some(numa) => Some(numa),
+        None => pinning::cells(spec, topology, &place.seat)?,
+    };
     Ok(element.child(counts).children(features(&cpu)).children(numa))
 }
 

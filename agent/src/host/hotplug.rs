@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::{Api, Client, ResourceExt as _};
 
 use super::{Host, fetch, trouble};
+use crate::control_groups::{Controller, NO_CONTROL_GROUP};
 use crate::domain;
 use crate::hypervisor::{Alteration, HypervisorError};
 use crate::live::{self, About, Account, Change, Files, Present, changes, in_turn};
@@ -61,6 +62,7 @@ impl Host {
                     account.ignored = true;
                     continue;
                 }
+                self.learn(change, &done);
                 match done {
                     Ok(()) => tracing::info!(change = %change, "A guest's hardware has changed"),
                     Err(Refused::Trouble(trouble)) => match change.about() {
@@ -70,6 +72,8 @@ impl Host {
                         About::Cpu => account.of_cpu = Some(trouble),
                         About::Memory => account.of_memory = Some(trouble),
                         About::Interface => account.of_interfaces = Some(trouble),
+                        About::Bandwidth => account.of_bandwidth = Some(trouble),
+                        About::MemoryLimit => account.of_memory_limit = Some(trouble),
                     },
                     Err(Refused::Hypervisor(error)) => return Err(error),
                 }
@@ -126,6 +130,23 @@ impl Host {
         live::stranger(vmi, &present, &left).map_or(Ok(()), |name| Err(live::strange(name)))
     }
 
+    /// What libvirt can limit guests by.
+    fn learn(&self, change: &Change, done: &Result<(), Refused>) {
+        let controller = match change.about() {
+            About::Bandwidth => Controller::Cpu,
+            About::MemoryLimit => Controller::Memory,
+            _ => return,
+        };
+        let is_missing = |trouble: &Trouble| trouble.reason == NO_CONTROL_GROUP;
+        match done {
+            Ok(()) => self.lacking.seen(controller, false),
+            Err(Refused::Trouble(trouble)) if is_missing(trouble) => {
+                self.lacking.seen(controller, true);
+            }
+            Err(_) => {}
+        }
+    }
+
     async fn present(&self, domain: &str) -> Result<Present, HypervisorError> {
         let xml = self.hypervisor.describe(domain).await?;
         Present::read(&xml).map_err(HypervisorError::Refused)
@@ -156,11 +177,23 @@ impl Host {
                 Alteration::Update(medium(drive.xml.as_str(), Some(file))?)
             }
             Change::Eject(drive) => Alteration::Update(medium(drive.xml.as_str(), None)?),
+            Change::Bandwidth(shares, quota) => {
+                Alteration::Bandwidth { shares: *shares, quota: *quota }
+            }
+            Change::MemoryLimit(bytes) => Alteration::MemoryLimit(*bytes),
         };
         match self.hypervisor.alter(domain, alteration).await {
             Ok(()) => Ok(()),
             Err(HypervisorError::Refused(why)) => {
                 Err(Refused::Trouble(Trouble::of("HypervisorRefused", why)))
+            }
+            Err(HypervisorError::NoControlGroup(why)) => {
+                let message = format!(
+                    "libvirt of node {} has no control group for it ({why}): mount the controller \
+                     and let libvirt use it (cgroup_controllers in qemu.conf)",
+                    self.node
+                );
+                Err(Refused::Trouble(Trouble::of(NO_CONTROL_GROUP, message)))
             }
             Err(error) => Err(Refused::Hypervisor(error)),
         }
@@ -245,6 +278,8 @@ fn trouble_with<'a>(account: &'a Account, about: About<'_>) -> Option<&'a Troubl
         About::Cpu => account.of_cpu.as_ref(),
         About::Memory => account.of_memory.as_ref(),
         About::Interface => account.of_interfaces.as_ref(),
+        About::Bandwidth => account.of_bandwidth.as_ref(),
+        About::MemoryLimit => account.of_memory_limit.as_ref(),
     }
 }
 

@@ -36,6 +36,7 @@ pub enum Verb {
     Abort,
     Describe,
     Alter,
+    Limit,
 }
 
 #[derive(Debug, Default)]
@@ -43,7 +44,8 @@ struct Host {
     domains: BTreeMap<String, Guest>,
     /// What the next calls of a verb answer instead of acting, in order.
     failures: VecDeque<(Verb, HypervisorError)>,
-    /// Every verb but `list` and `describe`, with its domain, in the order of arrival.
+    /// Every verb but `list`, `describe` and what limits guests, with its domain, in the order of
+    /// arrival.
     calls: Vec<(Verb, String)>,
     /// How long every verb takes.
     delay: Duration,
@@ -103,6 +105,15 @@ impl Fake {
         }
     }
 
+    /// Lets the domain be limited by nothing.
+    pub fn forget_limits(&self, domain: &str) {
+        if let Ok(guest) = self.host().guest(domain) {
+            for element in ["cputune", "memtune"] {
+                tune(&mut guest.xml, element, &["shares", "global_quota", "hard_limit"], "");
+            }
+        }
+    }
+
     /// Kills the domain's process.
     pub fn crash(&self, domain: &str) {
         self.stop(domain, ShutOffReason::Crashed);
@@ -134,7 +145,7 @@ impl Fake {
         self.host().domains.get(domain).map(|guest| guest.xml.clone())
     }
 
-    /// Every verb called so far but `list` and `describe`, with its domain.
+    /// Every verb called so far but `list`, `describe` and what limits guests, with its domain.
     #[must_use]
     pub fn calls(&self) -> Vec<(Verb, String)> {
         self.host().calls.clone()
@@ -302,7 +313,11 @@ impl Fake {
         domain: &str,
         change: Alteration,
     ) -> Result<(), HypervisorError> {
-        let mut host = self.enter(Verb::Alter, domain).await?;
+        let verb = match change {
+            Alteration::Bandwidth { .. } | Alteration::MemoryLimit(_) => Verb::Limit,
+            _ => Verb::Alter,
+        };
+        let mut host = self.enter(verb, domain).await?;
         let holds = host.holds;
         let guest = host.guest(domain)?;
         let refused = |why: &str| HypervisorError::Refused(why.to_owned());
@@ -327,6 +342,15 @@ impl Fake {
             Alteration::Update(device) => {
                 let found = place(&device).ok_or_else(|| refused("device not found"))?;
                 guest.xml.replace_range(found, &device);
+            }
+            Alteration::Bandwidth { shares, quota } => {
+                let quota = quota.map(|quota| format!("<global_quota>{quota}</global_quota>"));
+                let inner = format!("<shares>{shares}</shares>{}", quota.unwrap_or_default());
+                tune(&mut guest.xml, "cputune", &["shares", "global_quota"], &inner);
+            }
+            Alteration::MemoryLimit(bytes) => {
+                let inner = format!("<hard_limit unit='KiB'>{}</hard_limit>", bytes >> 10);
+                tune(&mut guest.xml, "memtune", &["hard_limit"], &inner);
             }
             Alteration::Vcpus(count) => {
                 let xml = roxmltree::Document::parse(&guest.xml).map_err(|_| refused("xml"))?;
@@ -372,7 +396,7 @@ impl Fake {
             tokio::time::sleep(delay).await;
         }
         let mut host = self.host();
-        if !matches!(verb, Verb::List | Verb::Describe) {
+        if !matches!(verb, Verb::List | Verb::Describe | Verb::Limit) {
             host.calls.push((verb, domain.to_owned()));
         }
         match host.failures.iter().position(|(failing, _)| *failing == verb) {
@@ -387,6 +411,21 @@ fn alias(device: &str) -> Option<String> {
     let xml = roxmltree::Document::parse(device).ok()?;
     let alias = xml.root_element().children().find(|one| one.has_tag_name("alias"))?;
     alias.attribute("name").map(str::to_owned)
+}
+
+/// Puts this into an element of a domain, in place of what is of these names in it.
+fn tune(domain: &mut String, element: &str, names: &[&str], inner: &str) {
+    let Ok(xml) = roxmltree::Document::parse(domain) else { return };
+    let found = xml.root_element().children().find(|one| one.has_tag_name(element));
+    let kept = found.into_iter().flat_map(|one| one.children());
+    let kept = kept.filter(|one| !names.contains(&one.tag_name().name()));
+    let kept: String = kept.map(|one| &domain[one.range()]).collect();
+    let place = found.map(|one| one.range());
+    let place = place.or_else(|| domain.rfind("</domain>").map(|end| end..end));
+    let text = format!("<{element}>{kept}{inner}</{element}>");
+    if let Some(place) = place {
+        domain.replace_range(place, &text);
+    }
 }
 
 /// Where in a domain the device of this alias is described.

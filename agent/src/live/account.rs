@@ -9,14 +9,17 @@
 //! | the guest has it | `Ready` | `VolumeReady` |
 //! | the guest holds on to it | `Detaching` | `DeviceInUse` |
 
+use crds::condition::RESOURCES_NOT_ENFORCED;
 use crds::kubevirt::{
     Condition, ConditionStatus, CpuTopology, Machine, MemoryStatus, Quantity,
     VirtualMachineInstance, VirtualMachineInstanceStatus, VolumeStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::limits::asked;
 use super::{Account, Present, PresentDisk, PresentInterface, PresentMemory};
 use crate::domain::{self, Size};
+use crate::vm::Trouble;
 
 /// Says it in `status`.
 pub fn say(
@@ -38,6 +41,7 @@ pub fn say(
             None => status.conditions.retain(|one| one.r#type != kind),
         }
     }
+    say_limits(status, vmi, is, now);
     for interface in &mut status.interfaces {
         let is_it = |one: &&PresentInterface| Some(&one.name) == interface.name.as_ref();
         let has = is.present.interfaces.iter().find(is_it);
@@ -46,6 +50,30 @@ pub fn say(
         interface.queue_count = has.map(|one| one.queues).or(interface.queue_count);
     }
     say_volumes(status, vmi, is);
+}
+
+/// What somebody asked for and nothing enforces.
+fn say_limits(
+    status: &mut VirtualMachineInstanceStatus,
+    vmi: &VirtualMachineInstance,
+    is: &Account,
+    now: &Time,
+) {
+    let (cpu, memory) = asked(&vmi.spec.domain);
+    let cpu = is.of_bandwidth.as_ref().filter(|_| !cpu.is_empty()).map(|why| (cpu, why));
+    let memory = is.of_memory_limit.as_ref().zip(memory).map(|(why, field)| (vec![field], why));
+    let told: Vec<_> = cpu.into_iter().chain(memory).collect();
+    let Some((_, first)) = told.first() else {
+        status.conditions.retain(|one| one.r#type != RESOURCES_NOT_ENFORCED);
+        return;
+    };
+    let said = |(fields, why): &(Vec<&str>, &Trouble)| {
+        format!("nothing enforces {}: {}", fields.join(" and "), why.message)
+    };
+    let message: Vec<String> = told.iter().map(said).collect();
+    Condition::new(RESOURCES_NOT_ENFORCED, ConditionStatus::True)
+        .because(first.reason, message.join("; "))
+        .merge_into(&mut status.conditions, now.clone());
 }
 
 /// Processors and memory, as far as they are known.

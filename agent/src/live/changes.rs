@@ -4,6 +4,7 @@ use std::fmt;
 
 use crds::kubevirt::{Disk, VirtualMachineInstance, Volume};
 
+use super::limits::Limits;
 use super::{Files, Present, PresentDisk, PresentInterface, PresentMemory};
 use crate::domain;
 use crate::volumes::DiskFile;
@@ -27,6 +28,10 @@ pub enum Change {
     Link(PresentInterface, bool),
     /// This interface goes.
     Unplug(PresentInterface),
+    /// So many shares of the processors, and so many µs of them in each period at most.
+    Bandwidth(u64, Option<i64>),
+    /// So many bytes of the node's memory at most.
+    MemoryLimit(u64),
 }
 
 /// What a change is about.
@@ -36,6 +41,8 @@ pub enum About<'a> {
     Cpu,
     Memory,
     Interface,
+    Bandwidth,
+    MemoryLimit,
 }
 
 impl Change {
@@ -68,6 +75,8 @@ impl Change {
             Self::Vcpus(_) => About::Cpu,
             Self::Memory(..) => About::Memory,
             Self::Link(..) | Self::Unplug(_) => About::Interface,
+            Self::Bandwidth(..) => About::Bandwidth,
+            Self::MemoryLimit(_) => About::MemoryLimit,
         }
     }
 }
@@ -85,6 +94,11 @@ impl fmt::Display for Change {
                 write!(out, "link {} {}", interface.name, if *up { "up" } else { "down" })
             }
             Self::Unplug(interface) => write!(out, "unplug {}", interface.name),
+            Self::Bandwidth(shares, None) => write!(out, "{shares} shares of the processors"),
+            Self::Bandwidth(shares, Some(quota)) => {
+                write!(out, "{shares} shares of the processors, {quota} µs at most")
+            }
+            Self::MemoryLimit(bytes) => write!(out, "{bytes} bytes of the node's at most"),
         }
     }
 }
@@ -104,7 +118,18 @@ pub fn changes(vmi: &VirtualMachineInstance, files: &Files, present: &Present) -
         Some(Change::Attach(Box::new(disk_of(vmi, volume)), file.clone()))
     });
     let more = sizes(vmi, present).into_iter().chain(interfaces(vmi, present));
-    goes.chain(comes).chain(more).collect()
+    // First: nothing keeps the guest to them yet.
+    limits(vmi, present).into_iter().chain(goes).chain(comes).chain(more).collect()
+}
+
+/// What the guest is to be kept to and is not.
+fn limits(vmi: &VirtualMachineInstance, present: &Present) -> Vec<Change> {
+    let Limits { shares, quota, memory } = Limits::of(&vmi.spec.domain, present.is_emulated);
+    let has = present.limits;
+    let differs = shares != has.shares || (quota.is_some() && quota != has.quota);
+    let bandwidth = shares.filter(|_| differs).map(|shares| Change::Bandwidth(shares, quota));
+    let memory = memory.filter(|_| memory != has.memory).map(Change::MemoryLimit);
+    bandwidth.into_iter().chain(memory).collect()
 }
 
 /// The same with another one first of those that a guest may ignore, turn by turn: one that it

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use roxmltree::{Document, Node};
 
+use super::limits::Limits;
 use super::{ALIAS, MAY_GO, PLUGGABLE};
 
 /// What is there.
@@ -21,6 +22,10 @@ pub struct Present {
     pub start: u64,
     /// Memory that comes and goes, if it can.
     pub memory: Option<PresentMemory>,
+    /// What it is kept to.
+    pub limits: Limits,
+    /// Whether its instructions are translated.
+    pub is_emulated: bool,
 }
 
 /// One interface.
@@ -85,6 +90,8 @@ impl Present {
         }
         let kind = child(domain, "os").and_then(|os| child(os, "type"));
         present.machine = kind.and_then(|kind| kind.attribute("machine")).map(str::to_owned);
+        present.limits = limits(domain);
+        present.is_emulated = domain.attribute("type") == Some("qemu");
         let vcpu = child(domain, "vcpu");
         present.max_vcpus = vcpu.and_then(|vcpu| vcpu.text()?.trim().parse().ok()).unwrap_or(0);
         let now = vcpu.and_then(|vcpu| vcpu.attribute("current")?.parse().ok());
@@ -127,6 +134,17 @@ fn memory(xml: &str, element: Node<'_, '_>) -> Option<PresentMemory> {
         current: part("current").unwrap_or(0),
         xml: xml[element.range()].to_owned(),
     })
+}
+
+fn limits(domain: Node<'_, '_>) -> Limits {
+    let tune = child(domain, "cputune");
+    let text = |name| child(tune?, name)?.text();
+    let memory = child(domain, "memtune").and_then(|all| child(all, "hard_limit"));
+    Limits {
+        shares: text("shares").and_then(|text| text.trim().parse().ok()),
+        quota: text("global_quota").and_then(|text| text.trim().parse().ok()),
+        memory: memory.and_then(bytes),
+    }
 }
 
 /// libvirt writes sizes in KiB.

@@ -197,10 +197,36 @@ fn an_instance_says_how_far_each_volume_is() {
     assert_eq!(phase(&without(), &gone), None);
 }
 
+#[test]
+fn a_guest_is_kept_to_its_limits_before_anything_else_and_once() {
+    let mut vmi = sized(1, "1Gi", "down");
+    let resources = vmi.spec.domain.resources.get_or_insert_default();
+    resources.limits.insert("cpu".into(), "1".into());
+    vmi.spec.domain.memory.as_mut().unwrap().max_guest = None;
+    resources.limits.insert("memory".into(), "1Gi".into());
+    let tuned = |shares: &str, memory: &str| {
+        let xml = format!(
+            "<domain><memory unit='KiB'>1048576</memory><vcpu>2</vcpu>{shares}{memory}<devices>\
+             <interface><alias name='ua-default'/></interface></devices></domain>"
+        );
+        told(&vmi, &Files::new(), &Present::read(&xml).unwrap())
+    };
+    let limit = (1_u64 << 30) + (64 << 20) + (16 << 20) + (2 << 20);
+    let cpu = "10 shares of the processors, 100000 µs at most";
+    let memory = format!("{limit} bytes of the node's at most");
+    assert_eq!(tuned("", ""), [cpu, memory.as_str(), "link default down"]);
+    let shares = "<cputune><shares>10</shares><global_quota>100000</global_quota></cputune>";
+    let hard = format!("<memtune><hard_limit unit='KiB'>{}</hard_limit></memtune>", limit >> 10);
+    assert_eq!(tuned(shares, &hard), ["link default down"]);
+    let other = "<cputune><shares>10</shares><global_quota>5</global_quota></cputune>";
+    assert_eq!(tuned(other, &hard), [cpu, "link default down"]);
+}
+
 /// One that began with a socket of two cores and 1 GiB, of four and 4 GiB.
 fn grown(vcpus: &str, memory: &str, interface: &str) -> Present {
     let xml = format!(
-        "<domain><memory unit='KiB'>4194304</memory><vcpu{vcpus}>8</vcpu><devices>\
+        "<domain><memory unit='KiB'>4194304</memory><vcpu{vcpus}>8</vcpu>\
+         <cputune><shares>10</shares></cputune><devices>\
          <memory model='virtio-mem'><target><size unit='KiB'>3145728</size>{memory}</target>\
          <alias name='ua-pluggable_memory'/></memory>\
          <interface type='ethernet'>{interface}<alias name='ua-default'/></interface>\
@@ -215,6 +241,7 @@ fn sized(sockets: u32, guest: &str, state: &str) -> VirtualMachineInstance {
         "spec": {"domain": {
             "cpu": {"sockets": sockets, "cores": 2, "maxSockets": 4},
             "memory": {"guest": guest, "maxGuest": "4Gi"},
+            "resources": {"requests": {"cpu": "100m"}},
             "devices": {"interfaces": [{"name": "default", "bridge": {}, "state": state}]},
         }},
     }))

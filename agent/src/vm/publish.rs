@@ -171,6 +171,11 @@ fn migratable(
     if let Some(why) = tied_disk(vmi, status).or_else(|| stranger.map(live::strange)) {
         return no.because("DisksNotLiveMigratable", why);
     }
+    if vmi.spec.domain.cpu.as_ref().is_some_and(crds::kubevirt::Cpu::is_dedicated) {
+        let why = "cannot migrate VMI with dedicatedCpuPlacement: its processors are of its node; \
+                   stop it and start it elsewhere";
+        return no.because("CPUPinningNotLiveMigratable", why);
+    }
     let cpu = vmi.spec.domain.cpu.as_ref().and_then(|cpu| cpu.model.as_deref());
     if cpu == Some("host-passthrough") {
         let why = "cannot migrate VMI with CPU mode host-passthrough: name a model, or host-model";
@@ -221,6 +226,7 @@ fn say_ready(vmi: &mut VirtualMachineInstance, here: &Here) {
             node: Some(here.node.clone()),
             state_dir: Some(here.state_dir.clone()),
             run_dir: Some(here.run_dir.clone()),
+            cpus: here.cpus.clone(),
             images: here.images.clone(),
             ..state.target_state.take().unwrap_or_default()
         });

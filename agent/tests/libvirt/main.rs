@@ -10,7 +10,7 @@ mod node;
 use std::fs;
 use std::time::Duration;
 
-use agent::domain::{self, Emulation, Place, Port};
+use agent::domain::{self, Emulation, Place, Port, Seat};
 use agent::hypervisor::{
     DomainState, Hypervisor, HypervisorError, Libvirt, Observed, ShutOffReason,
 };
@@ -60,6 +60,7 @@ fn place(node: &Node, disks: Vec<DiskFile>) -> Place {
             mac: "02:00:00:00:00:01".parse().unwrap(),
             mtu: 1400,
         }],
+        seat: Seat::default(),
     }
 }
 

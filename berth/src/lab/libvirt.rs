@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 
 use super::central::wait_for_socket;
 use super::certificates::{Authorities, SEEN_AT, SEEN_BY_QEMU};
+use super::cgroups;
 use super::command::{run, word};
 use super::files::{private_dir, qemu};
 use super::layout::{Layout, NodeLayout};
@@ -32,7 +33,13 @@ pub(crate) fn libvirtd(
             .with_context(|| format!("cannot make {}", dir.display()))?;
     }
     fs::write(dir.join("etc/libvirtd.conf"), daemon_conf(node))?;
-    fs::write(dir.join("etc/qemu.conf"), qemu_conf(node))?;
+    let group = if cgroups::are_there() { cgroups::make(layout, node) } else { Ok(String::new()) };
+    let group = group.unwrap_or_else(|error| {
+        tracing::warn!(%error, "libvirt does without control groups");
+        String::new()
+    });
+    let controllers = if group.is_empty() { &[][..] } else { &cgroups::CONTROLLERS[..] };
+    fs::write(dir.join("etc/qemu.conf"), qemu_conf(node, controllers))?;
     authorities.give(node)?;
 
     let words = [
@@ -45,8 +52,10 @@ pub(crate) fn libvirtd(
         "libvirtd",
         word(&node.dir),
         &node.name,
+        &group,
     ];
-    let mut spec = node::spec(layout, node, "libvirtd", words.map(str::to_owned));
+    let words = words.iter().chain(controllers).map(|word| (*word).to_owned());
+    let mut spec = node::spec(layout, node, "libvirtd", words);
     // It runs ovs-vsctl, which is to look in the private /run.
     spec.env.clear();
     let node = node.clone();
@@ -83,12 +92,16 @@ fn daemon_conf(node: &NodeLayout) -> String {
     )
 }
 
-fn qemu_conf(node: &NodeLayout) -> String {
+fn qemu_conf(node: &NodeLayout, controllers: &[&str]) -> String {
     let root = ("root".to_owned(), "root".to_owned());
     let (user, group) = qemu().map_or(root, |user| (user.name, format!("+{}", user.gid)));
-    // Control groups are the host's, and it may have none to give; no other daemon keeps logs.
+    let controllers: Vec<String> =
+        controllers.iter().map(|controller| format!("\"{controller}\"")).collect();
+    let controllers = controllers.join(", ");
+    // No other daemon keeps logs.
     format!(
-        "stdio_handler = \"file\"\nsecurity_driver = \"none\"\ncgroup_controllers = [ ]\n\
+        "stdio_handler = \"file\"\nsecurity_driver = \"none\"\n\
+         cgroup_controllers = [ {controllers} ]\n\
          namespaces = [ ]\nremember_owner = 0\nuser = \"{user}\"\ngroup = \"{group}\"\n\
          seccomp_sandbox = 1\nswtpm_user = \"root\"\nswtpm_group = \"root\"\n\
          migration_address = \"{}\"\nmigrate_tls_x509_cert_dir = \"{SEEN_BY_QEMU}\"\n\

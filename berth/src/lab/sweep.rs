@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::files;
 use super::layout::Layout;
 use super::namespace;
+use super::{cgroups, files};
 
 /// Environment variable of every process a lab starts; its value is the data
 /// directory.
@@ -28,7 +28,7 @@ pub struct Swept {
     pub namespaces: usize,
 }
 
-/// Ends every process, removes every namespace (and the interfaces in it) and
+/// Ends every process, removes every namespace (and the interfaces in it), control groups and
 /// the marks of a running lab. Data stay.
 pub fn sweep(layout: &Layout) -> Swept {
     let namespaces = namespace::list(&layout.namespace_prefix());
@@ -51,6 +51,7 @@ pub fn sweep(layout: &Layout) -> Swept {
         }
         wait_until(Duration::from_secs(patience), || ours().is_empty());
     }
+    cgroups::remove(layout);
     for name in &namespaces {
         let removed = std::process::Command::new("ip").args(["netns", "del", name]).status();
         if !removed.is_ok_and(|status| status.success()) {

@@ -28,7 +28,9 @@ pub fn complete(domain: &mut DomainSpec) {
     if domain.devices.disable_hotplug == Some(true) {
         return;
     }
-    if let Some(sockets) = sockets(domain) {
+    // Processors of its own a guest has from its start.
+    let is_dedicated = domain.cpu.as_ref().is_some_and(Cpu::is_dedicated);
+    if let Some(sockets) = sockets(domain).filter(|_| !is_dedicated) {
         let cpu = domain.cpu.get_or_insert_default();
         let each = cpu.cores.unwrap_or(1).max(1).saturating_mul(cpu.threads.unwrap_or(1).max(1));
         let most = sockets.saturating_mul(RATIO).min(MOST_VCPUS / each).max(sockets);

@@ -4,24 +4,18 @@
 //! tenth of one for each vCPU (`cpuAllocationRatio` 10), since vCPUs seldom are busy all at
 //! once; the memory that it requests, or all that it sees, and what QEMU needs besides.
 
-use crds::kubevirt::{DomainSpec, Quantity};
+use crds::kubevirt::{DEDICATED_CPUS, DomainSpec, Quantity};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as KubeQuantity;
 use std::collections::BTreeMap;
 
 /// A thousandth of a processor for each vCPU of a guest that requests none.
 const MILLI_PER_VCPU: u64 = 100;
-/// QEMU itself, with the memory of its display.
-const QEMU: u64 = 64 << 20;
-/// QEMU for each vCPU.
-const PER_VCPU: u64 = 8 << 20;
-/// Of so many bytes that the guest has, one goes to the tables of its pages.
-const PAGE_TABLES: u64 = 512;
 /// No sum of so many guests as there are can overflow.
 const MOST: u64 = 1 << 50;
 /// Huge pages by the size that guests ask for.
 const PAGES: [&str; 2] = ["hugepages-2Mi", "hugepages-1Gi"];
 
-/// Processors, memory and huge pages.
+/// Processors, memory, huge pages, and processors that are one guest's alone.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Amount {
     /// Thousandths of a processor.
@@ -30,6 +24,8 @@ pub struct Amount {
     pub bytes: u64,
     /// Bytes of huge pages of 2Mi and 1Gi.
     pub pages: [u64; 2],
+    /// Processors that are one guest's alone: they are none of the others.
+    pub dedicated: u64,
 }
 
 impl Amount {
@@ -40,11 +36,9 @@ impl Amount {
         let requested = |name: &str| resources.and_then(|one| one.requests.get(name));
         let limited = |name: &str| resources.and_then(|one| one.limits.get(name));
         let vcpus = vcpus(domain);
-        let is_dedicated = domain.cpu.as_ref().is_some_and(|cpu| {
-            cpu.rest.get("dedicatedCpuPlacement").and_then(serde_json::Value::as_bool) == Some(true)
-        });
+        let dedicated = domain.cpu.as_ref().map_or(0, |cpu| cpu.dedicated(vcpus));
         let milli = match requested("cpu") {
-            _ if is_dedicated => vcpus.saturating_mul(1000),
+            _ if dedicated > 0 => 0,
             Some(asked) => milli(asked),
             None => vcpus.saturating_mul(MILLI_PER_VCPU),
         };
@@ -59,9 +53,10 @@ impl Amount {
             one.rest.get("overcommitGuestOverhead").and_then(serde_json::Value::as_bool)
                 == Some(true)
         });
-        let beside = PER_VCPU.saturating_mul(vcpus).saturating_add(QEMU + seen / PAGE_TABLES);
+        let beside = DomainSpec::overhead(vcpus, seen);
         let beside = if lends || seen == 0 { 0 } else { beside };
-        let mut amount = Self { milli: milli.min(MOST), bytes: beside, pages: [0; 2] };
+        let dedicated = dedicated.min(MOST);
+        let mut amount = Self { milli: milli.min(MOST), bytes: beside, pages: [0; 2], dedicated };
         let in_pages = page.and_then(|size| PAGES.iter().position(|name| name.ends_with(size)));
         match in_pages {
             Some(at) => amount.pages[at] = seen,
@@ -83,6 +78,7 @@ impl Amount {
             milli: told("cpu", milli),
             bytes: told("memory", bytes),
             pages: PAGES.map(|name| told(name, bytes)),
+            dedicated: told(DEDICATED_CPUS, bytes),
         }
     }
 
@@ -109,18 +105,21 @@ impl Amount {
             milli: one(self.milli, other.milli),
             bytes: one(self.bytes, other.bytes),
             pages: [0, 1].map(|at| one(self.pages[at], other.pages[at])),
+            dedicated: one(self.dedicated, other.dedicated),
         }
     }
 
     /// What of `room` is too little for this, in kube-scheduler's words.
     pub fn lacks(self, room: Self) -> impl Iterator<Item = &'static str> {
-        const WORDS: [&str; 4] = [
+        const WORDS: [&str; 5] = [
+            "Insufficient berth.io/dedicated-cpus",
             "Insufficient cpu",
             "Insufficient memory",
             "Insufficient hugepages-2Mi",
             "Insufficient hugepages-1Gi",
         ];
         let pairs = [
+            (self.dedicated, room.dedicated),
             (self.milli, room.milli),
             (self.bytes, room.bytes),
             (self.pages[0], room.pages[0]),
@@ -181,7 +180,10 @@ mod tests {
             "overcommitGuestOverhead": true}}));
         assert_eq!(lends.bytes, 512 * MIB);
         let alone = of(json!({"cpu": {"cores": 2, "dedicatedCpuPlacement": true}}));
-        assert_eq!((alone.milli, alone.bytes), (2000, 0));
+        assert_eq!((alone.milli, alone.dedicated, alone.bytes), (0, 2, 0));
+        let isolated = of(json!({"cpu": {"cores": 2, "dedicatedCpuPlacement": true,
+            "isolateEmulatorThread": true}}));
+        assert_eq!(isolated.dedicated, 3);
     }
 
     #[test]
@@ -202,9 +204,14 @@ mod tests {
 
     #[test]
     fn what_lacks_is_told_and_what_nobody_asks_for_is_not() {
-        let room = Amount { milli: 50, bytes: 4096 * MIB, pages: [0, 0] };
+        let room = Amount { milli: 50, bytes: 4096 * MIB, pages: [0, 0], dedicated: 1 };
         let small = of(json!({"memory": {"guest": "512Mi"}}));
         assert_eq!(small.lacks(room).collect::<Vec<_>>(), ["Insufficient cpu"]);
+        let mut alone = json!({"cpu": {"cores": 1, "dedicatedCpuPlacement": true}});
+        assert_eq!(of(alone.clone()).lacks(room).count(), 0);
+        alone["cpu"]["isolateEmulatorThread"] = json!(true);
+        let lacks: Vec<_> = of(alone).lacks(room).collect();
+        assert_eq!(lacks, ["Insufficient berth.io/dedicated-cpus"]);
         assert_eq!(Amount::default().lacks(Amount::default()).count(), 0);
     }
 }

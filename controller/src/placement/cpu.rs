@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crds::kubevirt::{CPU_FEATURE_LABEL, CPU_MODEL_LABEL, Cpu};
+use crds::kubevirt::{CPU_FEATURE_LABEL, CPU_MANAGER_LABEL, CPU_MODEL_LABEL, Cpu, REALTIME_LABEL};
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt as _;
 
@@ -14,6 +14,8 @@ use kube::ResourceExt as _;
 pub(crate) struct Processors {
     wanted: Vec<String>,
     unwanted: Vec<String>,
+    /// Labels that a node must have whatever else it says: those of what few nodes are set up for.
+    needed: Vec<&'static str>,
 }
 
 impl Processors {
@@ -33,6 +35,8 @@ impl Processors {
                 _ => {}
             }
         }
+        asked.needed.extend(cpu.is_dedicated().then_some(CPU_MANAGER_LABEL));
+        asked.needed.extend(cpu.realtime.as_ref().map(|_| REALTIME_LABEL));
         asked
     }
 
@@ -40,6 +44,10 @@ impl Processors {
     #[must_use]
     pub(crate) fn unmet(&self, node: &Node) -> Option<&str> {
         let labels = node.labels();
+        let is_set = |label: &str| labels.get(label).is_some_and(|value| value == "true");
+        if let Some(label) = self.needed.iter().find(|label| !is_set(label)) {
+            return Some(label);
+        }
         if !says_something(labels) {
             return None;
         }
@@ -84,5 +92,16 @@ mod tests {
         assert_eq!(feature("avx512f", "optional"), None);
         assert!(feature("vmx", "forbid").is_some() && feature("avx512f", "forbid").is_none());
         assert_eq!(unmet(json!({"model": "EPYC"}), json!({"a": "b"})), None);
+    }
+
+    #[test]
+    fn processors_for_one_guest_alone_are_only_where_they_are_set_aside() {
+        let own = || json!({"dedicatedCpuPlacement": true});
+        let (set, unset) = (json!({"cpumanager": "true"}), json!({"cpumanager": "false"}));
+        assert_eq!(unmet(own(), set.clone()), None);
+        assert_eq!(unmet(own(), unset).as_deref(), Some("cpumanager"));
+        assert_eq!(unmet(own(), json!({})).as_deref(), Some("cpumanager"));
+        let realtime = json!({"dedicatedCpuPlacement": true, "realtime": {}});
+        assert_eq!(unmet(realtime, set).as_deref(), Some("kubevirt.io/realtime"));
     }
 }

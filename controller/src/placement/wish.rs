@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crds::affinity::meets;
-use crds::kubevirt::VirtualMachineInstanceSpec;
+use crds::kubevirt::{CPU_MANAGER_LABEL, REALTIME_LABEL, VirtualMachineInstanceSpec};
 use k8s_openapi::api::core::v1::{
     Affinity, Node, NodeSelectorTerm, Toleration, TopologySpreadConstraint,
 };
@@ -108,8 +108,15 @@ impl Wish {
             unmet.then(|| "no term of the required nodeAffinity matches".to_owned())
         };
         let processors = || {
-            let label = self.processors.unmet(node)?;
-            Some(format!("its processors are not as spec.domain.cpu asks for ({label})"))
+            Some(match self.processors.unmet(node)? {
+                CPU_MANAGER_LABEL => "it sets no processors aside for guests to have to \
+                    themselves: start its agent with --dedicated-cpus"
+                    .to_owned(),
+                REALTIME_LABEL => "its kernel takes processors from what nothing should preempt: \
+                    set kernel.sched_rt_runtime_us to -1 there"
+                    .to_owned(),
+                label => format!("its processors are not as spec.domain.cpu asks for ({label})"),
+            })
         };
         let detail = unmet.or_else(affinity).or_else(processors)?;
         Some(Refusal::new(reason, detail))

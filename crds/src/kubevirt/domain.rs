@@ -94,6 +94,57 @@ pub struct Cpu {
     /// Features to add or take away.
     #[serde(default, deserialize_with = "exact", skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<CpuFeature>,
+    /// Each vCPU has a processor of the node to itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dedicated_cpu_placement: Option<bool>,
+    /// What QEMU does beside the vCPUs has one more, with `dedicatedCpuPlacement`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolate_emulator_thread: Option<bool>,
+    /// The guest's NUMA nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numa: Option<Numa>,
+    /// vCPUs that nothing preempts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub realtime: Option<Realtime>,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+impl Cpu {
+    /// Whether each vCPU has a processor of the node to itself.
+    #[must_use]
+    pub fn is_dedicated(&self) -> bool {
+        self.dedicated_cpu_placement == Some(true)
+    }
+
+    /// How many processors a guest with so many vCPUs has to itself.
+    #[must_use]
+    pub fn dedicated(&self, vcpus: u64) -> u64 {
+        let beside = u64::from(self.isolate_emulator_thread == Some(true));
+        if self.is_dedicated() { vcpus.saturating_add(beside) } else { 0 }
+    }
+}
+
+/// The NUMA nodes of a guest.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Numa {
+    /// They are as those of the processors that the guest has to itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest_mapping_passthrough: Option<Opaque>,
+    /// What this type does not name.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// vCPUs that nothing preempts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Realtime {
+    /// Which, such as `0-3,^1`; all if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask: Option<String>,
     /// What this type does not name.
     #[serde(flatten)]
     pub rest: Rest,
@@ -150,6 +201,20 @@ pub struct Resources {
     /// What this type does not name.
     #[serde(flatten)]
     pub rest: Rest,
+}
+
+impl DomainSpec {
+    /// Bytes that QEMU needs beside the guest's memory, with so many vCPUs and a guest that
+    /// sees so many bytes: as KubeVirt's launcher, without what is the launcher's own.
+    #[must_use]
+    pub fn overhead(vcpus: u64, seen: u64) -> u64 {
+        /// QEMU itself, with the memory of its display.
+        const QEMU: u64 = 64 << 20;
+        const PER_VCPU: u64 = 8 << 20;
+        /// Of so many bytes that the guest has, one goes to the tables of its pages.
+        const PAGE_TABLES: u64 = 512;
+        PER_VCPU.saturating_mul(vcpus).saturating_add(QEMU + seen / PAGE_TABLES)
+    }
 }
 
 /// The emulated mainboard.

@@ -118,6 +118,12 @@ fn hardware(fields: &mut Fields, spec: &VirtualMachineInstanceSpec, path: &str) 
     fields.when(&format!("{path}.ioThreadsPolicy"), pool);
     if let Some(cpu) = &domain.cpu {
         fields.unknown(&format!("{path}.cpu"), &cpu.rest, &[]);
+        if let Some(numa) = &cpu.numa {
+            fields.unknown(&format!("{path}.cpu.numa"), &numa.rest, &[]);
+        }
+        if let Some(realtime) = &cpu.realtime {
+            fields.unknown(&format!("{path}.cpu.realtime"), &realtime.rest, &[]);
+        }
     }
     if let Some(memory) = &domain.memory {
         fields.unknown(&format!("{path}.memory"), &memory.rest, &[]);

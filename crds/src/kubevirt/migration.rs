@@ -288,6 +288,9 @@ pub struct TargetState {
     /// what the guest has written over it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub images: BTreeMap<String, String>,
+    /// The processors there that guests without ones of their own run on, if not on all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<String>,
     /// How often its agent found what an earlier one had made, and began anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,

@@ -7,6 +7,8 @@
 //! | reads it again | finds that it is done |
 //! | says so on the object | finds that it is done, and says so |
 
+use crds::condition::RESOURCES_NOT_ENFORCED;
+
 use super::*;
 
 const RUNNING: &str = "default_web";
@@ -124,4 +126,56 @@ async fn of_a_guest_that_moves_nothing_is_changed_until_it_has() {
     n1.fake.hold_up(false);
     until("the disk is there", async || is(&n1, "Ready")).await;
     assert_eq!((disks(&n2), n2.calls(Verb::Alter)), (1, 1));
+}
+
+/// Limits on the object, and what it says of them.
+fn limited() -> Value {
+    let mut limited = vmi("web");
+    limited["spec"]["domain"]["resources"] =
+        json!({ "limits": { "cpu": "500m", "memory": "256Mi" } });
+    limited
+}
+
+fn unenforced(world: &World) -> Option<String> {
+    let conditions = world.api.vmi("web")?.status?.conditions;
+    conditions.into_iter().find(|one| one.r#type == RESOURCES_NOT_ENFORCED)?.message
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_is_kept_to_its_limits_by_whichever_agent_finds_that_it_is_not() {
+    let world = World::with_agent();
+    world.api.create(limited());
+    world.until_phase("web", InstancePhase::Running).await;
+    let xml = world.fake.xml(RUNNING).unwrap();
+    assert!(xml.contains("<global_quota>50000</global_quota>"), "{xml}");
+    assert!(xml.contains("<hard_limit unit='KiB'>"), "{xml}");
+    assert_eq!(unenforced(&world), None);
+    // One that is killed before it has done so leaves it to the next.
+    world.kill_agent().await;
+    world.fake.forget_limits(RUNNING);
+    world.start_agent();
+    until("the next agent limits it", async || {
+        world.fake.xml(RUNNING).unwrap().contains("<global_quota>50000</global_quota>")
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_without_control_groups_runs_guests_and_says_what_is_not_enforced() {
+    let world = World::with_agent();
+    for _ in 0..8 {
+        let why = "cgroup controller is not mounted".to_owned();
+        world.fake.fail_next(Verb::Limit, HypervisorError::NoControlGroup(why));
+    }
+    world.api.create(limited());
+    world.until_phase("web", InstancePhase::Running).await;
+    let said = unenforced(&world).expect("it is told");
+    for words in ["limits.cpu", "limits.memory", "node n1", "cgroup_controllers in qemu.conf"] {
+        assert!(said.contains(words), "{said}");
+    }
+    // Nobody who asked for nothing is bothered with it.
+    world.create("plain");
+    world.until_phase("plain", InstancePhase::Running).await;
+    let plain = world.api.vmi("plain").unwrap().status.unwrap().conditions;
+    assert!(plain.iter().all(|one| one.r#type != RESOURCES_NOT_ENFORCED), "{plain:?}");
 }

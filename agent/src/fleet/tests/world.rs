@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::super::Fleet;
 use super::api::FakeApi;
 use crate::bindings::Bindings;
+use crate::control_groups::Lacking;
+use crate::cpus::Cpus;
 use crate::domain::Emulation;
 use crate::host::Host;
 use crate::hypervisor::fake::Verb;
@@ -122,6 +124,8 @@ impl World {
             look: Arc::default(),
             freezes: Places::of(1),
             teller: Teller::new(&client),
+            cpus: Cpus::default(),
+            lacking: Lacking::default(),
         };
         let fleet = Fleet::new(host, Watched::start(&client, self.node));
         *self.agent.lock() = Some(tokio::spawn(fleet.run(CancellationToken::new())));

@@ -4,7 +4,7 @@ use virt::connect::Connect;
 use virt::domain::{
     Domain, DomainPausedReason as Paused, DomainRunningReason as Running,
     DomainShutoffReason as Shutoff, DomainState as State, DomainStateReason as Reason,
-    MigrateParameters,
+    MemoryParameters, MigrateParameters, SchedBandwidth, SchedulerInfo,
 };
 use virt::enumutil::Enum;
 use virt::error::{Error, ErrorNumber};
@@ -14,6 +14,7 @@ use super::session::Attempt;
 use crate::hypervisor::{
     Alteration, DomainState, HypervisorError, Job, Journey, PauseReason, ShutOffReason,
 };
+use crate::live::limits::PERIOD;
 
 /// What libvirt and its QEMU can, as XML.
 pub(super) fn capabilities(connection: &Connect) -> Result<String, HypervisorError> {
@@ -204,8 +205,32 @@ pub(super) fn alter(
         Alteration::Detach(device) => domain.detach_device_flags(device, live),
         Alteration::Update(device) => domain.update_device_flags(device, live),
         Alteration::Vcpus(count) => domain.set_vcpus_flags(*count, sys::VIR_DOMAIN_VCPU_LIVE),
+        Alteration::Bandwidth { shares, quota } => {
+            let global = SchedBandwidth { period: quota.map(|_| PERIOD), quota: *quota };
+            let bandwidth = SchedulerInfo {
+                cpu_shares: Some(*shares),
+                global_bw: global,
+                ..SchedulerInfo::default()
+            };
+            return limited(&domain, domain.set_scheduler_parameters_flags(&bandwidth, live));
+        }
+        Alteration::MemoryLimit(bytes) => {
+            let limit =
+                MemoryParameters { hard_limit: Some(bytes >> 10), ..MemoryParameters::default() };
+            return limited(&domain, domain.set_memory_parameters(limit, live));
+        }
     };
     done.map_err(|error| refused(&error))
+}
+
+/// Of a guest that runs, libvirt says by this code that its controller is not there.
+fn limited(domain: &Domain, done: Result<(), Error>) -> Result<(), HypervisorError> {
+    done.map_err(|error| match error.code().known() {
+        Some(ErrorNumber::OperationInvalid) if is_active(domain) => {
+            HypervisorError::NoControlGroup(error.message().to_owned())
+        }
+        _ => refused(&error),
+    })
 }
 
 /// What is being sent of the domain, if it is.

@@ -21,6 +21,7 @@ fn vmi(change: impl FnOnce(&mut Value)) -> VirtualMachineInstance {
 
 fn here(node: &str) -> Here {
     Here {
+        cpus: None,
         node: node.to_owned(),
         arrivals: Some(format!("192.0.2.{}", &node[1..])),
         state_dir: format!("/{node}/state"),
