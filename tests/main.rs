@@ -27,12 +27,14 @@ mod given;
 mod guest_agent;
 mod guest_options;
 mod guides;
+mod hardware;
 mod hotplug;
 mod images;
 mod instancetypes;
 mod keeping;
 mod layers;
 mod ledger_fight;
+mod mending;
 mod migration;
 mod migration_kills;
 mod netboot;
@@ -62,6 +64,7 @@ use std::process::ExitCode;
 
 use fencing::Fenced;
 use flags::Fleeting;
+use hardware::Apart;
 use ledger_fight::Rivals;
 use tests::cluster::{Cluster, Flavour};
 use tests::stories;
@@ -109,7 +112,12 @@ fn main() -> std::io::Result<ExitCode> {
         let choice = Choice { flavour, guests: true, reviews: false };
         let mut lab = lab_stories();
         if flavour == Flavour::Embedded {
+            // What the API is has no part in them.
             lab.extend(stories![
+                hardware:
+                    what_firmware_and_tpm_know_outlives_stops_moves_and_a_killed_agent;
+                mending:
+                    what_is_wrong_with_a_vm_is_told_with_what_to_do_and_once_mended_it_runs;
                 migration:
                     a_guest_that_takes_too_long_goes_on_as_its_policy_says;
                 node_loss:
@@ -118,6 +126,9 @@ fn main() -> std::io::Result<ExitCode> {
             suite.group("fencing_embedded", flavour, fencing_stories());
         }
         suite.group(&format!("lab_{}", flavour.name()), choice, lab);
+        if flavour == Flavour::Embedded {
+            suite.group("apart_embedded", flavour, apart_stories());
+        }
         suite.group(
             &format!("virtctl_{}", flavour.name()),
             flavour,
@@ -338,6 +349,14 @@ fn flag_stories() -> Vec<(&'static str, Story<Fleeting>)> {
 /// The same with a command that makes sure that a node is off.
 fn fencing_stories() -> Vec<(&'static str, Story<Fenced>)> {
     stories![fencing: a_lost_node_is_fenced_and_its_vms_start_elsewhere_only_then]
+}
+
+/// A node that sets a processor aside.
+fn apart_stories() -> Vec<(&'static str, Story<Apart>)> {
+    stories![
+        hardware:
+            a_guest_is_kept_to_its_limits_and_its_own_processor_is_nobody_elses;
+    ]
 }
 
 /// The whole system with guests on two nodes.

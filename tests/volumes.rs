@@ -11,7 +11,7 @@ use tests::objects::{Subnet, Vm, vpc};
 use tests::world::World;
 use tests::{eventually, same};
 
-const NET: &str = "store";
+pub(super) const NET: &str = "store";
 const SOON: Duration = Duration::from_secs(45);
 
 pub(super) async fn make_net(world: &World) -> anyhow::Result<()> {
