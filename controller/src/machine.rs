@@ -7,13 +7,19 @@
 //! | strategy | no instance | Failed | Succeeded | running |
 //! |---|---|---|---|---|
 //! | Always | create after back-off | delete | delete | – |
-//! | RerunOnFailure | create when newly set, or on request | delete, request a start | delete | – |
+//! | RerunOnFailure | create when newly set, or on request, after back-off | delete, request a start | delete | – |
 //! | Manual | create on request | – | – | – |
 //! | Once | create | – | – | – |
 //! | Halted | – | delete | delete | delete |
 //!
 //! A stop request deletes the instance that it names, under any strategy. Where
 //! no strategy can be read nothing is started, and what runs goes on.
+//!
+//! With an instance goes what it says of itself. What the next start depends on is in the
+//! status of its VM before ([`is_owed`]): that one is to follow, how many failed, and that
+//! the strategy is no new one.
+//!
+//! `subresources/machine/model.rs` has this table carried out under any order of events.
 
 use std::collections::BTreeSet;
 
@@ -70,14 +76,13 @@ pub fn next(
     }
     let strategy = vm.spec.strategy().ok();
     let Some(instance) = instance else {
+        let is_asked = requested(vm) == Some(StateChangeAction::Start);
         return match strategy {
-            Some(Strategy::Always | Strategy::Once) => start(vm, now),
-            Some(Strategy::RerunOnFailure) if newly_set(vm) => start(vm, now),
-            Some(Strategy::RerunOnFailure | Strategy::Manual)
-                if requested(vm) == Some(StateChangeAction::Start) =>
-            {
-                start(vm, now)
-            }
+            Some(Strategy::Always) => start(vm, now),
+            Some(Strategy::RerunOnFailure) if is_asked || newly_set(vm) => start(vm, now),
+            // Whoever asks for each start by hand waits for none.
+            Some(Strategy::Manual) if is_asked => Step::Create,
+            Some(Strategy::Once) => Step::Create,
             _ => Step::Rest,
         };
     };
@@ -158,10 +163,20 @@ fn requests(
         vm.status.as_ref().map(|status| status.state_change_requests.clone()).unwrap_or_default();
     let lives = instance
         .is_some_and(|instance| !instance.phase().is_final() && is_there_to_delete(instance));
-    requests.retain(|request| match request.action {
-        StateChangeAction::Start => !lives,
-        StateChangeAction::Stop => instance.is_some_and(|instance| instance.uid() == request.uid),
-    });
+    // Whoever halts a VM has thought better of a start. Where an instance that has ended stays,
+    // it is what came of the start, also if nobody saw it live.
+    let came = match vm.spec.strategy() {
+        Ok(RunStrategy::Halted) => true,
+        Ok(RunStrategy::Manual | RunStrategy::Once) => instance.is_some_and(is_there_to_delete),
+        _ => lives,
+    };
+    let is_met = |request: &StateChangeRequest| match request.action {
+        StateChangeAction::Start => came,
+        StateChangeAction::Stop => instance.is_none_or(|instance| instance.uid() != request.uid),
+    };
+    // Only the first is worked on: the start of a restart is of what comes after the stop.
+    let met = requests.iter().take_while(|one| is_met(one)).count();
+    requests.drain(..met);
     let failed = instance.is_some_and(|instance| instance.phase() == InstancePhase::Failed);
     if failed && requests.is_empty() && vm.spec.strategy() == Ok(RunStrategy::RerunOnFailure) {
         let (data, uid, rest) = (None, None, Rest::new());
@@ -195,9 +210,7 @@ pub fn status_of(
     now: Timestamp,
 ) -> VirtualMachineStatus {
     let mut status = vm.status.clone().unwrap_or_default();
-    // Who is not to start by himself does not wait for it.
-    status.start_failure =
-        start_failure(&status, instance, now).filter(|_| waits_after_failure(vm));
+    status.start_failure = start_failure(vm, &status, instance, now);
     status.created = Some(instance.is_some());
     status.ready = Some(instance.is_some_and(is_ready));
     status.state_change_requests = requests(vm, instance);
@@ -223,6 +236,24 @@ pub fn status_of(
 /// The generation of its VM that an instance was made of.
 fn generation_of(instance: &VirtualMachineInstance) -> Option<i64> {
     instance.annotations().get(VM_GENERATION)?.parse().ok()
+}
+
+/// Whether `status` says something that `vm` does not say yet and that nobody could tell any
+/// more once `instance` is gone.
+#[must_use]
+pub fn is_owed(
+    vm: &VirtualMachine,
+    instance: &VirtualMachineInstance,
+    status: &VirtualMachineStatus,
+) -> bool {
+    if vm.metadata.deletion_timestamp.is_some() {
+        return false;
+    }
+    let old = vm.status.clone().unwrap_or_default();
+    let fails = instance.phase().is_final() && status.start_failure != old.start_failure;
+    let reruns = vm.spec.strategy() == Ok(RunStrategy::RerunOnFailure);
+    let asks = status.state_change_requests != old.state_change_requests;
+    fails || (reruns && (asks || status.run_strategy != old.run_strategy))
 }
 
 /// What keeps a VM from having its place.
@@ -511,22 +542,19 @@ fn told_by(reason: &str) -> Option<PrintableStatus> {
     }
 }
 
-/// Whether starts that fail make the next one wait: those that nobody asks for. Where no
-/// strategy can be read what was counted is kept.
-fn waits_after_failure(vm: &VirtualMachine) -> bool {
-    !matches!(
-        vm.spec.strategy(),
-        Ok(RunStrategy::Halted | RunStrategy::Manual | RunStrategy::WaitAsReceiver)
-    )
-}
-
 /// Counts instances that failed before they ever ran (`vm.go`,
-/// `syncStartFailureStatus`): each once, by uid.
+/// `syncStartFailureStatus`): each once, by uid. A strategy under which nothing is started
+/// again by itself forgets them.
 fn start_failure(
+    vm: &VirtualMachine,
     status: &VirtualMachineStatus,
     instance: Option<&VirtualMachineInstance>,
     now: Timestamp,
 ) -> Option<StartFailure> {
+    use RunStrategy::{Halted, Manual, WaitAsReceiver};
+    if matches!(vm.spec.strategy(), Ok(Halted | Manual | WaitAsReceiver)) {
+        return None;
+    }
     let Some(instance) = instance else { return status.start_failure.clone() };
     let transitions = instance.status.iter().flat_map(|status| &status.phase_transition_timestamps);
     let has_run = instance.phase() == InstancePhase::Running

@@ -94,6 +94,48 @@ fn a_stop_request_deletes_the_instance_it_names_and_no_other() {
 }
 
 #[test]
+fn the_start_of_a_restart_waits_for_its_stop_and_goes_with_a_halt() {
+    let asked = json!({ "stateChangeRequests":
+        [{ "action": "Stop", "uid": "vmi-1" }, { "action": "Start" }] });
+    let mut vm = vm("Manual", &asked);
+    let left = |vm: &VirtualMachine, instance: Option<&VirtualMachineInstance>| {
+        status(vm, instance, None, now()).state_change_requests.len()
+    };
+    assert_eq!(left(&vm, Some(&instance("Running"))), 2);
+    vm.status = Some(status(&vm, None, None, now()));
+    assert_eq!(next(&vm, None, now()), Step::Create);
+    let mut halted = vm.clone();
+    halted.spec.run_strategy = Some(RunStrategy::Halted);
+    assert_eq!(left(&halted, None), 0);
+    let mut second = instance("Scheduled");
+    second.metadata.uid = Some("vmi-2".to_owned());
+    assert_eq!(left(&vm, Some(&second)), 0);
+}
+
+#[test]
+fn a_start_by_hand_that_failed_at_once_is_over() {
+    let asked = json!({ "stateChangeRequests": [{ "action": "Start" }] });
+    let failed = instance("Failed");
+    for strategy in ["Manual", "Once"] {
+        let vm = vm(strategy, &asked);
+        let status = status(&vm, Some(&failed), None, now());
+        assert!(status.state_change_requests.is_empty(), "{strategy}: nobody could ask again");
+    }
+}
+
+#[test]
+fn who_is_started_by_hand_waits_for_no_failure_before() {
+    let failed = json!({ "startFailure": { "consecutiveFailCount": 5,
+        "retryAfterTimestamp": "2026-01-01T00:05:00Z" } });
+    for strategy in ["Manual", "Halted"] {
+        let status = status(&vm(strategy, &failed), None, None, now());
+        assert_eq!(status.start_failure, None, "{strategy}");
+    }
+    assert_eq!(next(&vm("Once", &failed), None, now()), Step::Create);
+    assert!(matches!(next(&vm("Always", &failed), None, now()), Step::CreateAt(_)));
+}
+
+#[test]
 fn an_instance_that_is_going_is_not_deleted_again() {
     assert_eq!(
         next(&vm("Halted", &json!({})), Some(&deleting(instance("Running"))), now()),

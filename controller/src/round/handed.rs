@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::kubevirt::{InstancePhase, VirtualMachine, VirtualMachineInstance, VirtualMachineStatus};
+use crds::kubevirt::{VirtualMachine, VirtualMachineInstance};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource as _, ResourceExt as _};
@@ -54,9 +54,9 @@ impl Rounds {
                 _ if decision.bereft => {
                     self.world.instances.get(&decision.vm).cloned().map(Write::Lose)
                 }
-                Some(uid) => Some(self.failure_to_count(decision, now).unwrap_or_else(|| {
-                    Write::Stop { uid, version: self.version_to_stop(decision) }
-                })),
+                // Once it is said its end is decided anew.
+                Some(_) if self.is_owed(decision, now) => self.new_status(decision, now),
+                Some(uid) => Some(Write::Stop { uid, version: self.version_to_stop(decision) }),
                 None => match decision.farewell.take() {
                     // It has nothing more to say.
                     Some(Farewell::LetGo(patch)) => Some(Write::Finalizers(patch)),
@@ -73,22 +73,19 @@ impl Rounds {
         }
     }
 
-    /// The VM with a failure of its instance counted, if it is not yet: with the instance
-    /// goes all that says so, and without the count the next start would not wait.
-    fn failure_to_count(&mut self, decision: &Decision, now: Timestamp) -> Option<Write> {
-        let vm = self.world.machines.get(&decision.vm)?;
-        let instance = self.world.instances.get(&decision.vm)?;
-        let has_failed = instance.phase() == InstancePhase::Failed && machine::owns(vm, instance);
-        let instance = Some(&**instance).filter(|_| has_failed)?;
-        let status = machine::status(vm, Some(instance), decision.trouble.as_ref(), now);
-        let counted = |status: &VirtualMachineStatus| status.start_failure.clone();
-        if counted(&status) == vm.status.as_ref().and_then(counted) {
-            return None;
-        }
-        match self.say(decision, now) {
-            Say::Now(vm, news) => Some(Write::Status(vm, news)),
-            Say::After(_) | Say::Nothing => None,
-        }
+    /// Whether something has to be said of the VM before its instance may go.
+    fn is_owed(&self, decision: &Decision, now: Timestamp) -> bool {
+        let vm = self.world.machines.get(&decision.vm);
+        let vm = vm.filter(|_| !self.world.is_unreadable(&decision.vm));
+        vm.zip(self.world.instances.get(&decision.vm)).is_some_and(|(vm, instance)| {
+            let trouble = decision.trouble.as_ref();
+            machine::owns(vm, instance)
+                && machine::is_owed(
+                    vm,
+                    instance,
+                    &machine::status(vm, Some(instance), trouble, now),
+                )
+        })
     }
 
     /// Of an instance whose VM is gone or goes, the version that was seen: it may have been
@@ -360,5 +357,57 @@ mod tests {
         let before = tries(&rounds);
         rounds.tell_barred(vec![(key.clone(), trouble())], Timestamp::now());
         assert_eq!(tries(&rounds), before + 1);
+    }
+
+    #[tokio::test]
+    async fn what_the_next_start_depends_on_is_said_before_the_instance_goes_that_says_it() {
+        let asked = Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let log = Arc::clone(&asked);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let log = Arc::clone(&log);
+            async move {
+                log.lock().push(format!("{} {}", request.method(), request.uri().path()));
+                let body = request.into_body().collect_bytes().await.unwrap();
+                let text = String::from_utf8_lossy(&body);
+                let newer = text.replace(r#""resourceVersion":"1""#, r#""resourceVersion":"2""#);
+                let response = Response::new(Body::from(newer.into_bytes()));
+                Ok::<_, std::convert::Infallible>(response)
+            }
+        });
+        let mut rounds = bed::rounds(Client::new(service, "default"));
+        let vm: VirtualMachine = serde_json::from_value(json!({
+            "metadata": {"name": "web", "namespace": "default", "uid": "u", "resourceVersion": "1"},
+            "spec": {"runStrategy": "RerunOnFailure",
+                "template": {"spec": {"domain": {"devices": {}}}}},
+            "status": {"runStrategy": "RerunOnFailure"},
+        }))
+        .unwrap();
+        // It had come to run, so that no start has failed.
+        let instance: VirtualMachineInstance = serde_json::from_value(json!({
+            "metadata": {"name": "web", "namespace": "default", "uid": "i", "resourceVersion": "2",
+                "ownerReferences": [{"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine",
+                    "name": "web", "uid": "u"}]},
+            "spec": {"domain": {"devices": {}}},
+            "status": {"phase": "Failed", "phaseTransitionTimestamps":
+                [{"phase": "Running", "phaseTransitionTimestamp": "2026-01-01T00:00:00Z"}]},
+        }))
+        .unwrap();
+        rounds.world.apply(Event::Machine(Seen::all(vec![vm])));
+        rounds.world.apply(Event::Instance(Seen::all(vec![instance])));
+        let key = VmKey { namespace: "default".to_owned(), name: "web".to_owned() };
+        for _ in 0..2 {
+            let mut decision = Decision::nothing_for(key.clone());
+            decision.delete = Some("i".to_owned());
+            rounds.hand_over(&mut [decision], Timestamp::now());
+            rounds.answered().await.unwrap();
+        }
+        let told = rounds.world.machines.get(&key).unwrap().status.clone().unwrap();
+        assert_eq!(told.state_change_requests.len(), 1, "{told:?}");
+        let paths = "/apis/kubevirt.io/v1/namespaces/default";
+        let wanted = [
+            format!("PUT {paths}/virtualmachines/web/status"),
+            format!("DELETE {paths}/virtualmachineinstances/web"),
+        ];
+        assert_eq!(*asked.lock(), wanted);
     }
 }

@@ -274,4 +274,6 @@ fn request(
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
