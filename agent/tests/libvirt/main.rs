@@ -197,7 +197,7 @@ async fn a_guest_and_its_port_outlive_libvirtd() {
 }
 
 #[tokio::test]
-async fn a_domain_of_somebody_else_is_neither_listed_nor_replaced() {
+async fn a_domain_of_somebody_else_is_neither_listed_nor_replaced_nor_ended() {
     let node = Node::new();
     let hypervisor = connect(&node);
     let theirs = guest(&node).replace("https://berth.io/domain/1", "https://example.com/1");
@@ -206,6 +206,16 @@ async fn a_domain_of_somebody_else_is_neither_listed_nor_replaced() {
     let ours = guest(&node).replace(UID, "5e0f4b2e-0000-4000-8000-000000000002");
     let taken = hypervisor.define(&ours).await;
     assert!(matches!(taken, Err(HypervisorError::Refused(_))), "{taken:?}");
+    // Whatever is to become of ours, which is not there, becomes nothing of theirs.
+    let not_found = Err(HypervisorError::NotFound(DOMAIN.into()));
+    assert_eq!(hypervisor.start(DOMAIN).await, not_found);
+    node.inside(&format!("virsh -q -c qemu:///system start --paused {DOMAIN}"));
+    assert_eq!(hypervisor.resume(DOMAIN).await, not_found);
+    assert_eq!(hypervisor.shutdown(DOMAIN).await, not_found);
+    assert_eq!(hypervisor.destroy(DOMAIN).await, not_found);
+    assert_eq!(hypervisor.undefine(DOMAIN).await, not_found);
+    assert_eq!(node.inside(&format!("virsh -q -c qemu:///system domstate {DOMAIN}")), "paused");
+    assert_eq!(node.inside("virsh -q -c qemu:///system list --all --name --persistent"), DOMAIN);
     let broken = hypervisor.define("<domain><name>x</name></domain>").await;
     assert!(matches!(broken, Err(HypervisorError::Refused(_))), "{broken:?}");
 }

@@ -130,7 +130,7 @@ fn list(
 }
 
 /// Whose domain this is; `None` for one that is not ours or just went away.
-fn identity(domain: &Domain) -> Result<Option<Identity>, HypervisorError> {
+pub(super) fn identity(domain: &Domain) -> Result<Option<Identity>, HypervisorError> {
     let kind = i32::try_from(sys::VIR_DOMAIN_METADATA_ELEMENT).expect("a small constant");
     match domain.metadata(kind, Some(METADATA_NAMESPACE), 0) {
         Ok(element) => Ok(Identity::of_element(&element)),

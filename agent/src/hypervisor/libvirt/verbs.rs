@@ -10,7 +10,7 @@ use virt::enumutil::Enum;
 use virt::error::{Error, ErrorNumber};
 use virt::sys;
 
-use super::session::Attempt;
+use super::session::{Attempt, identity};
 use crate::hypervisor::{
     Alteration, DomainState, HypervisorError, Job, Journey, PauseReason, ShutOffReason,
 };
@@ -322,11 +322,15 @@ fn shut_off(reason: Shutoff) -> ShutOffReason {
     }
 }
 
+/// Our domain of this name. Somebody else's may have one like it, and is not to be found.
 pub(super) fn lookup(connection: &Connect, name: &str) -> Result<Domain, HypervisorError> {
-    connection.lookup_domain_by_name(name).map_err(|error| match error.code().known() {
-        Some(ErrorNumber::NoDomain) => HypervisorError::NotFound(name.to_owned()),
+    let not_found = || HypervisorError::NotFound(name.to_owned());
+    let found = connection.lookup_domain_by_name(name);
+    let domain = found.map_err(|error| match error.code().known() {
+        Some(ErrorNumber::NoDomain) => not_found(),
         _ => refused(&error),
-    })
+    })?;
+    identity(&domain)?.map(|_| domain).ok_or_else(not_found)
 }
 
 /// Takes a failure for success when the domain is shut off anyway.
