@@ -71,7 +71,7 @@ async fn its_agent(world: &World) -> anyhow::Result<Part> {
 }
 
 /// A volume of blocks that all nodes share, for the claim of the same name.
-fn shared_blocks(device: &Path) -> Value {
+pub(super) fn shared_blocks(device: &Path) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "PersistentVolume",

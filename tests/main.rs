@@ -7,6 +7,7 @@ mod address_life;
 mod admission;
 mod adoption;
 mod adoption_more;
+mod agent_kills;
 mod api_kubectl;
 mod api_promises;
 mod attachments;
@@ -89,6 +90,15 @@ fn main() -> std::io::Result<ExitCode> {
             examples:
                 what_the_examples_up_to_h_show_is_found_in_their_guests,
                 what_the_examples_from_i_on_show_is_found_in_their_guests;
+        ],
+    );
+    suite.group(
+        "steps",
+        Choice { flavour: Flavour::Embedded, guests: true, reviews: false },
+        stories![
+            agent_kills:
+                an_agent_may_die_at_each_step_and_the_next_one_ends_what_it_began,
+                a_node_that_was_restarted_has_its_vms_again_by_their_strategies;
         ],
     );
     for flavour in [Flavour::Embedded, Flavour::Real] {
