@@ -542,6 +542,13 @@ fn told_by(reason: &str) -> Option<PrintableStatus> {
     }
 }
 
+/// Whether starts that fail make the next one wait: those that nobody asks for. Where no
+/// strategy can be read what was counted is kept.
+fn waits_after_failure(vm: &VirtualMachine) -> bool {
+    use RunStrategy::{Halted, Manual, WaitAsReceiver};
+    !matches!(vm.spec.strategy(), Ok(Halted | Manual | WaitAsReceiver))
+}
+
 /// Counts instances that failed before they ever ran (`vm.go`,
 /// `syncStartFailureStatus`): each once, by uid. A strategy under which nothing is started
 /// again by itself forgets them.
@@ -551,8 +558,7 @@ fn start_failure(
     instance: Option<&VirtualMachineInstance>,
     now: Timestamp,
 ) -> Option<StartFailure> {
-    use RunStrategy::{Halted, Manual, WaitAsReceiver};
-    if matches!(vm.spec.strategy(), Ok(Halted | Manual | WaitAsReceiver)) {
+    if !waits_after_failure(vm) {
         return None;
     }
     let Some(instance) = instance else { return status.start_failure.clone() };
