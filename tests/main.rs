@@ -307,6 +307,7 @@ fn fake_stories() -> Vec<(&'static str, Story<World>)> {
             what_virtctl_asks_for_starts_and_stops_a_vm,
             what_cannot_be_is_refused_in_kubevirts_words,
             a_paused_vm_says_so_until_it_goes_on,
+            a_vm_that_is_started_paused_waits_whoever_dies_meanwhile,
             nobody_but_the_api_is_answered,
             a_killed_controller_is_found_again;
         node_loss:

@@ -158,6 +158,39 @@ pub(super) async fn a_paused_vm_says_so_until_it_goes_on(world: &mut World) -> a
     cluster.gone(VM, "asked-still", SOON).await
 }
 
+pub(super) async fn a_vm_that_is_started_paused_waits_whoever_dies_meanwhile(
+    world: &mut World,
+) -> anyhow::Result<()> {
+    const NAME: &str = "asked-later";
+    let client = &served(&world.cluster).await?;
+    make_vm(&world.cluster, NAME, "Halted").await?;
+    shows(world, NAME, "Stopped").await?;
+    put(client, &format!("virtualmachines/{NAME}/start"), &json!({ "paused": true })).await?;
+    let killed = world.kill(Part::Controller)?;
+    world.back(killed).await?;
+    shows(world, NAME, "Paused").await?;
+    let instance = world.cluster.get(VMI, NAME).await?;
+    same("how it began", instance["spec"]["startStrategy"].as_str(), Some("Paused"))?;
+    same("its phase", instance["status"]["phase"].as_str(), Some("Running"))?;
+    let node = world.node_of(NAME).await?.name;
+    let killed = world.kill(if node == "n1" { Part::Agent(1) } else { Part::Agent(2) })?;
+    world.back(killed).await?;
+    shows(world, NAME, "Paused").await?;
+    let object = world.cluster.get(VM, NAME).await?;
+    same("its strategy", object["spec"]["runStrategy"].as_str(), Some("Always"))?;
+    ensure!(object["status"]["stateChangeRequests"].is_null(), "{}", object["status"]);
+    let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    ensure!(conditions.iter().all(|one| one["type"] != "RestartRequired"), "{conditions:?}");
+    let unpause = format!("virtualmachineinstances/{NAME}/unpause");
+    eventually("the next controller to answer", START, async || {
+        put(client, &unpause, &json!({})).await
+    })
+    .await?;
+    shows(world, NAME, "Running").await?;
+    world.cluster.delete(VM, NAME).await?;
+    world.cluster.gone(VM, NAME, SOON).await
+}
+
 /// Where the controller is to be found.
 async fn port(cluster: &Cluster) -> anyhow::Result<u64> {
     let client = client(cluster.kubeconfig()).await?;

@@ -177,6 +177,17 @@ pub(super) async fn stock_virtctl_starts_joins_pauses_moves_and_stops_a_vm(
     .await?;
     virtctl(world, &["stop", "asked"]).await?;
     world.cluster.gone(VMI, "asked", SOON).await?;
+
+    virtctl(world, &["start", "asked", "--paused"]).await?;
+    shows(world, "asked", "Paused").await?;
+    let node = world.node_of("asked").await?;
+    let state = async || world.virsh(&node, &["domstate", "--reason", "default_asked"]).await;
+    same("libvirt's word", state().await?.trim(), "paused (user)")?;
+    virtctl(world, &["unpause", "vm", "asked"]).await?;
+    shows(world, "asked", "Running").await?;
+    same("libvirt's word", state().await?.trim(), "running (unpaused)")?;
+    virtctl(world, &["stop", "asked"]).await?;
+    world.cluster.gone(VMI, "asked", SOON).await?;
     let version = virtctl(world, &["version"]).await?;
     ensure!(version.contains("-berth"), "{version}");
     Ok(())

@@ -229,6 +229,21 @@ fn a_firmware_uuid_cannot_smuggle_in_options() {
 }
 
 #[test]
+fn a_way_to_start_that_there_is_not_is_refused_in_kubevirts_words() {
+    let refused = refusal(|vmi| vmi.spec.start_strategy = Some("Later".into()));
+    assert_eq!(refused, "spec.startStrategy is set with an unrecognized option: Later");
+    let refused = refusal(|vmi| {
+        vmi.spec.start_strategy = Some("Paused".into());
+        let probe = crds::kubevirt::Probe {
+            guest_agent_ping: Some(Default::default()),
+            ..Default::default()
+        };
+        vmi.spec.liveness_probe = Some(Box::new(probe));
+    });
+    assert!(refused.contains("Pausing VMI with LivenessProbe is not supported"), "{refused}");
+}
+
+#[test]
 fn a_volume_without_a_disk_gets_one_as_kubevirt_does() {
     let xml = changed(|vmi| vmi.spec.domain.devices.disks.clear()).unwrap();
     assert!(xml.contains("<target dev='sda' bus='sata'/>"), "{xml}");

@@ -100,6 +100,8 @@ pub struct Decision {
     pub create: Option<Start>,
     /// The instance to delete, by uid.
     pub delete: Option<String>,
+    /// Its VM is halted, and is to run from now on.
+    pub switch_on: bool,
     /// The instance's node is no more, by all that is seen: it has ended.
     pub bereft: bool,
     /// What keeps the VM from its place.
@@ -139,6 +141,7 @@ impl Decision {
             starting: false,
             create: None,
             delete: None,
+            switch_on: false,
             bereft: false,
             trouble: None,
             inscription: None,
@@ -296,6 +299,7 @@ fn present(
         Step::Rest => {}
         Step::Delete => decision.delete = instance.as_ref().and_then(|instance| instance.uid()),
         Step::CreateAt(then) => decision.again_at = Some(then),
+        Step::SwitchOn => decision.switch_on = true,
         Step::Create => {}
     }
     let uid = vm.uid().unwrap_or_default();
@@ -489,7 +493,10 @@ fn start(
     };
     let uid = vm.uid().unwrap_or_default();
     let places = places(world, &decision.vm, &uid, &booking.node, asked);
-    decision.create = Some(Start::new(vm, booking.clone(), &places, ground.status, now));
+    // What was asked for stands in its status, which an expanded VM need not have.
+    let paused = world.machines.get(&decision.vm).is_some_and(|vm| machine::starts_paused(vm));
+    let start = Start::new(vm, booking.clone(), &places, ground.status, now);
+    decision.create = Some(start.paused(paused));
     let taken = places.into_iter().map(|(_, port, network)| (network.vpc.clone(), port));
     let taken: Vec<_> = taken.collect();
     expect(world, decision, &booking, taken);

@@ -144,6 +144,8 @@ fn is_as(
     spec.volumes.retain(|volume| !is_alone(&volume.name));
     spec.domain.devices.disks.retain(|disk| !is_alone(&disk.name));
     sizes::level(&mut spec.domain, &template.domain, &vm.spec.template.spec.domain);
+    // How it began says nothing of what it has.
+    spec.start_strategy.clone_from(&template.start_strategy);
     in_order(spec) == in_order(template)
 }
 

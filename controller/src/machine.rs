@@ -12,7 +12,8 @@
 //! | Once | create | – | – | – |
 //! | Halted | – | delete | delete | delete |
 //!
-//! A stop request deletes the instance that it names, under any strategy. Where
+//! One that is halted and asked to start with its guest paused gets another strategy, and the
+//! request says how its instance is made: with the strategy alone nobody would know. A stop request deletes the instance that it names, under any strategy. Where
 //! no strategy can be read nothing is started, and what runs goes on.
 //!
 //! With an instance goes what it says of itself. What the next start depends on is in the
@@ -33,6 +34,7 @@ use crds::kubevirt::{
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::ResourceExt as _;
+use serde_json::{Value, json};
 
 use crate::request::{self, Asker};
 use crate::{dhcp, flaw, hold, live, objects};
@@ -52,6 +54,8 @@ pub enum Step {
     CreateAt(Timestamp),
     /// Delete the instance.
     Delete,
+    /// Have the machine run from now on.
+    SwitchOn,
 }
 
 /// Delay after a first failed start; grows with the square of their number.
@@ -83,6 +87,7 @@ pub fn next(
             // Whoever asks for each start by hand waits for none.
             Some(Strategy::Manual) if is_asked => Step::Create,
             Some(Strategy::Once) => Step::Create,
+            Some(Strategy::Halted) if starts_paused(vm) && was_halted(vm) => Step::SwitchOn,
             _ => Step::Rest,
         };
     };
@@ -136,6 +141,29 @@ fn newly_set(vm: &VirtualMachine) -> bool {
     seen != Some(RunStrategy::RerunOnFailure)
 }
 
+/// Whether it was halted when a start was asked for: who halts it later means that.
+fn was_halted(vm: &VirtualMachine) -> bool {
+    let seen = vm.status.as_ref().and_then(|status| status.run_strategy);
+    seen.is_none_or(|seen| seen == RunStrategy::Halted)
+}
+
+/// Whether the next instance of `vm` is to wait to be resumed, since that was asked for.
+#[must_use]
+pub fn starts_paused(vm: &VirtualMachine) -> bool {
+    request(vm).is_some_and(StateChangeRequest::starts_paused)
+}
+
+/// The merge patch that has `vm` run, or not, in the field in which it says that.
+#[must_use]
+pub fn switched(vm: &VirtualMachine, runs: bool) -> Value {
+    let spec = if vm.spec.run_strategy.is_some() {
+        json!({ "runStrategy": if runs { RunStrategy::Always } else { RunStrategy::Halted } })
+    } else {
+        json!({ "running": runs })
+    };
+    json!({ "metadata": { "resourceVersion": vm.resource_version() }, "spec": spec })
+}
+
 /// Only the first request counts, as upstream.
 fn request(vm: &VirtualMachine) -> Option<&StateChangeRequest> {
     vm.status.as_ref().and_then(|status| status.state_change_requests.first())
@@ -153,7 +181,7 @@ fn stop_requested(vm: &VirtualMachine, instance: &VirtualMachineInstance) -> boo
     })
 }
 
-/// Drops requests that have been met, and adds a start after a failure under
+/// Drops requests that have been met or that a halt came after, and adds a start after a failure under
 /// `RerunOnFailure`.
 fn requests(
     vm: &VirtualMachine,
@@ -163,10 +191,11 @@ fn requests(
         vm.status.as_ref().map(|status| status.state_change_requests.clone()).unwrap_or_default();
     let lives = instance
         .is_some_and(|instance| !instance.phase().is_final() && is_there_to_delete(instance));
-    // Whoever halts a VM has thought better of a start. Where an instance that has ended stays,
+    // Whoever halts a VM has thought better of a start; one that is asked for while it is
+    // halted, with its guest paused, has it switched on. Where an instance that has ended stays,
     // it is what came of the start, also if nobody saw it live.
     let came = match vm.spec.strategy() {
-        Ok(RunStrategy::Halted) => true,
+        Ok(RunStrategy::Halted) => !(starts_paused(vm) && was_halted(vm)),
         Ok(RunStrategy::Manual | RunStrategy::Once) => instance.is_some_and(is_there_to_delete),
         _ => lives,
     };

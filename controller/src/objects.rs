@@ -9,8 +9,9 @@ use crds::annotations;
 use crds::kubeovn::{FINALIZER, Ip, IpSpec};
 use crds::kubevirt::{
     Condition, ConditionStatus, DEFAULT_GRACE_PERIOD_SECONDS, Firmware, INSTANCE_FINALIZER,
-    InstancePhase, Interface, NODE_NAME_LABEL, Opaque, PhaseTransition, VirtualMachine,
-    VirtualMachineInstance, VirtualMachineInstanceSpec, VirtualMachineInstanceStatus, VolumeStatus,
+    InstancePhase, Interface, NODE_NAME_LABEL, Opaque, PhaseTransition, START_PAUSED,
+    VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceSpec,
+    VirtualMachineInstanceStatus, VolumeStatus,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -196,6 +197,8 @@ pub struct Start {
     pub booking: Booking,
     /// What of its disks lies on claims.
     volumes: Vec<VolumeStatus>,
+    /// Its guest is to wait to be resumed, whatever its template says.
+    paused: bool,
     at: Timestamp,
 }
 
@@ -210,14 +213,24 @@ impl Start {
         at: Timestamp,
     ) -> Self {
         let metadata = metadata(vm, &booking.node, places);
-        Self { vm: Arc::clone(vm), metadata, booking, volumes, at }
+        Self { vm: Arc::clone(vm), metadata, booking, volumes, paused: false, at }
+    }
+
+    /// The same with a guest that waits to be resumed, if that was asked for.
+    #[must_use]
+    pub const fn paused(mut self, paused: bool) -> Self {
+        self.paused = paused;
+        self
     }
 
     /// The instance to make.
     #[must_use]
     pub fn instance(&self) -> VirtualMachineInstance {
-        let mut instance =
-            VirtualMachineInstance::new(&self.vm.name_any(), instance_spec(&self.vm));
+        let mut spec = instance_spec(&self.vm);
+        if self.paused {
+            spec.start_strategy = Some(START_PAUSED.to_owned());
+        }
+        let mut instance = VirtualMachineInstance::new(&self.vm.name_any(), spec);
         instance.metadata = self.metadata.clone();
         let status = scheduled(&instance.spec, &self.booking.node, self.volumes.clone(), self.at);
         instance.status = Some(status);

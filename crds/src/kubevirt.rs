@@ -51,7 +51,7 @@ pub use domain::{
 pub use ignored::ignored;
 pub use instance::{
     ClaimInfo, CpuTopology, GuestOsInfo, InstanceInterface, InstancePhase, MemoryStatus,
-    PhaseTransition, VirtualMachineInstance, VirtualMachineInstanceSpec,
+    PhaseTransition, START_PAUSED, VirtualMachineInstance, VirtualMachineInstanceSpec,
     VirtualMachineInstanceStatus, VolumeStatus,
 };
 pub use migration::{
@@ -66,9 +66,9 @@ pub use quantity::{ParseQuantityError, Quantity};
 pub use replica_set::{VirtualMachineInstanceReplicaSet, VirtualMachineInstanceReplicaSetSpec};
 pub use virtual_machine::{
     BOTH_STRATEGIES, DataVolumeMetadata, DataVolumeTemplate, InstanceTemplate, InstancetypeMatcher,
-    InstancetypeStatusRef, NO_STRATEGY, PrintableStatus, RevisionRef, RunStrategy, StartFailure,
-    StateChangeAction, StateChangeRequest, TemplateMetadata, VirtualMachine, VirtualMachineSpec,
-    VirtualMachineStatus,
+    InstancetypeStatusRef, NO_STRATEGY, PAUSED_REQUEST, PrintableStatus, RevisionRef, RunStrategy,
+    StartFailure, StateChangeAction, StateChangeRequest, TemplateMetadata, VirtualMachine,
+    VirtualMachineSpec, VirtualMachineStatus,
 };
 pub use volumes::{
     ClaimSource, CloudInit, ContainerDisk, DataVolumeSource, DownwardApiFile, DownwardApiSource,

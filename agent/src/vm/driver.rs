@@ -422,11 +422,8 @@ impl Driver {
     }
 
     async fn start(&mut self) -> Result<(), Failure> {
-        let is_paused = |vmi: &Arc<VirtualMachineInstance>| {
-            vmi.spec.start_strategy.as_deref() == Some("Paused")
-        };
         let hypervisor = &self.host.hypervisor;
-        let started = if self.vmi.as_ref().is_some_and(is_paused) {
+        let started = if self.vmi.as_ref().is_some_and(|vmi| vmi.spec.starts_paused()) {
             hypervisor.start_paused(&self.domain).await
         } else {
             hypervisor.start(&self.domain).await

@@ -1,11 +1,9 @@
 use std::sync::Arc;
 
-use crds::kubevirt::TemplateMetadata;
-use serde_json::{Value, json};
-
 use super::*;
 use crate::agenda::Booking;
 use crate::objects::Start;
+use crds::kubevirt::TemplateMetadata;
 
 fn now() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()
@@ -133,6 +131,42 @@ fn who_is_started_by_hand_waits_for_no_failure_before() {
     }
     assert_eq!(next(&vm("Once", &failed), None, now()), Step::Create);
     assert!(matches!(next(&vm("Always", &failed), None, now()), Step::CreateAt(_)));
+}
+
+#[test]
+fn one_that_is_halted_and_asked_to_start_paused_is_switched_on_first() {
+    let asked = |seen: &Value| {
+        json!({ "runStrategy": seen, "stateChangeRequests":
+            [{ "action": "Start", "data": { "paused": "true" } }] })
+    };
+    for seen in [json!("Halted"), Value::Null] {
+        let halted = vm("Halted", &asked(&seen));
+        assert_eq!(next(&halted, None, now()), Step::SwitchOn, "{seen}");
+        let said = status(&halted, None, None, now()).state_change_requests;
+        assert_eq!(said.len(), 1, "the request says how the instance is made");
+    }
+    let on = vm("Always", &asked(&json!("Halted")));
+    assert_eq!(next(&on, None, now()), Step::Create);
+    assert!(starts_paused(&on));
+    // Who halts it after that means it.
+    let off = vm("Halted", &asked(&json!("Manual")));
+    assert_eq!(next(&off, None, now()), Step::Rest);
+    assert!(status(&off, None, None, now()).state_change_requests.is_empty());
+    let plain = json!({ "stateChangeRequests": [{ "action": "Start" }] });
+    assert_eq!(next(&vm("Halted", &plain), None, now()), Step::Rest);
+    assert!(!starts_paused(&vm("Manual", &plain)));
+}
+
+#[test]
+fn an_instance_that_was_asked_to_wait_does_and_asks_for_no_restart() {
+    let vm = Arc::new(vm("Always", &json!({})));
+    let start = |paused| {
+        let booking = Booking { node: "n1".to_owned(), ..Booking::default() };
+        Start::new(&vm, booking, &[], Vec::new(), now()).paused(paused).instance()
+    };
+    assert_eq!(start(true).spec.start_strategy.as_deref(), Some("Paused"));
+    assert_eq!(start(false).spec.start_strategy, None);
+    assert!(live::is_met(&start(true), &vm), "it has what the template asks for");
 }
 
 #[test]

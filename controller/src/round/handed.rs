@@ -51,6 +51,9 @@ impl Rounds {
                 continue;
             }
             let write = match decision.delete.take() {
+                _ if decision.switch_on => {
+                    self.world.machines.get(&decision.vm).cloned().map(Write::SwitchOn)
+                }
                 _ if decision.bereft => {
                     self.world.instances.get(&decision.vm).cloned().map(Write::Lose)
                 }

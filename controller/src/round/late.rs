@@ -24,8 +24,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::{PARALLEL_WRITES, delete_instance, is_not_found, standalone};
+use crate::MANAGER;
 use crate::ledger::VmKey;
 use crate::lost;
+use crate::machine;
 use crate::objects::Start;
 use crate::warning::{self, Warning};
 use crate::world::node_of;
@@ -45,6 +47,8 @@ pub(super) enum Write {
     Lose(Arc<VirtualMachineInstance>),
     /// Delete this very instance, of this version if one is given.
     Stop { uid: String, version: Option<String> },
+    /// Have this VM run, as it was seen.
+    SwitchOn(Arc<VirtualMachine>),
     /// The VM with a new status, and what to tell about it once it is written. Whole
     /// and guarded by the version that was read: a merge cannot clear what is left
     /// out, and must not undo a request that came in between.
@@ -176,6 +180,16 @@ async fn write(
         Write::Stop { uid, version } => {
             delete_instance(&instances(), &vm.name, uid, version).await?;
             Ok(Written::Stopping)
+        }
+        Write::SwitchOn(machine) => {
+            let api: Api<VirtualMachine> = Api::namespaced(client.clone(), &vm.namespace);
+            let params =
+                PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+            let patch = Patch::Merge(machine::switched(&machine, true));
+            match api.patch(&vm.name, &params, &patch).await {
+                Err(error) if is_not_found(&error) => Ok(Written::Gone),
+                outcome => Ok(Written::Told(Box::new(outcome?))),
+            }
         }
         Write::Status(machine, news) => {
             let api: Api<VirtualMachine> = Api::namespaced(client.clone(), &vm.namespace);

@@ -15,7 +15,7 @@
 use std::collections::BTreeMap;
 
 use crds::kubevirt::{
-    Condition, InstancePhase, RunStrategy, StateChangeAction, VirtualMachine,
+    Condition, InstancePhase, PAUSED_REQUEST, RunStrategy, StateChangeAction, VirtualMachine,
     VirtualMachineInstance,
 };
 use kube::ResourceExt as _;
@@ -23,6 +23,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::refusal::{Kind, Refusal};
+use crate::machine::switched;
 
 pub(super) const VM_NOT_RUNNING: &str = "VM is not running";
 
@@ -102,21 +103,23 @@ pub(super) fn start((vm, instance): Here<'_>, options: &Options) -> Result<Plan,
     if runs {
         return conflict("VM is already running");
     }
-    if options.paused == Some(true) {
-        return Err(Refusal::bad_request(
-            "paused: a VM cannot be started paused yet: start it without, then pause it",
-        ));
+    let paused = options.paused == Some(true);
+    if paused && vm.spec.template.spec.liveness_probe.is_some() {
+        let why = "Pausing VMIs with LivenessProbe is currently not supported";
+        return Err(Refusal::forbidden(Kind::Machine, &vm.name_any(), why));
     }
     let strategy = strategy(vm)?;
     match strategy {
+        // The strategy follows, with the instance that is made for it.
+        RunStrategy::Halted if paused => request(vm, &[Change::Start { paused }]),
         RunStrategy::Halted => Ok(running(vm, true)),
         RunStrategy::RerunOnFailure if phase == Some(InstancePhase::Failed) => {
             conflict("RerunOnFailure does not support starting VM from failed state")
         }
         RunStrategy::RerunOnFailure | RunStrategy::Manual => {
             let ended = instance.filter(|instance| instance.phase().is_final());
-            let stop = ended.map(|ended| (StateChangeAction::Stop, ended.uid()));
-            let requests = stop.into_iter().chain([(StateChangeAction::Start, None)]);
+            let stop = ended.map(|ended| Change::Stop(ended.uid()));
+            let requests = stop.into_iter().chain([Change::Start { paused }]);
             request(vm, &requests.collect::<Vec<_>>())
         }
         RunStrategy::Always | RunStrategy::Once | RunStrategy::WaitAsReceiver => {
@@ -152,10 +155,10 @@ pub(super) fn stop((vm, instance): Here<'_>, options: &Options) -> Result<Plan, 
                     "Halted only supports manual stop requests with a shorter graceperiod",
                 );
             }
-            request(vm, &[(StateChangeAction::Stop, lives.uid())])?
+            request(vm, &[Change::Stop(lives.uid())])?
         }
         (RunStrategy::RerunOnFailure | RunStrategy::Manual, Some(lives)) => {
-            request(vm, &[(StateChangeAction::Stop, lives.uid())])?
+            request(vm, &[Change::Stop(lives.uid())])?
         }
     };
     Ok(Plan { instance: sooner, ..plan })
@@ -180,7 +183,7 @@ pub(super) fn restart((vm, instance): Here<'_>, options: &Options) -> Result<Pla
         ));
     }
     let Some(instance) = instance else { return conflict("VM is not running: Halted") };
-    let requests = [(StateChangeAction::Stop, instance.uid()), (StateChangeAction::Start, None)];
+    let requests = [Change::Stop(instance.uid()), Change::Start { paused: false }];
     let plan = request(vm, &requests)?;
     Ok(Plan { instance: grace.map(|grace| hurried(instance, grace)), ..plan })
 }
@@ -221,21 +224,24 @@ fn version(object: &impl kube::Resource) -> Value {
     json!({ "resourceVersion": object.meta().resource_version })
 }
 
-/// Has the strategy changed, in the field in which it was said.
+/// Has the strategy changed.
 fn running(vm: &VirtualMachine, runs: bool) -> Plan {
-    let spec = if vm.spec.run_strategy.is_some() {
-        json!({ "runStrategy": if runs { RunStrategy::Always } else { RunStrategy::Halted } })
-    } else {
-        json!({ "running": runs })
-    };
-    let spec = json!({ "metadata": version(vm), "spec": spec });
     let failed = vm.status.as_ref().is_some_and(|status| status.start_failure.is_some());
     // Who asks for a start does not wait for what failed before. It is written after the spec,
     // so for any version: that nothing is counted any more holds for each.
     let status = (runs && failed).then(
         || json!({ "metadata": { "uid": vm.metadata.uid }, "status": { "startFailure": null } }),
     );
-    Plan { spec: Some(spec), status, ..Plan::default() }
+    Plan { spec: Some(switched(vm, runs)), status, ..Plan::default() }
+}
+}
+
+/// A change of state that is asked for.
+enum Change {
+    /// End the instance of this uid.
+    Stop(Option<String>),
+    /// Make an instance, whose guest may have to wait to be resumed.
+    Start { paused: bool },
 }
 
 /// Gives the guest so many seconds to power off, from now on.
@@ -248,21 +254,22 @@ fn hurried(instance: &VirtualMachineInstance, grace: i64) -> Value {
 
 /// Requests changes of state. One that is being worked on is not given up for others, but
 /// for a stop.
-fn request(
-    vm: &VirtualMachine,
-    changes: &[(StateChangeAction, Option<String>)],
-) -> Result<Plan, Refusal> {
+fn request(vm: &VirtualMachine, changes: &[Change]) -> Result<Plan, Refusal> {
     let status = vm.status.as_ref();
     let is_busy = status.is_some_and(|status| !status.state_change_requests.is_empty());
-    if is_busy && !matches!(changes, [(StateChangeAction::Stop, _)]) {
+    if is_busy && !matches!(changes, [Change::Stop(_)]) {
         let said = "unable to complete request: stop/start already underway";
         return Err(Refusal::internal(said));
     }
     let changes: Vec<Value> = changes
         .iter()
-        .map(|(action, uid)| match uid {
-            Some(uid) => json!({ "action": action, "uid": uid }),
-            None => json!({ "action": action }),
+        .map(|change| match change {
+            Change::Stop(uid) => json!({ "action": StateChangeAction::Stop, "uid": uid }),
+            Change::Start { paused: false } => json!({ "action": StateChangeAction::Start }),
+            Change::Start { paused: true } => {
+                let (key, value) = PAUSED_REQUEST;
+                json!({ "action": StateChangeAction::Start, "data": { key: value } })
+            }
         })
         .collect();
     let mut told = json!({ "stateChangeRequests": changes });

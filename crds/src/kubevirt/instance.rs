@@ -81,12 +81,21 @@ pub struct VirtualMachineInstanceSpec {
     pub rest: Rest,
 }
 
+/// The one start strategy that there is.
+pub const START_PAUSED: &str = "Paused";
+
 impl VirtualMachineInstanceSpec {
     /// Its probes, with the field of each.
     pub fn probes(&self) -> impl Iterator<Item = (&'static str, &Probe)> {
         let probes =
             [("livenessProbe", &self.liveness_probe), ("readinessProbe", &self.readiness_probe)];
         probes.into_iter().filter_map(|(field, probe)| Some((field, &**probe.as_ref()?)))
+    }
+
+    /// Whether its guest waits to be resumed once it is there.
+    #[must_use]
+    pub fn starts_paused(&self) -> bool {
+        self.start_strategy.as_deref() == Some(START_PAUSED)
     }
 }
 

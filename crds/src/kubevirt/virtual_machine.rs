@@ -291,6 +291,18 @@ pub struct StateChangeRequest {
     pub rest: Rest,
 }
 
+/// What a wish to start says of one whose guest waits to be resumed: the key, and its value.
+pub const PAUSED_REQUEST: (&str, &str) = ("paused", "true");
+
+impl StateChangeRequest {
+    /// Whether it is to start a guest that waits to be resumed.
+    #[must_use]
+    pub fn starts_paused(&self) -> bool {
+        let said = self.data.as_ref().and_then(|data| data.get(PAUSED_REQUEST.0));
+        self.action == StateChangeAction::Start && said.is_some_and(|said| said == PAUSED_REQUEST.1)
+    }
+}
+
 /// Start or stop.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub enum StateChangeAction {

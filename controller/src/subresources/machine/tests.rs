@@ -65,6 +65,22 @@ fn a_start_changes_the_strategy_or_is_requested() {
 }
 
 #[test]
+fn a_paused_start_is_requested_whatever_the_strategy() {
+    let paused = options(json!({ "paused": true }));
+    let begin = json!({ "action": "Start", "data": { "paused": "true" } });
+    for strategy in ["Halted", "Manual", "RerunOnFailure"] {
+        let plan = start((&vm(strategy, Value::Null), None), &paused).unwrap();
+        assert_eq!((requests_of(&plan), &plan.spec), (&json!([begin]), &None), "{strategy}");
+    }
+    let ended = vmi("Succeeded");
+    let plan = start((&vm("Manual", Value::Null), Some(&ended)), &paused).unwrap();
+    assert_eq!(*requests_of(&plan), json!([{ "action": "Stop", "uid": "one" }, begin]));
+    let mut probed = vm("Halted", Value::Null);
+    probed.spec.template.spec.liveness_probe = Some(Box::default());
+    assert_eq!(refused(start((&probed, None), &paused)).0, 403, "as a pause of it is");
+}
+
+#[test]
 fn a_start_of_what_runs_or_starts_by_itself_is_refused() {
     for phase in ["Pending", "Scheduling", "Scheduled", "Running"] {
         let runs = vmi(phase);

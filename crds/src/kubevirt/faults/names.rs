@@ -40,6 +40,14 @@ pub(super) fn check(spec: &VirtualMachineInstanceSpec, path: &str) -> Vec<Cause>
             Cause::invalid(field, text)
         }));
     }
+    if spec.starts_paused() && spec.liveness_probe.is_some() {
+        let field = format!("{path}.startStrategy");
+        let text = format!(
+            "either {field} or {path}.livenessProbe should be provided.\
+             Pausing VMI with LivenessProbe is not supported"
+        );
+        found.push(Cause::invalid(field, text));
+    }
     found
 }
 

@@ -74,7 +74,7 @@ fn a_spec_that_can_be_is_not_refused() {
         json!({"domain": {"memory": null, "resources": {"requests": {"memory": "64M"}}}}),
         json!({"domain": {"memory": null, "resources": {"limits": {"memory": "64M"}}}}),
         json!({"domain": {"firmware": {"bootloader": {"efi": {}}}, "features": {"smm": {}}}}),
-        json!({"livenessProbe": {"tcpSocket": {"port": 22}}, "startStrategy": "Paused"}),
+        json!({"livenessProbe": {"tcpSocket": {"port": 22}}}),
         devices(
             json!({"disks": {"0": {"serial": "SYS-1", "io": "native", "errorPolicy": "report"}}}),
         ),
@@ -128,6 +128,8 @@ fn hardware_rules() -> Vec<Rule> {
             "spec.subdomain does not conform to the kubernetes DNS_SUBDOMAIN rules : a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"),
         ("", json!({"startStrategy": "Fast"}), "startStrategy", Invalid,
             "spec.startStrategy is set with an unrecognized option: Fast"),
+        ("", json!({"livenessProbe": {"tcpSocket": {"port": 22}}, "startStrategy": "Paused"}), "startStrategy", Invalid,
+            "either spec.startStrategy or spec.livenessProbe should be provided.Pausing VMI with LivenessProbe is not supported"),
         ("", json!({"evictionStrategy": "Never"}), "evictionStrategy", Invalid,
             "spec.evictionStrategy is set with an unrecognized option: Never"),
         ("26", domain(json!({"firmware": {"bootloader": {"bios": {}, "efi": {"secureBoot": false}}}})), "domain.firmware.bootloader", Invalid,
