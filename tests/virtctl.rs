@@ -151,6 +151,17 @@ pub(super) async fn stock_virtctl_starts_joins_pauses_moves_and_stops_a_vm(
     let said = on_port(world, "vm/asked", "80", "GET / HTTP/1.0\r\n\r\n").await?;
     ensure!(said.contains("it-is-me"), "{said}");
 
+    let picture = world.lab().layout().dir.join("asked.png");
+    let file = picture.to_str().context("the lab's directory")?;
+    for more in [&[][..], &["--move-cursor"]] {
+        let words = [&["vnc", "screenshot", "asked", "--file", file], more].concat();
+        virtctl(world, &words).await?;
+        let png = std::fs::read(&picture)?;
+        ensure!(png.starts_with(b"\x89PNG\r\n\x1a\n"), "{:?}", &png[..png.len().min(64)]);
+        ensure!(png.ends_with(b"IEND\xae\x42\x60\x82"), "it is cut off: {} bytes", png.len());
+        std::fs::remove_file(&picture)?;
+    }
+
     virtctl(world, &["pause", "vm", "asked"]).await?;
     shows(world, "asked", "Paused").await?;
     virtctl(world, &["unpause", "vm", "asked"]).await?;

@@ -12,6 +12,7 @@
 
 mod answer;
 mod lines;
+mod picture;
 mod said;
 mod trust;
 mod upload;

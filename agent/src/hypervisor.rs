@@ -244,6 +244,9 @@ impl ShutOffReason {
     }
 }
 
+/// The longest picture of a screen that is taken, in bytes: how much is on it the guest chooses.
+pub const LONGEST_PICTURE: usize = 32 << 20;
+
 /// Delegates one verb to whichever hypervisor this is.
 macro_rules! either {
     ($self:ident, $verb:ident ( $($arg:expr),* )) => {
@@ -395,6 +398,23 @@ impl Hypervisor {
     /// `NotFound`, `Disconnected`, or `Refused`.
     pub async fn describe(&self, domain: &str) -> Result<String, HypervisorError> {
         either!(self, describe(domain))
+    }
+
+    /// What the guest's first screen shows, as QEMU writes it: PNG, or PPM by an older one. At
+    /// most [`LONGEST_PICTURE`] bytes.
+    ///
+    /// # Errors
+    /// `NotFound`, `Disconnected`, or `Refused`: also when it has no screen.
+    pub async fn screenshot(&self, domain: &str) -> Result<Vec<u8>, HypervisorError> {
+        either!(self, screenshot(domain))
+    }
+
+    /// Moves the guest's pointer a step and back, so that a screen that sleeps wakes up.
+    ///
+    /// # Errors
+    /// `NotFound`, `Disconnected`, or `Refused`.
+    pub async fn move_pointer(&self, domain: &str) -> Result<(), HypervisorError> {
+        either!(self, move_pointer(domain))
     }
 
     /// Changes the hardware of a running domain. Its definition stays as it is: nothing is

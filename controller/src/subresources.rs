@@ -24,6 +24,7 @@ mod machine;
 mod node;
 mod own;
 mod path;
+mod picture;
 mod refusal;
 mod registration;
 mod stream;

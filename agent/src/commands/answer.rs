@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crds::commands::STREAM;
-use http::header::{CONNECTION, UPGRADE};
+use http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::lines::Lines;
-use super::{said, upload};
+use super::{picture, said, upload};
 use crate::guest::freeze::{self, FreezeError, Whose};
 use crate::guest::lists::{self, Question};
 use crate::guest::words;
@@ -29,6 +29,11 @@ use crate::reach::{self, ReachError};
 
 /// How long a guest may take for all that it is asked: a controller waits for 30 s.
 const ANSWER: Duration = Duration::from_secs(25);
+
+/// How many pictures of screens are taken at once.
+const PICTURES: usize = 4;
+/// How long a screen may take to wake up.
+const WAKE: Duration = Duration::from_secs(1);
 
 /// How many ports of guests are forwarded at once.
 const FORWARDS: usize = 128;
@@ -55,6 +60,9 @@ pub(super) struct Desk {
     questions: Places,
     /// Who has its file systems stand still, and who has them go on.
     stands: Places,
+    /// Places for pictures of screens, which take memory, and those of each guest.
+    pictures: Arc<Semaphore>,
+    pictures_each: Places,
 }
 
 /// A verb.
@@ -69,6 +77,10 @@ pub(super) enum Verb {
     Ask(Question),
     Freeze,
     Unfreeze,
+    /// Of its screen; `moves`: its pointer is moved before, to wake it up.
+    Screenshot {
+        moves: bool,
+    },
     /// To a TCP port of the guest.
     Forward(u16),
 }
@@ -91,13 +103,18 @@ impl Verb {
             "filesystemlist" => Self::Ask(Question::FileSystems),
             "freeze" => Self::Freeze,
             "unfreeze" => Self::Unfreeze,
+            "screenshot" => Self::Screenshot { moves: false },
             _ => return None,
         })
     }
 
     const fn method(self) -> Method {
         match self {
-            Self::Console | Self::Vnc | Self::Ask(_) | Self::Forward(_) => Method::GET,
+            Self::Console
+            | Self::Vnc
+            | Self::Ask(_)
+            | Self::Screenshot { .. }
+            | Self::Forward(_) => Method::GET,
             _ => Method::PUT,
         }
     }
@@ -120,6 +137,9 @@ fn parse(path: &str) -> Option<(&str, &str, &str, Verb)> {
         }
         ["v1", "namespaces", namespace, "instances", name, uid, "portforward", port] => {
             Some((namespace, name, uid, Verb::forward(port)?))
+        }
+        ["v1", "namespaces", namespace, "instances", name, uid, "screenshot", "moved"] => {
+            Some((namespace, name, uid, Verb::Screenshot { moves: true }))
         }
         _ => None,
     }
@@ -174,6 +194,8 @@ impl Desk {
             forwards_each: Places::of(FORWARDS_EACH),
             questions: Places::of(1),
             stands: Places::of(1),
+            pictures: Arc::new(Semaphore::new(PICTURES)),
+            pictures_each: Places::of(1),
         }
     }
 
@@ -225,6 +247,12 @@ impl Desk {
             let [namespace, name, uid] = [namespace, name, uid].map(str::to_owned);
             self.stand(Whose { domain, namespace, name, uid }, verb == Verb::Freeze).await?;
             return Ok(reply(StatusCode::OK, String::new()));
+        }
+        if let Verb::Screenshot { moves } = verb {
+            let picture = self.screenshot(&domain, moves).await?;
+            let mut response = Response::new(Full::from(picture));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("image/png"));
+            return Ok(response);
         }
         if let Verb::Forward(port) = verb {
             let (guest, place) = self.forward(&domain, port).await?;
@@ -295,6 +323,32 @@ impl Desk {
         Err(no)
     }
 
+    /// What a guest's screen shows, as PNG.
+    async fn screenshot(&self, domain: &str, moves: bool) -> Result<Vec<u8>, No> {
+        let taken = || {
+            let said = "a picture of its screen is being taken: try again in a moment";
+            No(StatusCode::CONFLICT, said.to_owned())
+        };
+        let busy = || {
+            let said =
+                format!("{PICTURES} pictures of screens are being taken on this node already");
+            No(StatusCode::SERVICE_UNAVAILABLE, said)
+        };
+        let _of_guest = self.pictures_each.now(domain).ok_or_else(taken)?;
+        let _place = Arc::clone(&self.pictures).try_acquire_owned().map_err(|_| busy())?;
+        if moves {
+            self.host.hypervisor.move_pointer(domain).await?;
+            tokio::time::sleep(WAKE).await;
+        }
+        let picture = self.host.hypervisor.screenshot(domain).await?;
+        let failed = |why: &dyn std::fmt::Display| {
+            let said = format!("the picture of its screen: {why}");
+            No(StatusCode::INTERNAL_SERVER_ERROR, said)
+        };
+        let png = tokio::task::spawn_blocking(move || picture::png(picture)).await;
+        png.map_err(|error| failed(&error))?.map_err(|why| failed(&why))
+    }
+
     /// The domain of an instance that has a guest here, and what it is doing.
     async fn guest(
         &self,
@@ -357,6 +411,7 @@ impl Desk {
             | Verb::Console
             | Verb::Vnc
             | Verb::Ask(_)
+            | Verb::Screenshot { .. }
             | Verb::Forward(_) => {}
         }
         self.host.look_again();
@@ -388,6 +443,10 @@ mod tests {
     fn a_command_is_what_controllers_write() {
         let written = path("shop", "till", "u1", "pause");
         assert_eq!(parse(&written), Some(("shop", "till", "u1", Verb::Pause)));
+        let picture = Verb::Screenshot { moves: true };
+        let written = path("shop", "till", "u1", "screenshot/moved");
+        assert_eq!(parse(&written), Some(("shop", "till", "u1", picture)));
+        assert_eq!(parse(&path("shop", "till", "u1", "screenshot/turned")), None);
         assert_eq!(parse(&path("shop", "till", "u1", "explode")), None);
         let forward = |port: &str| path("shop", "till", "u1", &format!("portforward/{port}"));
         assert_eq!(parse(&forward("22")), Some(("shop", "till", "u1", Verb::Forward(22))));

@@ -210,6 +210,26 @@ async fn a_controller_has_a_guest_stand_still_and_go_on() {
 }
 
 #[tokio::test]
+async fn a_screen_is_shown_as_it_is_and_after_its_pointer_was_moved() {
+    let controller = Caller::new();
+    let node = Node::hearing(&[&controller], false).await;
+    let ask = async |verb: &str| {
+        let path = path("shop", "till", "u1", verb);
+        let (status, said, _) = node.ask(&controller, Method::GET, &path).await.unwrap();
+        (status, said)
+    };
+    let (status, said) = ask("screenshot").await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(said.contains("no screens to take screenshot from"), "{said}");
+    node.fake.shows("shop_till", b"P6 1 1 255 rgb");
+    let moved = |node: &Node| node.fake.calls().iter().any(|(verb, _)| *verb == Verb::MovePointer);
+    let (status, said) = ask("screenshot").await;
+    assert_eq!((status, said.contains("PNG"), moved(&node)), (StatusCode::OK, true, false));
+    assert_eq!(ask("screenshot/moved").await.0, StatusCode::OK);
+    assert!(moved(&node));
+}
+
+#[tokio::test]
 async fn who_is_no_controller_is_not_heard() {
     let (controller, other) = (Caller::new(), Caller::new());
     let node = Node::hearing(&[&controller], false).await;

@@ -37,6 +37,8 @@ pub enum Verb {
     Describe,
     Alter,
     Limit,
+    Screenshot,
+    MovePointer,
 }
 
 #[derive(Debug, Default)]
@@ -60,6 +62,8 @@ struct Host {
     called_off: bool,
     /// What the agents in guests answer, by domain; without one nobody does.
     agents: BTreeMap<String, Answers>,
+    /// What is on screens, by domain; without one there is none.
+    screens: BTreeMap<String, Vec<u8>>,
 }
 
 /// What the agent in a guest answers to a line of JSON.
@@ -137,6 +141,11 @@ impl Fake {
     /// Has the agent in a guest answer so from now on.
     pub fn answers(&self, domain: &str, answers: Answers) {
         self.host().agents.insert(domain.to_owned(), answers);
+    }
+
+    /// Has a guest's screen show this from now on.
+    pub fn shows(&self, domain: &str, picture: &[u8]) {
+        self.host().screens.insert(domain.to_owned(), picture.to_vec());
     }
 
     /// The definition of a domain, if there is one.
@@ -306,6 +315,17 @@ impl Fake {
 
     pub(super) async fn describe(&self, domain: &str) -> Result<String, HypervisorError> {
         Ok(self.enter(Verb::Describe, domain).await?.guest(domain)?.xml.clone())
+    }
+
+    pub(super) async fn screenshot(&self, domain: &str) -> Result<Vec<u8>, HypervisorError> {
+        let mut host = self.enter(Verb::Screenshot, domain).await?;
+        host.guest(domain)?;
+        let none = || HypervisorError::Refused("no screens to take screenshot from".into());
+        host.screens.get(domain).cloned().ok_or_else(none)
+    }
+
+    pub(super) async fn move_pointer(&self, domain: &str) -> Result<(), HypervisorError> {
+        self.enter(Verb::MovePointer, domain).await?.guest(domain).map(drop)
     }
 
     pub(super) async fn alter(

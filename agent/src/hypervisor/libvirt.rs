@@ -175,6 +175,18 @@ impl Libvirt {
         call(&self.changes, move |session| session.run(|on, _| verbs::describe(on, &domain))).await
     }
 
+    pub(super) async fn screenshot(&self, domain: &str) -> Result<Vec<u8>, HypervisorError> {
+        let domain = domain.to_owned();
+        call(&self.changes, move |session| session.run(|on, _| verbs::screenshot(on, &domain)))
+            .await
+    }
+
+    pub(super) async fn move_pointer(&self, domain: &str) -> Result<(), HypervisorError> {
+        let domain = domain.to_owned();
+        call(&self.changes, move |session| session.once(|on| verbs::move_pointer(on, &domain)))
+            .await
+    }
+
     /// Once: what is found afterwards says whether it has to be done again.
     pub(super) async fn alter(
         &self,

@@ -22,6 +22,7 @@ use super::machine::{self, Decide, Options, Plan};
 use super::node::{self, Command};
 use super::own::Own;
 use super::path::{self, Asked, What};
+use super::picture;
 use super::refusal::{Kind, Refusal};
 use super::uploads::token;
 use super::volumes::{self, VolumeOptions};
@@ -123,6 +124,15 @@ impl Desk {
                 let told = node::get(&self.client, &self.own, node, &command).await?;
                 Ok(reply(StatusCode::OK, &told))
             }
+            What::Screenshot => {
+                let moves = picture::moves_cursor(head.uri.query().unwrap_or_default())?;
+                let found = here.instance().await?;
+                let node = instance::check(&found, what)?;
+                let verb = Cow::Borrowed(if moves { "screenshot/moved" } else { "screenshot" });
+                let command = Command { verb, ..here.command(&found, what) };
+                let png = node::picture(&self.client, &self.own, node, &command).await?;
+                Ok(picture::reply(png))
+            }
             What::ConsoleLog => {
                 let found = here.instance().await?;
                 let node = instance::node(&found)?;
@@ -200,6 +210,7 @@ fn verb(what: &What) -> Cow<'static, str> {
         | What::Migrate
         | What::ExpandSpec
         | What::ConsoleLog
+        | What::Screenshot
         | What::AddVolume(_)
         | What::RemoveVolume(_) => "",
     })

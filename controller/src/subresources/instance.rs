@@ -45,9 +45,12 @@ pub(super) fn check<'a>(
         What::Console if instance.spec.domain.devices.autoattach_serial_console == Some(false) => {
             return Err(Refusal::bad_request("No serial consoles are present."));
         }
-        What::Vnc if instance.spec.domain.devices.autoattach_graphics_device == Some(false) => {
+        What::Vnc | What::Screenshot
+            if instance.spec.domain.devices.autoattach_graphics_device == Some(false) =>
+        {
             return Err(Refusal::bad_request("No graphics devices are present."));
         }
+        What::Screenshot if !runs => return Err(Refusal::bad_request(VMI_NOT_RUNNING)),
         What::PortForward { port, protocol, .. } => {
             check_port(port, protocol)?;
             if paused {
@@ -156,7 +159,14 @@ mod tests {
     #[test]
     fn what_runs_may_be_asked_for_everything_but_to_go_on() {
         let runs = vmi(&json!({}), &json!({}));
-        let all = [What::Pause, What::SoftReboot, What::Reset, What::Console, What::Vnc];
+        let all = [
+            What::Pause,
+            What::SoftReboot,
+            What::Reset,
+            What::Console,
+            What::Vnc,
+            What::Screenshot,
+        ];
         for what in all {
             assert_eq!(told(&runs, &what), "ask n1", "{what:?}");
         }
@@ -215,6 +225,7 @@ mod tests {
         let waits = vmi(&json!({}), &json!({ "phase": "Scheduled" }));
         assert_eq!(told(&waits, &What::Pause), "VM is not running");
         assert_eq!(told(&waits, &What::Unpause), "VMI is not running");
+        assert_eq!(told(&waits, &What::Screenshot), "VMI is not running");
         let unreachable = "Unable to connect to VirtualMachineInstance because phase is Scheduled instead of Running";
         for what in [What::Reset, What::Console, What::Vnc] {
             assert_eq!(told(&waits, &what), unreachable, "{what:?}");
@@ -227,7 +238,9 @@ mod tests {
             "autoattachSerialConsole": false, "autoattachGraphicsDevice": false } } });
         let bare = vmi(&devices, &json!({}));
         assert_eq!(told(&bare, &What::Console), "No serial consoles are present.");
-        assert_eq!(told(&bare, &What::Vnc), "No graphics devices are present.");
+        for what in [What::Vnc, What::Screenshot] {
+            assert_eq!(told(&bare, &what), "No graphics devices are present.", "{what:?}");
+        }
         let acpi =
             json!({ "domain": { "devices": {}, "features": { "acpi": { "enabled": false } } } });
         assert!(told(&vmi(&acpi, &json!({})), &What::SoftReboot).contains("ACPI"));

@@ -32,8 +32,8 @@ use super::refusal::{Kind, Refusal};
 const LIMIT: Duration = Duration::from_secs(30);
 /// The longest refusal that is quoted, in bytes.
 const LONGEST: usize = 4096;
-/// The longest answer that is passed on, in bytes.
-const LONGEST_TOLD: usize = 4 << 20;
+/// The longest answer that is passed on, in bytes: a picture of a screen takes most.
+const LONGEST_TOLD: usize = 33 << 20;
 
 trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
@@ -74,6 +74,22 @@ pub(super) async fn get(
     match ask(client, own, node, command, Method::GET).await? {
         Answer::Done(told) => serde_json::from_slice(&told).map_err(Refusal::internal),
         _ => Err(Refusal::internal(format!("the agent of {node} gave no answer"))),
+    }
+}
+
+/// The picture that the agent of `node` gives for it.
+///
+/// # Errors
+/// When it cannot be reached, or says why not.
+pub(super) async fn picture(
+    client: &Client,
+    own: &Own,
+    node: &str,
+    command: &Command<'_>,
+) -> Result<Bytes, Refusal> {
+    match ask(client, own, node, command, Method::GET).await? {
+        Answer::Done(picture) => Ok(picture),
+        _ => Err(Refusal::internal(format!("the agent of {node} gave no picture"))),
     }
 }
 

@@ -58,6 +58,7 @@ pub(super) enum What {
     Reset,
     Console,
     Vnc,
+    Screenshot,
     GuestOsInfo,
     UserList,
     FilesystemList,
@@ -78,9 +79,10 @@ pub(super) enum What {
 const MACHINES: &str = "virtualmachines";
 const INSTANCES: &str = "virtualmachineinstances";
 const FORWARD: &str = "portforward";
+const EXPAND: &str = "expand-vm-spec";
 
 /// Plural, the rest of the path, what it stands for.
-const VERBS: [(&str, &str, What); 21] = [
+const VERBS: [(&str, &str, What); 22] = [
     (MACHINES, "start", What::Start),
     (MACHINES, "stop", What::Stop),
     (MACHINES, "restart", What::Restart),
@@ -96,6 +98,7 @@ const VERBS: [(&str, &str, What); 21] = [
     (INSTANCES, "reset", What::Reset),
     (INSTANCES, "console", What::Console),
     (INSTANCES, "vnc", What::Vnc),
+    (INSTANCES, "vnc/screenshot", What::Screenshot),
     (INSTANCES, "guestosinfo", What::GuestOsInfo),
     (INSTANCES, "userlist", What::UserList),
     (INSTANCES, "filesystemlist", What::FilesystemList),
@@ -111,6 +114,7 @@ impl What {
             Self::ExpandSpec
             | Self::Console
             | Self::Vnc
+            | Self::Screenshot
             | Self::GuestOsInfo
             | Self::UserList
             | Self::FilesystemList
@@ -170,11 +174,12 @@ fn of_uploads(rest: &[&str]) -> Option<Asked> {
 
 /// What the end of a path means, after a name of this plural.
 fn what(plural: &str, verb: &[&str]) -> Option<What> {
+    let written = verb.join("/");
+    let known = VERBS.into_iter().find(|(of, known, _)| *of == plural && *known == written);
+    if let Some((_, _, what)) = known {
+        return Some(what);
+    }
     let (port, protocol) = match verb {
-        [verb] => {
-            let known = VERBS.into_iter().find(|(of, known, _)| *of == plural && known == verb);
-            return known.map(|(_, _, what)| what);
-        }
         [FORWARD, port] => (port, "tcp"),
         [FORWARD, port, protocol] => (port, *protocol),
         _ => return None,
@@ -263,6 +268,7 @@ mod tests {
             |what| Some(Asked::Of { namespace: "shop".to_owned(), name: "till".to_owned(), what });
         assert_eq!(of("virtualmachines/till/start"), asked(What::Start));
         assert_eq!(of("virtualmachineinstances/till/console"), asked(What::Console));
+        assert_eq!(of("virtualmachineinstances/till/vnc/screenshot"), asked(What::Screenshot));
         let forward = |of_machine, protocol: &str| {
             let (port, protocol) = ("22".to_owned(), protocol.to_owned());
             asked(What::PortForward { of_machine, port, protocol })
@@ -279,6 +285,8 @@ mod tests {
         for rest in [
             "virtualmachines/till/console",
             "virtualmachineinstances/till/start",
+            "virtualmachineinstances/till/vnc/video",
+            "virtualmachineinstances/till",
             "virtualmachines/till/portforward",
             "pods/till/portforward/22",
             "virtualmachines/till/portforward/22/tcp/now",

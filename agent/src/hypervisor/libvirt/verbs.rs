@@ -8,11 +8,13 @@ use virt::domain::{
 };
 use virt::enumutil::Enum;
 use virt::error::{Error, ErrorNumber};
+use virt::stream::Stream;
 use virt::sys;
 
 use super::session::{Attempt, identity};
 use crate::hypervisor::{
-    Alteration, DomainState, HypervisorError, Job, Journey, PauseReason, ShutOffReason,
+    Alteration, DomainState, HypervisorError, Job, Journey, LONGEST_PICTURE, PauseReason,
+    ShutOffReason,
 };
 use crate::live::limits::PERIOD;
 
@@ -190,6 +192,49 @@ pub(super) fn allow_downtime(
 /// The domain as it is now.
 pub(super) fn describe(connection: &Connect, name: &str) -> Result<String, HypervisorError> {
     lookup(connection, name)?.xml_desc(0).map_err(|error| refused(&error))
+}
+
+/// What the first screen shows.
+pub(super) fn screenshot(connection: &Connect, name: &str) -> Result<Vec<u8>, HypervisorError> {
+    let domain = lookup(connection, name)?;
+    let stream = Stream::new(connection, 0).map_err(|error| refused(&error))?;
+    domain.screenshot(&stream, 0, 0).map_err(|error| refused(&error))?;
+    let mut picture = Vec::new();
+    let mut piece = vec![0; 256 << 10];
+    loop {
+        let length = stream.recv(&mut piece).map_err(|error| refused(&error))?;
+        // A stream that blocks gives nothing only at its end.
+        let length = usize::try_from(length).unwrap_or(0);
+        if length == 0 {
+            break;
+        }
+        if picture.len() + length > LONGEST_PICTURE {
+            // What else there is libvirt throws away.
+            let _ = stream.abort();
+            return Err(HypervisorError::Refused(format!(
+                "the picture of its screen is longer than {LONGEST_PICTURE} bytes"
+            )));
+        }
+        picture.extend_from_slice(&piece[..length]);
+    }
+    stream.finish().map_err(|error| refused(&error))?;
+    Ok(picture)
+}
+
+/// There and back: libvirt has keys to press, but no pointer to move.
+pub(super) fn move_pointer(connection: &Connect, name: &str) -> Result<(), HypervisorError> {
+    let domain = lookup(connection, name)?;
+    for step in [1, -1] {
+        // The mouse that a machine has by itself; a tablet knows places and no steps.
+        let command = format!(
+            r#"{{"execute":"input-send-event","arguments":{{"events":[{{"type":"rel","data":{{"axis":"x","value":{step}}}}}]}}}}"#
+        );
+        let done = domain.qemu_monitor_command(&command, 0).map_err(|error| refused(&error))?;
+        if done.contains("\"error\"") {
+            return Err(HypervisorError::Refused(format!("its pointer cannot be moved: {done}")));
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn alter(
