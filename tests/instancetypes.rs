@@ -101,6 +101,15 @@ pub(super) async fn a_vm_is_as_large_as_its_instancetype_was_when_it_first_named
     same("cores when expanded", &domain["cpu"]["cores"], &json!(4))?;
     ensure!(expanded["spec"].get("instancetype").is_none(), "{expanded}");
 
+    // One that nobody has made is expanded as well.
+    let all = "/apis/subresources.kubevirt.io/v1/namespaces/default/expand-vm-spec";
+    let ask = ["replace", "--raw", all, "-f", "-"];
+    let sent = vm("never", &both).to_string();
+    let expanded = world.cluster.kubectl_with(&ask, &sent).await?;
+    let expanded: Value = serde_json::from_str(&expanded)?;
+    let domain = &expanded["spec"]["template"]["spec"]["domain"];
+    same("cores of one that is not there", &domain["cpu"]["cores"], &json!(2))?;
+
     let mut torn = vm("torn", &both);
     torn["spec"]["template"]["spec"]["domain"]["cpu"] = json!({"cores": 1});
     world.cluster.create(VM, torn).await?;

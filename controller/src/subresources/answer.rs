@@ -31,6 +31,8 @@ use crate::MANAGER;
 
 /// The longest body that is read, in bytes: options are short.
 const LONGEST: usize = 64 << 10;
+/// The same of one that is an object: as long as one may be that is kept.
+const LONGEST_OBJECT: usize = 3 << 20;
 /// How often it is decided anew because what it was decided on has changed.
 const ATTEMPTS: usize = 8;
 
@@ -59,6 +61,7 @@ impl Desk {
             Asked::Of { namespace, name, what } => {
                 return self.of(request, &namespace, &name, &what).await;
             }
+            Asked::Expanded { namespace } => return self.expanded(request, &namespace).await,
             Asked::Token { namespace } => {
                 let seal = self.seal.as_ref().ok_or_else(Refusal::no_such_path)?;
                 return token_for(seal, &namespace, request).await;
@@ -79,6 +82,20 @@ impl Desk {
         }
     }
 
+    /// The machine in the body, with what it refers to in place of the references.
+    async fn expanded(
+        &self,
+        request: Request<Incoming>,
+        namespace: &str,
+    ) -> Result<Answer, Refusal> {
+        if request.method() != Method::PUT {
+            return Err(Refusal::wrong_method());
+        }
+        let body = read(request.into_body(), LONGEST_OBJECT).await?;
+        let vm = expand::read(&body, namespace)?;
+        Ok(reply(StatusCode::OK, &expand::expanded(&self.client, &vm).await?))
+    }
+
     async fn of(
         &self,
         mut request: Request<Incoming>,
@@ -92,8 +109,7 @@ impl Desk {
         info!(namespace, vm = name, what = ?what, by = who(request.headers()), "Asked for");
         let client = hyper::upgrade::on(&mut request);
         let (head, body) = request.into_parts();
-        let body = Limited::new(body, LONGEST).collect().await;
-        let body = body.map_err(|_| Refusal::too_large(LONGEST))?.to_bytes();
+        let body = read(body, LONGEST).await?;
         let options = || Options::read(&body);
         let here = Here { client: &self.client, namespace, name };
         match what {
@@ -347,6 +363,11 @@ impl Here<'_> {
         api.create(&params, &made).await.map_err(Refusal::internal)?;
         Ok(empty(StatusCode::ACCEPTED))
     }
+}
+
+async fn read(body: Incoming, longest: usize) -> Result<Bytes, Refusal> {
+    let body = Limited::new(body, longest).collect().await;
+    Ok(body.map_err(|_| Refusal::too_large(longest))?.to_bytes())
 }
 
 /// For whom the API asks: it says so, and nobody else can.

@@ -40,6 +40,8 @@ pub(super) enum Asked {
     Health,
     /// What of it OpenAPI v2 describes: kube-apiserver asks for that each minute.
     OpenApi,
+    /// A machine that is sent along, with what it refers to in place of the references.
+    Expanded { namespace: String },
     /// Something of one machine or instance.
     Of { namespace: String, name: String, what: What },
 }
@@ -147,6 +149,9 @@ pub(super) fn parse(path: &str) -> Option<Asked> {
         [] => Some(Asked::Resources(version)),
         ["version"] => Some(Asked::Version),
         ["healthz"] => Some(Asked::Health),
+        ["namespaces", namespace, EXPAND] => {
+            is_name(namespace).then(|| Asked::Expanded { namespace: (*namespace).to_owned() })
+        }
         ["namespaces", namespace, plural, name, verb @ ..] => {
             let what = what(plural, verb)?;
             // They become part of other paths.
@@ -244,7 +249,7 @@ pub(super) fn resources(version: &str) -> Value {
     let verbs =
         VERBS.iter().map(|(plural, verb, what)| (format!("{plural}/{verb}"), what.method()));
     let forwards = [MACHINES, INSTANCES].map(|plural| (format!("{plural}/{FORWARD}"), Method::GET));
-    let all = verbs.chain(forwards);
+    let all = verbs.chain(forwards).chain([(EXPAND.to_owned(), Method::PUT)]);
     let resources: Vec<Value> = all.map(|(name, method)| resource(name, &method)).collect();
     json!({
         "kind": "APIResourceList", "apiVersion": "v1",
@@ -275,6 +280,8 @@ mod tests {
         };
         assert_eq!(of("virtualmachines/till/portforward/22"), forward(true, "tcp"));
         assert_eq!(of("virtualmachineinstances/till/portforward/22/udp"), forward(false, "udp"));
+        assert_eq!(of("expand-vm-spec"), Some(Asked::Expanded { namespace: "shop".to_owned() }));
+        assert_eq!(of("expand-vm-spec/till"), None);
         assert_eq!(parse(BASE), Some(Asked::Resources("v1")));
         assert_eq!(parse("/apis/subresources.kubevirt.io/v1alpha3/version"), Some(Asked::Version));
         assert_eq!(parse("/apis/subresources.kubevirt.io"), Some(Asked::Group));
@@ -337,6 +344,7 @@ mod tests {
         };
         assert_eq!(verbs("virtualmachines/start"), Some(json!(["update"])));
         assert_eq!(verbs("virtualmachineinstances/console"), Some(json!(["get"])));
+        assert_eq!(verbs("expand-vm-spec"), Some(json!(["update"])));
         assert_eq!(verbs("virtualmachineinstances/start"), None);
     }
 }
