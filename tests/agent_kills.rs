@@ -372,8 +372,8 @@ pub(super) async fn an_agent_may_die_at_each_step_and_the_next_one_ends_what_it_
     let vm = Vm::named(VM_NAME).on(SUBNET_NAME).pinned_to("n2").without_grace().halted();
     world.cluster.create(VM, vm.object()).await?;
     let mut place = None;
-    for at in 0..STARTS.len() {
-        let (start, stop) = (STARTS[at], STOPS.get(at).copied());
+    let stops_then = STOPS.map(Some).into_iter().chain([None]);
+    for (start, stop) in STARTS.into_iter().zip(stops_then) {
         let begun = Instant::now();
         starts(world, start).await.with_context(|| format!("killed at {start:?} of a start"))?;
         let now = world.place(VM_NAME).await?;

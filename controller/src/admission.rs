@@ -140,7 +140,9 @@ pub fn review(facts: &Facts, plural: &str, write: Write<'_>) -> Result<Vec<Strin
             Some(_) => Err(vec![Cause::not_supported("spec", faults::RESTRICTED)]),
         },
         "virtualmachineinstancereplicasets" => judge(old, new, machine::replica_set),
-        "virtualmachineinstancemigrations" if old.is_some() => Err(vec![Cause::invalid("spec", words::FIXED)]),
+        "virtualmachineinstancemigrations" if old.is_some() => {
+            Err(vec![Cause::invalid("spec", words::FIXED)])
+        }
         "virtualmachineinstancemigrations" => {
             judge(old, new, |one: &Migration| moves::migration(index, one))
         }

@@ -107,7 +107,7 @@ pub(super) fn page_bytes(spec: &DomainSpec) -> Result<Option<u64>, DomainError> 
     let bytes = guest_bytes(spec)?;
     if !bytes.is_multiple_of(page) {
         let rule = format!("'{bytes}' is not a multiple of the page size {size}");
-        return Err(DomainError::invalid(GUEST, rule));
+        return Err(DomainError::invalid("spec.domain.memory.guest", rule));
     }
     Ok(Some(page))
 }

@@ -194,9 +194,20 @@ pub(super) fn migration_policy(policy: &MigrationPolicy) -> Findings {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::super::{Facts, review};
+    use super::super::{Facts, Write};
 
     const PLURAL: &str = "virtualmachineinstancemigrations";
+
+    fn review(
+        facts: &Facts,
+        plural: &str,
+        old: Option<&Value>,
+        new: &Value,
+    ) -> Result<Vec<String>, String> {
+        let write = Write { old, new, by: "kubectl" };
+        let said = super::super::review(facts, plural, write);
+        said.map_err(|causes| causes.into_iter().map(|cause| cause.message).collect())
+    }
 
     fn facts(more: Value, spec: Value) -> Facts {
         let facts = Facts::default();

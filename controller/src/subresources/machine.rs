@@ -234,7 +234,6 @@ fn running(vm: &VirtualMachine, runs: bool) -> Plan {
     );
     Plan { spec: Some(switched(vm, runs)), status, ..Plan::default() }
 }
-}
 
 /// A change of state that is asked for.
 enum Change {
