@@ -19,6 +19,7 @@ pub const CRDS: &[&str] = &[
     include_str!("../../manifests/crds/ipamclaims.k8s.cni.cncf.io.yaml"),
     include_str!("../../manifests/crds/ippools.kubeovn.io.yaml"),
     include_str!("../../manifests/crds/ips.kubeovn.io.yaml"),
+    include_str!("../../manifests/crds/migrationpolicies.migrations.kubevirt.io.yaml"),
     include_str!("../../manifests/crds/subnets.kubeovn.io.yaml"),
     include_str!("../../manifests/crds/vips.kubeovn.io.yaml"),
     include_str!(

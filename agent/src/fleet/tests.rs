@@ -58,6 +58,8 @@ async fn a_guest_that_does_not_listen_has_its_full_grace_period() {
 #[tokio::test(start_paused = true)]
 async fn a_new_agent_gives_a_guest_what_is_left_of_its_grace_period() {
     let world = World::running("web").await;
+    // Where its disks would be.
+    std::fs::create_dir_all(world.dir.path().join("vms/default_web")).unwrap();
     world.fake.ignore_shutdown(true);
     world.api.delete("web");
     until("it is asked to end", async || world.calls(Verb::Shutdown) == 1).await;

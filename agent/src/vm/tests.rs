@@ -233,10 +233,13 @@ fn a_paused_guest_is_shown_as_paused_until_it_goes_on() {
     let paused = Event::Seen(Some(DomainState::Paused(PauseReason::IoError)));
     let (state, actions) = step(running(), RUN, paused.clone());
     let reason = Some(PauseReason::IoError);
-    assert_eq!(actions, [Action::Report(Report::Running { paused: reason })]);
+    let again = Action::Wake(Duration::from_secs(10));
+    assert_eq!(actions, [Action::Report(Report::Running { paused: reason }), again]);
     assert_eq!(step(state.clone(), RUN, paused).1, []);
     let (_, actions) = step(state, RUN, up());
-    assert_eq!(actions, [Action::Report(Report::Running { paused: None })]);
+    // It is looked at again whether that lasts.
+    let again = Action::Wake(Duration::from_secs(10));
+    assert_eq!(actions, [Action::Report(Report::Running { paused: None }), again]);
 }
 
 #[test]

@@ -133,6 +133,12 @@ impl World {
         self.vm.spec.strategy().unwrap()
     }
 
+    /// Before which no start is tried again.
+    fn retries_at(&self) -> Option<Timestamp> {
+        let failure = self.vm.status.as_ref()?.start_failure.as_ref()?;
+        Some(failure.retry_after_timestamp.as_ref()?.0)
+    }
+
     /// Somebody has written the VM.
     fn write_machine(&mut self, vm: VirtualMachine) {
         self.vm = vm;
@@ -553,6 +559,13 @@ proptest! {
             let stays = table.lives();
             table.happens(event, taken, world.now);
 
+            // By how much longer than that it is, is chance.
+            if let Some(at) = world.retries_at().filter(|_| table.failures > 0) {
+                prop_assert!(at >= table.not_before, "{at} is before {}", table.not_before);
+                let most = table.not_before + SignedDuration::from_secs(150);
+                prop_assert!(at <= most, "{at} is after {most}");
+                table.not_before = at;
+            }
             let found = match world.instance.as_ref().map(VirtualMachineInstance::phase) {
                 None => Guest::None,
                 Some(phase) if phase.is_final() => Guest::Ended,
