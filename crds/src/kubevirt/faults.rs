@@ -86,6 +86,7 @@ pub fn of_instance(spec: &VirtualMachineInstanceSpec, path: &str) -> Vec<Cause> 
 pub fn of_guest(spec: &VirtualMachineInstanceSpec, path: &str) -> Vec<Cause> {
     [
         no_memory(&spec.domain, path).into_iter().collect(),
+        names::start(spec, path),
         hardware::check(spec, path),
         networks::adapters(spec, path),
         disks::check(spec, path),

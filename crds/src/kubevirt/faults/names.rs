@@ -24,22 +24,16 @@ pub(super) fn check(spec: &VirtualMachineInstanceSpec, path: &str) -> Vec<Cause>
             format!("{field} does not conform to the kubernetes DNS_SUBDOMAIN rules : {wrong}");
         found.push(Cause::invalid(field, text));
     }
-    let options: [(_, _, &[&str]); 2] = [
-        ("startStrategy", &spec.start_strategy, &["Paused"]),
-        (
-            "evictionStrategy",
-            &spec.eviction_strategy,
-            &["None", "LiveMigrate", "LiveMigrateIfPossible", "External"],
-        ),
-    ];
-    for (name, value, known) in options {
-        let unknown = said(value).filter(|value| !known.contains(value));
-        found.extend(unknown.map(|value| {
-            let field = format!("{path}.{name}");
-            let text = format!("{field} is set with an unrecognized option: {value}");
-            Cause::invalid(field, text)
-        }));
-    }
+    let known = ["None", "LiveMigrate", "LiveMigrateIfPossible", "External"];
+    found.extend(other(&spec.eviction_strategy, &known, format!("{path}.evictionStrategy")));
+    found.extend(start(spec, path));
+    found
+}
+
+/// How the guest is to start.
+pub(super) fn start(spec: &VirtualMachineInstanceSpec, path: &str) -> Vec<Cause> {
+    let unknown = other(&spec.start_strategy, &["Paused"], format!("{path}.startStrategy"));
+    let mut found: Vec<_> = unknown.into_iter().collect();
     if spec.starts_paused() && spec.liveness_probe.is_some() {
         let field = format!("{path}.startStrategy");
         let text = format!(
@@ -49,6 +43,13 @@ pub(super) fn check(spec: &VirtualMachineInstanceSpec, path: &str) -> Vec<Cause>
         found.push(Cause::invalid(field, text));
     }
     found
+}
+
+/// That a word is none of those that are known.
+fn other(value: &Option<String>, known: &[&str], field: String) -> Option<Cause> {
+    let value = said(value).filter(|value| !known.contains(value))?;
+    let text = format!("{field} is set with an unrecognized option: {value}");
+    Some(Cause::invalid(field, text))
 }
 
 fn said(text: &Option<String>) -> Option<&str> {
