@@ -24,6 +24,8 @@ const ROOM: usize = 13;
 const ROUNDS: usize = 20;
 /// VMs made or deleted in each round.
 const CHANGES: u64 = 6;
+/// How long a VM may take to go, while a controller is killed.
+const GONE: Duration = Duration::from_secs(60);
 const SETTLED: Duration = Duration::from_secs(60);
 const CONTROLLERS: [&str; 2] = ["controller", "controller-2"];
 
@@ -112,6 +114,8 @@ async fn change(
         if there.remove(&name) {
             world.cluster.delete(VM, &name).await?;
         } else {
+            // One that goes is there until its guest is not.
+            world.cluster.gone(VM, &name, GONE).await?;
             world.cluster.create(VM, Vm::named(&name).on("ring").object()).await?;
             there.insert(name);
         }
