@@ -18,8 +18,8 @@ const FINALIZER: &str = "kubevirt.io/virtualMachineControllerFinalize";
 
 pub(super) async fn a_vm_is_there_until_its_guest_is_gone(world: &mut World) -> anyhow::Result<()> {
     let cluster = &world.cluster;
-    cluster.create(VPC, vpc("farewell")).await?;
-    let subnet = Subnet::named("farewell").in_vpc("farewell").of("10.96.77.0/24");
+    cluster.create(VPC, vpc("parting")).await?;
+    let subnet = Subnet::named("farewell").in_vpc("parting").of("10.88.77.0/24");
     cluster.create(SUBNET, subnet.object()).await?;
     for name in ["waited-for", "left"] {
         cluster.create(VM, Vm::named(name).on("farewell").without_grace().object()).await?;
@@ -62,7 +62,7 @@ pub(super) async fn a_vm_is_there_until_its_guest_is_gone(world: &mut World) -> 
     same("the instance", &after["metadata"]["uid"], &before["metadata"]["uid"])?;
     ensure!(after["metadata"]["deletionTimestamp"].is_null(), "the instance goes: {after}");
 
-    for (kind, name) in [(VMI, "left"), (SUBNET, "farewell"), (VPC, "farewell")] {
+    for (kind, name) in [(VMI, "left"), (SUBNET, "farewell"), (VPC, "parting")] {
         cluster.delete(kind, name).await?;
         cluster.gone(kind, name, SOON).await?;
     }

@@ -75,7 +75,9 @@ pub fn next(
 ) -> Step {
     use RunStrategy as Strategy;
     if vm.metadata.deletion_timestamp.is_some() {
-        let unwanted = instance.is_some_and(is_there_to_delete) && !leaves_orphan(&vm.metadata);
+        // Not one that was told to forget the VM, which may be there a moment longer.
+        let its = instance.filter(|one| owns(vm, one));
+        let unwanted = its.is_some_and(is_there_to_delete) && !leaves_orphan(&vm.metadata);
         return if unwanted { Step::Delete } else { Step::Rest };
     }
     let strategy = vm.spec.strategy().ok();
