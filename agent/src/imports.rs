@@ -13,6 +13,7 @@
 //!
 //! Jobs are tasks of their own, few at a time, and hold up no VM.
 
+mod cut;
 mod decoded;
 mod fault;
 mod fetch;
@@ -28,6 +29,7 @@ mod sign;
 mod told;
 mod uploaded;
 mod uploads;
+mod zeroes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -44,7 +46,6 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use self::fault::Fault;
 pub(crate) use self::pipe::{Sender, pipe};
 pub(crate) use self::uploads::Arrival;
 pub use self::uploads::Uploads;
@@ -85,13 +86,6 @@ impl std::fmt::Debug for Bench {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.debug_struct("Bench").field("node", &self.node).finish_non_exhaustive()
     }
-}
-
-/// Has a thread that may block do it.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
-) -> Result<T, Fault> {
-    tokio::task::spawn_blocking(work).await.map_err(Fault::passing("a step was not done"))?
 }
 
 /// Fills claims and removes volumes until told to stop.

@@ -22,6 +22,7 @@ mod importer;
 mod known;
 mod look;
 mod provision;
+mod refused;
 mod source;
 mod status;
 mod templates;
@@ -39,11 +40,12 @@ use kube::{Client, ResourceExt as _};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use self::grants::Way;
 use self::known::Known;
+use self::refused::Refused;
 use crate::ledger::VmKey;
 use crate::storage::{Selection, is_owned_by};
 use crate::warning::{self, Warning};
@@ -51,9 +53,9 @@ use crate::world::Event;
 
 /// The least time from one look to the next.
 const REST: Duration = Duration::from_millis(100);
-/// After a write that failed.
+/// After a write that was not answered, or came too late.
 const AGAIN: Duration = Duration::from_secs(2);
-/// Nobody may have rung; what was refused is asked about again as often.
+/// Nobody may have rung; leave that was not given is asked for again as often.
 const PERIOD: Duration = Duration::from_secs(20);
 /// A write that is not answered for so long is given up.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -122,6 +124,9 @@ enum Write {
 /// Runs until it is dropped.
 pub(crate) async fn run(client: Client, desk: Arc<Desk>) {
     let mut told: HashMap<String, String> = HashMap::new();
+    let mut refused = Refused::default();
+    // What a refused write said, for as long as it is refused.
+    let mut warned: HashMap<u64, Warning> = HashMap::new();
     loop {
         let writes = {
             let known = desk.known.lock();
@@ -129,60 +134,75 @@ pub(crate) async fn run(client: Client, desk: Arc<Desk>) {
         };
         let (tell, writes): (Vec<_>, Vec<_>) =
             writes.into_iter().partition(|write| matches!(write, Write::Tell(_)));
-        let failed = carry_out(&client, &desk, writes).await;
-        tell_news(&client, tell, failed.warnings, &mut told).await;
-        if failed.any {
-            sleep(AGAIN).await;
-        } else {
-            sleep(REST).await;
-            // Whoever rang while it looked has left the bell rung.
-            let _ = timeout(PERIOD, desk.bell.notified()).await;
+        let writes = refused.due(writes, Instant::now());
+        let outcome = carry_out(&client, &desk, writes).await;
+        let now = Instant::now();
+        outcome.done.iter().for_each(|said| refused.done(*said));
+        for (said, warning) in outcome.refused {
+            refused.add(said, now);
+            warned.extend(warning.map(|warning| (said, warning)));
         }
+        warned.retain(|said, _| refused.has(*said));
+        tell_news(&client, tell, warned.values().cloned().collect(), &mut told).await;
+        if outcome.outdated {
+            sleep(AGAIN).await;
+            continue;
+        }
+        sleep(REST).await;
+        // Whoever rang while it looked has left the bell rung.
+        let wait = refused.next().map_or(PERIOD, |next| next - Instant::now()).min(PERIOD);
+        let _ = timeout(wait, desk.bell.notified()).await;
     }
 }
 
-/// What could not be written.
+/// What became of writes.
 #[derive(Default)]
-struct Failed {
-    any: bool,
-    warnings: Vec<Warning>,
+struct Outcome {
+    done: Vec<u64>,
+    /// With what people are told of it.
+    refused: Vec<(u64, Option<Warning>)>,
+    /// Something changed meanwhile, or was not answered.
+    outdated: bool,
 }
 
-async fn carry_out(client: &Client, desk: &Desk, writes: Vec<Write>) -> Failed {
-    let mut failed = Failed::default();
+async fn carry_out(client: &Client, desk: &Desk, writes: Vec<Write>) -> Outcome {
+    let mut all = Outcome::default();
     let each = writes.into_iter().map(|write| async {
         let outcome = timeout(LIMIT, perform(client, desk, &write)).await;
         (write, outcome)
     });
     let mut outcomes = futures::stream::iter(each).buffer_unordered(PARALLEL_WRITES);
     while let Some((write, outcome)) = outcomes.next().await {
+        let said = refused::said(&write);
         let error = match outcome {
-            Ok(Ok(())) => continue,
+            Ok(Ok(())) => {
+                all.done.push(said);
+                continue;
+            }
             Ok(Err(error)) => error,
             Err(_) => {
                 warn!("A write about a claim was not answered");
-                failed.any = true;
+                all.outdated = true;
                 continue;
             }
         };
         // It changed, or is there: the watch says how.
-        let is_outdated =
-            matches!(&error, kube::Error::Api(status) if matches!(status.code, 404 | 409));
-        failed.any = true;
-        if is_outdated {
+        if matches!(&error, kube::Error::Api(status) if matches!(status.code, 404 | 409)) {
+            all.outdated = true;
             continue;
         }
         warn!(%error, "What fills a claim was not written");
-        if let Write::DataVolume(data_volume, about) = write {
-            let message = format!("Error creating DataVolume {}: {error}", data_volume.name_any());
-            failed.warnings.push(Warning {
+        let warning = match write {
+            Write::DataVolume(data_volume, about) => Some(Warning {
                 about,
                 reason: "FailedDataVolumeCreate".to_owned(),
-                message,
-            });
-        }
+                message: format!("Error creating DataVolume {}: {error}", data_volume.name_any()),
+            }),
+            _ => None,
+        };
+        all.refused.push((said, warning));
     }
-    failed
+    all
 }
 
 /// Tells what was not told before.

@@ -12,8 +12,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use super::cut::Cut;
 use super::decoded::too_large;
 use super::fault::Fault;
+use super::place::open_file;
+use super::zeroes;
 
 /// `nobody` and `nogroup`.
 const NOBODY: u32 = 65_534;
@@ -60,9 +63,10 @@ pub(super) fn check(file: &Path, room: u64) -> Result<(), Fault> {
 
 /// How a file holds a disk, which fits. Blocks.
 fn look(file: &Path, room: u64) -> Result<Form, Fault> {
-    let form = form(&File::open(file)?)?;
+    let file = open_file(file)?;
+    let form = form(&file)?;
     let size = match form {
-        Form::Raw => std::fs::metadata(file)?.len(),
+        Form::Raw => file.metadata()?.len(),
         Form::Qcow2 { size } => size,
     };
     if size > room { Err(too_large(size, room)) } else { Ok(form) }
@@ -89,7 +93,7 @@ pub(super) async fn convert(from: &Path, to: &Path, room: u64) -> Result<(), Fau
 }
 
 async fn convert_qcow2(from: &Path, to: &Path, size: u64) -> Result<(), Fault> {
-    let source = File::open(from)?;
+    let source = open_file(from)?;
     let mut options = File::options();
     let disk = options.read(true).write(true).create_new(true).mode(0o600).open(to)?;
     disk.set_len(size)?;
@@ -176,7 +180,8 @@ fn other(head: &[u8]) -> Option<&'static str> {
 /// Makes a disk `bytes` long if it is shorter, for people of its group to read and write, and
 /// safe from a power failure.
 pub(super) fn settle(disk: &Path, bytes: u64) -> io::Result<()> {
-    let file = File::options().read(true).write(true).open(disk)?;
+    let mut options = File::options();
+    let file = options.read(true).write(true).custom_flags(nix::libc::O_NOFOLLOW).open(disk)?;
     if file.metadata()?.len() < bytes {
         file.set_len(bytes)?;
     }
@@ -184,10 +189,11 @@ pub(super) fn settle(disk: &Path, bytes: u64) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Writes the disk onto a device, which must be as large.
-pub(super) fn onto_device(disk: &Path, device: &Path) -> Result<(), Fault> {
+/// Writes the disk onto a device, which must be as large. Behind it the device is zero: what was
+/// there is none of its new owner's.
+pub(super) fn onto_device(disk: &Path, device: &Path, cut: &Cut) -> Result<(), Fault> {
     use std::io::{Seek as _, SeekFrom};
-    let from = File::open(disk)?;
+    let from = open_file(disk)?;
     let mut to = File::options().write(true).open(device)?;
     let (size, room) = (from.metadata()?.len(), to.seek(SeekFrom::End(0))?);
     if size > room {
@@ -196,6 +202,7 @@ pub(super) fn onto_device(disk: &Path, device: &Path) -> Result<(), Fault> {
     let mut chunk = vec![0; 1 << 20];
     let mut at = 0;
     while at < size {
+        cut.check()?;
         let read = from.read_at(&mut chunk, at)?;
         if read == 0 {
             break;
@@ -203,6 +210,7 @@ pub(super) fn onto_device(disk: &Path, device: &Path) -> Result<(), Fault> {
         to.write_all_at(&chunk[..read], at)?;
         at += u64::try_from(read).unwrap_or(0);
     }
+    zeroes::zero(&to, at, room, cut)?;
     Ok(to.sync_all()?)
 }
 
@@ -258,5 +266,18 @@ mod tests {
         settle(&to, 1000).unwrap();
         let disk = std::fs::read(&to).unwrap();
         assert!(disk.starts_with(b"boot") && disk.len() == 1000);
+    }
+
+    #[test]
+    fn a_device_has_the_disk_and_nothing_of_what_was_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let (disk, device) = (dir.path().join("disk"), dir.path().join("device"));
+        std::fs::write(&disk, b"boot").unwrap();
+        std::fs::write(&device, vec![7; 3 << 20]).unwrap();
+        assert!(matches!(onto_device(&disk, &device, &Cut::dropped()), Err(Fault::Over)));
+        onto_device(&disk, &device, &Cut::default()).unwrap();
+        let held = std::fs::read(&device).unwrap();
+        assert!(held.starts_with(b"boot") && held.len() == 3 << 20);
+        assert!(held[4..].iter().all(|byte| *byte == 0));
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crds::cdi::leave;
 use crds::cdi::notes::IMPORTER;
-use crds::kubevirt::{NODE_NAME_LABEL, VirtualMachineInstance};
+use crds::kubevirt::VirtualMachineInstance;
 use http::HeaderMap;
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
@@ -13,6 +13,7 @@ use kube::api::{ListParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::Semaphore;
 
+use super::cut::{Cut, blocking};
 use super::fault::Fault;
 use super::given::Given;
 use super::order::{self, Http, Origin, Source};
@@ -20,7 +21,7 @@ use super::pipe::{Progress, pipe};
 use super::place::Place;
 use super::sign::Keys;
 use super::told::Told;
-use super::{Bench, OVERHEAD, blocking, decoded, fetch, image, pulled, uploaded};
+use super::{Bench, OVERHEAD, decoded, fetch, image, pulled, uploaded};
 
 /// Before the second attempt; doubles up to the next.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
@@ -94,7 +95,8 @@ async fn attempt(
         idle(bench, of).await?;
     }
     told.begun().await?;
-    let place = blocking(move || place.begin().map(|()| place)).await?;
+    let mut place = place;
+    let place = blocking(move |_| place.begin().map(|()| place)).await?;
     let progress = Progress::default();
     let filled = async {
         match &source {
@@ -150,7 +152,7 @@ async fn place(bench: &Bench, claim: &PersistentVolumeClaim) -> Result<Place, Fa
     let api: Api<PersistentVolume> = Api::all(bench.client.clone());
     let volume = api.get_opt(&bound).await.map_err(Fault::passing("the volume cannot be read"))?;
     let (claim, state) = (claim.clone(), bench.state.clone());
-    blocking(move || {
+    blocking(move |_| {
         let uid = claim.uid().unwrap_or_default();
         Place::of(&claim, volume.as_ref(), &state, &uid)
     })
@@ -158,15 +160,7 @@ async fn place(bench: &Bench, claim: &PersistentVolumeClaim) -> Result<Place, Fa
 }
 
 async fn blank(place: Place) -> Result<(), Fault> {
-    // A device is what it is; what was on it is its maker's concern.
-    if place.is_device() {
-        return Ok(());
-    }
-    blocking(move || {
-        std::fs::File::create_new(place.unfinished())?;
-        place.finish()
-    })
-    .await
+    blocking(move |cut| place.finish_blank(cut)).await
 }
 
 async fn download(
@@ -177,7 +171,7 @@ async fn download(
 ) -> Result<(), Fault> {
     let (sender, received) = pipe();
     let (to, limit) = (place.source(), place.room.saturating_add(OVERHEAD));
-    let writing = blocking(move || decoded::write(received, &to, limit, checksum.as_deref()));
+    let writing = blocking(move |_| decoded::write(received, &to, limit, checksum.as_deref()));
     let fetching = async {
         let fetched = fetch::fetch(wanted, &sender, progress).await;
         // Whoever reads waits for the end, or for this.
@@ -193,7 +187,7 @@ async fn download(
 /// Makes of what came from elsewhere the disk.
 pub(super) async fn settle(place: Place) -> Result<(), Fault> {
     image::convert(&place.source(), &place.unfinished(), place.room).await?;
-    blocking(move || place.finish()).await
+    blocking(move |cut| place.finish(cut)).await
 }
 
 /// What a store is asked for, signed if a Secret says by whom.
@@ -239,27 +233,24 @@ async fn of_server(
 async fn copy(bench: &Bench, of: &Origin, place: Place, progress: &Progress) -> Result<(), Fault> {
     let missing = || Fault::Passing(format!("Source PVC {of} not found"));
     let source = find(&bench.client, &of.namespace, &of.name).await?.ok_or_else(missing)?;
-    let from = self::place(bench, &source).await?.disk();
+    let from = self::place(bench, &source).await?;
     let (to, room, progress) = (place.unfinished(), place.room, progress.clone());
-    blocking(move || copied(&from, &to, room, &progress)).await?;
+    blocking(move |cut| copied(from.read()?, &to, room, &progress, cut)).await?;
     // Nobody has written to it meanwhile.
     idle(bench, of).await?;
-    blocking(move || place.finish()).await
+    blocking(move |cut| place.finish(cut)).await
 }
 
 /// Copies a raw disk, with its holes. Blocks.
 fn copied(
-    from: &std::path::Path,
+    mut source: std::fs::File,
     to: &std::path::Path,
     room: u64,
     progress: &Progress,
+    cut: &Cut,
 ) -> Result<(), Fault> {
     use std::io::{Read as _, Seek as _, SeekFrom};
-    use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-    let mut options = std::fs::File::options();
-    let fixed = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
-    let opened = options.read(true).custom_flags(fixed).open(from);
-    let mut source = opened.map_err(Fault::passing(from.display()))?;
+    use std::os::unix::fs::FileExt as _;
     let size = source.seek(SeekFrom::End(0))?;
     source.seek(SeekFrom::Start(0))?;
     if size > room {
@@ -271,6 +262,7 @@ fn copied(
     let mut chunk = vec![0; 256 << 10];
     let mut at = 0;
     loop {
+        cut.check()?;
         let read = source.read(&mut chunk)?;
         if read == 0 {
             return Ok(());
@@ -299,32 +291,76 @@ async fn may_copy(bench: &Bench, claim: &PersistentVolumeClaim, of: &Origin) -> 
     Err(Fault::Passing(leave::refusal(&of.namespace, &to)))
 }
 
-/// That no VM of this node runs on the claim of this name.
+/// That no VM runs on that claim.
 async fn idle(bench: &Bench, of: &Origin) -> Result<(), Fault> {
-    match user(&bench.client, &bench.node, &of.namespace, &of.name).await? {
+    match user(&bench.client, &of.namespace, &of.name).await? {
         Some(vm) => Err(Fault::Waits(format!("Source PVC {of} is in use by VM {vm}: stop it"))),
         None => Ok(()),
     }
 }
 
-/// A VM of this node that has a disk on a claim.
+/// A VM that has a disk on a claim, wherever it runs: nodes may share what is behind it.
 pub(super) async fn user(
     client: &Client,
-    node: &str,
     namespace: &str,
     claim: &str,
 ) -> Result<Option<String>, Fault> {
     let api: Api<VirtualMachineInstance> = Api::namespaced(client.clone(), namespace);
-    let here = ListParams::default().labels(&format!("{NODE_NAME_LABEL}={node}"));
-    let all = api.list(&here).await.map_err(Fault::passing("the VMs cannot be listed"))?;
-    let uses = |vm: &&VirtualMachineInstance| {
-        let names = vm.spec.volumes.iter().filter_map(|volume| volume.claim());
-        let names = names.map(|(name, _)| name.to_owned());
-        // Also what a guest still holds that is to go.
-        let held = vm.status.iter().flat_map(|status| &status.volume_status);
-        let held = held.filter_map(|one| one.persistent_volume_claim_info.as_ref());
-        let held = held.filter_map(|info| info.claim_name.clone());
-        !vm.phase().is_final() && names.chain(held).any(|name| name == claim)
-    };
-    Ok(all.items.iter().find(uses).map(ResourceExt::name_any))
+    let all = api.list(&ListParams::default()).await;
+    let all = all.map_err(Fault::passing("the VMs cannot be listed"))?;
+    Ok(all.items.iter().find(|vm| uses(vm, claim)).map(ResourceExt::name_any))
+}
+
+fn uses(vm: &VirtualMachineInstance, claim: &str) -> bool {
+    let names = vm.spec.volumes.iter().filter_map(|volume| volume.claim());
+    let names = names.map(|(name, _)| name.to_owned());
+    // Also what a guest still holds that is to go.
+    let held = vm.status.iter().flat_map(|status| &status.volume_status);
+    let held = held.filter_map(|one| one.persistent_volume_claim_info.as_ref());
+    let held = held.filter_map(|info| info.claim_name.clone());
+    !vm.phase().is_final() && names.chain(held).any(|name| name == claim)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_claim_is_used_by_a_guest_of_any_node_until_that_has_ended() {
+        let vm = |node: &str, phase: &str, status: Value| -> VirtualMachineInstance {
+            let volumes = json!([{"name": "a", "persistentVolumeClaim": {"claimName": "root"}}]);
+            let volumes = if status.is_null() { volumes } else { json!([]) };
+            serde_json::from_value(json!({
+                "metadata": {"name": "web", "labels": {"kubevirt.io/nodeName": node}},
+                "spec": {"domain": {"devices": {}}, "volumes": volumes},
+                "status": {"phase": phase, "volumeStatus": status.as_array().cloned().unwrap_or_default()},
+            }))
+            .unwrap()
+        };
+        for node in ["n1", "n2", ""] {
+            assert!(uses(&vm(node, "Running", Value::Null), "root"), "{node}");
+        }
+        assert!(uses(&vm("n1", "Pending", Value::Null), "root"));
+        assert!(!uses(&vm("n1", "Succeeded", Value::Null), "root"));
+        assert!(!uses(&vm("n1", "Running", Value::Null), "data"));
+        let held = json!([{"name": "a", "target": "", "persistentVolumeClaimInfo": {"claimName": "root"}}]);
+        assert!(uses(&vm("n1", "Running", held), "root"), "what is to go is still held");
+    }
+
+    #[test]
+    fn a_copy_that_nobody_waits_for_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let from = dir.path().join("from");
+        std::fs::write(&from, vec![7; 1 << 20]).unwrap();
+        let open = || std::fs::File::open(&from).unwrap();
+        let (to, progress) = (dir.path().join("to"), Progress::default());
+        let cut = copied(open(), &to, 1 << 20, &progress, &Cut::dropped());
+        assert!(matches!(cut, Err(Fault::Over)));
+        assert_eq!(progress.text().as_deref(), Some("0.00%"), "not one piece was copied");
+        std::fs::remove_file(&to).unwrap();
+        copied(open(), &to, 1 << 20, &progress, &Cut::default()).unwrap();
+        assert_eq!(std::fs::read(&to).unwrap(), std::fs::read(&from).unwrap());
+    }
 }

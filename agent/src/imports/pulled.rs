@@ -8,12 +8,13 @@ use kube::ResourceExt as _;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
+use super::cut::blocking;
 use super::fault::Fault;
 use super::given::Given;
 use super::order::Image;
 use super::pipe::Progress;
 use super::place::Place;
-use super::{Bench, OVERHEAD, blocking, decoded, fetch};
+use super::{Bench, OVERHEAD, decoded, fetch};
 use crate::registry::{Keyring, Reference, architecture};
 use crate::volumes::{Policy, VolumeError, Wanted};
 
@@ -52,12 +53,12 @@ pub(super) async fn pull(
     let disk = bench.images.disk(&wanted).await.map_err(fault)?;
     let (to, limit, progress) =
         (place.source(), place.room.saturating_add(OVERHEAD), progress.clone());
-    blocking(move || {
+    blocking(move |cut| {
         // Held, so that it does not have to make room for others meanwhile.
         let _pin = disk.pin;
         let file = File::open(&disk.path).map_err(Fault::passing(disk.path.display()))?;
         progress.expect(file.metadata()?.len());
-        decoded::write(progress.counting(file), &to, limit, None)
+        decoded::write(cut.reading(progress.counting(file)), &to, limit, None)
     })
     .await
 }

@@ -82,7 +82,7 @@ async fn unclaimed(bench: &Bench, volume: &PersistentVolume) -> Result<(), Fault
     if held.is_some_and(|held| claim.uid.is_none() || held.uid() == claim.uid) {
         return Err(Fault::Passing(format!("claim {namespace}/{name} has it: delete that first")));
     }
-    match job::user(&bench.client, &bench.node, &namespace, &name).await? {
+    match job::user(&bench.client, &namespace, &name).await? {
         Some(vm) => Err(Fault::Passing(format!("VM {vm} runs on its claim: stop it"))),
         None => Ok(()),
     }

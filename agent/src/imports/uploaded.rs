@@ -6,19 +6,20 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt as _;
 use tokio::sync::Semaphore;
 
+use super::cut::blocking;
 use super::fault::Fault;
 use super::job::settle;
 use super::pipe::Progress;
 use super::place::Place;
 use super::told::Told;
 use super::uploads::Arrival;
-use super::{Bench, OVERHEAD, blocking, decoded, image};
+use super::{Bench, OVERHEAD, decoded, image};
 
 /// Waits for the disk and takes it.
 pub(super) async fn take(
     bench: &Bench,
     claim: &PersistentVolumeClaim,
-    place: Place,
+    mut place: Place,
     told: &Told,
     places: &Semaphore,
 ) -> Result<(), Fault> {
@@ -29,18 +30,18 @@ pub(super) async fn take(
     let mut verdict = Some(verdict);
     let taken = async {
         let _place = places.acquire().await.map_err(Fault::passing("it is shut down"))?;
-        let place = blocking(move || place.begin().map(|()| place)).await?;
+        let place = blocking(move |_| place.begin().map(|()| place)).await?;
         let progress = Progress::default();
         progress.expect(length.unwrap_or(0));
         let (to, limit) = (place.source(), place.room.saturating_add(OVERHEAD));
         let counted = progress.counting(bytes);
-        let written = blocking(move || decoded::write(counted, &to, limit, None));
+        let written = blocking(move |cut| decoded::write(cut.reading(counted), &to, limit, None));
         tokio::select! {
             written = written => written?,
             () = told.keep_saying(&progress) => {}
         }
         let (source, room) = (place.source(), place.room);
-        blocking(move || image::check(&source, room)).await?;
+        blocking(move |_| image::check(&source, room)).await?;
         if let Some(verdict) = verdict.take_if(|_| early) {
             let _ = verdict.send(Ok(()));
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crds::cdi::notes::SELECTED_NODE;
 use crds::cdi::{DataSource, DataVolume};
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -63,7 +64,10 @@ impl Known {
             }
             Event::Storage(news) => {
                 match news {
-                    News::Claim(seen) => drop(self.claims.apply(seen.clone(), vm_key_of)),
+                    News::Claim(seen) => {
+                        self.claims.apply(seen.clone(), vm_key_of);
+                        self.forget_selections();
+                    }
                     News::Volume(seen) => drop(self.volumes.apply(seen.clone(), name_of)),
                     News::Class(seen) => drop(self.classes.apply(seen.clone(), name_of)),
                     News::DataVolume(seen) => {
@@ -89,12 +93,18 @@ impl Known {
         for selection in selections {
             self.selections.insert(selection.claim.clone(), selection);
         }
+        self.forget_selections();
+    }
+
+    /// Keeps no choice for a claim that is gone, or that says it: whoever takes it off again, as a
+    /// provisioner without room does, wants another one.
+    fn forget_selections(&mut self) {
         let claims = &self.claims;
-        let stays = |one: &Selection| {
-            let claim = claims.get(&one.claim);
-            claim.is_some_and(|claim| claim.metadata.uid.as_ref() == Some(&one.uid))
-        };
-        self.selections.retain(|_, one| stays(one));
+        self.selections.retain(|key, one| {
+            claims.get(key).is_some_and(|claim| {
+                claim.metadata.uid.as_ref() == Some(&one.uid) && is_open(claim)
+            })
+        });
     }
 
     pub(super) fn put_data_volume(&mut self, data_volume: DataVolume) {
@@ -107,6 +117,7 @@ impl Known {
 
     pub(super) fn put_claim(&mut self, claim: PersistentVolumeClaim) {
         self.claims.put(vm_key_of(&claim.metadata), claim);
+        self.forget_selections();
     }
 
     pub(super) fn put_volume(&mut self, volume: PersistentVolume) {
@@ -140,6 +151,13 @@ impl Known {
     }
 }
 
+/// Whether a claim waits to be told its node.
+fn is_open(claim: &PersistentVolumeClaim) -> bool {
+    let notes = claim.metadata.annotations.as_ref();
+    !notes.is_some_and(|notes| notes.contains_key(SELECTED_NODE))
+        && claim.spec.as_ref().is_some_and(|spec| spec.volume_name.is_none())
+}
+
 fn name_of(meta: &ObjectMeta) -> String {
     meta.name.clone().unwrap_or_default()
 }
@@ -158,5 +176,54 @@ fn without_status(seen: &Seen<Node>) -> Seen<Node> {
         Seen::Now(node) => Seen::Now(Box::new(lean(node))),
         Seen::Unreadable(meta) => Seen::Unreadable(meta.clone()),
         Seen::Gone(meta) => Seen::Gone(meta.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn claim(uid: &str, notes: serde_json::Value) -> PersistentVolumeClaim {
+        serde_json::from_value(json!({
+            "metadata": {"name": "root", "namespace": "red", "uid": uid, "annotations": notes},
+            "spec": {},
+        }))
+        .unwrap()
+    }
+
+    fn chosen(known: &mut Known) {
+        let key = VmKey { namespace: "red".to_owned(), name: "root".to_owned() };
+        let selection = Selection { claim: key, uid: "u".to_owned(), node: "n1".to_owned() };
+        known.select(vec![selection]);
+    }
+
+    fn seen(known: &mut Known, news: Seen<PersistentVolumeClaim>) {
+        known.apply(&Event::Storage(News::Claim(news)));
+    }
+
+    #[test]
+    fn a_choice_is_forgotten_with_its_claim_and_once_that_says_it() {
+        let open = claim("u", json!({}));
+        let ends = [
+            Seen::gone(&open),
+            Seen::Now(Box::new(claim("v", json!({})))),
+            Seen::Now(Box::new(claim("u", json!({SELECTED_NODE: "n1"})))),
+            Seen::all(vec![]),
+        ];
+        for end in ends {
+            let mut known = Known::default();
+            seen(&mut known, Seen::all(vec![open.clone()]));
+            chosen(&mut known);
+            seen(&mut known, Seen::Now(Box::new(open.clone())));
+            assert_eq!(known.selections.len(), 1, "it waits to be written");
+            seen(&mut known, end.clone());
+            assert!(known.selections.is_empty(), "{end:?}");
+        }
+        let mut known = Known::default();
+        seen(&mut known, Seen::all(vec![]));
+        chosen(&mut known);
+        assert!(known.selections.is_empty(), "of no claim that is known");
     }
 }
