@@ -11,7 +11,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crds::kubevirt::VirtualMachineInstance;
+use crds::kubevirt::{VirtualMachineInstance, Volume};
 use kube::{Client, ResourceExt as _};
 use tokio::sync::Notify;
 
@@ -29,7 +29,7 @@ use crate::places::Places;
 use crate::ports::{DetachError, Ports};
 use crate::telling::Teller;
 use crate::vm::Trouble;
-use crate::volumes::{self, Dirs, DiskFile, Format, Kernel, VolumeError};
+use crate::volumes::{self, Dirs, DiskFile, Format, Kernel, Objects, VolumeError};
 
 /// The node as its VMs see it; a cheap handle.
 #[derive(Clone)]
@@ -144,9 +144,30 @@ impl Host {
         let objects = fetch::objects(&self.client, vmi).await?;
         let disks = volumes::prepare(vmi, &self.dirs, &objects).await;
         let disks = disks.map_err(|error| trouble(&error))?;
+        for disk in &disks {
+            self.ready(vmi, disk, &objects).await?;
+        }
         self.let_in(vmi).await?;
         kept::restore(&self.client, vmi, &self.kept(vmi)).await?;
         Ok(disks)
+    }
+
+    /// What a disk that is there needs besides before a guest has it: that its claim has had one,
+    /// and the password of its server.
+    async fn ready(
+        &self,
+        vmi: &VirtualMachineInstance,
+        disk: &DiskFile,
+        objects: &Objects,
+    ) -> Result<(), Trouble> {
+        let volume = vmi.spec.volumes.iter().find(|volume| volume.name == disk.volume);
+        let claim = volume.filter(|volume| volume.ephemeral.is_none()).and_then(Volume::claim);
+        if let Some((claim, _)) = claim {
+            fetch::note_disk(&self.client, objects, claim, disk).await?;
+        }
+        let Some(login) = disk.login() else { return Ok(()) };
+        let kept = self.hypervisor.keep_secret(&domain_of(vmi), &disk.volume, login).await;
+        kept.map_err(|error| Trouble::of("HypervisorNotReady", error))
     }
 
     /// Keeps what a guest said on its console for who wants to know why it ended.
@@ -288,8 +309,11 @@ impl Host {
         self.cpus.forget(domain);
         // What stays of sockets is in nobody's way.
         let _ = tokio::fs::remove_dir_all(self.sockets(domain)).await;
+        let ended = domain.to_owned();
+        let forgotten = self.hypervisor.forget_secrets(move |domain| domain == ended).await;
         let removed = volumes::remove(domain, &self.dirs).await;
-        removed.map_err(|error| Trouble::of("FilesNotRemoved", chain(&error)))
+        removed.map_err(|error| Trouble::of("FilesNotRemoved", chain(&error)))?;
+        forgotten.map_err(|error| Trouble::of("HypervisorNotReady", error))
     }
 
     /// Removes files, bindings and OVS ports of all domains but these.
@@ -298,6 +322,8 @@ impl Host {
     /// The first thing that could not be removed. May be repeated.
     pub async fn remove_leftovers(&self, living: &BTreeSet<String>) -> Result<(), LeftoverError> {
         self.ports.detach(|domain| !living.contains(domain)).await?;
+        let kept = living.clone();
+        self.hypervisor.forget_secrets(move |domain| !kept.contains(domain)).await?;
         let mut homes = match tokio::fs::read_dir(self.dirs.state.join("vms")).await {
             Ok(homes) => homes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -350,6 +376,8 @@ pub enum LeftoverError {
     Task(#[from] tokio::task::JoinError),
     #[error(transparent)]
     Files(#[from] VolumeError),
+    #[error(transparent)]
+    Secrets(#[from] HypervisorError),
 }
 
 impl From<&Port> for domain::Port {

@@ -27,6 +27,7 @@ pub use libvirt::Libvirt;
 pub use metadata::Identity;
 
 pub use crate::confinement::Runner;
+use crate::volumes::Login;
 
 /// The namespace of the element in `<metadata>` by which a domain is ours.
 pub const METADATA_NAMESPACE: &str = "https://berth.io/domain/1";
@@ -424,6 +425,31 @@ impl Hypervisor {
     /// `NotFound`, `Disconnected`, or `Refused`: also when it is so already.
     pub async fn alter(&self, domain: &str, change: Alteration) -> Result<(), HypervisorError> {
         either!(self, alter(domain, change))
+    }
+
+    /// Has it know a password by which a disk of this domain is reached. It forgets it when it
+    /// ends itself; a guest that runs has it then.
+    ///
+    /// # Errors
+    /// `Disconnected`, or `Refused`.
+    pub async fn keep_secret(
+        &self,
+        domain: &str,
+        volume: &str,
+        login: &Login,
+    ) -> Result<(), HypervisorError> {
+        either!(self, keep_secret(domain, volume, login))
+    }
+
+    /// Has it forget the passwords of domains of which this is true.
+    ///
+    /// # Errors
+    /// `Disconnected`, or `Refused`.
+    pub async fn forget_secrets(
+        &self,
+        of: impl Fn(&str) -> bool + Send + 'static,
+    ) -> Result<(), HypervisorError> {
+        either!(self, forget_secrets(of))
     }
 
     /// All our domains, running or not, by name. Domains without our metadata

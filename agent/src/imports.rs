@@ -46,6 +46,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::image::confined;
 pub(crate) use self::pipe::{Sender, pipe};
 pub(crate) use self::uploads::Arrival;
 pub use self::uploads::Uploads;

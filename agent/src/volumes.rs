@@ -13,8 +13,8 @@
 //! the same uid, so that it may be repeated, and replaces what is left of
 //! another. Each file appears by a rename, so none is ever half there.
 //!
-//! What is elsewhere is the user's (`raw`): a hostDisk, and what is behind a claim. It is
-//! made where it may be, and never removed.
+//! What is elsewhere is the user's (`raw`, `remote`): a hostDisk, and what is behind a claim. It
+//! is made where it may be, and never removed.
 //!
 //! Secrets are written to files that only root reads; they appear neither in
 //! arguments of the programs that are run nor in errors or logs.
@@ -25,12 +25,15 @@ mod command;
 mod error;
 mod files;
 mod images;
+mod iscsi;
 mod iso;
 mod kernel;
 mod layout;
+mod nfs;
 mod objects;
 mod qcow2;
 pub(crate) mod raw;
+pub(crate) mod remote;
 mod source;
 mod ssh_keys;
 mod unpack;
@@ -46,6 +49,8 @@ pub use self::error::VolumeError;
 pub use self::images::{Disk, Images, Pin, Policy, Settings, Wanted};
 pub use self::kernel::{Kernel, kernel};
 pub use self::objects::{API_AUTHORITY, Objects, References};
+use self::remote::{Export, Target};
+pub use self::remote::{Login, Portal, Remote};
 use self::source::{Source, sources};
 
 /// The file that holds the uid of the VMI a directory belongs to.
@@ -80,7 +85,7 @@ impl Dirs {
 pub struct DiskFile {
     /// The volume's name in the spec.
     pub volume: String,
-    /// Absolute.
+    /// Absolute; of one that lies on a server what that is called ([`Remote::name`]).
     pub path: PathBuf,
     pub format: Format,
     pub medium: Medium,
@@ -97,8 +102,30 @@ impl DiskFile {
     }
 }
 
+impl DiskFile {
+    /// A raw disk on a server.
+    #[must_use]
+    pub fn remote(volume: &str, remote: Remote, read_only: bool) -> Self {
+        let (volume, path) = (volume.to_owned(), remote.name());
+        let medium = Medium::Network(Box::new(remote));
+        Self { volume, path, format: raw::FORMAT, medium, read_only }
+    }
+
+    /// The login by which it is reached, if there is one.
+    #[must_use]
+    pub fn login(&self) -> Option<&Login> {
+        match &self.medium {
+            Medium::Network(remote) => match &**remote {
+                Remote::Iscsi { login, .. } => login.as_ref(),
+                Remote::Nfs { .. } => None,
+            },
+            Medium::Own | Medium::File { .. } | Medium::Device => None,
+        }
+    }
+}
+
 /// What a disk lies on.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Medium {
     /// A file of ours, which ends with the VMI.
     Own,
@@ -106,6 +133,8 @@ pub enum Medium {
     File { direct: bool },
     /// A block device of the host.
     Device,
+    /// A server.
+    Network(Box<Remote>),
 }
 
 /// How a file holds a disk.
@@ -337,11 +366,16 @@ impl Work<'_> {
             Source::Claim { claim, field: kind, read_only } => {
                 let field = format!("{field}.{kind}");
                 let disk = self.claim(name, claim, true, &field).await?;
-                Ok(DiskFile { read_only, ..disk })
+                Ok(DiskFile { read_only: read_only || disk.read_only, ..disk })
             }
             Source::Ephemeral(claim) => {
                 let field = format!("{field}.ephemeral.persistentVolumeClaim.claimName");
                 let below = self.claim(name, claim, false, &field).await?;
+                if matches!(below.medium, Medium::Network(_)) {
+                    let rule = "is of a claim on a server, over which no layer is made: use the \
+                                claim itself, or a copy of it";
+                    return Err(VolumeError::invalid(field, rule));
+                }
                 self.qcow2(name, Some((&below.path, below.format)), None).await
             }
             Source::ConfigMap(source) => {
@@ -396,8 +430,8 @@ impl Work<'_> {
             let real = raw::confined(&path, &allowed)
                 .map_err(VolumeError::file("find", &path))?
                 .ok_or_else(|| VolumeError::invalid(shown, not_allowed(&allowed)))?;
-            let wanted =
-                raw::Wanted { volume, path: real.clone(), bytes, make_directory: bytes.is_some() };
+            let (path, make_directory) = (real.clone(), bytes.is_some());
+            let wanted = raw::Wanted { volume, path, bytes, make_directory, was_there: false };
             Ok((wanted.made()?, real))
         });
         let (medium, path) = found.await?;
@@ -423,20 +457,62 @@ impl Work<'_> {
         }
         let backing = claims::backing(claim, volume);
         let backing = backing.map_err(|problem| VolumeError::mount(name, problem))?;
-        let (volume, comes) = (name.to_owned(), self.comes());
-        let (path, medium) = blocking(move || match backing {
-            Backing::Device(path) => Ok((raw::device(&volume, &path)?, Medium::Device)),
+        let was_there = claims::had_disk(claim);
+        let make = make && !self.comes();
+        let volume = name.to_owned();
+        let (path, medium) = match backing {
+            Backing::Device(path) => {
+                blocking(move || Ok((raw::device(&volume, &path)?, Medium::Device))).await?
+            }
             Backing::Directory { path, make: make_directory, bytes } => {
                 let path = path.join(raw::DISK_FILE);
-                let bytes = (make && !comes).then_some(bytes);
-                let make_directory = make_directory && !comes;
-                let wanted = raw::Wanted { volume, path, bytes, make_directory };
-                Ok((wanted.path.clone(), wanted.made()?))
+                let (bytes, make_directory) = (make.then_some(bytes), make_directory && make);
+                let wanted = raw::Wanted { volume, path, bytes, make_directory, was_there };
+                blocking(move || Ok((wanted.path.clone(), wanted.made()?))).await?
             }
-        })
-        .await?;
+            Backing::Export { export, bytes } => {
+                let bytes = make.then_some(bytes);
+                return self.of_export(name, &export, bytes, was_there).await;
+            }
+            Backing::Target(target) => return self.of_target(name, &target).await,
+        };
         let volume = name.to_owned();
         Ok(DiskFile { volume, path, format: raw::FORMAT, medium, read_only: false })
+    }
+
+    /// The disk in a directory of an NFS server.
+    async fn of_export(
+        &self,
+        name: &str,
+        export: &Export,
+        bytes: Option<u64>,
+        was_there: bool,
+    ) -> Result<DiskFile, VolumeError> {
+        let remote = export.disk();
+        let found = nfs::disk(export, bytes.filter(|_| !was_there)).await;
+        found.map_err(|problem| {
+            let is_gone = was_there && problem.ends_with(nfs::NO_DISK);
+            let gone = || raw::gone(&remote.name().display().to_string());
+            VolumeError::mount(name, if is_gone { gone() } else { problem })
+        })?;
+        Ok(DiskFile::remote(name, remote, export.read_only))
+    }
+
+    /// A disk of an iSCSI server.
+    async fn of_target(&self, name: &str, target: &Target) -> Result<DiskFile, VolumeError> {
+        let wrong = |problem: String| VolumeError::mount(name, problem);
+        let login = target.secret.as_ref().map(|(namespace, secret)| {
+            let shown = format!("secret {secret:?} of namespace {namespace:?}");
+            let values = self.objects.login(namespace, secret);
+            let values = values.ok_or_else(|| wrong(format!("{shown} not found")))?;
+            // The same on every node, so that a guest that moves finds it there.
+            let uid = self.vmi.metadata.uid.as_deref().unwrap_or_default();
+            let known = format!("{uid}/{name}");
+            let known = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, known.as_bytes());
+            remote::login(values, known).map_err(|why| wrong(format!("{shown} {why}")))
+        });
+        let remote = iscsi::find(target, login.transpose()?).await.map_err(wrong)?;
+        Ok(DiskFile::remote(name, remote, target.read_only))
     }
 
     /// An overlay on the image's disk.

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use agent::domain::{self, DomainError, Emulation, OwnCpu, Place, Port, Seat};
-use agent::volumes::{DiskFile, Format, Kernel, Medium};
+use agent::volumes::{DiskFile, Format, Kernel, Login, Medium, Portal, Remote};
 use crds::kubevirt::{VirtualMachineInstance, ignored};
 use net::MacAddr;
 
@@ -31,6 +31,28 @@ fn place(vmi: &VirtualMachineInstance, kvm: bool) -> Place {
         }
         // Claims of block devices are called so.
         match volume.claim() {
+            Some(("nfs", _)) => {
+                let (server, path) = ("files.example".to_owned(), "/vms/a/disk.img".to_owned());
+                DiskFile::remote(
+                    &volume.name,
+                    Remote::Nfs { server, path, user: 107, group: 7 },
+                    false,
+                )
+            }
+            Some(("iscsi", _)) => {
+                let remote = Remote::Iscsi {
+                    portal: Portal { host: "fd00::1".to_owned(), port: 3261 },
+                    iqn: "iqn.2026-01.example:a".to_owned(),
+                    lun: 2,
+                    initiator: Some("iqn.2026-01.example:me".to_owned()),
+                    login: Some(Login {
+                        user: "alice".to_owned(),
+                        password: b"never shown".to_vec(),
+                        secret: uuid::Uuid::nil(),
+                    }),
+                };
+                DiskFile::remote(&volume.name, remote, true)
+            }
             Some((claim, _)) if claim.starts_with("block") => {
                 let path = PathBuf::from("/dev").join(claim);
                 DiskFile { path, medium: Medium::Device, ..own }

@@ -16,7 +16,7 @@ set -eu
 
 RUN="
   ovn-central ovn-host openvswitch-switch
-  qemu-system-x86 qemu-utils ovmf swtpm swtpm-tools libvirt-daemon libvirt-daemon-driver-qemu libvirt-daemon-system libvirt-clients libvirt-dev
+  qemu-system-x86 qemu-utils qemu-block-extra ovmf swtpm swtpm-tools libvirt-daemon libvirt-daemon-driver-qemu libvirt-daemon-system libvirt-clients libvirt-dev
   iproute2 nftables ethtool procps util-linux
   cpio kmod genisoimage xz-utils
   isc-dhcp-client syslinux syslinux-common mtools fdisk
@@ -32,6 +32,8 @@ TESTS="$TESTS ndisc6 dhcpcd-base dnsmasq-utils systemd network-manager"
 TESTS="$TESTS tshark"
 # Where images come from.
 TESTS="$TESTS docker-registry"
+# Servers of NFS and iSCSI.
+TESTS="$TESTS nfs-ganesha nfs-ganesha-vfs rpcbind tgt"
 
 # Servers to measure ours against.
 BENCH="kea-dhcp4-server kea-dhcp6-server dnsmasq-base"

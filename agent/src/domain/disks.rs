@@ -9,7 +9,7 @@ use super::sizing::Topology;
 use super::writer::Element;
 use super::{DomainError, disk_bus};
 use crate::live::{ALIAS, MAY_GO};
-use crate::volumes::{DiskFile, Format, Medium};
+use crate::volumes::{DiskFile, Format, Medium, Remote};
 
 /// Every disk of the spec, then every volume that no disk mentions, as KubeVirt
 /// adds them.
@@ -71,11 +71,46 @@ pub(super) fn hot(
     element(disk, file, &format!("disk {}", disk.name), target, served)
 }
 
-/// libvirt's words for what a disk lies on: the disk's type, and by which attribute its source is named.
-const fn place(file: &DiskFile) -> (&'static str, &'static str) {
-    match file.medium {
-        Medium::Device => ("block", "dev"),
-        Medium::Own | Medium::File { .. } => ("file", "file"),
+/// libvirt's words for what a disk lies on: the disk's type, and its source.
+fn place(file: &DiskFile) -> (&'static str, Element) {
+    let source = Element::new("source");
+    match &file.medium {
+        Medium::Device => ("block", source.attr("dev", file.path.display())),
+        Medium::Own | Medium::File { .. } => ("file", source.attr("file", file.path.display())),
+        Medium::Network(remote) => ("network", on_server(source, remote)),
+    }
+}
+
+/// The source of a disk that QEMU finds by itself.
+fn on_server(source: Element, remote: &Remote) -> Element {
+    match remote {
+        Remote::Nfs { server, path, user, group } => {
+            let number = |id: &u32| format!("+{id}");
+            let identity =
+                Element::new("identity").attr("user", number(user)).attr("group", number(group));
+            source
+                .attr("protocol", "nfs")
+                .attr("name", path)
+                .child(Element::new("host").attr("name", server))
+                .child(identity)
+        }
+        Remote::Iscsi { portal, iqn, lun, initiator, login } => {
+            let host = Element::new("host").attr("name", &portal.host).attr("port", portal.port);
+            let auth = login.as_ref().map(|login| {
+                let secret = Element::new("secret").attr("type", "iscsi");
+                let secret = secret.attr("uuid", login.secret);
+                Element::new("auth").attr("username", &login.user).child(secret)
+            });
+            let initiator = initiator.as_ref().map(|name| {
+                Element::new("initiator").child(Element::new("iqn").attr("name", name))
+            });
+            source
+                .attr("protocol", "iscsi")
+                .attr("name", format!("{iqn}/{lun}"))
+                .child(host)
+                .children(auth)
+                .children(initiator)
+        }
     }
 }
 
@@ -117,8 +152,10 @@ fn alias(disk: &Disk, may_go: bool) -> Element {
 /// What is no drive, for people.
 pub(super) fn with_medium(drive: &str, file: Option<&DiskFile>) -> Result<String, String> {
     let document = roxmltree::Document::parse(drive).map_err(|error| error.to_string())?;
-    let (kind, attribute) = file.map_or(("file", "file"), place);
-    let source = file.map(|file| Element::new("source").attr(attribute, file.path.display()));
+    let (kind, source) = match file.map(place) {
+        Some((kind, source)) => (kind, Some(source)),
+        None => ("file", None),
+    };
     let mut parts: Vec<String> = source.iter().map(ToString::to_string).collect();
     for child in document.root_element().children().filter(roxmltree::Node::is_element) {
         match child.tag_name().name() {
@@ -163,7 +200,7 @@ fn element(
         .attr("type", medium)
         .attr("device", kind)
         .child(driver)
-        .child(Element::new("source").attr(source, file.path.display()))
+        .child(source)
         .child(target)
         .children(block_size(disk))
         .children(serial(disk))
@@ -221,7 +258,7 @@ fn kind(
         }
         (_, None, None) => Ok(("disk", read_only)),
         (_, Some(_), _) => Ok(("cdrom", true)),
-        (_, None, Some(_)) if file.medium != Medium::Device => {
+        (_, None, Some(_)) if !is_block(file) => {
             let rule = "is a lun, which needs a block device of the host: make it a disk";
             Err(DomainError::invalid(field, rule))
         }
@@ -231,6 +268,15 @@ fn kind(
             Err(DomainError::invalid(field, rule))
         }
         (_, None, Some(_)) => Ok(("lun", read_only)),
+    }
+}
+
+/// Whether a disk speaks SCSI itself.
+fn is_block(file: &DiskFile) -> bool {
+    match &file.medium {
+        Medium::Device => true,
+        Medium::Network(remote) => matches!(**remote, Remote::Iscsi { .. }),
+        Medium::Own | Medium::File { .. } => false,
     }
 }
 
@@ -252,13 +298,13 @@ fn shareable(disk: &Disk, file: &DiskFile, field: &str) -> Result<bool, DomainEr
 /// What is wished, else as KubeVirt: past the host's page cache where that can be, since
 /// the disk stays. What ends with the VMI goes through it: VMs of one image share its pages.
 fn cache(wanted: Option<DiskCache>, file: &DiskFile, shareable: bool) -> &'static str {
-    match (wanted, file.medium) {
+    match (wanted, &file.medium) {
         (Some(DiskCache::None), _) => "none",
         (Some(DiskCache::Writethrough), _) => "writethrough",
         (Some(DiskCache::Writeback), _) => "writeback",
         _ if shareable => "none",
         (None, Medium::Own) => "writeback",
-        (None, Medium::Device | Medium::File { direct: true }) => "none",
+        (None, Medium::Device | Medium::Network(_) | Medium::File { direct: true }) => "none",
         (None, Medium::File { direct: false }) => "writethrough",
     }
 }

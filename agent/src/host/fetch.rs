@@ -4,22 +4,26 @@
 //! | kind | verb |
 //! |---|---|
 //! | secrets, configmaps, persistentvolumeclaims, persistentvolumes | get |
+//! | persistentvolumeclaims | patch |
 //! | serviceaccounts/token | create |
 
 use std::collections::BTreeMap;
 
+use crds::cdi::notes::DISK_MADE;
 use crds::kubevirt::VirtualMachineInstance;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{
     ConfigMap, PersistentVolume, PersistentVolumeClaim, Secret, ServiceAccount,
 };
-use kube::api::PostParams;
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
+use serde_json::json;
 
 use crate::vm::Trouble;
-use crate::volumes::{Objects, References};
+use crate::volumes::claims::had_disk;
+use crate::volumes::{DiskFile, Medium, Objects, References, Remote};
 
 /// How long a token is asked to be good for, in seconds: nobody renews what lies on a disc,
 /// and a guest may run for long. An API may give it for less.
@@ -69,6 +73,20 @@ pub(super) async fn objects(
             Some(bound) => volume(client, bound).await?,
             None => None,
         };
+        let login = volume.as_ref().and_then(|volume| volume.spec.as_ref()?.iscsi.as_ref());
+        let login = login.filter(|source| source.chap_auth_session == Some(true));
+        if let Some(named) = login.and_then(|source| source.secret_ref.clone()) {
+            let (namespace, name) =
+                (named.namespace.unwrap_or_default(), named.name.unwrap_or_default());
+            if !namespace.is_empty() && !name.is_empty() {
+                let secret: Option<Secret> = get(client, &namespace, &name).await?;
+                let data = secret.map(|secret| secret.data.unwrap_or_default());
+                if let Some(data) = data {
+                    let data = data.into_iter().map(|(key, value)| (key, value.0)).collect();
+                    objects.insert_login(&namespace, &name, data);
+                }
+            }
+        }
         objects.insert_claim(name, claim, volume);
     }
     for name in accounts {
@@ -76,6 +94,37 @@ pub(super) async fn objects(
         objects.insert_token(name, token);
     }
     Ok(objects)
+}
+
+/// Writes on a claim that it has had its disk, before anybody writes to that: a disk that is not
+/// there any more is then not taken for one that never was.
+///
+/// # Errors
+/// It is not written.
+pub(super) async fn note_disk(
+    client: &Client,
+    objects: &Objects,
+    claim: &str,
+    disk: &DiskFile,
+) -> Result<(), Trouble> {
+    let is_file = match &disk.medium {
+        Medium::File { .. } => true,
+        Medium::Network(remote) => matches!(**remote, Remote::Nfs { .. }),
+        Medium::Own | Medium::Device => false,
+    };
+    let Some((claim, _)) = objects.claim(claim).filter(|(claim, _)| is_file && !had_disk(claim))
+    else {
+        return Ok(());
+    };
+    let namespace = claim.namespace().unwrap_or_default();
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &namespace);
+    let metadata = json!({ "uid": claim.uid(), "annotations": { DISK_MADE: "true" } });
+    let patch = Patch::Merge(json!({ "metadata": metadata }));
+    let noted = api.patch(&claim.name_any(), &PatchParams::default(), &patch).await;
+    noted.map(drop).map_err(|error| {
+        let message = format!("claim {} cannot be written to: {error}", claim.name_any());
+        Trouble::of("VolumeNotReady", message)
+    })
 }
 
 /// Text and bytes alike.

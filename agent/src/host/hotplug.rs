@@ -238,7 +238,9 @@ impl Host {
     ) -> Result<DiskFile, Trouble> {
         found.is_ready(volume)?;
         let file = volumes::of_claim(vmi, volume, &self.dirs, &found.objects).await;
-        file.map_err(|error| trouble(&error))
+        let file = file.map_err(|error| trouble(&error))?;
+        self.ready(vmi, &file, &found.objects).await?;
+        Ok(file)
     }
 }
 

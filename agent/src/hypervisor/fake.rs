@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::volumes::Login;
+
 use super::metadata::{self, Identity};
 use super::{
     Alteration, DomainState, GuestError, HypervisorError, Job, Journey, Observed, PauseReason,
@@ -387,6 +389,26 @@ impl Fake {
                 guest.xml.replace_range(place, &now);
             }
         }
+        Ok(())
+    }
+
+    /// Its guests have no disks.
+    #[expect(clippy::unused_async, reason = "as the other hypervisor's")]
+    pub(super) async fn keep_secret(
+        &self,
+        _domain: &str,
+        _volume: &str,
+        _login: &Login,
+    ) -> Result<(), HypervisorError> {
+        Ok(())
+    }
+
+    /// There are none.
+    #[expect(clippy::unused_async, reason = "as the other hypervisor's")]
+    pub(super) async fn forget_secrets(
+        &self,
+        _of: impl Fn(&str) -> bool + Send + 'static,
+    ) -> Result<(), HypervisorError> {
         Ok(())
     }
 

@@ -16,6 +16,7 @@
 //! The threads end when the last handle is dropped.
 
 mod guest_agent;
+mod secrets;
 mod session;
 mod verbs;
 
@@ -29,6 +30,7 @@ use virt::connect::Connect;
 use self::guest_agent::Lanes;
 use self::session::{Attempt, Session};
 use super::{Alteration, HypervisorError, Job as Progress, Journey, Observed, Runner};
+use crate::volumes::Login;
 
 /// How many calls that change something run at once. A start takes QEMU about
 /// half a second, most of it waiting.
@@ -196,6 +198,25 @@ impl Libvirt {
         let domain = domain.to_owned();
         call(&self.changes, move |session| session.once(|on| verbs::alter(on, &domain, &change)))
             .await
+    }
+
+    pub(super) async fn keep_secret(
+        &self,
+        domain: &str,
+        volume: &str,
+        login: &Login,
+    ) -> Result<(), HypervisorError> {
+        let (usage, login) = (secrets::usage(domain, volume), login.clone());
+        let keep =
+            move |session: &mut Session| session.run(|on, _| secrets::keep(on, &usage, &login));
+        call(&self.changes, keep).await
+    }
+
+    pub(super) async fn forget_secrets(
+        &self,
+        of: impl Fn(&str) -> bool + Send + 'static,
+    ) -> Result<(), HypervisorError> {
+        call(&self.changes, move |session| session.run(|on, _| secrets::forget(on, &of))).await
     }
 
     pub(super) async fn list(&self) -> Result<Vec<Observed>, HypervisorError> {

@@ -41,7 +41,7 @@ enum Form {
 
 /// A program that gets what users send: it is nobody, may gain nothing, and `file_size` is the
 /// longest file that it can write.
-pub(super) fn confined(program: &str, file_size: Option<u64>) -> Command {
+pub(crate) fn confined(program: &str, file_size: Option<u64>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--no-new-privs", "prlimit", "--core=0"]);
     command.arg(format!("--as={MEMORY}"));

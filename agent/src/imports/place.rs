@@ -127,6 +127,11 @@ impl Place {
                 let room = size_of(&path).map_err(Fault::passing(path.display()))?;
                 (Target::Device(path, of_devices(state)), room)
             }
+            Backing::Export { .. } | Backing::Target(_) => {
+                let why = "a volume on a server is not filled without CDI: use one of hostPath or \
+                           local, or put the disk there yourself and use the claim as it is";
+                return Err(Fault::Final(why.to_owned()));
+            }
         };
         Ok(Self { target, scratch, held: None, room })
     }

@@ -6,6 +6,7 @@ use roxmltree::{Document, Node};
 
 use super::limits::Limits;
 use super::{ALIAS, MAY_GO, PLUGGABLE};
+use crate::volumes::remote;
 
 /// What is there.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -153,18 +154,27 @@ fn bytes(element: Node<'_, '_>) -> Option<u64> {
 }
 
 fn disk(xml: &str, element: Node<'_, '_>) -> Option<PresentDisk> {
-    let source = child(element, "source");
-    let source = source.and_then(|one| one.attribute("file").or_else(|| one.attribute("dev")));
+    let source = child(element, "source").and_then(source);
     let alias = alias(element)?;
     let name = alias.strip_suffix(MAY_GO);
     Some(PresentDisk {
         name: name.unwrap_or(alias).to_owned(),
         may_go: name.is_some(),
-        source: source.map(PathBuf::from),
+        source,
         target: child(element, "target")?.attribute("dev")?.to_owned(),
         is_drive: element.attribute("device") == Some("cdrom"),
         xml: xml[element.range()].to_owned(),
     })
+}
+
+/// What a disk lies on, by the name that its file has ([`crate::volumes::DiskFile`]).
+fn source(element: Node<'_, '_>) -> Option<PathBuf> {
+    let path = element.attribute("file").or_else(|| element.attribute("dev"));
+    let remote = || {
+        let host = child(element, "host").and_then(|host| host.attribute("name"));
+        Some(remote::name(element.attribute("protocol")?, host, element.attribute("name")?))
+    };
+    path.map(PathBuf::from).or_else(|| remote().map(PathBuf::from))
 }
 
 fn child<'a, 'i>(of: Node<'a, 'i>, name: &str) -> Option<Node<'a, 'i>> {

@@ -5,14 +5,18 @@
 //! | hostPath | the directory's `disk.img` | the device |
 //! | local | the directory's `disk.img` | the device |
 //! | local, of our provisioner | the same; the directory is made | – |
+//! | nfs | `disk.img` in the directory, by QEMU's own client | – |
+//! | iscsi | – | the LUN, by QEMU's own initiator |
 //!
-//! Others have to be attached or mounted first, which nobody does here.
+//! Others, as those of CSI drivers, have to be attached by programs that are made for pods.
 
 use std::path::PathBuf;
 
-use crds::cdi::notes::{IMPORTER, PROVISIONED_BY, PROVISIONER};
+use crds::cdi::notes::{DISK_MADE, IMPORTER, PHASE, PROVISIONED_BY, PROVISIONER};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use super::remote::{self, Export, GROUP, Target};
 
 /// What is behind a claim.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -21,6 +25,10 @@ pub(crate) enum Backing {
     Directory { path: PathBuf, make: bool, bytes: u64 },
     /// A block device.
     Device(PathBuf),
+    /// A directory of an NFS server in which the disk is a file.
+    Export { export: Export, bytes: u64 },
+    /// A disk of an iSCSI server.
+    Target(Target),
 }
 
 /// What is behind `claim`, which is bound to `volume`.
@@ -45,27 +53,55 @@ pub(crate) fn backing(
     if !is_ours {
         return Err(format!("persistentvolume {bound:?} is not bound to this claim"));
     }
-    let (path, make) = source(spec).ok_or_else(|| {
-        format!(
-            "persistentvolume {bound:?} is of a kind that cannot be attached here: \
-             use one of hostPath or local"
-        )
-    })?;
+    let of_volume = |why: String| format!("persistentvolume {bound:?}: {why}");
+    let notes = volume.and_then(|volume| volume.metadata.annotations.as_ref());
+    let bytes = || {
+        capacity(claim, spec).ok_or_else(|| {
+            format!("persistentvolume {bound:?} does not say its capacity.storage in bytes")
+        })
+    };
+    if let Some(source) = &spec.nfs {
+        let group = notes.and_then(|notes| notes.get(GROUP)).map(String::as_str);
+        let export = remote::export(source, spec, group).map_err(of_volume)?;
+        return Ok(Backing::Export { export, bytes: bytes()? });
+    }
+    if let Some(source) = &spec.iscsi {
+        return Ok(Backing::Target(remote::target(source, spec).map_err(of_volume)?));
+    }
+    let (path, make) = source(spec).ok_or_else(|| of_volume(other_kind(spec)))?;
     let path = PathBuf::from(path);
     let is_plain = path.is_absolute() && !path.components().any(|part| part.as_os_str() == "..");
     if !is_plain {
         return Err(format!("persistentvolume {bound:?} has a path that is not absolute"));
     }
     // It is made by whoever first uses it.
-    let by = volume.and_then(|volume| volume.metadata.annotations.as_ref()?.get(PROVISIONED_BY));
+    let by = notes.and_then(|notes| notes.get(PROVISIONED_BY));
     let make = make || by.is_some_and(|by| by == PROVISIONER);
     if spec.volume_mode.as_deref() == Some("Block") {
         return Ok(Backing::Device(path));
     }
-    let bytes = capacity(claim, spec).ok_or_else(|| {
-        format!("persistentvolume {bound:?} does not say its capacity.storage in bytes")
-    })?;
-    Ok(Backing::Directory { path, make, bytes })
+    Ok(Backing::Directory { path, make, bytes: bytes()? })
+}
+
+/// Why a volume of another kind cannot be used.
+fn other_kind(spec: &PersistentVolumeSpec) -> String {
+    const USE: &str = "use one of hostPath, local, nfs and iscsi";
+    match &spec.csi {
+        Some(csi) => format!(
+            "volumes of CSI drivers, such as {:?}, are attached for pods only, and a VM has \
+             none: {USE}",
+            net::shown(&csi.driver)
+        ),
+        None => format!("it is of a kind that cannot be attached here: {USE}"),
+    }
+}
+
+/// Whether a claim has had its disk: what is not there any more is then not made again, since
+/// that would be an empty disk in the place of one that is somewhere else.
+pub(crate) fn had_disk(claim: &PersistentVolumeClaim) -> bool {
+    let notes = claim.metadata.annotations.as_ref();
+    let note = |key: &str| notes.and_then(|notes| notes.get(key)).map(String::as_str);
+    note(DISK_MADE).is_some() || note(PHASE) == Some("Succeeded")
 }
 
 /// Why a VM cannot use a claim that somebody is filling.
@@ -137,6 +173,27 @@ mod tests {
     }
 
     #[test]
+    fn a_volume_of_a_server_is_what_is_there() {
+        let nfs = volume(&json!({ "nfs": { "server": "s", "path": "/a" } }));
+        let Ok(Backing::Export { export, bytes }) = of(&bound(), &nfs) else { panic!("no export") };
+        assert_eq!((export.path.as_str(), bytes), ("/a", 2 << 30));
+        let iscsi = volume(&json!({ "volumeMode": "Block", "iscsi":
+            { "targetPortal": "h", "iqn": "iqn.2026-01.example:a", "lun": 1 } }));
+        assert!(matches!(of(&bound(), &iscsi), Ok(Backing::Target(target)) if target.lun == 1));
+    }
+
+    #[test]
+    fn a_claim_has_one_disk_in_its_life() {
+        let had = |notes: Value| {
+            let mut claim = bound();
+            claim["metadata"]["annotations"] = notes;
+            had_disk(&serde_json::from_value(claim).unwrap())
+        };
+        assert!(!had(json!({})) && !had(json!({ PHASE: "Running" })));
+        assert!(had(json!({ DISK_MADE: "true" })) && had(json!({ PHASE: "Succeeded" })));
+    }
+
+    #[test]
     fn a_volume_of_blocks_is_its_device() {
         let volume = volume(&json!({ "volumeMode": "Block", "local": { "path": "/dev/sdx" } }));
         assert_eq!(of(&bound(), &volume), Ok(Backing::Device("/dev/sdx".into())));
@@ -164,8 +221,13 @@ mod tests {
             others["spec"]["claimRef"] = other;
             assert!(told(&bound(), &others).contains("not bound to this claim"));
         }
-        let nfs = volume(&json!({ "nfs": { "server": "s", "path": "/" } }));
-        assert!(told(&bound(), &nfs).contains("use one of hostPath or local"));
+        let csi = volume(&json!({ "csi": { "driver": "disks.example", "volumeHandle": "a" } }));
+        let why = told(&bound(), &csi);
+        assert!(why.contains("\"disks.example\", are attached for pods only"), "{why}");
+        let other = volume(&json!({ "fc": { "lun": 1 } }));
+        assert!(told(&bound(), &other).contains("use one of hostPath, local, nfs and iscsi"));
+        let nfs = volume(&json!({ "nfs": { "server": "s", "path": "x" } }));
+        assert!(told(&bound(), &nfs).contains("persistentvolume \"pv\": nfs.path"));
         let odd = volume(&json!({ "local": { "path": "/d/../../etc" } }));
         assert!(told(&bound(), &odd).contains("not absolute"));
     }

@@ -77,6 +77,8 @@ pub struct Objects {
     config_maps: BTreeMap<String, Entries>,
     tokens: BTreeMap<String, String>,
     claims: BTreeMap<String, (PersistentVolumeClaim, Option<PersistentVolume>)>,
+    /// By namespace and name: volumes name them wherever they are.
+    logins: BTreeMap<(String, String), Entries>,
     keyring: Keyring,
 }
 
@@ -93,6 +95,7 @@ impl fmt::Debug for Objects {
             .field("config_maps", &keys(&self.config_maps))
             .field("tokens", &self.tokens.keys().collect::<Vec<_>>())
             .field("claims", &self.claims.keys().collect::<Vec<_>>())
+            .field("logins", &self.logins.keys().collect::<Vec<_>>())
             .field("keyring", &self.keyring)
             .finish()
     }
@@ -124,6 +127,11 @@ impl Objects {
         self.claims.insert(name.into(), (claim, volume));
     }
 
+    /// Adds the Secret by which a volume's server is logged in to.
+    pub fn insert_login(&mut self, namespace: &str, name: &str, data: BTreeMap<String, Vec<u8>>) {
+        self.logins.insert((namespace.to_owned(), name.to_owned()), data);
+    }
+
     /// Adds the logins of a pull Secret. As in a pod all of a VM's are for all of its images.
     pub fn insert_pull_secret(&mut self, name: &str, uid: &str, data: &BTreeMap<String, Vec<u8>>) {
         self.keyring.add(name, uid, data);
@@ -132,6 +140,10 @@ impl Objects {
     /// Notes that a pull Secret is not there: an image may be had without.
     pub fn miss_pull_secret(&mut self, name: &str) {
         self.keyring.miss(name);
+    }
+
+    pub(super) fn login(&self, namespace: &str, name: &str) -> Option<&Entries> {
+        self.logins.get(&(namespace.to_owned(), name.to_owned()))
     }
 
     pub(super) fn keyring(&self) -> &Keyring {

@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use crds::cdi::notes::DISK_MADE;
 use nix::libc;
 use nix::sys::statvfs::statvfs;
 
@@ -44,6 +45,8 @@ pub(super) struct Wanted {
     pub(super) bytes: Option<u64>,
     /// Whether its directory is made, too.
     pub(super) make_directory: bool,
+    /// Whether it has been there before: then it is not made anew.
+    pub(super) was_there: bool,
 }
 
 impl Wanted {
@@ -56,7 +59,11 @@ impl Wanted {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(VolumeError::file("look at", &self.path)(error)),
         };
-        match (length, self.bytes) {
+        match (length, self.bytes.filter(|_| !self.was_there)) {
+            (None, None) if self.was_there => {
+                let problem = gone(&self.path.display().to_string());
+                return Err(VolumeError::mount(&self.volume, problem));
+            }
             (None, None) => return Err(self.problem("is not a file")),
             (None | Some(0), Some(bytes)) => self.make(bytes)?,
             (Some(_), _) => {}
@@ -78,11 +85,7 @@ impl Wanted {
             .map(|room| room.blocks_available().saturating_mul(room.fragment_size()))
             .map_err(|errno| VolumeError::file("measure", directory)(errno.into()))?;
         let size = size(bytes, room.saturating_sub(RESERVE)).map_err(|room| {
-            let problem = format!(
-                "unable to create {}, not enough space, demanded size {bytes} B is bigger than \
-                 available space {room} B, also after taking {TOLERANCE} % toleration into account",
-                self.path.display()
-            );
+            let problem = no_room(&self.path.display().to_string(), bytes, room);
             VolumeError::mount(&self.volume, problem)
         })?;
         let make = || {
@@ -104,9 +107,25 @@ impl Wanted {
     }
 }
 
+/// Said of a disk that was made and is not there.
+pub(super) fn gone(path: &str) -> String {
+    format!(
+        "{path} is not there, and this claim had one: mount its volume, or put it back. To begin \
+         with an empty disk take the annotation {DISK_MADE} off the claim"
+    )
+}
+
+/// Said of a disk for which there is no room, in KubeVirt's words.
+pub(super) fn no_room(path: &str, bytes: u64, room: u64) -> String {
+    format!(
+        "unable to create {path}, not enough space, demanded size {bytes} B is bigger than \
+         available space {room} B, also after taking {TOLERANCE} % toleration into account"
+    )
+}
+
 /// The size of a new disk where `wanted` bytes are asked for and so many are free; the
 /// latter if it is too few.
-fn size(wanted: u64, room: u64) -> Result<u64, u64> {
+pub(super) fn size(wanted: u64, room: u64) -> Result<u64, u64> {
     let least = wanted / 100 * (100 - TOLERANCE);
     let size = wanted.min(room);
     if size < least || size < ALIGNMENT {
@@ -181,6 +200,23 @@ mod tests {
         assert_eq!(size(100 * MIB, 80 * MIB), Err(80 * MIB));
         assert_eq!(size(5, 1000 * MIB), Err(1000 * MIB));
         assert_eq!(size(u64::MAX, MIB), Err(MIB));
+    }
+
+    #[test]
+    fn a_disk_that_was_there_is_not_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let wanted = |was_there| Wanted {
+            volume: "data".to_owned(),
+            path: dir.path().join(DISK_FILE),
+            bytes: Some(1 << 20),
+            make_directory: true,
+            was_there,
+        };
+        let told = wanted(true).made().unwrap_err().to_string();
+        assert!(told.contains("this claim had one: mount its volume"), "{told}");
+        assert!(!dir.path().join(DISK_FILE).exists());
+        wanted(false).made().unwrap();
+        wanted(true).made().unwrap();
     }
 
     #[test]

@@ -71,8 +71,8 @@ fn is_usable(volume: &PersistentVolume, nodes: usize) -> Result<(), Hitch> {
     let spec = volume.spec.clone().unwrap_or_default();
     if spec.local.is_none() && spec.host_path.is_none() {
         return Err(Hitch::Wrong(format!(
-            "persistentvolume {name:?} is of a kind that cannot be attached here: \
-             use one of hostPath or local"
+            "persistentvolume {name:?} is not filled without CDI, since it is on no node: use one \
+             of hostPath or local, or put the disk there and use the claim as it is"
         )));
     }
     let is_shared = || {

@@ -54,6 +54,9 @@ pub const PROGRESS: &str = "berth.io/import.progress";
 /// A label: the node whose agent fills the claim.
 pub const IMPORTER: &str = "berth.io/importer";
 
+/// On a claim whose disk was made: if it is not there, another one is not made in its place.
+pub const DISK_MADE: &str = "berth.io/disk-made";
+
 /// The node that a claim is provisioned for.
 pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 /// On a volume: who made it.
