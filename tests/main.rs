@@ -31,6 +31,7 @@ mod guides;
 mod hardware;
 mod hotplug;
 mod images;
+mod import_kills;
 mod instancetypes;
 mod keeping;
 mod layers;
@@ -116,7 +117,14 @@ fn main() -> std::io::Result<ExitCode> {
         }
         suite.group(&format!("api_{}", flavour.name()), flavour, api);
         let choice = Choice { flavour, guests: false, reviews: false };
-        suite.group(&format!("fake_{}", flavour.name()), choice, fake_stories());
+        let mut fake = fake_stories();
+        if flavour == Flavour::Embedded {
+            // What it asks of an API others ask of both.
+            fake.extend(stories![
+                import_kills: an_agent_may_die_at_each_step_of_an_import;
+            ]);
+        }
+        suite.group(&format!("fake_{}", flavour.name()), choice, fake);
         suite.group(&format!("fight_{}", flavour.name()), flavour, fight_stories());
         suite.group(&format!("flags_{}", flavour.name()), flavour, flag_stories());
         let choice = Choice { flavour, guests: true, reviews: false };
