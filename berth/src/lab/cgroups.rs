@@ -22,6 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// What libvirt is given.
 pub(super) const CONTROLLERS: [&str; 4] = ["cpu", "cpuacct", "cpuset", "memory"];
 
+/// What the guests of a lab weigh together, a process of the host being 1024: as much as some of
+/// them would by themselves. Without it all of them were as one, and a busy host starved them.
+const SHARES: &str = "16384";
+
 /// Whether there are any to give.
 pub(super) fn are_there() -> bool {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
@@ -56,6 +60,9 @@ pub(super) fn make(layout: &Layout, node: &NodeLayout) -> io::Result<String> {
             match fs::create_dir(&dir) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                 _ => {}
+            }
+            if controller == "cpu" {
+                fs::write(dir.join("cpu.shares"), SHARES)?;
             }
             if controller == "cpuset" {
                 // A new one has none, and takes no process.

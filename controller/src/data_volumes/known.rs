@@ -185,9 +185,10 @@ mod tests {
 
     use super::*;
 
-    fn claim(uid: &str, notes: serde_json::Value) -> PersistentVolumeClaim {
+    fn claim(uid: &str, version: &str, notes: serde_json::Value) -> PersistentVolumeClaim {
         serde_json::from_value(json!({
-            "metadata": {"name": "root", "namespace": "red", "uid": uid, "annotations": notes},
+            "metadata": {"name": "root", "namespace": "red", "uid": uid,
+                "resourceVersion": version, "annotations": notes},
             "spec": {},
         }))
         .unwrap()
@@ -205,11 +206,11 @@ mod tests {
 
     #[test]
     fn a_choice_is_forgotten_with_its_claim_and_once_that_says_it() {
-        let open = claim("u", json!({}));
+        let open = claim("u", "1", json!({}));
         let ends = [
             Seen::gone(&open),
-            Seen::Now(Box::new(claim("v", json!({})))),
-            Seen::Now(Box::new(claim("u", json!({SELECTED_NODE: "n1"})))),
+            Seen::Now(Box::new(claim("v", "2", json!({})))),
+            Seen::Now(Box::new(claim("u", "2", json!({SELECTED_NODE: "n1"})))),
             Seen::all(vec![]),
         ];
         for end in ends {
