@@ -34,7 +34,8 @@ impl suite::World for Apart {
 
     async fn start(flavour: Flavour) -> anyhow::Result<Self> {
         let agent_args = vec!["--dedicated-cpus=1".to_owned()];
-        let setup = Setup { nodes: 1, agent_args, ..Setup::of(choice(flavour)) };
+        let setup =
+            Setup { nodes: 1, agent_args, control_groups: true, ..Setup::of(choice(flavour)) };
         Ok(Self(World::with(setup).await?))
     }
 

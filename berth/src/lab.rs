@@ -132,9 +132,11 @@ impl Lab {
         // Nodes do not wait for central: ovn-controller asks until it answers.
         let central = central::start(&layout, &self.news);
         let authorities = self.config.hypervisor.then(Authorities::new).transpose()?;
-        let nodes_up = try_join_all(
-            nodes.iter().map(|node| node::start(&layout, node, authorities.as_ref(), &self.news)),
-        );
+        let in_groups = self.config.control_groups;
+        let nodes_up =
+            try_join_all(nodes.iter().map(|node| {
+                node::start(&layout, node, authorities.as_ref(), in_groups, &self.news)
+            }));
         let (central, on_nodes) = tokio::try_join!(central, nodes_up)?;
         self.processes.extend(central);
         self.processes.extend(on_nodes.into_iter().flatten());

@@ -145,6 +145,7 @@ async fn start(args: &Args, claim: Claim, dir: &Path, progress: &Progress) -> Re
         ranges: Vec::new(),
         image_dir: image_dir.clone(),
         hypervisor: true,
+        control_groups: true,
         progress: Some(progress.sender()),
     };
     // In this order they are dropped, too: the script cleans up behind itself.

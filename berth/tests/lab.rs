@@ -25,6 +25,7 @@ fn config(id: &str, dir: &Path) -> Config {
         ranges: Vec::new(),
         image_dir: dir.join("images"),
         hypervisor: true,
+        control_groups: true,
         progress: None,
     }
 }

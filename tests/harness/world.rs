@@ -62,6 +62,8 @@ pub struct Setup {
     pub controller_args: Vec<String>,
     /// Further arguments of every agent.
     pub agent_args: Vec<String>,
+    /// Whether guests are kept to their limits and shares.
+    pub control_groups: bool,
 }
 
 impl Setup {
@@ -80,7 +82,15 @@ impl Setup {
             controller_args.push("--drain-image=pause:3.10".to_owned());
         }
         let agent_args = Vec::new();
-        Self { choice, nodes: 2, audit: false, controllers: 1, controller_args, agent_args }
+        Self {
+            choice,
+            nodes: 2,
+            audit: false,
+            controllers: 1,
+            controller_args,
+            agent_args,
+            control_groups: false,
+        }
     }
 }
 
@@ -132,7 +142,15 @@ impl World {
     /// # Errors
     /// When it does not come up; logs are kept.
     pub async fn with(setup: Setup) -> anyhow::Result<Self> {
-        let Setup { choice, nodes, audit, controllers, mut controller_args, agent_args } = setup;
+        let Setup {
+            choice,
+            nodes,
+            audit,
+            controllers,
+            mut controller_args,
+            agent_args,
+            control_groups,
+        } = setup;
         let figures = if controllers == 1 { Some(free_port()?) } else { None };
         controller_args.extend(figures.map(|port| format!("--metrics-listen=127.0.0.1:{port}")));
         let outside = Outside::seen().await?;
@@ -166,6 +184,7 @@ impl World {
             ranges: vec![format!("--service-cluster-ip-range={SERVICES}")],
             image_dir: if choice.guests { guest_image()? } else { PathBuf::from("/nonexistent") },
             hypervisor: choice.guests,
+            control_groups,
             progress: None,
         };
         let lab = scratch.keep_on_error(Lab::up(config).await)?;

@@ -29,6 +29,9 @@ pub struct Config {
     pub image_dir: PathBuf,
     /// Whether nodes get a libvirtd; not needed for `--hypervisor fake`.
     pub hypervisor: bool,
+    /// Whether guests are kept in control groups, where the host has them: to what they request
+    /// and their limits. In a test of anything else that is less than what a busy host gives them.
+    pub control_groups: bool,
     /// Hears a line at each step.
     pub progress: Option<UnboundedSender<String>>,
 }

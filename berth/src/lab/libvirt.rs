@@ -25,6 +25,7 @@ pub(crate) fn libvirtd(
     layout: &Layout,
     node: &NodeLayout,
     authorities: &Authorities,
+    in_groups: bool,
 ) -> Result<Spec> {
     let dir = node.libvirt();
     private_dir(&dir)?;
@@ -33,7 +34,8 @@ pub(crate) fn libvirtd(
             .with_context(|| format!("cannot make {}", dir.display()))?;
     }
     fs::write(dir.join("etc/libvirtd.conf"), daemon_conf(node))?;
-    let group = if cgroups::are_there() { cgroups::make(layout, node) } else { Ok(String::new()) };
+    let given = in_groups && cgroups::are_there();
+    let group = if given { cgroups::make(layout, node) } else { Ok(String::new()) };
     let group = group.unwrap_or_else(|error| {
         tracing::warn!(%error, "libvirt does without control groups");
         String::new()

@@ -27,6 +27,7 @@ pub(crate) async fn start(
     layout: &Layout,
     node: &NodeLayout,
     authorities: Option<&Authorities>,
+    in_groups: bool,
     news: &News,
 ) -> Result<Vec<Process>> {
     fabric::plug(layout, node).await?;
@@ -48,7 +49,8 @@ pub(crate) async fn start(
     let controller = Process::start(ovn_controller(layout, node), news);
     let mut processes = vec![ovsdb, vswitchd, controller];
     if let Some(authorities) = authorities {
-        let libvirtd = Process::start(libvirt::libvirtd(layout, node, authorities)?, news);
+        let libvirtd =
+            Process::start(libvirt::libvirtd(layout, node, authorities, in_groups)?, news);
         libvirtd.ready(READY).await?;
         processes.push(libvirtd);
     }
