@@ -142,7 +142,7 @@ fn sha256(bytes: &[u8]) -> anyhow::Result<String> {
 /// What is filled from an object of a store, and the Secret of who may have it.
 fn stored(name: &str, secret: &str) -> [Value; 2] {
     let url = format!("http://{OUTSIDE}:{PORT}/bucket/guest%20disk+1.qcow2.gz");
-    let s3 = json!({"url": url, "secretRef": "keys"});
+    let s3 = json!({"url": url, "secretRef": "store-keys"});
     let data_volume = json!({
         "apiVersion": "cdi.kubevirt.io/v1beta1",
         "kind": "DataVolume",
@@ -156,7 +156,7 @@ fn stored(name: &str, secret: &str) -> [Value; 2] {
     let secret = json!({
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": "keys", "namespace": "default"},
+        "metadata": {"name": "store-keys", "namespace": "default"},
         "stringData": {"accessKeyId": store::ID, "secretKey": secret},
     });
     [data_volume, secret]
@@ -331,7 +331,7 @@ pub(super) async fn a_vm_boots_from_an_imported_disk_though_its_agent_dies_meanw
     })
     .await?;
     let right = json!({"stringData": {"secretKey": store::SECRET}});
-    world.cluster.merge(SECRET, "keys", right).await?;
+    world.cluster.merge(SECRET, "store-keys", right).await?;
     eventually("some of it to be there", SOON, async || {
         let status = world.cluster.get(DATA_VOLUME, "stored").await?["status"].clone();
         ensure!(status["progress"].as_str().is_some_and(|text| text.ends_with('%')), "{status}");
@@ -358,7 +358,7 @@ pub(super) async fn a_vm_boots_from_an_imported_disk_though_its_agent_dies_meanw
     let (_, filled) = directory(world, "stored").await?;
     ensure!(filled.join("disk.img").is_file(), "there is no disk");
     world.cluster.delete(DATA_VOLUME, "stored").await?;
-    world.cluster.delete(SECRET, "keys").await?;
+    world.cluster.delete(SECRET, "store-keys").await?;
 
     // A copy waits until nobody writes to what is copied.
     let copy = json!({
