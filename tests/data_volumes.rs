@@ -217,7 +217,7 @@ fn elsewhere() -> Value {
         "spec": {"storage": {},
             "sourceRef": {"kind": "DataSource", "namespace": "default", "name": "golden"}}});
     let annex = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ANNEX}});
-    json!({"apiVersion": "v1", "kind": "List", "items": [annex, source, copy]})
+    json!([annex, source, copy])
 }
 
 /// What lets that namespace have copies.
@@ -231,13 +231,14 @@ fn leave() -> Value {
     let binding = json!({"apiVersion": format!("{group}/v1"), "kind": "RoleBinding",
         "metadata": metadata, "roleRef": {"apiGroup": group, "kind": "Role", "name": "copy"},
         "subjects": [{"kind": "ServiceAccount", "name": "default", "namespace": ANNEX}]});
-    json!({"apiVersion": "v1", "kind": "List", "items": [role, binding]})
+    json!([role, binding])
 }
 
 async fn copied_to_another_namespace(world: &World, original: &Path) -> anyhow::Result<()> {
-    let file = world.lab().layout().dir.join("annex.json");
+    let file = world.lab().layout().dir.join("annex.yaml");
     let apply = async |all: Value| {
-        std::fs::write(&file, all.to_string())?;
+        let documents = all.as_array().into_iter().flatten().map(Value::to_string);
+        std::fs::write(&file, documents.collect::<Vec<_>>().join("\n---\n"))?;
         world.cluster.kubectl_ok(&["apply", "-f", &file.to_string_lossy()]).await
     };
     let shown = async |kind: &str, name: &str, namespace: &str| {
