@@ -237,8 +237,8 @@ fn leave() -> Value {
 async fn copied_to_another_namespace(world: &World, original: &Path) -> anyhow::Result<()> {
     let file = world.lab().layout().dir.join("annex.yaml");
     let apply = async |all: Value| {
-        let documents = all.as_array().into_iter().flatten().map(Value::to_string);
-        std::fs::write(&file, documents.collect::<Vec<_>>().join("\n---\n"))?;
+        let documents = all.as_array().into_iter().flatten().map(|one| format!("---\n{one}\n"));
+        std::fs::write(&file, documents.collect::<String>())?;
         world.cluster.kubectl_ok(&["apply", "-f", &file.to_string_lossy()]).await
     };
     let shown = async |kind: &str, name: &str, namespace: &str| {
