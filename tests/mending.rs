@@ -71,7 +71,7 @@ fn faults(world: &World) -> Vec<Fault> {
             wrong: user_data("%%%"),
             status: "CrashLoopBackOff",
             reason: "VolumeNotReady",
-            words: "userDataBase64 is not base64",
+            words: "userDataBase64 is not a valid base64 value",
             mended: Some(user_data("IyEvYmluL3NoCg==")),
         },
         Fault {

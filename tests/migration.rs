@@ -229,11 +229,13 @@ pub(super) async fn a_guest_that_takes_too_long_goes_on_as_its_policy_says(
     let boot = guest_says(world, "cat /proc/sys/kernel/random/boot_id").await?;
     let label = json!({ "metadata": { "labels": { "speed": "slow" } } });
     world.cluster.merge(VMI, VM_NAME, label).await?;
-    for (policy, allows, mode) in
-        [("after", "allowPostCopy", "PostCopy"), ("still", "allowWorkloadDisruption", "Paused")]
-    {
+    // One that stands still has as long again, in which all of its memory must go over.
+    for (policy, allows, mode, seconds) in [
+        ("after", "allowPostCopy", "PostCopy", 1),
+        ("still", "allowWorkloadDisruption", "Paused", 2),
+    ] {
         let selector = json!({ "virtualMachineInstanceSelector": { "speed": "slow" } });
-        let spec = json!({ "selectors": selector, "completionTimeoutPerGiB": 1,
+        let spec = json!({ "selectors": selector, "completionTimeoutPerGiB": seconds,
             "bandwidthPerMigration": "8Mi", allows: true });
         let object = json!({ "apiVersion": "migrations.kubevirt.io/v1alpha1",
             "kind": "MigrationPolicy", "metadata": { "name": policy }, "spec": spec });

@@ -32,8 +32,6 @@ TESTS="$TESTS ndisc6 dhcpcd-base dnsmasq-utils systemd network-manager"
 TESTS="$TESTS tshark"
 # Where images come from.
 TESTS="$TESTS docker-registry"
-# Servers of NFS and iSCSI.
-TESTS="$TESTS nfs-ganesha nfs-ganesha-vfs rpcbind tgt"
 
 # Servers to measure ours against.
 BENCH="kea-dhcp4-server kea-dhcp6-server dnsmasq-base"

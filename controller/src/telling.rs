@@ -5,17 +5,22 @@
 //! written beside everything else, a few at a time, and one for which there is no room, or
 //! that the API does not take, is lost. What is wrong is told by [`crate::warning`].
 
+use std::time::Duration;
+
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tracing::debug;
 
 /// Writes in flight at once: a burst of starts has more urgent ones.
 const PARALLEL_WRITES: usize = 2;
 /// How many may wait: two for each VM of a large burst.
 const WAITING: usize = 4096;
+/// How long one may take: a server that lost power may never answer, and two would end all.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// The VM has been started.
 pub const CREATED: &str = "SuccessfulCreate";
@@ -69,7 +74,9 @@ async fn write(client: &Client, deed: Deed) {
         secondary: None,
     };
     let recorder = Recorder::new(client.clone(), Reporter::from("berth-controller"));
-    if let Err(error) = recorder.publish(&event, &deed.about).await {
-        debug!(about = deed.about.name, %error, "An event was not written");
+    match timeout(LIMIT, recorder.publish(&event, &deed.about)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!(about = deed.about.name, %error, "An event was not written"),
+        Err(_) => debug!(about = deed.about.name, "The API does not answer to an event"),
     }
 }

@@ -253,11 +253,11 @@ pub struct MigrationConfiguration {
     /// Seconds without progress: 150.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress_timeout: Option<i64>,
-    /// Whether a guest that writes faster than can be sent is slowed down: it is not.
+    /// Whether a guest that writes faster than can be sent is slowed down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_auto_converge: Option<bool>,
     /// Whether a guest that takes too long goes on at the target at once, and what it lacks
-    /// there is sent for: it does not. Should that break, it is lost.
+    /// there is sent for. Should that break, it is lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_post_copy: Option<bool>,
     /// Whether a guest that takes too long may stand still until all was sent: it may not.
